@@ -1,0 +1,105 @@
+// Package channel is the registry of sending accounts: what a channel is, what makes one valid, how its credentials
+// are kept, and which channel a message goes over. It knows the providers' names and credentials, not their APIs.
+package channel
+
+import (
+	"path"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/message"
+)
+
+// The providers, one per type.
+const (
+	SendGrid  = "sendgrid"
+	Twilio    = "twilio"
+	Instagram = "instagram"
+)
+
+// State says whether a channel sends.
+type State string
+
+// The states of a channel.
+const (
+	Active State = "ACTIVE"
+	Paused State = "PAUSED" // by a person, or because the provider refused its credentials
+)
+
+// Policy says what becomes of a message whose outcome is not known.
+type Policy string
+
+// The policies for unknown outcomes.
+const (
+	Hold       Policy = "hold"        // it stays UNKNOWN: never a second copy
+	ResendOnce Policy = "resend_once" // it waits for the provider's events, then is sent once more
+)
+
+// Key names a channel: one id may be registered once per type.
+type Key struct {
+	ID   uuid.UUID
+	Type message.Type
+}
+
+// Channel is a configured sending account of one type with one provider.
+type Channel struct {
+	Key
+	Provider       string
+	Name           string
+	Sender         string // the address, number or account id that messages come from
+	SenderName     string
+	AllowedSenders []string // patterns of senders that a message may name for itself
+	Credentials    map[string]Secret
+	Price          message.Micros // of an email, an SMS segment or an Instagram message
+	PriceMedia     message.Micros // of an SMS with media
+	Currency       string
+	RatePerSecond  float64 // 0: unlimited
+	Default        bool    // used for its type when a request names no channel
+	OnUnknown      Policy
+	BaseURL        string // empty: the provider's own
+	Region         string // two-letter country whose national phone numbers leads may have
+	State          State
+	StateReason    string
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+// Allows says whether a message may name sender for itself: it is the channel's own, or a pattern allows it.
+func (c *Channel) Allows(sender string) bool {
+	sender = strings.ToLower(strings.TrimSpace(sender))
+	if sender == strings.ToLower(c.Sender) {
+		return true
+	}
+	for _, p := range c.AllowedSenders {
+		if ok, err := path.Match(strings.ToLower(p), sender); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// provider describes what a provider's channels need.
+type provider struct {
+	name     string
+	typ      message.Type
+	required []string
+	optional []string
+	policy   Policy
+}
+
+var providers = []provider{
+	{SendGrid, message.Email, []string{"api_key"}, []string{"webhook_public_key"}, ResendOnce},
+	{Twilio, message.SMS, []string{"account_sid", "auth_token"}, []string{"api_key_sid", "api_key_secret"}, Hold},
+	{Instagram, message.InstagramDM, []string{"access_token"}, []string{"app_secret", "verify_token"}, Hold},
+}
+
+func providerOf(t message.Type) provider {
+	for _, p := range providers {
+		if p.typ == t {
+			return p
+		}
+	}
+	return provider{}
+}

@@ -1,0 +1,203 @@
+package channel
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/message"
+)
+
+// Store keeps channels. Get and Default return a message.Error not_found when there is none; Insert returns conflict
+// when the key is taken. Credentials come and go in the clear; the store seals them. All but Insert may be repeated.
+type Store interface {
+	InsertChannel(ctx context.Context, c *Channel) error
+	Channel(ctx context.Context, k Key) (*Channel, error)
+	Channels(ctx context.Context, after Key, limit int) ([]Channel, error)
+	SetChannelState(ctx context.Context, k Key, s State, reason string) error
+}
+
+// DefaultStore finds the default channel of a type; not_found when no channel of the type is marked as default.
+type DefaultStore interface {
+	DefaultChannel(ctx context.Context, t message.Type) (*Channel, error)
+}
+
+// Registry is how the rest of Herald gets at channels. Lookups are cached for a moment, so a change reaches every
+// process within cacheTTL.
+type Registry struct {
+	store    Store
+	defaults DefaultStore
+	mu       sync.Mutex
+	cache    map[Key]cached
+}
+
+type cached struct {
+	channel *Channel
+	until   time.Time
+}
+
+const (
+	cacheTTL = time.Second
+	cacheMax = 10_000
+)
+
+// NewRegistry makes a Registry over a store.
+func NewRegistry(store Store, defaults DefaultStore) *Registry {
+	return &Registry{store: store, defaults: defaults, cache: map[Key]cached{}}
+}
+
+// Get returns a channel, at most a moment old. The result is shared: it must not be changed.
+func (r *Registry) Get(ctx context.Context, k Key) (*Channel, error) {
+	r.mu.Lock()
+	c, ok := r.cache[k]
+	r.mu.Unlock()
+	if ok && time.Now().Before(c.until) {
+		return c.channel, nil
+	}
+	ch, err := r.store.Channel(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	if len(r.cache) >= cacheMax {
+		clear(r.cache)
+	}
+	r.cache[k] = cached{ch, time.Now().Add(cacheTTL)}
+	r.mu.Unlock()
+	return ch, nil
+}
+
+// Default returns the default channel of a type.
+func (r *Registry) Default(ctx context.Context, t message.Type) (*Channel, error) {
+	return r.defaults.DefaultChannel(ctx, t)
+}
+
+// Find returns the channels that one id names, one per type at most.
+func (r *Registry) Find(ctx context.Context, id uuid.UUID) ([]*Channel, error) {
+	var found []*Channel
+	for _, t := range message.Types {
+		c, err := r.Get(ctx, Key{id, t})
+		switch {
+		case err == nil:
+			found = append(found, c)
+		case !message.IsCode(err, message.CodeNotFound):
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// List returns channels in the order of their keys, beginning after one.
+func (r *Registry) List(ctx context.Context, after Key, limit int) ([]Channel, error) {
+	return r.store.Channels(ctx, after, limit)
+}
+
+// Pause stops a channel with a reason that a person will read.
+func (r *Registry) Pause(ctx context.Context, k Key, reason string) error {
+	if err := r.store.SetChannelState(ctx, k, Paused, reason); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.cache, k)
+	r.mu.Unlock()
+	return nil
+}
+
+// Create checks a new channel, fills what was left open with the provider's defaults, and stores it. Wrong fields
+// come back together, by their names on the wire.
+func (r *Registry) Create(ctx context.Context, c *Channel) error {
+	if errs := prepare(c); len(errs) > 0 {
+		return message.Invalid(errs)
+	}
+	return r.store.InsertChannel(ctx, c)
+}
+
+func prepare(c *Channel) []message.FieldError {
+	p := providerOf(c.Type)
+	fill(c, p)
+	var errs []message.FieldError
+	fail := func(slug, msg string, loc ...any) {
+		errs = append(errs, message.FieldError{Loc: loc, Msg: msg, Type: slug})
+	}
+	if c.Provider != p.name {
+		fail(message.SlugEnum, fmt.Sprintf("the provider of %s is %s", c.Type, p.name), "provider")
+	}
+	if !validSender(c.Type, c.Sender) {
+		fail(message.SlugValue, senderHint(c.Type), "sender")
+	}
+	if c.OnUnknown != Hold && c.OnUnknown != ResendOnce {
+		fail(message.SlugEnum, "must be hold or resend_once", "on_unknown")
+	}
+	if c.BaseURL != "" {
+		if u, err := url.Parse(c.BaseURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			fail(message.SlugValue, "must be an http or https URL", "base_url")
+		}
+	}
+	if len(c.Currency) != 3 {
+		fail(message.SlugValue, "must be a three-letter currency", "currency")
+	}
+	if c.Region != "" && len(c.Region) != 2 {
+		fail(message.SlugValue, "must be a two-letter country", "region")
+	}
+	for _, name := range p.required {
+		if c.Credentials[name].Empty() {
+			fail(message.SlugMissing, "field required", "credentials", name)
+		}
+	}
+	for name, s := range c.Credentials {
+		if !slices.Contains(p.required, name) && !slices.Contains(p.optional, name) {
+			fail(message.SlugExtra, fmt.Sprintf("%s has no credential %s", p.name, name), "credentials", name)
+		} else if strings.ContainsAny(s.Reveal(), "\r\n") {
+			fail(message.SlugValue, "must be one line", "credentials", name)
+		}
+	}
+	return errs
+}
+
+func fill(c *Channel, p provider) {
+	if c.ID == uuid.Nil {
+		c.ID = uuid.Must(uuid.NewV7())
+	}
+	if c.Provider == "" {
+		c.Provider = p.name
+	}
+	if c.OnUnknown == "" {
+		c.OnUnknown = p.policy
+	}
+	if c.Currency == "" {
+		c.Currency = "USD"
+	}
+	if c.State == "" {
+		c.State = Active
+	}
+	c.Currency, c.Region = strings.ToUpper(c.Currency), strings.ToUpper(c.Region)
+}
+
+func validSender(t message.Type, s string) bool {
+	switch t {
+	case message.Email:
+		_, ok := message.NormalizeEmail(s)
+		return ok
+	case message.SMS:
+		return message.IsSMSSender(s)
+	default:
+		return message.IsInstagramID(s)
+	}
+}
+
+func senderHint(t message.Type) string {
+	switch t {
+	case message.Email:
+		return "must be an email address"
+	case message.SMS:
+		return "must be an E.164 number, a short code, an alphanumeric id or a messaging service (MG…)"
+	default:
+		return "must be the Instagram account's id"
+	}
+}

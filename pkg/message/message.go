@@ -1,0 +1,240 @@
+// Package message is Herald's dictionary: what a message is, to whom and over what it goes, how it can end, and
+// what makes one valid. Every other package speaks in these words. It knows no database, queue, provider or
+// framework, and imports nothing of ours.
+package message
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Type says over which kind of channel a message goes.
+type Type string
+
+// The types of channel that Herald sends over.
+const (
+	Email       Type = "EMAIL"
+	SMS         Type = "SMS"
+	InstagramDM Type = "INSTAGRAM_DM"
+)
+
+// Types lists every Type, in the order in which errors name them.
+var Types = []Type{Email, SMS, InstagramDM}
+
+// ParseType reads a Type in any letter case.
+func ParseType(s string) (Type, bool) { return parseEnum(s, Types) }
+
+// Purpose is why a message is sent; the wire calls it message_type. Suppressions and unsubscribe headers follow it.
+type Purpose string
+
+// The purposes of a message.
+const (
+	Transactional Purpose = "TRANSACTIONAL"
+	Marketing     Purpose = "MARKETING"
+	Notification  Purpose = "NOTIFICATION"
+)
+
+// Purposes lists every Purpose.
+var Purposes = []Purpose{Transactional, Marketing, Notification}
+
+// ParsePurpose reads a Purpose in any letter case.
+func ParsePurpose(s string) (Purpose, bool) { return parseEnum(s, Purposes) }
+
+// Priority says which of a type's queues a message waits in.
+type Priority string
+
+// The priorities, most urgent first.
+const (
+	High   Priority = "HIGH"
+	Normal Priority = "NORMAL"
+	Low    Priority = "LOW"
+)
+
+// Priorities lists every Priority, most urgent first.
+var Priorities = []Priority{High, Normal, Low}
+
+// ParsePriority reads a Priority by name in any letter case, or by its number from 1 to 5 as in mail's X-Priority
+// header: 1 and 2 are HIGH, 3 is NORMAL, 4 and 5 are LOW.
+func ParsePriority(s string) (Priority, bool) {
+	switch strings.TrimSpace(s) {
+	case "1", "2":
+		return High, true
+	case "3":
+		return Normal, true
+	case "4", "5":
+		return Low, true
+	}
+	return parseEnum(s, Priorities)
+}
+
+func parseEnum[E ~string](s string, all []E) (E, bool) {
+	for _, e := range all {
+		if strings.EqualFold(string(e), s) {
+			return e, true
+		}
+	}
+	return "", false
+}
+
+// Micros is an amount of money in millionths of the channel's currency.
+type Micros int64
+
+// Amount returns m in whole units of the currency, as the wire shows it.
+func (m Micros) Amount() float64 { return float64(m) / 1e6 }
+
+// MicrosOf rounds an amount in whole units to millionths.
+func MicrosOf(amount float64) Micros {
+	if amount < 0 {
+		return -MicrosOf(-amount)
+	}
+	return Micros(amount*1e6 + 0.5)
+}
+
+// Content is what a message says. Subject, Text and HTML are Liquid templates until they are rendered. Which of the
+// fields a type may use is checked by ValidateContent.
+type Content struct {
+	Subject    string   `json:"subject,omitempty"`
+	Text       string   `json:"content,omitempty"`
+	HTML       string   `json:"html_content,omitempty"`
+	Sender     string   `json:"sender,omitempty"`
+	SenderName string   `json:"sender_name,omitempty"`
+	MediaURLs  []string `json:"media_urls,omitempty"`
+	ImageURL   string   `json:"image_url,omitempty"`
+}
+
+// Message is what one recipient gets over one channel: one row of the ledger.
+type Message struct {
+	ID        uuid.UUID
+	BulkID    uuid.UUID // uuid.Nil for a single
+	Seq       int64     // position in its bulk, from 0
+	LeadID    uuid.UUID // uuid.Nil when the caller named no contact
+	ChannelID uuid.UUID
+	Type      Type
+	Provider  string
+	Recipient string // the normalised address, empty when the lead has none
+	Purpose   Purpose
+	Priority  Priority
+	Content   *Content        // singles carry their own; a bulk's messages share the bulk's
+	Metadata  json.RawMessage // the caller's own object, singles only
+
+	Status     Status
+	Reason     Reason
+	Failure    *Failure // what the provider said, when it refused
+	Attempt    int      // claims so far that may have reached the provider
+	Part       int      // parts that the provider has accepted (an Instagram message may have two)
+	Generation int      // counts how often the message was put back into the queue under a new task id
+
+	ProviderMessageID string
+	HTTPStatus        int // of the call that settled the message
+	Cost              Micros
+
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	ScheduledAt   *time.Time
+	ClaimedAt     *time.Time
+	SentAt        *time.Time
+	NextAttemptAt *time.Time // when to look at the row again if nothing else does
+}
+
+// Failure is a provider's refusal in its own words: Code is the provider's code where it gave one, Text is safe to
+// show and to store (no address, no secret).
+type Failure struct {
+	Code string `json:"code"`
+	Text string `json:"message"`
+}
+
+// Attempt is one call to a provider, or one part of it.
+type Attempt struct {
+	MessageID  uuid.UUID
+	N          int
+	Part       int
+	StartedAt  time.Time
+	EndedAt    time.Time
+	Outcome    string // sent, not_sent, refused, not_known, or late (it answered after its claim had passed on)
+	HTTPStatus int    // 0 when no answer came
+	Code       string
+}
+
+// Lead is a person in the CRM table.
+type Lead struct {
+	ID              uuid.UUID
+	FirstName       string
+	LastName        string
+	Email           string
+	Phone           string
+	InstagramID     string
+	Company         string
+	Title           string
+	Status          string
+	Source          string
+	City            string
+	State           string
+	Country         string
+	Timezone        string
+	Language        string
+	AssigneeID      string
+	Tags            []string
+	CustomFields    map[string]any
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+	LastContactedAt *time.Time
+}
+
+// Address returns the lead's address for a type as it is stored, not normalised.
+func (l *Lead) Address(t Type) string {
+	switch t {
+	case Email:
+		return l.Email
+	case SMS:
+		return l.Phone
+	default:
+		return l.InstagramID
+	}
+}
+
+// TextField is one of a lead's plain text fields: its name on the wire and where the value stands.
+type TextField struct {
+	Name  string
+	Value *string
+}
+
+// TextFields lists the lead's text fields in the order of the API's documentation. Imports, filters and the store
+// all walk this one list.
+func (l *Lead) TextFields() []TextField {
+	return []TextField{
+		{"first_name", &l.FirstName}, {"last_name", &l.LastName}, {"email", &l.Email}, {"phone", &l.Phone},
+		{"instagram_id", &l.InstagramID}, {"company", &l.Company}, {"title", &l.Title}, {"status", &l.Status},
+		{"source", &l.Source}, {"city", &l.City}, {"state", &l.State}, {"country", &l.Country},
+		{"timezone", &l.Timezone}, {"language", &l.Language}, {"assignee_id", &l.AssigneeID},
+	}
+}
+
+// Bindings returns the lead as a template sees it.
+func (l *Lead) Bindings() map[string]any {
+	b := make(map[string]any, 20)
+	for _, f := range l.TextFields() {
+		if *f.Value != "" {
+			b[f.Name] = *f.Value
+		}
+	}
+	if name := strings.TrimSpace(l.FirstName + " " + l.LastName); name != "" {
+		b["full_name"] = name
+	}
+	if l.ID != uuid.Nil {
+		b["id"] = l.ID.String()
+	}
+	tags := make([]any, len(l.Tags))
+	for i, t := range l.Tags {
+		tags[i] = t
+	}
+	b["tags"] = tags
+	if l.CustomFields == nil {
+		b["custom_fields"] = map[string]any{}
+	} else {
+		b["custom_fields"] = l.CustomFields
+	}
+	return b
+}

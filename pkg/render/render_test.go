@@ -1,0 +1,190 @@
+package render
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"herald/pkg/message"
+)
+
+func compile(t *testing.T, typ message.Type, c message.Content) *Template {
+	t.Helper()
+	tpl, errs := Compile(typ, c)
+	if len(errs) > 0 {
+		t.Fatalf("Compile: %v", errs)
+	}
+	return tpl
+}
+
+func TestRenderFillsTheLead(t *testing.T) {
+	lead := &message.Lead{FirstName: "Ann <b>", LastName: "Lee", Tags: []string{"a", "b"}, CustomFields: map[string]any{"plan": "gold"}}
+	tpl := compile(t, message.Email, message.Content{
+		Subject: `Hi {{ first_name | default: "there" }}`,
+		Text:    `{% for t in tags %}{{ t }},{% endfor %}{{ custom_fields.plan }} {{ company | default: "no company" }}`,
+		HTML:    `<p>{{ full_name }}</p>`,
+	})
+	got, err := tpl.Render(lead.Bindings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Subject != "Hi Ann <b>" || got.Text != "a,b,gold no company" || got.HTML != "<p>Ann &lt;b&gt; Lee</p>" {
+		t.Errorf("got %+v", got.Content)
+	}
+}
+
+func TestLeadDataIsNoTemplate(t *testing.T) {
+	tpl := compile(t, message.SMS, message.Content{Text: "Hi {{ first_name }}"})
+	got, err := tpl.Render((&message.Lead{FirstName: "{{ company }}{% endif"}).Bindings())
+	if err != nil || got.Text != "Hi {{ company }}{% endif" {
+		t.Errorf("got %q, %v", got.Text, err)
+	}
+}
+
+func TestControlCharactersBecomeSpaces(t *testing.T) {
+	tpl := compile(t, message.Email, message.Content{Subject: "Hi {{ first_name }}", Text: "x"})
+	got, err := tpl.Render((&message.Lead{FirstName: "A\r\nBcc: x@y.test"}).Bindings())
+	if err != nil || got.Subject != "Hi A  Bcc: x@y.test" {
+		t.Errorf("got %q, %v", got.Subject, err)
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	for name, c := range map[string]struct{ source, want string }{
+		"unclosed object":  {"a\nb {{ first_name", "line 2: {{ without }}"},
+		"unclosed tag":     {"{% if x", "{% without %}"},
+		"unclosed block":   {"{% if x %}a", "never closed"},
+		"closes nothing":   {"{% endif %}", "closes nothing"},
+		"range":            {"{% for i in (1..10) %}{% endfor %}", "ranges"},
+		"range in assign":  {"{% assign x = (1..1000000000) %}", "ranges"},
+		"range in object":  {"{{ (1..5) | join }}", "ranges"},
+		"tablerow":         {"{% tablerow x in tags %}{% endtablerow %}", "tablerow is not allowed"},
+		"include":          {"{% include 'x' %}", "include is not allowed"},
+		"render":           {"{% render 'x' %}", "render is not allowed"},
+		"three loops":      {strings.Repeat("{% for a in tags %}", 3) + strings.Repeat("{% endfor %}", 3), "nested more than 2"},
+		"deep blocks":      {strings.Repeat("{% if a %}", 31) + strings.Repeat("{% endif %}", 31), "nested more than 30"},
+		"unknown tag":      {"{% nonsense %}", "nonsense"},
+		"too many objects": {strings.Repeat("{{a}}", maxTokens+1), "tags and objects"},
+		"too long":         {strings.Repeat("x", MaxOutput+1), "bytes long"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, errs := Compile(message.SMS, message.Content{Text: c.source})
+			if len(errs) != 1 || !strings.Contains(errs[0].Msg, c.want) || errs[0].Loc[0] != "content" {
+				t.Errorf("got %v, want one error with %q", errs, c.want)
+			}
+		})
+	}
+}
+
+func TestVerbatimBlocksAreLeftAlone(t *testing.T) {
+	tpl := compile(t, message.SMS, message.Content{Text: "{% raw %}{{ not closed {% for %}{% endraw %}{% comment %}{{ x {% endcomment %}!"})
+	got, err := tpl.Render(nil)
+	if err != nil || got.Text != "{{ not closed {% for %}!" {
+		t.Errorf("got %q, %v", got.Text, err)
+	}
+}
+
+// Each of these would take seconds, or gigabytes, if nothing stopped it.
+func TestCheckStopsWhatHasNoEnd(t *testing.T) {
+	double := func(step string) string {
+		return `{% assign x = "0123456789" %}` + strings.Repeat(step, 40) + "{{ x }}"
+	}
+	for name, source := range map[string]string{
+		"append":         double(`{% assign x = x | append: x %}`),
+		"prepend":        double(`{% assign x = x | prepend: x %}`),
+		"replace":        double(`{% assign x = x | replace: "0", x %}`),
+		"capture":        double(`{% capture x %}{{ x }}{{ x }}{% endcapture %}`),
+		"output":         `{% assign x = "0123456789" | append: custom_fields.long %}` + strings.Repeat("{{ x }}", 4000),
+		"join":           double(`{% assign a = "a,b,c,d" | split: "," %}{% assign x = a | join: x %}`),
+		"split":          `{{ custom_fields.long | split: "" | size }}`,
+		"concat":         `{% assign a = "a,b" | split: "," %}` + strings.Repeat(`{% assign a = a | concat: a %}`, 40),
+		"date":           `{{ "2020-01-01" | date: "%999999999d" }}`,
+		"empty loops":    `{% assign a = custom_fields.words | split: " " %}{% for x in a %}{% for y in a %}{% endfor %}{% endfor %}`,
+		"missing filter": `{{ x | nonsense }}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			tpl := compile(t, message.SMS, message.Content{Text: source})
+			bindings := map[string]any{"custom_fields": map[string]any{"long": strings.Repeat("ab", 200_000), "words": strings.Repeat("w ", 5000)}}
+			done := make(chan []message.FieldError, 1)
+			go func() { done <- tpl.Check(bindings) }()
+			select {
+			case errs := <-done:
+				if len(errs) != 1 {
+					t.Errorf("got %v, want one error", errs)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("rendering does not end")
+			}
+		})
+	}
+}
+
+func TestRenderedTextIsChecked(t *testing.T) {
+	long := &message.Lead{FirstName: strings.Repeat("é", 1601)}
+	for name, c := range map[string]struct {
+		typ     message.Type
+		content message.Content
+		ok      bool
+	}{
+		"empty sms":          {message.SMS, message.Content{Text: "{{ company }} "}, false},
+		"long sms":           {message.SMS, message.Content{Text: "{{ first_name }}"}, false},
+		"empty subject":      {message.Email, message.Content{Subject: "{{ company }}", Text: "x"}, false},
+		"long subject":       {message.Email, message.Content{Subject: "{{ first_name }}", Text: "x"}, false},
+		"empty email":        {message.Email, message.Content{Subject: "x", Text: "{{ company }}"}, false},
+		"html only":          {message.Email, message.Content{Subject: "x", Text: "{{ company }}", HTML: "<p>"}, true},
+		"long instagram":     {message.InstagramDM, message.Content{Text: "{{ first_name }}"}, false},
+		"picture only":       {message.InstagramDM, message.Content{Text: "{{ company }}", ImageURL: "https://x.test/y.png"}, true},
+		"empty instagram dm": {message.InstagramDM, message.Content{Text: "{{ company }}"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := compile(t, c.typ, c.content).Render(long.Bindings())
+			if (err == nil) != c.ok {
+				t.Errorf("err = %v, want ok = %v", err, c.ok)
+			}
+		})
+	}
+}
+
+// The limits are the published ones: 160 and 153 septets, 70 and 67 UTF-16 units, and nothing of two units is split.
+func TestSegments(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		want int
+	}{
+		"empty":                     {"", 0},
+		"gsm 160":                   {strings.Repeat("a", 160), 1},
+		"gsm 161":                   {strings.Repeat("a", 161), 2},
+		"gsm 306":                   {strings.Repeat("a", 306), 2},
+		"gsm 307":                   {strings.Repeat("a", 307), 3},
+		"euro counts two":           {strings.Repeat("€", 80), 1},
+		"81 euros":                  {strings.Repeat("€", 81), 2},
+		"escape is not split":       {strings.Repeat("a", 152) + "€" + strings.Repeat("a", 152), 3},
+		"escape that fits":          {strings.Repeat("a", 151) + "€" + strings.Repeat("a", 153), 2},
+		"greek capitals are gsm":    {strings.Repeat("Ω", 160), 1},
+		"cedilla flips to ucs-2":    {strings.Repeat("ç", 70), 1},
+		"ucs 71":                    {strings.Repeat("ж", 71), 2},
+		"ucs 134":                   {strings.Repeat("ж", 134), 2},
+		"ucs 135":                   {strings.Repeat("ж", 135), 3},
+		"emoji counts two":          {strings.Repeat("😀", 35), 1},
+		"36 emoji":                  {strings.Repeat("😀", 36), 2},
+		"surrogates are not split":  {strings.Repeat("ж", 66) + "😀" + strings.Repeat("ж", 66), 3},
+		"one curly quote flips all": {strings.Repeat("a", 70) + "’", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Segments(c.text); got != c.want {
+				t.Errorf("Segments = %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	tpl, _ := Compile(message.Email, message.Content{Subject: "Hello {{ first_name }}", Text: "Hi {{ first_name }}, {{ company }} is great.", HTML: "<p>Hi {{ first_name }}</p>"})
+	vars := (&message.Lead{FirstName: "Ann", Company: "Acme"}).Bindings()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := tpl.Render(vars); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

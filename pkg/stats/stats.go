@@ -1,0 +1,132 @@
+// Package stats is the arithmetic of a bulk's figures: one byte says how a message stands, counts by that byte say
+// how a bulk stands, and the statistics are made of nothing else. It knows neither Redis nor the database, which both
+// hold such counts.
+package stats
+
+import (
+	"math"
+
+	"herald/pkg/message"
+)
+
+// Mark is how one message of a bulk stands. Waiting is an UNKNOWN message that will be sent once more unless an event
+// of the provider settles it first.
+type Mark struct {
+	Seq     int64
+	Status  message.Status
+	Reason  message.Reason
+	Waiting bool
+	Cost    message.Micros
+}
+
+// Standing is a Mark's rank and reason in one byte: (rank-1)*28 + the reason's number + 1, with the ranks from 1 for
+// waiting over 2 for UNKNOWN up to 9 for BOUNCED. 0 is a message that is still open. A message's byte may only be
+// replaced by one of a higher rank, which makes counting it twice, or in any order, the same as counting it once.
+type Standing byte
+
+// Width is how many standings share a rank.
+const Width = message.ReasonCount
+
+const waitingRank = 1
+
+// Standing returns the byte for a mark.
+func (m Mark) Standing() Standing {
+	rank := m.Status.Rank() + 1
+	switch {
+	case m.Waiting:
+		rank = waitingRank
+	case m.Status.Rank() == 0:
+		return 0
+	}
+	return Standing((rank-1)*Width + m.Reason.Number() + 1)
+}
+
+// Status returns what a standing stands for; waiting messages are UNKNOWN.
+func (s Standing) Status() (status message.Status, reason message.Reason, waiting bool) {
+	if s == 0 {
+		return message.Pending, message.NoReason, false
+	}
+	rank := int(s-1)/Width + 1
+	reason = message.ReasonByNumber(int(s-1) % Width)
+	if rank == waitingRank {
+		return message.Unknown, reason, true
+	}
+	return message.Settled[rank-2], reason, false
+}
+
+// Counts says how many messages of a bulk have each standing, and what the accepted ones cost together.
+type Counts struct {
+	By   map[Standing]int64 `json:"by"`
+	Cost message.Micros     `json:"cost"`
+}
+
+// Add counts n messages that stand alike.
+func (c *Counts) Add(m Mark, n int64) {
+	if c.By == nil {
+		c.By = map[Standing]int64{}
+	}
+	if s := m.Standing(); s != 0 {
+		c.By[s] += n
+	}
+	c.Cost += m.Cost
+}
+
+// Released returns how many messages no longer occupy a worker or the queue: the settled and the waiting ones.
+func (c Counts) Released() int64 {
+	var n int64
+	for _, v := range c.By {
+		n += v
+	}
+	return n
+}
+
+// Settled returns how many messages have come to an end.
+func (c Counts) Settled() int64 {
+	var n int64
+	for s, v := range c.By {
+		if _, _, waiting := s.Status(); !waiting {
+			n += v
+		}
+	}
+	return n
+}
+
+// Figures are the numbers that a bulk's statistics consist of.
+type Figures struct {
+	Total, Sent, Failed, Pending, Unknown int64
+	SuccessRate                           float64 // percent with two decimals, 0 when Total is 0
+	Reasons                               map[message.Reason]int64
+	Cost                                  message.Micros
+}
+
+// Compute makes the figures for an audience of total leads. Sent counts what a provider accepted, whatever became of
+// it later; Failed what ended otherwise; Pending the rest.
+func Compute(total int64, c Counts) Figures {
+	f := Figures{Total: total, Reasons: map[message.Reason]int64{}, Cost: c.Cost}
+	for s, n := range c.By {
+		status, reason, waiting := s.Status()
+		if n <= 0 {
+			continue
+		}
+		if status == message.Unknown {
+			f.Unknown += n
+		}
+		switch {
+		case waiting:
+		case status.Accepted():
+			f.Sent += n
+		default:
+			f.Failed += n
+			if reason != message.NoReason {
+				f.Reasons[reason] += n
+			}
+		}
+	}
+	if f.Pending = total - f.Sent - f.Failed; f.Pending < 0 {
+		f.Pending = 0
+	}
+	if total > 0 {
+		f.SuccessRate = math.Round(float64(f.Sent)*1e4/float64(total)) / 100
+	}
+	return f
+}

@@ -1,0 +1,283 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/message"
+)
+
+// Errors collects what is wrong with a document. Its zero value is ready.
+type Errors struct{ list []message.FieldError }
+
+// Add records a mistake at a path.
+func (e *Errors) Add(slug, msg string, loc ...any) {
+	e.list = append(e.list, message.FieldError{Loc: loc, Msg: msg, Type: slug})
+}
+
+// AddUnder records mistakes whose paths are relative to loc.
+func (e *Errors) AddUnder(list []message.FieldError, loc ...any) {
+	for _, f := range list {
+		e.Add(f.Type, f.Msg, append(slices.Clone(loc), f.Loc...)...)
+	}
+}
+
+// Err returns everything collected as one error, or nil.
+func (e *Errors) Err() error { return message.Invalid(e.list) }
+
+// List returns what was collected.
+func (e *Errors) List() []message.FieldError { return e.list }
+
+// Object reads one JSON object. Every method records its mistake and returns the zero value; a field that is absent
+// or null is no mistake unless Require is called for it.
+type Object struct {
+	errs *Errors
+	loc  []any
+	m    map[string]any
+	read map[string]bool
+}
+
+// NewObject takes v as an object at a path, or records that it is none and returns nil.
+func NewObject(errs *Errors, v any, loc ...any) *Object {
+	m, ok := v.(map[string]any)
+	if !ok {
+		errs.Add(message.SlugObject, "must be an object", loc...)
+		return nil
+	}
+	return &Object{errs: errs, loc: loc, m: m, read: map[string]bool{}}
+}
+
+// At returns the path of a field.
+func (o *Object) At(name ...any) []any { return append(slices.Clone(o.loc), name...) }
+
+// Fail records a mistake with one of the object's fields.
+func (o *Object) Fail(slug, msg string, name ...any) { o.errs.Add(slug, msg, o.At(name...)...) }
+
+func (o *Object) get(name string) (any, bool) {
+	o.read[name] = true
+	v, ok := o.m[name]
+	return v, ok && v != nil
+}
+
+// Has says whether a field is there and not null.
+func (o *Object) Has(name string) bool {
+	v, ok := o.m[name]
+	return ok && v != nil
+}
+
+// Raw returns a field's value as it was decoded.
+func (o *Object) Raw(name string) (any, bool) { return o.get(name) }
+
+// Require records fields that are absent or null.
+func (o *Object) Require(names ...string) {
+	for _, n := range names {
+		if !o.Has(n) {
+			o.Fail(message.SlugMissing, "field required", n)
+		}
+	}
+}
+
+// String reads a string of at most limit characters.
+func (o *Object) String(name string, limit int) string {
+	v, ok := o.get(name)
+	if !ok {
+		return ""
+	}
+	s, ok := v.(string)
+	if !ok {
+		o.Fail(message.SlugString, "must be a string", name)
+		return ""
+	}
+	if limit > 0 && utf8.RuneCountInString(s) > limit {
+		o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", limit), name)
+		return ""
+	}
+	return s
+}
+
+// UUID reads an id of 8-4-4-4-12 hex digits.
+func (o *Object) UUID(name string) uuid.UUID {
+	if !o.Has(name) {
+		o.read[name] = true
+		return uuid.Nil
+	}
+	before := len(o.errs.list)
+	s := o.String(name, 0)
+	if len(o.errs.list) > before {
+		return uuid.Nil
+	}
+	id, ok := ParseUUID(s)
+	if !ok {
+		o.Fail(message.SlugUUID, "must be a UUID", name)
+	}
+	return id
+}
+
+// ParseUUID reads the one form of a UUID that the API takes: 8-4-4-4-12 hex digits, any version, not all zero.
+func ParseUUID(s string) (uuid.UUID, bool) {
+	if len(s) != 36 {
+		return uuid.Nil, false
+	}
+	id, err := uuid.Parse(s)
+	return id, err == nil && id != uuid.Nil
+}
+
+// Bool reads a boolean.
+func (o *Object) Bool(name string) bool {
+	v, ok := o.get(name)
+	if !ok {
+		return false
+	}
+	b, ok := v.(bool)
+	if !ok {
+		o.Fail(message.SlugBool, "must be true or false", name)
+	}
+	return b
+}
+
+// Number reads a number that is not below least, or nil when it is absent.
+func (o *Object) Number(name string, least float64) *float64 {
+	v, ok := o.get(name)
+	if !ok {
+		return nil
+	}
+	n, ok := v.(json.Number)
+	if !ok {
+		o.Fail(message.SlugNumber, "must be a number", name)
+		return nil
+	}
+	f, err := n.Float64()
+	if err != nil || math.IsInf(f, 0) || f < least || f > 1e12 {
+		o.Fail(message.SlugNumber, fmt.Sprintf("must be a number from %v to 1e12", least), name)
+		return nil
+	}
+	return &f
+}
+
+// Time reads an RFC 3339 time, or nil when it is absent.
+func (o *Object) Time(name string) *time.Time {
+	if !o.Has(name) {
+		o.read[name] = true
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, o.String(name, 0))
+	if err != nil {
+		o.Fail(message.SlugDatetime, "must be an RFC 3339 time", name)
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// Child reads an object, or returns nil when it is absent or none.
+func (o *Object) Child(name string) *Object {
+	v, ok := o.get(name)
+	if !ok {
+		return nil
+	}
+	return NewObject(o.errs, v, o.At(name)...)
+}
+
+// List reads an array of at most limit elements. A null among them is a mistake.
+func (o *Object) List(name string, limit int) []any {
+	v, ok := o.get(name)
+	if !ok {
+		return nil
+	}
+	list, ok := v.([]any)
+	if !ok {
+		o.Fail(message.SlugList, "must be an array", name)
+		return nil
+	}
+	if limit > 0 && len(list) > limit {
+		o.Fail(message.SlugListLong, fmt.Sprintf("must have at most %d elements", limit), name)
+		return nil
+	}
+	return list
+}
+
+// Strings reads an array of strings, each of 1 to limit characters.
+func (o *Object) Strings(name string, elements, limit int) []string {
+	list := o.List(name, elements)
+	out := make([]string, 0, len(list))
+	for i, v := range list {
+		s, ok := v.(string)
+		switch {
+		case !ok:
+			o.Fail(message.SlugString, "must be a string", name, i)
+		case s == "":
+			o.Fail(message.SlugTooShort, "must not be empty", name, i)
+		case utf8.RuneCountInString(s) > limit:
+			o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", limit), name, i)
+		default:
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// UUIDs reads an array of ids.
+func (o *Object) UUIDs(name string, elements int) []uuid.UUID {
+	list := o.List(name, elements)
+	out := make([]uuid.UUID, 0, len(list))
+	for i, v := range list {
+		s, _ := v.(string)
+		id, ok := ParseUUID(s)
+		if !ok {
+			o.Fail(message.SlugUUID, "must be a UUID", name, i)
+			continue
+		}
+		out = append(out, id)
+	}
+	return out
+}
+
+// Free reads a free-form object of at most limit bytes once it is encoded.
+func (o *Object) Free(name string, limit int) map[string]any {
+	v, ok := o.get(name)
+	if !ok {
+		return nil
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		o.Fail(message.SlugObject, "must be an object", name)
+		return nil
+	}
+	if b, err := json.Marshal(m); err != nil || len(b) > limit {
+		o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d bytes", limit), name)
+		return nil
+	}
+	return m
+}
+
+// Unsupported records fields that the contract names and that are not built yet.
+func (o *Object) Unsupported(names ...string) {
+	for _, n := range names {
+		o.read[n] = true
+		if o.Has(n) {
+			o.Fail(message.SlugUnsupported, n+" is not supported yet", n)
+		}
+	}
+}
+
+// Close records every field that was never read: it is unknown, and ignoring it could change what the request means.
+func (o *Object) Close() {
+	var unknown []string
+	for n := range o.m {
+		if !o.read[n] {
+			unknown = append(unknown, n)
+		}
+	}
+	sort.Strings(unknown)
+	for _, n := range unknown {
+		o.Fail(message.SlugExtra, "unknown field "+strings.ToValidUTF8(n, "?"), n)
+	}
+}
