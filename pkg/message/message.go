@@ -124,6 +124,7 @@ type Message struct {
 	Reason     Reason
 	Failure    *Failure // what the provider said, when it refused
 	Attempt    int      // claims so far that may have reached the provider
+	Unknowns   int      // attempts whose outcome is not known
 	Part       int      // parts that the provider has accepted (an Instagram message may have two)
 	Generation int      // counts how often the message was put back into the queue under a new task id
 
@@ -237,4 +238,15 @@ func (l *Lead) Bindings() map[string]any {
 		b["custom_fields"] = l.CustomFields
 	}
 	return b
+}
+
+// Filter narrows a list of messages; zero fields do not narrow it.
+type Filter struct {
+	BulkID        uuid.UUID
+	LeadID        uuid.UUID
+	Status        Status
+	Type          Type
+	Recipient     string // normalised
+	CreatedAfter  *time.Time
+	CreatedBefore *time.Time
 }

@@ -133,3 +133,6 @@ func oneLine(s string) string {
 		return r
 	}, s)
 }
+
+// Content returns the content with its templates as they were given.
+func (t *Template) Content() message.Content { return t.content }

@@ -281,3 +281,13 @@ func (o *Object) Close() {
 		o.Fail(message.SlugExtra, "unknown field "+strings.ToValidUTF8(n, "?"), n)
 	}
 }
+
+// Names returns the object's keys, sorted.
+func (o *Object) Names() []string {
+	names := make([]string, 0, len(o.m))
+	for n := range o.m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

@@ -1,0 +1,126 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/message"
+)
+
+// statuses is the one table from a code to an HTTP status. What is not in it is a 500 that says nothing.
+var statuses = map[message.Code]int{
+	message.CodeInvalid:     http.StatusUnprocessableEntity,
+	message.CodeNotFound:    http.StatusNotFound,
+	message.CodeConflict:    http.StatusConflict,
+	message.CodePaused:      http.StatusConflict,
+	message.CodeTooLarge:    http.StatusRequestEntityTooLarge,
+	message.CodeMediaType:   http.StatusUnsupportedMediaType,
+	message.CodeThrottled:   http.StatusTooManyRequests,
+	message.CodeUnavailable: http.StatusServiceUnavailable,
+}
+
+type problem struct {
+	Detail    string `json:"detail"`
+	Code      string `json:"code"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// fail answers with an error. It is Echo's error handler, so the framework's own errors come here too.
+func (s *Server) fail(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	status, body := s.problem(err, c)
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter(err)))
+	}
+	if werr := c.JSON(status, body); werr != nil {
+		s.Telemetry.Failure(c.Request().Context(), "answer", werr)
+	}
+}
+
+func (s *Server) problem(err error, c echo.Context) (int, any) {
+	var e *message.Error
+	var he *echo.HTTPError
+	switch {
+	case errors.As(err, &e) && e.Code == message.CodeInvalid:
+		fields := e.Fields
+		if len(fields) == 0 {
+			fields = []message.FieldError{{Loc: []any{"body"}, Msg: e.Message, Type: message.SlugValue}}
+		}
+		return http.StatusUnprocessableEntity, map[string]any{"detail": fields}
+	case errors.As(err, &e):
+		if status, ok := statuses[e.Code]; ok {
+			return status, problem{Detail: e.Message, Code: string(e.Code)}
+		}
+	case errors.As(err, &he) && he.Code == http.StatusNotFound:
+		return http.StatusNotFound, problem{Detail: "there is nothing at this path", Code: "not_found"}
+	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed:
+		return http.StatusMethodNotAllowed, problem{Detail: "this path does not take the method " + c.Request().Method, Code: "method_not_allowed"}
+	}
+	return http.StatusInternalServerError, problem{
+		Detail: "something went wrong here; the request id finds it in the log", Code: "internal", RequestID: requestID(c),
+	}
+}
+
+func retryAfter(err error) int {
+	var e *message.Error
+	if errors.As(err, &e) && e.RetryAfter > 0 {
+		return int(math.Ceil(e.RetryAfter.Seconds()))
+	}
+	return 5
+}
+
+const headerRequestID = "X-Request-Id"
+
+func requestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
+
+// observe wraps every request: an id, security headers, a log line, and a panic that takes nobody with it.
+func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		start := time.Now()
+		id := c.Request().Header.Get(headerRequestID)
+		if !plainID(id) {
+			id = uuid.NewString()
+		}
+		h := c.Response().Header()
+		h.Set(headerRequestID, id)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-store")
+		defer func() {
+			if p := recover(); p != nil {
+				if e, ok := p.(error); ok && errors.Is(e, http.ErrAbortHandler) {
+					panic(p)
+				}
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+			if err != nil {
+				s.fail(err, c)
+			}
+			s.Telemetry.Request(c.Request().Context(), c.Request().Method, c.Path(), c.Response().Status, time.Since(start), id, err)
+		}()
+		return next(c)
+	}
+}
+
+// plainID says whether a caller's request id can be used as it is: it goes into headers and logs.
+func plainID(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' && c != ':' {
+			return false
+		}
+	}
+	return true
+}

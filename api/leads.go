@@ -1,0 +1,134 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/lead"
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+type leadResponse struct {
+	ID              string         `json:"id"`
+	FirstName       *string        `json:"first_name"`
+	LastName        *string        `json:"last_name"`
+	Email           *string        `json:"email"`
+	Phone           *string        `json:"phone"`
+	InstagramID     *string        `json:"instagram_id"`
+	Company         *string        `json:"company"`
+	Title           *string        `json:"title"`
+	Status          *string        `json:"status"`
+	Source          *string        `json:"source"`
+	City            *string        `json:"city"`
+	State           *string        `json:"state"`
+	Country         *string        `json:"country"`
+	Timezone        *string        `json:"timezone"`
+	Language        *string        `json:"language"`
+	AssigneeID      *string        `json:"assignee_id"`
+	Tags            []string       `json:"tags"`
+	CustomFields    map[string]any `json:"custom_fields"`
+	CreatedAt       *string        `json:"created_at"`
+	UpdatedAt       *string        `json:"updated_at"`
+	LastContactedAt *string        `json:"last_contacted_at"`
+}
+
+func showLead(l *message.Lead) leadResponse {
+	r := leadResponse{
+		ID: l.ID.String(), FirstName: orNull(l.FirstName), LastName: orNull(l.LastName), Email: orNull(l.Email), Phone: orNull(l.Phone),
+		InstagramID: orNull(l.InstagramID), Company: orNull(l.Company), Title: orNull(l.Title), Status: orNull(l.Status),
+		Source: orNull(l.Source), City: orNull(l.City), State: orNull(l.State), Country: orNull(l.Country), Timezone: orNull(l.Timezone),
+		Language: orNull(l.Language), AssigneeID: orNull(l.AssigneeID), Tags: append([]string{}, l.Tags...), CustomFields: l.CustomFields,
+		CreatedAt: at(&l.CreatedAt), UpdatedAt: at(&l.UpdatedAt), LastContactedAt: at(l.LastContactedAt),
+	}
+	if r.CustomFields == nil {
+		r.CustomFields = map[string]any{}
+	}
+	return r
+}
+
+func (s *Server) createLead(c echo.Context) error {
+	o, errs, err := readJSON(c)
+	if err != nil {
+		return err
+	}
+	l := lead.Parse(o)
+	if err := errs.Err(); err != nil {
+		return err
+	}
+	if err := s.Leads.Create(c.Request().Context(), l); err != nil {
+		return err
+	}
+	return c.JSON(http.StatusCreated, showLead(l))
+}
+
+func (s *Server) getLead(c echo.Context) error {
+	id, err := pathID(c, "id")
+	if err != nil {
+		return err
+	}
+	l, err := s.Leads.Get(c.Request().Context(), id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, showLead(l))
+}
+
+func (s *Server) listLeads(c echo.Context) error {
+	q := newQuery(c, &wire.Errors{})
+	limit, after := q.pageByID()
+	if err := q.close(); err != nil {
+		return err
+	}
+	items, err := s.Leads.List(c.Request().Context(), after, limit+1)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, listOf(items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
+}
+
+// importSilence is how long an import may neither read nor write: the whole file may take longer than any other
+// request.
+const importSilence = 30 * time.Second
+
+func (s *Server) importLeads(c echo.Context) error {
+	var format lead.Format
+	media, _, _ := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)) // an unreadable one is none of ours
+	switch media {
+	case "text/csv":
+		format = lead.CSV
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		format = lead.NDJSON
+	default:
+		return message.Errorf(message.CodeMediaType, "the body must be text/csv or application/x-ndjson")
+	}
+	body := &patientReader{r: http.MaxBytesReader(c.Response(), c.Request().Body, maxImport), ctl: http.NewResponseController(c.Response())}
+	report, err := s.Leads.Import(c.Request().Context(), format, body)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, report)
+}
+
+// patientReader moves the connection's deadlines on with every read.
+type patientReader struct {
+	r   io.Reader
+	ctl *http.ResponseController
+}
+
+// Read implements io.Reader.
+func (p *patientReader) Read(b []byte) (int, error) {
+	until := time.Now().Add(importSilence)
+	_ = p.ctl.SetReadDeadline(until) // not every writer in a test has deadlines
+	_ = p.ctl.SetWriteDeadline(until.Add(importSilence))
+	n, err := p.r.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = readError(err, maxImport)
+	}
+	return n, err
+}

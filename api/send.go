@@ -1,0 +1,332 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/audience"
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+// sendRequest is a decoded POST /api/messaging/send.
+type sendRequest struct {
+	typ        message.Type // "" when sender_type is absent
+	channelID  uuid.UUID
+	purpose    message.Purpose
+	priority   message.Priority
+	recipient  string
+	content    message.Content
+	contactID  uuid.UUID
+	metadata   json.RawMessage
+	bulk       bool
+	criteria   audience.Criteria
+	shown      json.RawMessage // the request as a bulk shows it later
+	hasContact bool
+}
+
+func (s *Server) send(c echo.Context) error {
+	o, errs, err := readJSON(c)
+	if err != nil {
+		return err
+	}
+	req := parseSend(c, o, errs)
+	if err := errs.Err(); err != nil {
+		return err
+	}
+	ch, err := s.channelFor(c, req)
+	if err != nil {
+		return err
+	}
+	if req.bulk {
+		return s.sendBulk(c, req, ch)
+	}
+	return s.sendSingle(c, req, ch)
+}
+
+const maxRecipient = 320 // characters: longer than any address of any type
+
+func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
+	req := &sendRequest{bulk: o.Has("bulk_settings"), priority: message.Normal, purpose: message.Transactional}
+	if req.bulk {
+		req.purpose = message.Marketing
+	}
+	req.typ = enum(o, "sender_type", req.typ, message.ParseType, message.Types)
+	req.purpose = enum(o, "message_type", req.purpose, message.ParsePurpose, message.Purposes)
+	req.priority = priority(o)
+	req.channelID = o.UUID("sender_identifier")
+	q := newQuery(c, errs)
+	if id := q.uuid("send_identifier"); id != uuid.Nil {
+		if req.channelID != uuid.Nil && req.channelID != id {
+			errs.Add(message.SlugValue, "differs from the body's sender_identifier", "query", "send_identifier")
+		}
+		req.channelID = id
+	}
+	_ = q.close() // its mistakes are among errs
+	if c.Request().Header.Get("Idempotency-Key") != "" {
+		errs.Add(message.SlugUnsupported, "Idempotency-Key is not supported yet", "header", "Idempotency-Key")
+	}
+	o.Unsupported("scheduled_at", "dry_run")
+	o.Require("message_data")
+	if data := o.Child("message_data"); data != nil {
+		req.parseData(data)
+	}
+	if settings := o.Child("bulk_settings"); settings != nil {
+		req.criteria = audience.Parse(settings)
+		req.shown = shownRequest(o, len(req.criteria.LeadIDs))
+	}
+	o.Close()
+	return req
+}
+
+func (req *sendRequest) parseData(o *wire.Object) {
+	req.recipient = strings.TrimSpace(o.String("recipient", maxRecipient))
+	req.content = message.Content{
+		Subject: o.String("subject", 0), Text: o.String("content", 0), HTML: o.String("html_content", 0),
+		Sender: o.String("sender", maxRecipient), SenderName: o.String("sender_name", 0),
+		ImageURL: o.String("image_url", 0), MediaURLs: o.Strings("media_urls", 0, message.MaxURL),
+	}
+	req.contactID = o.UUID("contact_id")
+	if req.bulk && o.Has("contact_id") {
+		o.Fail(message.SlugExtra, "a bulk send has no contact_id: its leads are the contacts", "contact_id")
+	}
+	if m := o.Free("metadata", message.MaxMetadataBytes); m != nil {
+		req.metadata, _ = json.Marshal(m) // it was encoded once already
+	}
+	o.Close()
+}
+
+// shownRequest is the request with the number of its lead ids instead of the ids.
+func shownRequest(o *wire.Object, ids int) json.RawMessage {
+	shown := map[string]any{}
+	for _, name := range []string{"sender_type", "sender_identifier", "message_data", "message_type", "priority", "bulk_settings"} {
+		if v, ok := o.Raw(name); ok {
+			shown[name] = v
+		}
+	}
+	if settings, ok := shown["bulk_settings"].(map[string]any); ok && ids > 0 {
+		copied := make(map[string]any, len(settings))
+		for k, v := range settings {
+			copied[k] = v
+		}
+		copied["lead_ids"] = ids
+		shown["bulk_settings"] = copied
+	}
+	b, _ := json.Marshal(shown) // it came out of JSON
+	return b
+}
+
+func enum[E ~string](o *wire.Object, name string, absent E, parse func(string) (E, bool), all []E) E {
+	if !o.Has(name) {
+		o.String(name, 0)
+		return absent
+	}
+	v, isString := o.Raw(name)
+	if s, ok := v.(string); ok {
+		if e, ok := parse(s); ok {
+			return e
+		}
+	} else if !isString {
+		return absent
+	}
+	names := make([]string, len(all))
+	for i, e := range all {
+		names[i] = string(e)
+	}
+	o.Fail(message.SlugEnum, "must be one of "+strings.Join(names, ", "), name)
+	return absent
+}
+
+// priority is a name, or 1 to 5 as a string or a number.
+func priority(o *wire.Object) message.Priority {
+	v, ok := o.Raw("priority")
+	if !ok {
+		return message.Normal
+	}
+	var s string
+	switch v := v.(type) {
+	case string:
+		s = v
+	case json.Number:
+		s = v.String()
+	}
+	p, ok := message.ParsePriority(s)
+	if !ok {
+		o.Fail(message.SlugEnum, "must be HIGH, NORMAL, LOW, or 1 to 5", "priority")
+	}
+	return p
+}
+
+// channelFor finds the channel that a request means: the one it names, else the default of the type that it names or
+// that its recipient or its fields show.
+func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel, error) {
+	ctx := c.Request().Context()
+	if req.channelID == uuid.Nil {
+		t, err := req.typeAmong(message.Types)
+		if err != nil {
+			return nil, err
+		}
+		ch, err := s.Channels.Default(ctx, t)
+		if message.IsCode(err, message.CodeNotFound) {
+			return nil, message.InvalidField(message.SlugValue, "no default channel is configured for "+string(t), "body", "sender_identifier")
+		}
+		return ch, err
+	}
+	named, err := s.Channels.Find(ctx, req.channelID)
+	if err != nil {
+		return nil, err
+	}
+	if len(named) == 0 {
+		return nil, message.InvalidField(message.SlugValue, "there is no channel with this id", "body", "sender_identifier")
+	}
+	types := make([]message.Type, len(named))
+	for i, ch := range named {
+		types[i] = ch.Type
+	}
+	t := types[0]
+	if req.typ != "" || len(types) > 1 {
+		if t, err = req.typeAmong(types); err != nil {
+			return nil, err
+		}
+	}
+	at := slices.Index(types, t)
+	if at < 0 {
+		return nil, message.InvalidField(message.SlugValue, "the channel is not of type "+string(t), "body", "sender_identifier")
+	}
+	return named[at], nil
+}
+
+// typeAmong decides the type of a request: as it says, else by its recipient, else by the fields it uses.
+func (req *sendRequest) typeAmong(types []message.Type) (message.Type, error) {
+	if req.typ != "" {
+		return req.typ, nil
+	}
+	if t, ok := message.TypeOfRecipient(req.recipient); ok && slices.Contains(types, t) {
+		return t, nil
+	}
+	if req.bulk || req.recipient == "" {
+		switch {
+		case req.content.Subject != "" || req.content.HTML != "":
+			return message.Email, nil
+		case req.content.ImageURL != "":
+			return message.InstagramDM, nil
+		case len(req.content.MediaURLs) > 0:
+			return message.SMS, nil
+		}
+	}
+	return "", message.InvalidField(message.SlugMissing, "sender_type is needed to tell the type: email, sms or instagram_dm", "body", "sender_type")
+}
+
+// underData puts the paths of content's mistakes below message_data.
+func underData(err error) error {
+	var errs wire.Errors
+	if e, ok := asInvalid(err); ok {
+		errs.AddUnder(e.Fields, "body", "message_data")
+		return errs.Err()
+	}
+	return err
+}
+
+func asInvalid(err error) (*message.Error, bool) {
+	e, ok := err.(*message.Error) //nolint:errorlint // only the domain's own answer, as it came
+	return e, ok && e.Code == message.CodeInvalid && len(e.Fields) > 0
+}
+
+type singleResponse struct {
+	Success           bool             `json:"success"`
+	MessageID         string           `json:"message_id"`
+	ChannelUsed       message.Type     `json:"channel_used"`
+	ProviderUsed      string           `json:"provider_used"`
+	ProviderMessageID *string          `json:"provider_message_id"`
+	Status            message.Status   `json:"status"`
+	Cost              float64          `json:"cost"`
+	SentAt            *string          `json:"sent_at"`
+	Error             *message.Failure `json:"error,omitempty"`
+}
+
+func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
+	sent, err := s.Sender.Send(c.Request().Context(), delivery.Single{
+		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
+		Purpose: req.purpose, Priority: req.priority,
+	})
+	if err != nil {
+		return underData(err)
+	}
+	return c.JSON(http.StatusOK, showSent(sent))
+}
+
+func showSent(sent *delivery.Sent) singleResponse {
+	m := sent.Message
+	r := singleResponse{
+		MessageID: m.ID.String(), ChannelUsed: m.Type, ProviderUsed: m.Provider, ProviderMessageID: orNull(sent.ProviderMessageID),
+		Status: sent.Status, Cost: sent.Cost.Amount(), SentAt: at(sent.SentAt),
+	}
+	r.Success = sent.Status.Accepted() || sent.Status == message.Queued
+	if !r.Success {
+		r.Error = &message.Failure{Code: string(sent.Reason), Text: "not sent"}
+		if sent.Failure != nil {
+			r.Error.Text = sent.Failure.Text
+		}
+	}
+	return r
+}
+
+func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel) error {
+	if errs := delivery.CheckSender(ch, &req.content); len(errs) > 0 {
+		return underData(message.Invalid(errs))
+	}
+	ctx := c.Request().Context()
+	b, err := s.Bulks.Accept(ctx, bulk.Order{
+		Channel: ch, Content: req.content, Criteria: req.criteria, Purpose: req.purpose, Priority: req.priority, Request: req.shown,
+	})
+	if err != nil {
+		return underData(err)
+	}
+	wait, applied := s.prefer(c)
+	if applied != "" {
+		c.Response().Header().Set("Preference-Applied", applied)
+	}
+	v, err := s.Bulks.Wait(ctx, b.ID, wait)
+	if err != nil {
+		// The bulk is on record and will be sent; failing to read its figures must not look like a refusal.
+		s.Telemetry.BulkError(ctx, "wait", b.ID, err)
+		v = &bulk.View{Bulk: b}
+	}
+	return c.JSON(http.StatusOK, showBulk(v))
+}
+
+const maxWait = time.Minute
+
+// prefer reads the Prefer header (RFC 7240): how long to wait for a bulk, and what of it is honoured.
+func (s *Server) prefer(c echo.Context) (time.Duration, string) {
+	async := false
+	for _, header := range c.Request().Header.Values("Prefer") {
+		for _, part := range strings.Split(header, ",") {
+			name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "respond-async":
+				async = true
+			case "wait":
+				n, err := strconv.Atoi(strings.Trim(strings.TrimSpace(value), `"`))
+				if err == nil && n >= 0 {
+					wait := min(time.Duration(n)*time.Second, maxWait)
+					return wait, "wait=" + strconv.Itoa(int(wait/time.Second))
+				}
+			}
+		}
+	}
+	if async {
+		return 0, "respond-async"
+	}
+	return s.BulkWait, ""
+}

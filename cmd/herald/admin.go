@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/adrg/xdg"
+
+	"herald/pkg/app"
+	"herald/pkg/config"
+	"herald/pkg/store"
+)
+
+func printJSON(v any) error {
+	e := json.NewEncoder(os.Stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// parse reads the settings; a mistake in them is the caller's.
+func parse(need config.Need) (*config.Config, error) {
+	cfg, err := config.Parse(need)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return cfg, nil
+}
+
+func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
+
+type migrateCmd struct {
+	Action string `arg:"" optional:"" default:"up" enum:"up,status" help:"up or status."`
+	JSON   bool   `help:"Print JSON."`
+}
+
+// Run brings the schema of DATABASE_URL, or of the embedded file, up to date.
+func (m *migrateCmd) Run(ctx context.Context) error {
+	cfg, err := parse(0)
+	if err != nil {
+		return err
+	}
+	if cfg.DatabaseURL == "" {
+		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
+			return err
+		}
+		cfg.DatabaseURL = "sqlite://" + filepath.Join(dataDir(), "herald.db")
+	}
+	s, err := store.Open(ctx, cfg.DatabaseURL, store.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if m.Action == "up" {
+		names, err := s.Migrate(ctx)
+		if err != nil {
+			return err
+		}
+		if m.JSON {
+			return printJSON(map[string]any{"applied": append([]string{}, names...)})
+		}
+		for _, n := range names {
+			fmt.Println("applied", n)
+		}
+		fmt.Println("the schema is up to date")
+		return nil
+	}
+	status, err := s.MigrationStatus(ctx)
+	if err != nil {
+		return err
+	}
+	if m.JSON {
+		return printJSON(status)
+	}
+	for _, st := range status {
+		when := "pending"
+		if st.AppliedAt != nil {
+			when = st.AppliedAt.Format(time.RFC3339)
+		}
+		fmt.Printf("%-40s %s\n", st.Name, when)
+	}
+	return nil
+}
+
+type configCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run shows the settings, and fails when one is wrong.
+func (c *configCmd) Run() error {
+	cfg, err := config.Parse(0)
+	if c.JSON {
+		if perr := printJSON(cfg.Settings()); perr != nil {
+			return perr
+		}
+	} else {
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "SETTING\tVALUE\tDEFAULT\tMEANING")
+		for _, s := range cfg.Settings() {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Name, s.Value, s.Default, s.Help)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return nil
+}
+
+type serveCmd struct {
+	Listen string `help:"Address of the API; default HERALD_LISTEN."`
+}
+
+// Run serves until it is told to stop.
+func (s *serveCmd) Run(ctx context.Context) error {
+	cfg, err := parse(0)
+	if err != nil {
+		return err
+	}
+	if s.Listen != "" {
+		cfg.Listen = s.Listen
+	}
+	log := cfg.Logger()
+	e, err := app.OpenEmbedded(ctx, cfg, dataDir(), false, log)
+	if err != nil {
+		return err
+	}
+	defer e.Stop()
+	if err := e.StartAdmin("127.0.0.1:0"); err != nil {
+		return err
+	}
+	if err := e.StartWorker(); err != nil {
+		return err
+	}
+	addr, err := e.StartAPI()
+	if err != nil {
+		return err
+	}
+	log.Info("herald serves", "api", "http://"+addr, "data", dataDir())
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,59 @@
+// Command herald is all of Herald in one process on embedded parts, and the operator's command line.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"herald/pkg/app"
+)
+
+type cli struct {
+	Demo      demoCmd      `cmd:"" help:"Start everything with demo data, send the examples and a bulk, then serve on."`
+	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a file that stays."`
+	Simulator simulatorCmd `cmd:"" help:"Serve the providers' simulator alone, for tests and benchmarks."`
+	Migrate   migrateCmd   `cmd:"" help:"Bring the database's schema up to date, or show how it stands."`
+	Config    configCmd    `cmd:"" help:"Show every setting with its meaning, default and current value."`
+}
+
+// errUsage marks an error that is the caller's.
+var errUsage = errors.New("wrong usage")
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("herald"), kong.Description("Herald sends a message, or a message to everybody who fits a description."),
+		kong.UsageOnError(), kong.Exit(func(code int) { exited = code }))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return app.ExitFailed
+	}
+	kctx, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited // --help
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "herald:", err)
+		return app.ExitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	kctx.BindTo(ctx, (*context.Context)(nil))
+	switch err := kctx.Run(); {
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "herald:", err)
+		return app.ExitUsage
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "herald:", err)
+		return app.ExitFailed
+	}
+	return app.ExitDone
+}

@@ -1,0 +1,234 @@
+// Package app builds the parts of Herald from a configuration and starts and stops them in order. It is the one place
+// where the domain meets its adapters; every program of cmd is a few lines over it.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"herald/api"
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/config"
+	"herald/pkg/delivery"
+	"herald/pkg/lead"
+	"herald/pkg/message"
+	"herald/pkg/provider"
+	"herald/pkg/provider/instagram"
+	"herald/pkg/provider/sendgrid"
+	"herald/pkg/provider/twilio"
+	"herald/pkg/queue"
+	"herald/pkg/store"
+	"herald/pkg/telemetry"
+	"herald/worker"
+)
+
+// App is the parts of one process.
+type App struct {
+	Config   *config.Config
+	Store    *store.Store
+	Channels *channel.Registry
+	Leads    *lead.Service
+	Bulks    *bulk.Service
+	Queue    *queue.Client
+	Sender   *delivery.Sender
+
+	telemetry *telemetry.Telemetry
+	counters  *queue.Counters
+	templates *bulk.Templates
+	redis     []redis.UniversalClient
+	worker    *worker.Worker
+	http      *http.Server
+	admin     *telemetry.Admin
+	held      atomic.Bool // not ready yet, for a reason of the program's own
+}
+
+// Pools of Redis connections, one per use, so that no use waits for another's.
+const (
+	queuePool    = 64
+	countersPool = 16
+	serverPool   = 32
+	stopTime     = 40 * time.Second
+)
+
+const sweepEvery = 5 * time.Second
+
+// Open connects to everything and refuses a schema that is behind.
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
+	key, err := channel.ParseMasterKey(string(cfg.MasterKey))
+	if err != nil {
+		return nil, fmt.Errorf("HERALD_MASTER_KEY %w", err)
+	}
+	sealer, err := channel.NewSealer(key)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{Config: cfg, telemetry: telemetry.New(log)}
+	if a.Store, err = store.Open(ctx, cfg.DatabaseURL, store.Options{Sealer: sealer, MaxConns: cfg.DatabaseMaxConns}); err != nil {
+		return nil, err
+	}
+	if err := a.Store.CheckSchema(ctx); err != nil {
+		a.Store.Close()
+		return nil, err
+	}
+	if err := a.build(); err != nil {
+		a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) connect(pool int) (redis.UniversalClient, error) {
+	rdb, err := queue.Connect(a.Config.RedisURL, pool)
+	if err == nil {
+		a.redis = append(a.redis, rdb)
+	}
+	return rdb, err
+}
+
+func (a *App) build() error {
+	cfg := a.Config
+	queueRedis, err := a.connect(queuePool)
+	if err != nil {
+		return err
+	}
+	countersRedis, err := a.connect(countersPool)
+	if err != nil {
+		return err
+	}
+	a.Queue = queue.NewClient(queueRedis)
+	a.counters = queue.NewCounters(countersRedis)
+	a.Channels = channel.NewRegistry(a.Store, a.Store)
+	a.Leads = lead.NewService(a.Store)
+	a.Bulks = bulk.NewService(a.Store, a.Queue, a.counters, a.telemetry)
+	a.templates = bulk.NewTemplates(a.Store)
+	timing := delivery.DefaultTiming()
+	timing.UnknownHold = cfg.UnknownHold
+	deliverer := delivery.New(delivery.Deps{
+		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: queue.NewLimiter(countersRedis), Counters: a.counters,
+		Queue: a.Queue, Observer: a.telemetry, Timing: timing,
+		Providers: map[message.Type]delivery.Provider{
+			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
+			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
+			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
+		},
+	})
+	a.Sender = &delivery.Sender{Deliverer: deliverer, Leads: a.Store}
+	return nil
+}
+
+// Hold makes the process say that it is not ready, until Release.
+func (a *App) Hold() { a.held.Store(true) }
+
+// Release ends Hold.
+func (a *App) Release() { a.held.Store(false) }
+
+// Health looks at the parts. Without the database a process is of no use; without Redis it still takes orders.
+func (a *App) Health(ctx context.Context) telemetry.Health {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	db, rdb := a.Store.Ping(ctx), a.Queue.Ping(ctx)
+	return telemetry.Health{
+		Ready: db == nil && !a.held.Load(), Degraded: rdb != nil, Parts: map[string]error{"database": db, "redis": rdb},
+	}
+}
+
+// StartWorker begins to deliver.
+func (a *App) StartWorker() error {
+	var poolErr error
+	pool := func() redis.UniversalClient {
+		rdb, err := a.connect(serverPool)
+		poolErr = errors.Join(poolErr, err)
+		return rdb
+	}
+	servers := queue.NewServers(pool, a.Config.Concurrency, a.telemetry.Log())
+	if poolErr != nil {
+		return poolErr
+	}
+	a.worker = worker.New(worker.Deps{
+		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
+		SweepEvery: sweepEvery,
+		Runner: bulk.NewRunner(bulk.RunnerDeps{
+			Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters, Expirer: a.counters,
+			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Observer: a.telemetry, Timing: bulk.DefaultTiming(), Window: a.Config.FeedWindow,
+		}),
+	})
+	return a.worker.Start()
+}
+
+// StartAPI begins to answer requests and returns the address it listens on.
+func (a *App) StartAPI() (string, error) {
+	l, err := net.Listen("tcp", a.Config.Listen)
+	if err != nil {
+		return "", fmt.Errorf("HERALD_LISTEN: %w", err)
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && !a.Config.AllowNoAuth {
+		_ = l.Close()
+		return "", fmt.Errorf("HERALD_LISTEN is %s: without API keys the API answers on a loopback address only", a.Config.Listen)
+	}
+	a.telemetry.Log().Warn("there are no API keys: everybody who reaches this address may send", "listen", l.Addr().String())
+	a.http = api.New(api.Deps{
+		Sender: a.Sender, Bulks: a.Bulks, Channels: a.Channels, Leads: a.Leads, Messages: a.Store, Telemetry: a.telemetry,
+		Health: a.Health, BulkWait: a.Config.BulkWait,
+	}).HTTPServer()
+	a.http.ErrorLog = slog.NewLogLogger(a.telemetry.Log().Handler(), slog.LevelDebug)
+	go func() {
+		if err := a.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.telemetry.Log().Error("the API stopped", "error", err.Error())
+		}
+	}()
+	return l.Addr().String(), nil
+}
+
+// StartAdmin opens the admin listener. fallback is used when the configuration names no address.
+func (a *App) StartAdmin(fallback string) error {
+	addr, isDefault := a.Config.AdminListen, a.Config.AdminListen == ""
+	if isDefault {
+		addr = fallback
+	}
+	admin, moved, err := a.telemetry.StartAdmin(addr, isDefault, a.Health)
+	if err != nil {
+		return err
+	}
+	a.admin = admin
+	log := a.telemetry.Log()
+	if moved {
+		log.Warn("the default admin address is taken", "wanted", addr)
+	}
+	log.Info("admin listens", "address", admin.Addr)
+	return nil
+}
+
+// Stop ends everything in the order in which it depends on each other: no new requests, no new tasks, what is under
+// way is finished, then the connections close.
+func (a *App) Stop() {
+	if a.http != nil {
+		a.Bulks.Drain()
+		ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+		_ = a.http.Shutdown(ctx) // what did not end in time is cut
+		cancel()
+	}
+	if a.worker != nil {
+		a.worker.Stop()
+	}
+	a.admin.Stop()
+	a.close()
+}
+
+func (a *App) close() {
+	if a.counters != nil {
+		a.counters.Close()
+	}
+	a.Store.Close()
+	for _, rdb := range a.redis {
+		_ = rdb.Close()
+	}
+}

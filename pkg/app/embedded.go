@@ -1,0 +1,164 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"herald/pkg/config"
+	"herald/pkg/provider/simulator"
+	"herald/pkg/store"
+)
+
+// Embedded is an App with everything it needs in the same process: a SQLite file, Redis in memory, and the provider
+// simulator. Settings that name real parts win over the embedded ones.
+type Embedded struct {
+	*App
+	Simulator *simulator.Simulator
+	redis     *miniredis.Miniredis
+	server    *http.Server
+	stop      context.CancelFunc
+	wg        sync.WaitGroup
+}
+
+// redisTick is how often the in-memory Redis is told that time passes: its keys expire only then.
+const redisTick = 100 * time.Millisecond
+
+// OpenEmbedded builds an App on a directory. simulate sends every message to the simulator instead of the vendors.
+func OpenEmbedded(ctx context.Context, cfg *config.Config, dir string, simulate bool, log *slog.Logger) (*Embedded, error) {
+	e := &Embedded{}
+	if err := e.prepare(cfg, dir, simulate); err != nil {
+		e.stopParts()
+		return nil, err
+	}
+	if err := migrate(ctx, cfg.DatabaseURL); err != nil {
+		e.stopParts()
+		return nil, err
+	}
+	a, err := Open(ctx, cfg, log)
+	if err != nil {
+		e.stopParts()
+		return nil, err
+	}
+	e.App = a
+	return e, nil
+}
+
+func (e *Embedded) prepare(cfg *config.Config, dir string, simulate bool) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if cfg.DatabaseURL == "" {
+		cfg.DatabaseURL = "sqlite://" + filepath.Join(dir, "herald.db")
+	}
+	if cfg.MasterKey == "" {
+		key, err := masterKey(filepath.Join(dir, "master.key"))
+		if err != nil {
+			return err
+		}
+		cfg.MasterKey = config.Masked(key)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e.stop = cancel
+	if cfg.RedisURL == "" {
+		e.redis = miniredis.NewMiniRedis()
+		if err := e.redis.Start(); err != nil {
+			return fmt.Errorf("start the in-memory Redis: %w", err)
+		}
+		cfg.RedisURL = "redis://" + e.redis.Addr()
+		e.wg.Go(func() { e.tick(ctx) })
+	}
+	if simulate {
+		return e.simulate(cfg)
+	}
+	return nil
+}
+
+func (e *Embedded) tick(ctx context.Context) {
+	t := time.NewTicker(redisTick)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			e.redis.FastForward(redisTick)
+		}
+	}
+}
+
+func (e *Embedded) simulate(cfg *config.Config) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("start the simulator: %w", err)
+	}
+	e.Simulator = simulator.New()
+	e.server = &http.Server{Handler: e.Simulator, ReadHeaderTimeout: headerTimeout}
+	e.wg.Go(func() { _ = e.server.Serve(l) })
+	u := "http://" + l.Addr().String()
+	cfg.SendGridURL, cfg.TwilioURL, cfg.InstagramURL = u, u, u
+	return nil
+}
+
+const headerTimeout = 5 * time.Second
+
+// Stop ends the App and then what it stood on.
+func (e *Embedded) Stop() {
+	e.App.Stop()
+	e.stopParts()
+}
+
+func (e *Embedded) stopParts() {
+	if e.stop != nil {
+		e.stop()
+	}
+	if e.server != nil {
+		_ = e.server.Close()
+	}
+	e.wg.Wait()
+	if e.redis != nil {
+		e.redis.Close()
+	}
+}
+
+func migrate(ctx context.Context, databaseURL string) error {
+	s, err := store.Open(ctx, databaseURL, store.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	_, err = s.Migrate(ctx)
+	return err
+}
+
+// masterKey reads the key in a file, or makes one that only the user can read.
+func masterKey(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		return string(b), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("master key: %w", err)
+	}
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return "", fmt.Errorf("master key: %w", err)
+	}
+	s := base64.StdEncoding.EncodeToString(key)
+	if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
+		return "", fmt.Errorf("master key: %w", err)
+	}
+	return s, nil
+}

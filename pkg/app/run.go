@@ -1,0 +1,127 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"herald/pkg/config"
+)
+
+// Exit codes of every program.
+const (
+	ExitDone   = 0
+	ExitFailed = 1
+	ExitUsage  = 2
+)
+
+// Role is what a server process does.
+type Role string
+
+// The roles.
+const (
+	RoleAPI    Role = "api"
+	RoleWorker Role = "worker"
+)
+
+// Main runs a server process of one role until it is told to stop, and returns its exit code. The only argument it
+// takes is --healthcheck, which asks a running process on this machine whether it is alive.
+func Main(role Role, args []string) int {
+	cfg, err := config.Parse(config.Database | config.Redis | config.MasterKey)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return ExitUsage
+	}
+	switch {
+	case len(args) == 1 && args[0] == "--healthcheck":
+		return healthcheck(adminAddress(role, cfg))
+	case len(args) > 0:
+		fmt.Fprintf(os.Stderr, "usage: %s [--healthcheck]\nSettings are environment variables; `herald config` lists them.\n", role)
+		return ExitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, role, cfg); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return ExitFailed
+	}
+	return ExitDone
+}
+
+func adminAddress(role Role, cfg *config.Config) string {
+	switch {
+	case cfg.AdminListen != "":
+		return cfg.AdminListen
+	case role == RoleAPI:
+		return "127.0.0.1:9101"
+	default:
+		return "127.0.0.1:0"
+	}
+}
+
+func serve(ctx context.Context, role Role, cfg *config.Config) error {
+	log := cfg.Logger().With("role", string(role))
+	a, err := Open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer a.Stop()
+	if err := a.StartAdmin(adminAddress(role, cfg)); err != nil {
+		return err
+	}
+	if role == RoleAPI {
+		addr, err := a.StartAPI()
+		if err != nil {
+			return err
+		}
+		log.Info("api listens", "address", addr)
+	} else {
+		if err := a.StartWorker(); err != nil {
+			return err
+		}
+		log.Info("worker works", "concurrency", cfg.Concurrency.String())
+	}
+	<-ctx.Done()
+	log.Info("stopping")
+	return nil
+}
+
+// healthcheck asks the admin listener of a process on this machine whether it is alive.
+func healthcheck(addr string) int {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && port == "0" {
+		err = errors.New("set HERALD_ADMIN_LISTEN to a fixed port to be able to ask")
+	}
+	if err == nil {
+		if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+			host = "127.0.0.1"
+		}
+		err = ask("http://" + net.JoinHostPort(host, port) + "/healthz")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "not healthy:", err)
+		return ExitFailed
+	}
+	return ExitDone
+}
+
+func ask(url string) error {
+	c := &http.Client{Timeout: 3 * time.Second}
+	res, err := c.Get(url) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, res.Body)
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", res.StatusCode)
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+// Package bulk is the life of a bulk send: accepted (one row), planned (the audience resolved and frozen into message
+// rows), fed (a bounded window of tasks in the queue), and finished, by any process that holds its lease. The
+// database says what is true; the queue and the counters can be lost at any moment. It knows no SQL and no queue.
+package bulk
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/audience"
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+)
+
+// Status is where a bulk stands.
+type Status string
+
+// The statuses of a bulk.
+const (
+	Processing Status = "PROCESSING"
+	Completed  Status = "COMPLETED"
+)
+
+// Bulk is one accepted bulk send.
+type Bulk struct {
+	ID       uuid.UUID
+	Channel  channel.Key
+	Provider string
+	Purpose  message.Purpose
+	Priority message.Priority
+	Content  message.Content
+	Criteria audience.Criteria
+	Request  json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
+
+	Status      Status
+	Planned     bool   // every lead has its message row
+	PlanCursor  string // where planning goes on
+	Total       int64  // message rows so far: the audience, once Planned
+	NotFound    int64  // ids in the request that are no lead's
+	FeedSeq     int64  // messages below it have been handed to the queue, or were settled already
+	SettledSeq  int64  // messages below it are settled and counted
+	Final       *stats.Counts
+	CreatedAt   time.Time
+	StartedAt   *time.Time
+	CompletedAt *time.Time
+}
+
+// Hash is the first half of the SHA-256 of a normalised address: what two messages of a bulk must not share.
+type Hash [16]byte
+
+// HashAddress returns an address's Hash.
+func HashAddress(address string) Hash {
+	sum := sha256.Sum256([]byte(address))
+	return Hash(sum[:16])
+}
+
+// ErrLeaseLost says that another process may have taken the bulk over; whoever gets it must stop.
+var ErrLeaseLost = errors.New("the lease on the bulk is lost")
+
+// Rows keeps bulks. Bulk returns a message.Error not_found. Bulks lists them newest first, beginning before an id
+// (uuid.Nil: at the newest). Tally counts a bulk's messages in the database, which takes time in proportion to them.
+type Rows interface {
+	InsertBulk(ctx context.Context, b *Bulk) error
+	Bulk(ctx context.Context, id uuid.UUID) (*Bulk, error)
+	Bulks(ctx context.Context, before uuid.UUID, limit int) ([]Bulk, error)
+	Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error)
+}
+
+// Lease names a bulk and the token of the process that runs it.
+type Lease struct {
+	BulkID uuid.UUID
+	Token  uuid.UUID
+}
+
+// Leases gives one process at a time the right to run a bulk. Ready lists bulks that nobody runs, oldest first, and
+// counts all that are running. Acquire returns a message.Error conflict when another holds it. Renew and Release
+// return ErrLeaseLost when the token is no longer the lease's.
+type Leases interface {
+	Ready(ctx context.Context, limit int) (ids []uuid.UUID, running int, err error)
+	Acquire(ctx context.Context, l Lease, ttl time.Duration) (*Bulk, error)
+	Renew(ctx context.Context, l Lease, ttl time.Duration) error
+	Release(ctx context.Context, l Lease) error
+}
+
+// Planned is one message row to be written. Status is PENDING or SKIPPED with a reason. Sole says that no other row of
+// the bulk may have the same Hash.
+type Planned struct {
+	ID        uuid.UUID
+	LeadID    uuid.UUID
+	Recipient string
+	Hash      Hash
+	Sole      bool
+	Status    message.Status
+	Reason    message.Reason
+}
+
+// PlanPage is one step of a plan: its rows get the sequence numbers from Base on.
+type PlanPage struct {
+	Lease    Lease
+	Bulk     *Bulk
+	Base     int64
+	Rows     []Planned
+	Cursor   string
+	NotFound int64
+	Done     bool
+}
+
+// Plan writes the frozen audience. Taken says which hashes already belong to a message of the bulk. AddPage writes
+// rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is not the bulk's any more.
+type Plan interface {
+	Taken(ctx context.Context, bulkID uuid.UUID, hashes []Hash) (map[Hash]bool, error)
+	AddPage(ctx context.Context, p PlanPage) error
+}
+
+// Row is a message of a bulk as feeding and reconciling see it.
+type Row struct {
+	ID         uuid.UUID
+	Generation int
+	Claimed    bool // SENDING under a claim that has not expired
+	Mark       stats.Mark
+}
+
+// Feed walks a bulk's messages in their order. Walk returns those from a sequence number on. Advance moves both
+// cursors forward, never back, or returns ErrLeaseLost. Finish completes the bulk with its final counts if it is
+// planned and no message is open, and says whether it is complete now.
+type Feed interface {
+	Walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]Row, error)
+	Advance(ctx context.Context, l Lease, feedSeq, settledSeq int64) error
+	Finish(ctx context.Context, bulkID uuid.UUID) (bool, error)
+}
+
+// Task asks a worker to look at one message.
+type Task struct {
+	MessageID  uuid.UUID
+	Generation int
+}
+
+// Queue carries tasks to the workers. Enqueueing a task that is there already changes nothing. Wake tells some worker
+// that a bulk waits to be run; it may be lost. Workers returns how many worker processes run.
+type Queue interface {
+	Enqueue(ctx context.Context, t message.Type, p message.Priority, tasks []Task) error
+	Wake(ctx context.Context, bulkID uuid.UUID) error
+	Workers(ctx context.Context) (int, error)
+}
+
+// Counters hold a bulk's counts while it runs. Read says false when they are missing or being refolded. Between
+// BeginFold and EndFold everything counted is counted anew on top of what is there, which changes nothing where it
+// was counted already. CountAll may be repeated and reordered. Expire lets the counts go after a day.
+type Counters interface {
+	Read(ctx context.Context, bulkID uuid.UUID) (c stats.Counts, ok bool, err error)
+	CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.Mark) error
+	BeginFold(ctx context.Context, bulkID uuid.UUID) error
+	EndFold(ctx context.Context, bulkID uuid.UUID) error
+}
+
+// Expirer lets the counts of a completed bulk go after a time.
+type Expirer interface {
+	Expire(ctx context.Context, bulkID uuid.UUID, after time.Duration) error
+}
+
+// Rescuer settles a message whose claim has expired.
+type Rescuer interface {
+	Rescue(ctx context.Context, id uuid.UUID) error
+}
+
+// Observer is told what a person who runs Herald wants to know of bulks.
+type Observer interface {
+	BulkEvent(ctx context.Context, event string, bulkID uuid.UUID, args ...any)
+	BulkError(ctx context.Context, during string, bulkID uuid.UUID, err error)
+}

@@ -1,0 +1,289 @@
+package bulk
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+)
+
+// The window: how many tasks of a bulk may be in the queue at a time. It bounds Redis, the work that a lost Redis
+// means, and how long a pause takes to be felt.
+const (
+	windowPerWorker = 2_000
+	windowMost      = 20_000
+	windowLeast     = 20
+	windowSeconds   = 5 // of the channel's rate, where it has one
+	feedPage        = 2_000
+	walkPage        = 5_000
+
+	pauseFull = 5 * time.Millisecond   // between two looks while the window is full
+	pauseIdle = 100 * time.Millisecond // the longest pause while the last messages are under way
+)
+
+func (c *course) channelOf(ctx context.Context) (*channel.Channel, error) {
+	var ch *channel.Channel
+	err := c.again(ctx, "read the channel", func() (err error) {
+		ch, err = c.Channels.Get(ctx, c.bulk.Channel)
+		return err
+	})
+	return ch, err
+}
+
+// window returns how many tasks this bulk may have in the queue now.
+func (c *course) window(ctx context.Context, ch *channel.Channel) int64 {
+	if c.Window > 0 {
+		return int64(c.Window)
+	}
+	if ch.RatePerSecond > 0 {
+		return max(int64(ch.RatePerSecond*windowSeconds), windowLeast)
+	}
+	workers, err := c.Queue.Workers(ctx)
+	if err != nil || workers < 1 {
+		workers = 1
+	}
+	c.Runner.mu.Lock()
+	running := max(c.running, 1)
+	c.Runner.mu.Unlock()
+	return max(int64(min(workers*windowPerWorker, windowMost)/running), windowLeast)
+}
+
+// feed keeps the window filled until every message is settled, then finishes the bulk.
+func (c *course) feed(ctx context.Context) error {
+	if err := c.reconcile(ctx); err != nil {
+		return err
+	}
+	var (
+		ch       *channel.Channel
+		err      error
+		window   int64
+		looked   time.Time
+		checked  = time.Now()
+		moved    = time.Now()
+		released int64
+		pause    = pauseFull
+	)
+	for {
+		if time.Since(looked) > time.Second {
+			if ch, err = c.channelOf(ctx); err != nil {
+				return err
+			}
+			window, looked = c.window(ctx, ch), time.Now()
+		}
+		counts, err := c.counts(ctx)
+		if err != nil {
+			return err
+		}
+		if n := counts.Released(); n != released {
+			released, moved, pause = n, time.Now(), pauseFull
+		}
+		total, planned := c.progress()
+		room := window - (c.bulk.FeedSeq - released)
+		switch {
+		case c.bulk.FeedSeq < total && room > 0:
+			if err := c.feedPage(ctx, min(room, total-c.bulk.FeedSeq, feedPage)); err != nil {
+				return err
+			}
+			continue
+		case planned && c.bulk.FeedSeq >= total && counts.Settled() >= total:
+			if done, err := c.finish(ctx); done || err != nil {
+				return err
+			}
+		}
+		if since := time.Since(checked); since > c.Timing.Reconcile || (since > c.Timing.Stall && time.Since(moved) > c.Timing.Stall) {
+			if err := c.reconcile(ctx); err != nil {
+				return err
+			}
+			checked = time.Now()
+		}
+		if !c.await(ctx, pause) {
+			return ctx.Err()
+		}
+		if c.bulk.FeedSeq >= total {
+			pause = min(pause*2, pauseIdle)
+		}
+	}
+}
+
+func (c *course) progress() (total int64, planned bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total, c.planned
+}
+
+// await pauses until there may be something to do.
+func (c *course) await(ctx context.Context, pause time.Duration) bool {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-c.more:
+	case <-t.C:
+	}
+	return true
+}
+
+// counts reads the counters; when Redis lost them they are made anew from the rows.
+func (c *course) counts(ctx context.Context) (stats.Counts, error) {
+	var counts stats.Counts
+	err := c.again(ctx, "count", func() error {
+		for {
+			var ok bool
+			var err error
+			if counts, ok, err = c.Counters.Read(ctx, c.bulk.ID); err != nil || ok {
+				return err
+			}
+			if err := c.refold(ctx); err != nil {
+				return err
+			}
+		}
+	})
+	return counts, err
+}
+
+// refold counts every row below the feed's cursor again.
+func (c *course) refold(ctx context.Context) error {
+	if err := c.Counters.BeginFold(ctx, c.bulk.ID); err != nil {
+		return err
+	}
+	for from := int64(0); from < c.bulk.FeedSeq; {
+		rows, err := c.Feed.Walk(ctx, c.bulk.ID, from, walkPage)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			break
+		}
+		from = rows[len(rows)-1].Mark.Seq + 1
+		if err := c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows)); err != nil {
+			return err
+		}
+	}
+	return c.Counters.EndFold(ctx, c.bulk.ID)
+}
+
+// marks returns the marks of the rows below the feed's cursor that have one.
+func (c *course) marks(rows []Row) []stats.Mark {
+	marks := make([]stats.Mark, 0, len(rows))
+	for _, r := range rows {
+		if r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Standing() != 0 {
+			marks = append(marks, r.Mark)
+		}
+	}
+	return marks
+}
+
+// feedPage hands the next messages to the queue, then moves the cursor. A death in between enqueues them again, which
+// their task ids make harmless. Messages that the plan settled are counted here and only here, so that the cursor and
+// the counts always speak of the same rows.
+func (c *course) feedPage(ctx context.Context, limit int64) error {
+	return c.again(ctx, "feed", func() error {
+		rows, err := c.Feed.Walk(ctx, c.bulk.ID, c.bulk.FeedSeq, int(limit))
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		var tasks []Task
+		for _, r := range rows {
+			if r.Mark.Status == message.Pending {
+				tasks = append(tasks, Task{r.ID, r.Generation})
+			}
+		}
+		next := rows[len(rows)-1].Mark.Seq + 1
+		if err := c.Queue.Enqueue(ctx, c.bulk.Channel.Type, c.bulk.Priority, tasks); err != nil {
+			return err
+		}
+		if err := c.Feed.Advance(ctx, c.lease, next, c.bulk.SettledSeq); err != nil {
+			return err
+		}
+		c.bulk.FeedSeq = next
+		return c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows))
+	})
+}
+
+// finish completes the bulk if the database agrees that nothing is open.
+func (c *course) finish(ctx context.Context) (bool, error) {
+	var done bool
+	err := c.again(ctx, "finish", func() (err error) {
+		done, err = c.Feed.Finish(ctx, c.bulk.ID)
+		return err
+	})
+	if err != nil || !done {
+		return false, err
+	}
+	c.Observer.BulkEvent(ctx, "completed", c.bulk.ID, "total", c.bulk.FeedSeq)
+	if err := c.Expirer.Expire(ctx, c.bulk.ID, keepCounters); err != nil {
+		c.Observer.BulkError(ctx, "expire the counters", c.bulk.ID, err)
+	}
+	return true, nil
+}
+
+// reconcile walks the rows that were fed and not known to be settled, and repairs what was lost on the way: settled
+// rows that were not counted, claims that expired, tasks that vanished. A PENDING row may simply be waiting its turn,
+// so it is enqueued again only when the walk before saw it PENDING too.
+func (c *course) reconcile(ctx context.Context) error {
+	return c.again(ctx, "reconcile", func() error {
+		if _, ok, err := c.Counters.Read(ctx, c.bulk.ID); err != nil {
+			return err
+		} else if !ok {
+			if err := c.refold(ctx); err != nil {
+				return err
+			}
+		}
+		pending := map[uuid.UUID]bool{}
+		settled, unbroken := c.bulk.SettledSeq, true
+		for from := c.bulk.SettledSeq; from < c.bulk.FeedSeq; {
+			rows, err := c.Feed.Walk(ctx, c.bulk.ID, from, walkPage)
+			if err != nil {
+				return err
+			}
+			if len(rows) == 0 {
+				break
+			}
+			from = rows[len(rows)-1].Mark.Seq + 1
+			if err := c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows)); err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if unbroken = unbroken && r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Status.Rank() > 0 && !r.Mark.Waiting; unbroken {
+					settled = r.Mark.Seq + 1
+				}
+			}
+			if err := c.repair(ctx, rows, pending); err != nil {
+				return err
+			}
+		}
+		c.seen = pending
+		if settled == c.bulk.SettledSeq {
+			return nil
+		}
+		if err := c.Feed.Advance(ctx, c.lease, c.bulk.FeedSeq, settled); err != nil {
+			return err
+		}
+		c.bulk.SettledSeq = settled
+		return nil
+	})
+}
+
+func (c *course) repair(ctx context.Context, rows []Row, pending map[uuid.UUID]bool) error {
+	var lost []Task
+	for _, r := range rows {
+		switch {
+		case r.Mark.Seq >= c.bulk.FeedSeq:
+		case r.Mark.Status == message.Pending:
+			pending[r.ID] = true
+			if c.seen[r.ID] {
+				lost = append(lost, Task{r.ID, r.Generation})
+			}
+		case r.Mark.Status == message.Sending && !r.Claimed:
+			if err := c.Rescuer.Rescue(ctx, r.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return c.Queue.Enqueue(ctx, c.bulk.Channel.Type, c.bulk.Priority, lost)
+}

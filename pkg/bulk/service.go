@@ -1,0 +1,194 @@
+package bulk
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/audience"
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/render"
+	"herald/pkg/stats"
+)
+
+// Order is a request for a bulk send.
+type Order struct {
+	Channel  *channel.Channel
+	Content  message.Content
+	Criteria audience.Criteria
+	Purpose  message.Purpose
+	Priority message.Priority
+	Request  json.RawMessage
+}
+
+// Service accepts bulks and tells how they stand.
+type Service struct {
+	rows     Rows
+	queue    Queue
+	counters Counters
+	observer Observer
+	draining chan struct{}
+}
+
+// NewService makes a Service.
+func NewService(rows Rows, queue Queue, counters Counters, o Observer) *Service {
+	return &Service{rows, queue, counters, o, make(chan struct{})}
+}
+
+// Drain makes everybody who waits get the figures of this moment, because the process is about to stop.
+func (s *Service) Drain() { close(s.draining) }
+
+// Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
+// invalid with paths below message_data.
+func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
+	errs := message.ValidateContent(o.Channel.Type, &o.Content)
+	tpl, terrs := render.Compile(o.Channel.Type, o.Content)
+	if errs = append(errs, terrs...); len(errs) == 0 {
+		errs = tpl.Check((&message.Lead{}).Bindings())
+	}
+	if len(errs) > 0 {
+		return nil, message.Invalid(errs)
+	}
+	b := &Bulk{
+		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, Purpose: o.Purpose,
+		Priority: o.Priority, Content: o.Content, Criteria: o.Criteria, Request: o.Request, Status: Processing,
+		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
+	}
+	if err := s.rows.InsertBulk(ctx, b); err != nil {
+		return nil, err
+	}
+	s.observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
+	if err := s.queue.Wake(ctx, b.ID); err != nil {
+		s.observer.BulkError(ctx, "wake", b.ID, err) // a worker finds it by itself
+	}
+	return b, nil
+}
+
+// View is a bulk and its figures at one moment.
+type View struct {
+	*Bulk
+	stats.Figures
+}
+
+// Get returns how a bulk stands: its final counts when it is complete, else the counters', else the database's.
+func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
+	b, err := s.rows.Bulk(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.view(ctx, b)
+}
+
+func (s *Service) view(ctx context.Context, b *Bulk) (*View, error) {
+	if b.Final != nil {
+		return &View{b, stats.Compute(b.Total, *b.Final)}, nil
+	}
+	counts, ok, err := s.counters.Read(ctx, b.ID)
+	if err != nil || !ok {
+		if counts, err = s.rows.Tally(ctx, b.ID); err != nil {
+			return nil, err
+		}
+	}
+	return &View{b, stats.Compute(b.Total, counts)}, nil
+}
+
+// List returns bulks, newest first, beginning before an id.
+func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View, error) {
+	bulks, err := s.rows.Bulks(ctx, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]View, 0, len(bulks))
+	for i := range bulks {
+		v, err := s.view(ctx, &bulks[i])
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, *v)
+	}
+	return views, nil
+}
+
+const (
+	waitFirst = 10 * time.Millisecond // between two looks while waiting, at first
+	waitMost  = 250 * time.Millisecond
+)
+
+// Wait returns how a bulk stands once it is complete, or after at most d. It holds no connection while it waits.
+func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*View, error) {
+	deadline := time.Now().Add(d)
+	for pause := waitFirst; ; pause = min(pause*2, waitMost) {
+		b, err := s.rows.Bulk(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		left := time.Until(deadline)
+		if b.Status == Completed || left <= 0 {
+			return s.view(ctx, b)
+		}
+		t := time.NewTimer(min(pause, left))
+		select {
+		case <-t.C:
+		case <-s.draining:
+			t.Stop()
+			return s.view(ctx, b)
+		case <-ctx.Done():
+			t.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Templates caches the parsed templates of bulks.
+type Templates struct {
+	rows  Rows
+	mu    sync.Mutex
+	cache map[uuid.UUID]*render.Template
+}
+
+const templatesMax = 1_000
+
+// NewTemplates makes a cache over the bulks' rows.
+func NewTemplates(rows Rows) *Templates {
+	return &Templates{rows: rows, cache: map[uuid.UUID]*render.Template{}}
+}
+
+// Template returns the parsed templates of a bulk.
+func (t *Templates) Template(ctx context.Context, bulkID uuid.UUID) (*render.Template, error) {
+	t.mu.Lock()
+	tpl := t.cache[bulkID]
+	t.mu.Unlock()
+	if tpl != nil {
+		return tpl, nil
+	}
+	b, err := t.rows.Bulk(ctx, bulkID)
+	if err != nil {
+		return nil, err
+	}
+	tpl, errs := render.Compile(b.Channel.Type, b.Content)
+	if len(errs) > 0 {
+		return nil, message.Invalid(errs)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.cache) >= templatesMax {
+		clear(t.cache)
+	}
+	t.cache[bulkID] = tpl
+	return tpl, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

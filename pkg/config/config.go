@@ -1,0 +1,221 @@
+// Package config is every setting of Herald in one struct, read once from the environment. Parse reports all mistakes
+// together; no other package reads the environment.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
+)
+
+// Config is the settings. The tags give each its variable, default and meaning.
+type Config struct {
+	DatabaseURL      string        `env:"DATABASE_URL" help:"postgres://… or sqlite:///path/file.db"`
+	RedisURL         string        `env:"REDIS_URL" help:"redis:// or rediss://"`
+	Listen           string        `env:"HERALD_LISTEN" envDefault:"127.0.0.1:8080" help:"address of the API"`
+	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the API server's default is 127.0.0.1:9101, the others take a free port and log it"`
+	AllowNoAuth      bool          `env:"HERALD_ALLOW_NO_AUTH" help:"let the API listen beyond loopback although it knows no API keys yet; only behind something that guards it"`
+	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials. Required outside the embedded mode"`
+	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
+	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=200,sms=64,instagram_dm=64" help:"sends in flight per worker process and type, or one number for each"`
+	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
+	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits for the provider's events before it is sent once more"`
+	SendGridURL      string        `env:"HERALD_SENDGRID_URL" envDefault:"https://api.sendgrid.com" help:"base URL of SendGrid's API"`
+	TwilioURL        string        `env:"HERALD_TWILIO_URL" envDefault:"https://api.twilio.com" help:"base URL of Twilio's API"`
+	InstagramURL     string        `env:"HERALD_INSTAGRAM_URL" envDefault:"https://graph.instagram.com" help:"base URL of Meta's Graph API"`
+	DatabaseMaxConns int           `env:"HERALD_DATABASE_MAX_CONNS" envDefault:"24" help:"database connections per process"`
+	LogLevel         slog.Level    `env:"HERALD_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
+	LogFormat        string        `env:"HERALD_LOG_FORMAT" help:"text or json; without it text on a terminal, else json"`
+}
+
+// Masked is a setting that is never shown.
+type Masked string
+
+// String hides the value.
+func (m Masked) String() string {
+	if m == "" {
+		return ""
+	}
+	return "[set]"
+}
+
+// Concurrency is a number of sends in flight for each type.
+type Concurrency map[message.Type]int
+
+const maxConcurrency = 5_000
+
+// UnmarshalText reads a number, or pairs like email=200,sms=64.
+func (c *Concurrency) UnmarshalText(b []byte) error {
+	*c = Concurrency{}
+	if n, err := strconv.Atoi(string(b)); err == nil {
+		for _, t := range message.Types {
+			(*c)[t] = n
+		}
+	} else {
+		for _, pair := range strings.Split(string(b), ",") {
+			name, v, ok := strings.Cut(strings.TrimSpace(pair), "=")
+			t, known := message.ParseType(name)
+			n, err := strconv.Atoi(v)
+			if !ok || !known || err != nil {
+				return fmt.Errorf("%q is not like email=200,sms=64,instagram_dm=64", pair)
+			}
+			(*c)[t] = n
+		}
+	}
+	for _, t := range message.Types {
+		if _, ok := (*c)[t]; !ok {
+			(*c)[t] = 64
+		}
+		if n := (*c)[t]; n < 1 || n > maxConcurrency {
+			return fmt.Errorf("%s: must be from 1 to %d", t, maxConcurrency)
+		}
+	}
+	return nil
+}
+
+// String writes what UnmarshalText reads.
+func (c Concurrency) String() string {
+	var parts []string
+	for _, t := range message.Types {
+		parts = append(parts, fmt.Sprintf("%s=%d", strings.ToLower(string(t)), c[t]))
+	}
+	return strings.Join(parts, ",")
+}
+
+// Need says which settings a program cannot do without.
+type Need int
+
+// What programs need, as flags.
+const (
+	Database Need = 1 << iota
+	Redis
+	MasterKey
+)
+
+// Parse reads the environment and reports every mistake at once.
+func Parse(need Need) (*Config, error) {
+	c := &Config{}
+	var errs []error
+	if err := env.Parse(c); err != nil {
+		var all env.AggregateError
+		if errors.As(err, &all) {
+			for _, e := range all.Errors {
+				errs = append(errs, plain(e))
+			}
+		} else {
+			errs = append(errs, err)
+		}
+	}
+	return c, errors.Join(append(errs, c.check(need)...)...)
+}
+
+// plain says which variable is wrong instead of which field.
+func plain(err error) error {
+	var p env.ParseError
+	if errors.As(err, &p) {
+		if f, ok := reflect.TypeFor[Config]().FieldByName(p.Name); ok {
+			return fmt.Errorf("%s: %w", f.Tag.Get("env"), p.Err)
+		}
+	}
+	return err
+}
+
+func (c *Config) check(need Need) []error {
+	var errs []error
+	bad := func(name, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	}
+	if need&Database != 0 && c.DatabaseURL == "" {
+		bad("DATABASE_URL", "is required")
+	}
+	if need&Redis != 0 && c.RedisURL == "" {
+		bad("REDIS_URL", "is required")
+	}
+	if need&MasterKey != 0 && c.MasterKey == "" {
+		bad("HERALD_MASTER_KEY", "is required: base64 of 32 bytes, for example from `openssl rand -base64 32`")
+	}
+	if c.MasterKey != "" {
+		if _, err := channel.ParseMasterKey(string(c.MasterKey)); err != nil {
+			bad("HERALD_MASTER_KEY", "%v", err)
+		}
+	}
+	for name, addr := range map[string]string{"HERALD_LISTEN": c.Listen, "HERALD_ADMIN_LISTEN": c.AdminListen} {
+		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
+			bad(name, "must be host:port")
+		}
+	}
+	for name, u := range map[string]string{
+		"HERALD_SENDGRID_URL": c.SendGridURL, "HERALD_TWILIO_URL": c.TwilioURL, "HERALD_INSTAGRAM_URL": c.InstagramURL,
+	} {
+		if p, err := url.Parse(u); err != nil || p.Host == "" || (p.Scheme != "http" && p.Scheme != "https") {
+			bad(name, "must be an http or https URL")
+		}
+	}
+	if c.BulkWait < 0 || c.BulkWait > time.Minute {
+		bad("HERALD_BULK_WAIT", "must be from 0s to 60s")
+	}
+	if c.UnknownHold < time.Second {
+		bad("HERALD_UNKNOWN_HOLD", "must be at least 1s")
+	}
+	if c.FeedWindow < 0 || c.FeedWindow > 1_000_000 {
+		bad("HERALD_FEED_WINDOW", "must be from 0 to 1000000")
+	}
+	if c.DatabaseMaxConns < 4 || c.DatabaseMaxConns > 1000 {
+		bad("HERALD_DATABASE_MAX_CONNS", "must be from 4 to 1000")
+	}
+	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
+		bad("HERALD_LOG_FORMAT", "must be text or json")
+	}
+	return errs
+}
+
+// Logger makes the program's logger, writing to standard error.
+func (c *Config) Logger() *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.LogLevel}
+	terminal := false
+	if st, err := os.Stderr.Stat(); err == nil {
+		terminal = st.Mode()&os.ModeCharDevice != 0
+	}
+	if c.LogFormat == "text" || (c.LogFormat == "" && terminal) {
+		return slog.New(slog.NewTextHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, o))
+}
+
+// Setting is one setting as it is shown to a person.
+type Setting struct {
+	Name    string `json:"name"`
+	Default string `json:"default"`
+	Value   string `json:"value"`
+	Help    string `json:"help"`
+}
+
+// Settings lists every setting with its current value, secrets masked.
+func (c *Config) Settings() []Setting {
+	v := reflect.ValueOf(*c)
+	out := make([]Setting, 0, v.NumField())
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		value := fmt.Sprint(v.Field(i).Interface())
+		switch tag.Get("env") {
+		case "DATABASE_URL", "REDIS_URL":
+			if u, err := url.Parse(value); err == nil && u.User != nil {
+				value = u.Redacted()
+			}
+		}
+		out = append(out, Setting{tag.Get("env"), tag.Get("envDefault"), value, tag.Get("help")})
+	}
+	return out
+}

@@ -1,0 +1,363 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/render"
+	"herald/pkg/stats"
+)
+
+// Deps is what a Deliverer works with.
+type Deps struct {
+	Ledger    Ledger
+	Contents  Contents
+	Channels  Channels
+	Limiter   Limiter
+	Counters  Counters
+	Queue     Queue
+	Providers map[message.Type]Provider
+	Observer  Observer
+	Timing    Timing
+}
+
+// Deliverer delivers messages. It is safe for concurrent use.
+type Deliverer struct{ Deps }
+
+// New makes a Deliverer.
+func New(d Deps) *Deliverer { return &Deliverer{d} }
+
+// Result is how a delivery left its message.
+type Result struct {
+	Status            message.Status
+	Reason            message.Reason
+	Failure           *message.Failure
+	ProviderMessageID string
+	Cost              message.Micros
+	SentAt            *time.Time
+	Again             time.Duration // not settled: try again after this
+}
+
+// work is one delivery under way.
+type work struct {
+	*message.Message
+	lead     *message.Lead
+	template *render.Template
+	single   bool
+	inline   bool // within a request: a NotSent turns into QUEUED
+	event    Event
+}
+
+const (
+	settleBudget = 10 * time.Second // an outcome is written even when the request that caused it is gone
+	inlineWait   = time.Second      // the longest that a delivery waits for the channel's rate before it steps aside
+)
+
+// Run delivers a message by its id, as a worker does. A nil error with no Again means that nothing is left to do for
+// this task; an error means that the ledger or another part did not answer, and that the task must run again.
+func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
+	start := time.Now()
+	loaded, err := d.Ledger.Load(ctx, id)
+	if message.IsCode(err, message.CodeNotFound) {
+		return Result{}, nil // its bulk was removed
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	w := &work{Message: loaded.Message, lead: loaded.Lead, single: loaded.Message.BulkID == uuid.Nil}
+	w.event.Load = time.Since(start)
+	return d.deliver(ctx, w, start)
+}
+
+func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Result, error) {
+	res, err := d.steps(ctx, w)
+	e := &w.event
+	e.Message, e.Status, e.Reason, e.Again, e.Err = w.Message, res.Status, res.Reason, res.Again, err
+	e.Duration = time.Since(start)
+	d.Observer.Delivered(ctx, *e)
+	return res, err
+}
+
+func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
+	if w.Status.Rank() > 0 { // an UNKNOWN message that is due again is put back to wait first
+		return Result{Status: w.Status, Reason: w.Reason}, nil
+	}
+	ch, err := d.Channels.Get(ctx, channel.Key{ID: w.ChannelID, Type: w.Type})
+	if err != nil {
+		return Result{}, err
+	}
+	if ch.State == channel.Paused {
+		return Result{Status: w.Status, Again: d.Timing.PausedRetry}, nil
+	}
+	if w.Attempt >= MaxAttempts {
+		reason := w.Reason
+		if reason == message.NoReason {
+			reason = message.Poison
+		}
+		return d.settle(ctx, w, Outcome{Status: message.Failed, Reason: reason, Failure: w.Failure})
+	}
+	if w.template == nil {
+		if w.template, err = d.template(ctx, w); err != nil {
+			return Result{}, err
+		}
+	}
+	lead := w.lead
+	if lead == nil {
+		lead = &message.Lead{}
+	}
+	content, err := w.template.Render(lead.Bindings())
+	if err != nil {
+		return d.settle(ctx, w, Outcome{
+			Status: message.Failed, Reason: message.RenderInvalid, Failure: &message.Failure{Code: string(message.RenderInvalid), Text: err.Error()},
+		})
+	}
+	if wait := d.awaitRate(ctx, w, ch); wait > 0 {
+		return d.stepAside(ctx, w, wait)
+	}
+	return d.send(ctx, w, Envelope{MessageID: w.ID, Channel: ch, Recipient: w.Recipient, Content: content})
+}
+
+func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, error) {
+	if w.Content == nil {
+		return d.Contents.Template(ctx, w.BulkID)
+	}
+	t, errs := render.Compile(w.Type, *w.Content)
+	return t, message.Invalid(errs)
+}
+
+// awaitRate takes the calls from the channel's rate, waiting a little if need be. It returns how long to step aside,
+// 0 when the message may go. Without an answer from the limiter the message goes: the provider has the last word.
+func (d *Deliverer) awaitRate(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
+	if ch.RatePerSecond == 0 {
+		return 0
+	}
+	n := d.Providers[w.Type].Parts(w.contentOf()) - w.Part
+	for deadline := time.Now().Add(inlineWait); ; {
+		wait, err := d.Limiter.Take(ctx, ch, n, w.single)
+		if err != nil || wait <= 0 {
+			return 0
+		}
+		if time.Now().Add(wait).After(deadline) {
+			return wait
+		}
+		if !sleep(ctx, wait) {
+			return wait
+		}
+	}
+}
+
+// contentOf is the content as far as it decides the number of calls; the templates of a bulk are not at hand here.
+func (w *work) contentOf() *message.Content {
+	c := w.template.Content()
+	return &c
+}
+
+// stepAside steps aside without having claimed. Inline it hands the message to the workers.
+func (d *Deliverer) stepAside(ctx context.Context, w *work, wait time.Duration) (Result, error) {
+	if !w.inline {
+		return Result{Status: w.Status, Again: wait}, nil
+	}
+	return d.settle(ctx, w, Outcome{Status: message.Queued, Again: wait})
+}
+
+// send claims, calls the provider once per part that is still to be sent, and records each outcome before the next
+// call.
+func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, error) {
+	provider := d.Providers[w.Type]
+	claim := Claim{ID: w.ID, Token: uuid.New(), TTL: d.Timing.Claim}
+	began := time.Now()
+	ok, err := d.Ledger.Claim(ctx, claim)
+	w.event.Claim = time.Since(began)
+	if err != nil {
+		return Result{}, err
+	}
+	if !ok {
+		return Result{Status: w.Status}, nil // settled, or another has it
+	}
+	w.Attempt++
+	w.event.Attempt = w.Attempt
+	claimed := time.Now()
+	parts := provider.Parts(&e.Content.Content)
+	for e.Part = w.Part; ; e.Part++ {
+		if time.Since(claimed) > d.Timing.Stale || ctx.Err() != nil {
+			return d.settle(ctx, w, Outcome{Token: claim.Token, Status: d.waiting(w), Part: e.Part, GiveBack: true, Again: time.Second, Reason: w.Reason})
+		}
+		sctx, cancel := context.WithTimeout(ctx, SendTimeout)
+		started := time.Now()
+		resp := provider.Send(sctx, e)
+		cancel()
+		w.event.Send += time.Since(started)
+		w.event.Class = resp.Class
+		o := d.judge(ctx, w, e, resp)
+		o.Token = claim.Token
+		o.Attempt = attemptOf(w, e.Part, started, resp)
+		if resp.Class != Accepted || e.Part+1 >= parts {
+			return d.settle(ctx, w, o)
+		}
+		// The part is on record before the next one leaves, so a death in between resumes at the next.
+		o.Status, o.Keep, o.Cost = message.Sending, d.Timing.Claim, 0
+		if res, err := d.settle(ctx, w, o); err != nil || w.event.Fenced {
+			return res, err
+		}
+		claimed = time.Now()
+	}
+}
+
+// judge turns a classified response into what the row says next.
+func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) Outcome {
+	o := Outcome{Part: e.Part, Reason: r.Reason, Failure: r.Failure, HTTPStatus: r.HTTPStatus, ProviderMessageID: r.ProviderMessageID}
+	switch r.Class {
+	case Accepted:
+		o.Status, o.Reason, o.Part = message.Sent, message.NoReason, e.Part+1
+		o.Cost = Cost(e.Channel, e.Content)
+	case Refused:
+		o.Status = message.Failed
+	case NotKnown:
+		o.Status, o.Reason, o.Again = d.Unsettled(w.Message, e.Channel)
+	case NotSent:
+		d.judgeNotSent(ctx, w, e, r, &o)
+	}
+	return o
+}
+
+func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Response, o *Outcome) {
+	o.Status = d.waiting(w)
+	switch r.Fault {
+	case OfMessage:
+		o.Status = message.Failed
+		return
+	case OfChannel:
+		why := string(r.Reason)
+		if r.Failure != nil {
+			why = r.Failure.Text
+		}
+		if err := d.Channels.Pause(context.WithoutCancel(ctx), e.Channel.Key, why); err != nil {
+			w.event.Err = err
+		}
+		if w.inline {
+			o.Status, o.Reason = message.Failed, message.ChannelCredentials
+			return
+		}
+		o.GiveBack, o.Again = true, d.Timing.PausedRetry
+	case OfRate:
+		o.GiveBack, o.Again = true, max(r.RetryAfter, time.Second)
+	default:
+		if w.Attempt >= MaxAttempts {
+			o.Status = message.Failed
+			return
+		}
+		o.Again = max(r.RetryAfter, d.backoff(w.Attempt))
+	}
+}
+
+// backoff doubles with each attempt up to five minutes, and is spread over half of itself so that messages which
+// failed together do not come back together.
+func (d *Deliverer) backoff(attempt int) time.Duration {
+	b := min(d.Timing.Backoff<<max(attempt-1, 0), 5*time.Minute)
+	return b/2 + rand.N(b/2+1) //nolint:gosec // jitter, no secret
+}
+
+// waiting is the status of a message that goes back to wait.
+func (d *Deliverer) waiting(w *work) message.Status {
+	if w.single {
+		return message.Queued
+	}
+	return message.Pending
+}
+
+// Unsettled says what becomes of a message whose outcome is not known, by its channel's policy: it stays UNKNOWN, or
+// it waits for the provider's events and is then sent once more. A single is never sent again by itself, because its
+// caller may do that, and a message is sent again only once.
+func (d *Deliverer) Unsettled(m *message.Message, ch *channel.Channel) (message.Status, message.Reason, time.Duration) {
+	if ch.OnUnknown == channel.ResendOnce && m.BulkID != uuid.Nil && m.Unknowns == 0 {
+		return message.Unknown, message.OutcomeUnknown, d.Timing.UnknownHold
+	}
+	return message.Unknown, message.OutcomeUnknown, 0
+}
+
+func attemptOf(w *work, part int, started time.Time, r Response) *message.Attempt {
+	a := &message.Attempt{
+		MessageID: w.ID, N: w.Attempt, Part: part, StartedAt: started.UTC(), EndedAt: time.Now().UTC(),
+		HTTPStatus: r.HTTPStatus,
+	}
+	switch r.Class {
+	case Accepted:
+		a.Outcome = "sent"
+	case NotSent:
+		a.Outcome = "not_sent"
+	case Refused:
+		a.Outcome = "refused"
+	default:
+		a.Outcome = "not_known"
+	}
+	if r.Failure != nil {
+		a.Code = r.Failure.Code
+	}
+	return a
+}
+
+// settle writes an outcome, counts it, and hands a single that waits to the workers. The write has its own budget:
+// what happened is recorded even when the caller has gone.
+func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleBudget)
+	defer cancel()
+	o.ID = w.ID
+	res := Result{Status: o.Status, Reason: o.Reason, Failure: o.Failure, ProviderMessageID: o.ProviderMessageID, Cost: o.Cost, Again: o.Again}
+	if o.Status == message.Unknown {
+		res.Again = 0 // the sweep brings it back, not the queue
+	}
+	began := time.Now()
+	stored := o
+	if o.Again > 0 && o.Status != message.Unknown {
+		stored.Again += d.Timing.Watch // the queue looks first
+	}
+	settled, err := d.Ledger.Settle(ctx, stored)
+	w.event.Settle += time.Since(began)
+	if err != nil {
+		return Result{}, err
+	}
+	if !settled.OK {
+		w.event.Fenced = true
+		return Result{Status: w.Status}, nil
+	}
+	if o.Status == message.Sent {
+		res.SentAt = &settled.At
+	}
+	if o.Keep > 0 {
+		w.Part = o.Part
+		return res, nil
+	}
+	if !w.single {
+		began = time.Now()
+		mark := stats.Mark{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}
+		if mark.Standing() != 0 {
+			if err := d.Counters.Count(ctx, w.BulkID, mark); err != nil {
+				w.event.Err = errors.Join(w.event.Err, err)
+			}
+		}
+		w.event.Count = time.Since(began)
+	}
+	if w.inline && o.Status == message.Queued {
+		if err := d.Queue.Later(ctx, w.Message, o.Again); err != nil {
+			w.event.Err = errors.Join(w.event.Err, err) // the sweep finds the row
+		}
+	}
+	return res, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

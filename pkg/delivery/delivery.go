@@ -1,0 +1,190 @@
+// Package delivery is the use case "deliver this message": everything that can wait or refuse, then the claim, then
+// the provider, then the outcome. A single message and each message of a bulk go through the same code. It knows no
+// queue, database or provider's API; its ports say what it needs of them.
+package delivery
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/render"
+	"herald/pkg/stats"
+)
+
+// Limits that the promises rest on.
+const (
+	MaxAttempts = 8                // claims of one message, so that a message that kills its worker comes to an end
+	SendTimeout = 15 * time.Second // one call to a provider
+)
+
+// Timing is how long things take that tests shorten.
+type Timing struct {
+	Claim       time.Duration // how long a claim excludes others
+	Stale       time.Duration // a claim older than this is given back instead of used: the process was frozen
+	UnknownHold time.Duration // how long an UNKNOWN message waits for events before it is sent once more
+	Watch       time.Duration // how long after it was due a message is looked at again by the sweep
+	Backoff     time.Duration // after the first failure to reach a provider; it doubles with each
+	PausedRetry time.Duration // how often a task looks whether its paused channel sends again
+}
+
+// DefaultTiming is the Timing of a real deployment.
+func DefaultTiming() Timing {
+	return Timing{
+		Claim: 60 * time.Second, Stale: 20 * time.Second, UnknownHold: 5 * time.Minute, Watch: 60 * time.Second,
+		Backoff: 2 * time.Second, PausedRetry: 15 * time.Second,
+	}
+}
+
+// Class is what is known after a call to a provider.
+type Class int
+
+// The classes, from RFC-like certainty to none.
+const (
+	Accepted Class = iota + 1 // the provider took the message
+	NotSent                   // certain that nothing was sent: try again later
+	Refused                   // certain that nothing was sent and never will be
+	NotKnown                  // bytes left and no usable answer came back
+)
+
+// Fault says whom a NotSent concerns.
+type Fault int
+
+// The faults.
+const (
+	OfNobody  Fault = iota // the network or the provider as a whole
+	OfRate                 // too much at once: uses no attempt
+	OfChannel              // the account, its credentials or its sender: pauses the channel
+	OfMessage              // this message alone
+)
+
+// Response is one call to a provider, classified.
+type Response struct {
+	Class             Class
+	Fault             Fault
+	Reason            message.Reason
+	Failure           *message.Failure // the provider's own code and safe words
+	HTTPStatus        int              // 0 when no answer came
+	ProviderMessageID string
+	RetryAfter        time.Duration // as the provider asked, 0 when it did not
+}
+
+// Envelope is what a provider needs for one call.
+type Envelope struct {
+	MessageID uuid.UUID
+	Channel   *channel.Channel
+	Recipient string
+	Content   render.Rendered
+	Part      int // 0-based, below Parts
+}
+
+// Provider sends over one vendor's API. Parts says how many calls the content takes. Send makes one of them; it
+// never returns an error, since every outcome is a class. It must not repeat a call by itself.
+type Provider interface {
+	Parts(c *message.Content) int
+	Send(ctx context.Context, e Envelope) Response
+}
+
+// Loaded is a message with the lead that its templates speak of. Lead is nil when there is none (any more).
+type Loaded struct {
+	Message      *message.Message
+	Lead         *message.Lead
+	ClaimToken   uuid.UUID // of the claim that the row is under, uuid.Nil for none
+	ClaimExpired bool      // by the database's clock
+}
+
+// Claim is the exclusive, expiring right to send a message.
+type Claim struct {
+	ID    uuid.UUID
+	Token uuid.UUID
+	TTL   time.Duration
+}
+
+// Outcome is what a message's row says next. With a Token it is a compare-and-set on that claim; without one it only
+// settles a row that is open and not claimed.
+type Outcome struct {
+	ID                uuid.UUID
+	Token             uuid.UUID
+	Status            message.Status
+	Reason            message.Reason
+	Failure           *message.Failure
+	ProviderMessageID string
+	HTTPStatus        int
+	Cost              message.Micros
+	Part              int
+	Keep              time.Duration // the claim goes on for this long: another part follows; 0: it ends
+	GiveBack          bool          // the attempt does not count
+	Again             time.Duration // look at the row again after this; 0: nothing is left to do
+	Attempt           *message.Attempt
+}
+
+// Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
+// concurrent calls share a statement. Load returns a message.Error not_found. Claim says false when the row is not
+// there to be claimed: settled, or claimed by another. Settle is not OK when the claim has passed to somebody else
+// (the outcome is then kept as evidence in attempts only).
+type Ledger interface {
+	Insert(ctx context.Context, m *message.Message) error
+	Load(ctx context.Context, id uuid.UUID) (Loaded, error)
+	Claim(ctx context.Context, c Claim) (bool, error)
+	Settle(ctx context.Context, o Outcome) (Settled, error)
+}
+
+// Settled is the answer to an outcome: whether it took effect, and when by the database's clock.
+type Settled struct {
+	OK bool
+	At time.Time
+}
+
+// Contents gives the parsed templates of a bulk; they are shared by all its messages and cached.
+type Contents interface {
+	Template(ctx context.Context, bulkID uuid.UUID) (*render.Template, error)
+}
+
+// Channels gives channels, a moment old at most, and pauses one.
+type Channels interface {
+	Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
+	Pause(ctx context.Context, k channel.Key, reason string) error
+}
+
+// Limiter shares a channel's rate between all processes. Take takes n calls' worth, or returns how long to wait before
+// asking again.
+type Limiter interface {
+	Take(ctx context.Context, c *channel.Channel, n int, single bool) (wait time.Duration, err error)
+}
+
+// Counters count a bulk's settled messages. Counting the same mark again changes nothing. A loss is repaired by the
+// reconciler, so the caller only reports the error.
+type Counters interface {
+	Count(ctx context.Context, bulkID uuid.UUID, m stats.Mark) error
+}
+
+// Queue hands a single message to the workers after a delay. A message that is queued already stays as it is.
+type Queue interface {
+	Later(ctx context.Context, m *message.Message, delay time.Duration) error
+}
+
+// Event is one delivery as the log and the metrics see it: ids and figures, no address and no text.
+type Event struct {
+	Message  *message.Message
+	Class    Class // 0 when no call was made
+	Status   message.Status
+	Reason   message.Reason
+	Attempt  int
+	Again    time.Duration
+	Fenced   bool
+	Err      error
+	Load     time.Duration
+	Claim    time.Duration
+	Send     time.Duration
+	Settle   time.Duration
+	Count    time.Duration
+	Duration time.Duration
+}
+
+// Observer is told of every delivery.
+type Observer interface {
+	Delivered(ctx context.Context, e Event)
+}

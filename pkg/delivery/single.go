@@ -1,0 +1,141 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/render"
+)
+
+// Single is a request to send one message now.
+type Single struct {
+	Channel   *channel.Channel
+	Recipient string // empty: the lead's address
+	Content   message.Content
+	LeadID    uuid.UUID // uuid.Nil: no contact was named
+	Metadata  json.RawMessage
+	Purpose   message.Purpose
+	Priority  message.Priority
+}
+
+// Leads finds the lead that a single names as its contact; not_found when there is none.
+type Leads interface {
+	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
+}
+
+// Sent is the answer to a Single.
+type Sent struct {
+	Message *message.Message
+	Result
+}
+
+// Sender sends single messages inline.
+type Sender struct {
+	*Deliverer
+	Leads Leads
+}
+
+// Send writes the message's row, delivers it, and answers with what became of it. Once the row is written the caller
+// gets an answer that tells its state, even when a part of Herald fails on the way. Errors are message.Errors: invalid
+// with paths below message_data, channel_paused, unavailable.
+func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
+	start := time.Now()
+	if req.Channel.State == channel.Paused {
+		return nil, message.Errorf(message.CodePaused, "the channel is paused: %s", req.Channel.StateReason)
+	}
+	lead, err := s.contact(ctx, req.LeadID)
+	if err != nil {
+		return nil, err
+	}
+	tpl, recipient, errs := prepare(req, lead)
+	if len(errs) > 0 {
+		return nil, message.Invalid(errs)
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	watch := now.Add(s.Timing.Claim + s.Timing.Watch)
+	m := &message.Message{
+		ID: uuid.Must(uuid.NewV7()), LeadID: req.LeadID, ChannelID: req.Channel.ID, Type: req.Channel.Type,
+		Provider: req.Channel.Provider, Recipient: recipient, Purpose: req.Purpose, Priority: req.Priority,
+		Content: &req.Content, Metadata: req.Metadata, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
+		NextAttemptAt: &watch,
+	}
+	if err := s.Ledger.Insert(ctx, m); err != nil {
+		return nil, err
+	}
+	w := &work{Message: m, lead: lead, template: tpl, single: true, inline: true}
+	// The row is durable now: whatever happens to the caller, the delivery is carried through.
+	res, err := s.deliver(context.WithoutCancel(ctx), w, start)
+	if err != nil {
+		// The sweep brings the row to its end; all that is known now is that it is on record.
+		res = Result{Status: message.Queued}
+	}
+	return &Sent{Message: m, Result: res}, nil
+}
+
+func (s *Sender) contact(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
+	if id == uuid.Nil {
+		return nil, nil //nolint:nilnil // no contact is a normal case, and a nil lead is how every caller sees it
+	}
+	lead, err := s.Leads.Lead(ctx, id)
+	if message.IsCode(err, message.CodeNotFound) {
+		return nil, nil //nolint:nilnil // the contact need not exist
+	}
+	return lead, err
+}
+
+// prepare checks what only the channel and the lead can tell: the recipient, the sender, and that the templates
+// render.
+func prepare(req Single, lead *message.Lead) (*render.Template, string, []message.FieldError) {
+	t := req.Channel.Type
+	errs := message.ValidateContent(t, &req.Content)
+	fail := func(slug, msg string, loc ...any) {
+		errs = append(errs, message.FieldError{Loc: loc, Msg: msg, Type: slug})
+	}
+	recipient := req.Recipient
+	if recipient == "" && lead != nil {
+		recipient = lead.Address(t)
+	}
+	switch address, ok := message.ValidRecipient(t, recipient); {
+	case recipient == "":
+		fail(message.SlugMissing, "a recipient is required, or a contact_id whose lead has an address", "recipient")
+	case !ok:
+		fail(message.SlugValue, recipientHint(t), "recipient")
+	default:
+		recipient = address
+	}
+	errs = append(errs, CheckSender(req.Channel, &req.Content)...)
+	tpl, terrs := render.Compile(t, req.Content)
+	if errs = append(errs, terrs...); len(errs) == 0 {
+		bindings := (&message.Lead{}).Bindings()
+		if lead != nil {
+			bindings = lead.Bindings()
+		}
+		errs = append(errs, tpl.Check(bindings)...)
+	}
+	return tpl, recipient, errs
+}
+
+// CheckSender refuses a sender of the message's own that its channel does not allow.
+func CheckSender(ch *channel.Channel, c *message.Content) []message.FieldError {
+	if c.Sender == "" || ch.Allows(c.Sender) {
+		return nil
+	}
+	return []message.FieldError{{Loc: []any{"sender"}, Msg: fmt.Sprintf("the channel %s does not allow this sender", ch.Name), Type: message.SlugValue}}
+}
+
+func recipientHint(t message.Type) string {
+	switch t {
+	case message.Email:
+		return "must be an email address"
+	case message.SMS:
+		return "must be an E.164 number: + and 7 to 15 digits"
+	default:
+		return "must be an Instagram-scoped id: digits"
+	}
+}

@@ -1,0 +1,169 @@
+// Package provider is what the adapters share: one tuned HTTP client per provider, the evidence of whether a request
+// left, and the rules by which an answer is classified where the vendor's own code says nothing. Adapters never
+// repeat a call: a retry is decided by delivery, on the record.
+package provider
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptrace"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+)
+
+const (
+	idleConns = 1024             // kept per provider; the default of two would dial for almost every send
+	idleTime  = 30 * time.Second // below the vendors' own, so that a connection is not used as they close it
+	maxText   = 300              // characters of a provider's words that are kept
+	maxRetry  = time.Hour        // the longest Retry-After that is obeyed
+)
+
+// NewHTTPClient makes the client of one provider. It follows no redirect and sets no timeout of its own: every call
+// has a context with one.
+func NewHTTPClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own
+	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.IdleConnTimeout = idleConns, idleConns, idleTime
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Evidence tells whether a request may have reached the provider.
+type Evidence struct{ left atomic.Bool }
+
+// Left says whether headers went out. Until then it is certain that nothing was sent.
+func (e *Evidence) Left() bool { return e.left.Load() }
+
+// Trace watches the requests made with the returned context.
+func Trace(ctx context.Context) (context.Context, *Evidence) {
+	e := &Evidence{}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { e.left.Store(true) }}), e
+}
+
+// NoAnswer classifies a call that ended in an error instead of an answer.
+func NoAnswer(e *Evidence, err error) delivery.Response {
+	if e.Left() {
+		return Unclear(0, "no_answer", "the provider's answer did not come: "+kind(err))
+	}
+	return delivery.Response{
+		Class: delivery.NotSent, Reason: message.Unreachable, Failure: &message.Failure{Code: "unreachable", Text: "no connection to the provider: " + kind(err)},
+	}
+}
+
+// kind names an error without the addresses that it may carry.
+func kind(err error) string {
+	msg := err.Error()
+	if i := strings.LastIndex(msg, ": "); i >= 0 {
+		msg = msg[i+2:]
+	}
+	return Redact(msg)
+}
+
+// Unclear is an answer, or the lack of one, after which the message may or may not have been sent.
+func Unclear(status int, code, text string) delivery.Response {
+	return delivery.Response{
+		Class: delivery.NotKnown, Reason: message.OutcomeUnknown, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: Redact(text)},
+	}
+}
+
+// Answer is a provider's refusal or failure as it came.
+type Answer struct {
+	Status int
+	Header http.Header
+	Code   string // the vendor's own, "" where it gave none
+	Text   string
+}
+
+// failure returns the answer's words, made safe.
+func (a Answer) failure() *message.Failure {
+	code := a.Code
+	if code == "" {
+		code = "http_" + strconv.Itoa(a.Status)
+	}
+	text := Redact(a.Text)
+	if text == "" {
+		text = http.StatusText(a.Status)
+	}
+	return &message.Failure{Code: code, Text: text}
+}
+
+// Refused is a refusal for good, for a reason.
+func (a Answer) Refused(reason message.Reason) delivery.Response {
+	return delivery.Response{Class: delivery.Refused, Fault: delivery.OfMessage, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
+}
+
+// NotNow is a refusal that says to come back later, and uses no attempt.
+func (a Answer) NotNow(least time.Duration) delivery.Response {
+	return delivery.Response{
+		Class: delivery.NotSent, Fault: delivery.OfRate, Reason: message.ProviderUnavailable, HTTPStatus: a.Status, Failure: a.failure(),
+		RetryAfter: max(RetryAfter(a.Header, time.Now()), least),
+	}
+}
+
+// OfChannel is a refusal of the account, its credentials or its sender: no message of the channel will do better.
+func (a Answer) OfChannel(reason message.Reason) delivery.Response {
+	return delivery.Response{Class: delivery.NotSent, Fault: delivery.OfChannel, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
+}
+
+// Unclear is an answer after which the message may or may not have been sent.
+func (a Answer) Unclear() delivery.Response {
+	f := a.failure()
+	return delivery.Response{Class: delivery.NotKnown, Reason: message.OutcomeUnknown, HTTPStatus: a.Status, Failure: f}
+}
+
+// ByStatus classifies an answer without a known code by its HTTP status alone.
+func (a Answer) ByStatus() delivery.Response {
+	switch {
+	case a.Status == http.StatusTooManyRequests:
+		return a.NotNow(0)
+	case a.Status == http.StatusServiceUnavailable && a.Header.Get("Retry-After") != "":
+		return a.NotNow(0)
+	case a.Status == http.StatusUnauthorized || a.Status == http.StatusForbidden:
+		return a.OfChannel(message.ChannelCredentials)
+	case a.Status >= 400 && a.Status < 500:
+		return a.Refused(message.ProviderRefused)
+	default:
+		return a.Unclear()
+	}
+}
+
+// RetryAfter reads Retry-After (seconds or a date) or else X-RateLimit-Reset (Unix seconds), 0 when neither says
+// anything.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
+	wait := time.Duration(0)
+	if v := h.Get("Retry-After"); v != "" {
+		if s, err := strconv.Atoi(v); err == nil {
+			wait = time.Duration(s) * time.Second
+		} else if t, err := http.ParseTime(v); err == nil {
+			wait = t.Sub(now)
+		}
+	} else if s, err := strconv.ParseInt(h.Get("X-Ratelimit-Reset"), 10, 64); err == nil {
+		wait = time.Unix(s, 0).Sub(now)
+	}
+	return min(max(wait, 0), maxRetry)
+}
+
+var personal = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;]+|\+?[0-9][0-9 ()-]{5,}[0-9]|\b(SG|EAA|IG|Bearer|Basic)[A-Za-z0-9._~+/ =-]{8,}`)
+
+// Redact takes addresses, numbers and tokens out of a provider's words and shortens them.
+func Redact(s string) string {
+	s = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s), "?")
+	s = strings.TrimSpace(personal.ReplaceAllString(s, "***"))
+	if utf8.RuneCountInString(s) > maxText {
+		s = string([]rune(s)[:maxText]) + "…"
+	}
+	return s
+}

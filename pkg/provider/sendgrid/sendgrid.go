@@ -1,0 +1,128 @@
+// Package sendgrid sends email over SendGrid's v3 API: the vendor's SDK builds the request, one tuned client carries
+// it, and every answer gets its class.
+package sendgrid
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/sendgrid/rest"
+	"github.com/sendgrid/sendgrid-go"
+	"github.com/sendgrid/sendgrid-go/helpers/mail"
+
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/provider"
+)
+
+// DefaultURL is the vendor's API.
+const DefaultURL = "https://api.sendgrid.com"
+
+// MessageIDArg is the custom argument that carries our message id; SendGrid puts it into every event.
+const MessageIDArg = "herald_message_id"
+
+// Provider implements delivery.Provider.
+type Provider struct {
+	url    string
+	client *rest.Client
+}
+
+// New makes a Provider. The URL is used by channels that name none of their own.
+func New(url string, client *http.Client) *Provider {
+	return &Provider{url: url, client: &rest.Client{HTTPClient: client}}
+}
+
+// Parts implements delivery.Provider: an email is one call.
+func (p *Provider) Parts(*message.Content) int { return 1 }
+
+// Send implements delivery.Provider.
+func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Response {
+	url := p.url
+	if e.Channel.BaseURL != "" {
+		url = e.Channel.BaseURL
+	}
+	// A request of its own per send: the SDK's client writes the body into a shared one.
+	req := sendgrid.GetRequest(e.Channel.Credentials["api_key"].Reveal(), "/v3/mail/send", url)
+	req.Method = rest.Post
+	req.Body = mail.GetRequestBody(build(e))
+	ctx, ev := provider.Trace(ctx)
+	res, err := p.client.SendWithContext(ctx, req)
+	if err != nil {
+		return provider.NoAnswer(ev, err)
+	}
+	return classify(e, res)
+}
+
+func build(e delivery.Envelope) *mail.SGMailV3 {
+	sender, name := e.Channel.Sender, e.Channel.SenderName
+	if e.Content.Sender != "" {
+		sender = e.Content.Sender
+	}
+	if e.Content.SenderName != "" {
+		name = e.Content.SenderName
+	}
+	to := mail.NewPersonalization()
+	to.AddTos(mail.NewEmail("", e.Recipient))
+	to.SetCustomArg(MessageIDArg, e.MessageID.String())
+	m := mail.NewV3Mail()
+	m.SetFrom(mail.NewEmail(name, sender))
+	m.Subject = e.Content.Subject
+	m.AddPersonalizations(to)
+	if strings.TrimSpace(e.Content.Text) != "" {
+		m.AddContent(mail.NewContent("text/plain", e.Content.Text))
+	}
+	if strings.TrimSpace(e.Content.HTML) != "" {
+		m.AddContent(mail.NewContent("text/html", e.Content.HTML))
+	}
+	return m
+}
+
+// classify reads SendGrid's answer. Any 2xx is an acceptance (202, and 200 in sandbox mode).
+func classify(e delivery.Envelope, res *rest.Response) delivery.Response {
+	header := http.Header(res.Headers)
+	if res.StatusCode >= 200 && res.StatusCode < 300 {
+		return accepted(res.StatusCode, header, res.Body)
+	}
+	a := provider.Answer{Status: res.StatusCode, Header: header}
+	var field string
+	a.Text, field = firstError(res.Body)
+	switch {
+	case a.Status == http.StatusForbidden && e.Content.Sender != "":
+		return a.Refused(message.SenderRefused) // the message's own sender, not the channel's
+	case a.Status == http.StatusForbidden:
+		return a.OfChannel(message.ChannelRefused)
+	case a.Status == http.StatusBadRequest && strings.Contains(field, "personalizations"):
+		return a.Refused(message.RecipientRefused)
+	case a.Status == http.StatusBadRequest || a.Status == http.StatusRequestEntityTooLarge:
+		return a.Refused(message.ContentRefused)
+	case a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed:
+		return a.OfChannel(message.ChannelRefused) // a wrong base URL
+	}
+	return a.ByStatus()
+}
+
+// accepted tells a real acceptance from some other server's page with a 2xx status.
+func accepted(status int, header http.Header, body string) delivery.Response {
+	id := header.Get("X-Message-Id")
+	if id == "" && strings.HasPrefix(strings.TrimSpace(body), "<") {
+		return provider.Unclear(status, "not_sendgrid", "a page came instead of SendGrid's answer")
+	}
+	return delivery.Response{Class: delivery.Accepted, HTTPStatus: status, ProviderMessageID: id}
+}
+
+// firstError returns what SendGrid says is wrong and with which field. Pages of a proxy before it give nothing.
+func firstError(body string) (text, field string) {
+	var doc struct {
+		Errors []struct {
+			Message string `json:"message"`
+			Field   any    `json:"field"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal([]byte(body), &doc) != nil || len(doc.Errors) == 0 {
+		return "", ""
+	}
+	field, _ = doc.Errors[0].Field.(string)
+	return doc.Errors[0].Message, field
+}

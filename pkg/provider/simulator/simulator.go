@@ -1,0 +1,274 @@
+// Package simulator is the HTTP APIs of SendGrid, Twilio and Meta in one server, as far as sending goes: their bodies,
+// headers and error codes, recipients that stand for outcomes, faults and latency by script, and a record of what was
+// accepted. The real adapters talk to it in tests, in benchmarks and in the embedded mode. It knows nothing of Herald
+// but the custom argument that carries a message id.
+package simulator
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The vendors.
+const (
+	SendGrid  = "sendgrid"
+	Twilio    = "twilio"
+	Instagram = "instagram"
+)
+
+// Fault is something that goes wrong with a call.
+type Fault string
+
+// The faults that can be scripted. Those that end in After accept the message first.
+const (
+	None        Fault = ""
+	Throttle    Fault = "throttle"    // the vendor's 429
+	Unavailable Fault = "unavailable" // 503 with Retry-After
+	ServerError Fault = "500"
+	ErrorAfter  Fault = "500_after"
+	Unauthorize Fault = "unauthorized" // the vendor's answer to a dead credential
+	Forbid      Fault = "forbidden"    // the vendor's answer to a sender that is not allowed
+	Refuse      Fault = "refused"      // the vendor's answer to a recipient that is none
+	HTML        Fault = "html"         // a proxy's 502 page
+	Empty       Fault = "empty"        // 200 without a body
+	Reset       Fault = "reset"        // the connection breaks before an answer
+	ResetAfter  Fault = "reset_after"
+	Hang        Fault = "hang" // no answer until the caller gives up
+	HangAfter   Fault = "hang_after"
+)
+
+// Rule scripts a fault. The first rule that matches a call applies.
+type Rule struct {
+	Provider  string `json:"provider"`  // empty: any
+	Recipient string `json:"recipient"` // what the recipient contains; empty: any
+	Fault     Fault  `json:"fault"`
+	Times     int    `json:"times"` // how often it applies; 0: always
+	RetryIn   int    `json:"retry_in"`
+}
+
+// Accepted is one message that a vendor took.
+type Accepted struct {
+	Provider          string    `json:"provider"`
+	Recipient         string    `json:"recipient"`
+	Part              string    `json:"part,omitempty"` // Instagram: text or image
+	MessageID         string    `json:"message_id,omitempty"`
+	ProviderMessageID string    `json:"provider_message_id"`
+	Subject           string    `json:"subject,omitempty"`
+	Text              string    `json:"text,omitempty"`
+	From              string    `json:"from,omitempty"`
+	At                time.Time `json:"at"`
+}
+
+// Report sums up what was accepted. Repeated holds those who got the same thing more than once, and how often.
+type Report struct {
+	Accepted   int64            `json:"accepted"`
+	Recipients int              `json:"recipients"`
+	Repeated   map[string]int   `json:"repeated"`
+	ByProvider map[string]int64 `json:"by_provider"`
+	First      time.Time        `json:"first"`
+	Last       time.Time        `json:"last"`
+}
+
+const keepRecords = 20_000 // of the latest accepted messages in full; all are counted
+
+// Simulator is the server. Its zero value is not ready; use New.
+type Simulator struct {
+	mux     *http.ServeMux
+	latency atomic.Int64 // nanoseconds before each answer
+	serial  atomic.Int64
+
+	mu      sync.Mutex
+	rules   []Rule
+	counts  map[string]int
+	by      map[string]int64
+	records []Accepted
+	first   time.Time
+	last    time.Time
+}
+
+// New makes a Simulator that accepts everything at once.
+func New() *Simulator {
+	s := &Simulator{mux: http.NewServeMux(), counts: map[string]int{}, by: map[string]int64{}}
+	s.mux.HandleFunc("POST /v3/mail/send", s.sendGrid)
+	s.mux.HandleFunc("POST /2010-04-01/Accounts/{sid}/Messages.json", s.twilio)
+	s.mux.HandleFunc("POST /{version}/{account}/messages", s.instagram)
+	s.mux.HandleFunc("GET /simulator/report", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Report()) })
+	s.mux.HandleFunc("GET /simulator/accepted", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.Accepted(r.URL.Query().Get("recipient")))
+	})
+	s.mux.HandleFunc("POST /simulator/reset", func(w http.ResponseWriter, _ *http.Request) {
+		s.Reset()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	s.mux.HandleFunc("POST /simulator/script", s.script)
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Script replaces the rules.
+func (s *Simulator) Script(rules ...Rule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rules = append([]Rule(nil), rules...)
+}
+
+// SetLatency makes every answer wait.
+func (s *Simulator) SetLatency(d time.Duration) { s.latency.Store(int64(d)) }
+
+func (s *Simulator) script(w http.ResponseWriter, r *http.Request) {
+	var doc struct {
+		LatencyMS int64  `json:"latency_ms"`
+		Rules     []Rule `json:"rules"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&doc); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.SetLatency(time.Duration(doc.LatencyMS) * time.Millisecond)
+	s.Script(doc.Rules...)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// Reset forgets what was accepted.
+func (s *Simulator) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts, s.by, s.records = map[string]int{}, map[string]int64{}, nil
+	s.first, s.last = time.Time{}, time.Time{}
+}
+
+// Report sums up what was accepted since the last reset.
+func (s *Simulator) Report() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := Report{Recipients: len(s.counts), Repeated: map[string]int{}, ByProvider: map[string]int64{}, First: s.first, Last: s.last}
+	for p, n := range s.by {
+		r.ByProvider[p] = n
+		r.Accepted += n
+	}
+	for k, n := range s.counts {
+		if n > 1 {
+			r.Repeated[k] = n
+		}
+	}
+	return r
+}
+
+// Accepted returns the latest accepted messages, to one recipient or, with "", to all.
+func (s *Simulator) Accepted(recipient string) []Accepted {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []Accepted{}
+	for _, a := range s.records {
+		if recipient == "" || a.Recipient == recipient {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (s *Simulator) accept(a Accepted) {
+	a.At = time.Now().UTC()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first.IsZero() {
+		s.first = a.At
+	}
+	s.last = a.At
+	s.by[a.Provider]++
+	s.counts[strings.Trim(a.Provider+" "+a.Recipient+" "+a.Part, " ")]++
+	if len(s.records) >= keepRecords {
+		s.records = append(s.records[:0], s.records[keepRecords/2:]...)
+	}
+	s.records = append(s.records, a)
+}
+
+func (s *Simulator) next() int64 { return s.serial.Add(1) }
+
+// fault returns what the script says about a call.
+func (s *Simulator) fault(provider, recipient string) (Fault, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.rules {
+		r := &s.rules[i]
+		if (r.Provider != "" && r.Provider != provider) || !strings.Contains(recipient, r.Recipient) || r.Times < 0 {
+			continue
+		}
+		if r.Times > 0 {
+			if r.Times--; r.Times == 0 {
+				r.Times = -1
+			}
+		}
+		return r.Fault, r.RetryIn
+	}
+	return None, 0
+}
+
+// vendor is how one vendor says things.
+type vendor struct {
+	name     string
+	ok       func(w http.ResponseWriter, id string)
+	refusals map[Fault]func(w http.ResponseWriter)
+}
+
+// answer applies latency and script to one valid call, and says yes if nothing speaks against it.
+func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, v vendor, a Accepted, magic Fault) {
+	if d := time.Duration(s.latency.Load()); d > 0 {
+		select {
+		case <-time.After(d):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	fault, retryIn := s.fault(v.name, a.Recipient)
+	if fault == None {
+		fault = magic
+	}
+	a.Provider = v.name
+	switch fault {
+	case None, ErrorAfter, ResetAfter, HangAfter:
+		s.accept(a)
+	}
+	if retryIn > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(retryIn))
+	}
+	switch fault {
+	case None:
+		v.ok(w, a.ProviderMessageID)
+	case ServerError, ErrorAfter:
+		w.WriteHeader(http.StatusInternalServerError)
+	case Unavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(max(retryIn, 1)))
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case HTML:
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusBadGateway)
+		_, _ = io.WriteString(w, "<html><h1>502 Bad Gateway</h1></html>")
+	case Empty:
+		w.WriteHeader(http.StatusOK)
+	case Reset, ResetAfter:
+		panic(http.ErrAbortHandler)
+	case Hang, HangAfter:
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	default:
+		v.refusals[fault](w)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func id(prefix string, n int64) string { return fmt.Sprintf("%s%032x", prefix, n) }

@@ -1,0 +1,107 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/message"
+)
+
+// Again asks for a task to run again after a time. It is no failure: it uses no retry.
+type Again struct{ After time.Duration }
+
+// Error implements error.
+func (a *Again) Error() string { return fmt.Sprintf("run again in %s", a.After) }
+
+const (
+	shutdownTimeout = 30 * time.Second // longer than any send, so that a stop cuts none off
+	retryLeast      = time.Second
+	retryMost       = time.Minute
+)
+
+// Servers takes tasks out of the queues: one Asynq server per type, so that a slow provider takes no other type's
+// workers, and one for the control queue.
+type Servers struct{ servers []*asynq.Server }
+
+// NewServers makes the servers with the number of tasks that each type runs at once.
+func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, log *slog.Logger) *Servers {
+	s := &Servers{}
+	add := func(queues map[string]int, n int) {
+		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb(), asynq.Config{
+			Concurrency:              n,
+			Queues:                   queues,
+			TaskCheckInterval:        200 * time.Millisecond,
+			DelayedTaskCheckInterval: time.Second,
+			ShutdownTimeout:          shutdownTimeout,
+			IsFailure:                func(err error) bool { var again *Again; return !errors.As(err, &again) },
+			RetryDelayFunc:           retryDelay,
+			Logger:                   asynqLog{log},
+			LogLevel:                 asynq.WarnLevel,
+		}))
+	}
+	for _, t := range message.Types {
+		add(QueuesOf(t), concurrency[t])
+	}
+	add(map[string]int{Control: 1}, 4)
+	return s
+}
+
+func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
+	var again *Again
+	if errors.As(err, &again) {
+		return again.After
+	}
+	d := min(retryLeast<<min(n, 10), retryMost)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter, no secret
+}
+
+// Start begins to take tasks.
+func (s *Servers) Start(h asynq.Handler) error {
+	for i, srv := range s.servers {
+		if err := srv.Start(h); err != nil {
+			for _, started := range s.servers[:i] {
+				started.Shutdown()
+			}
+			return fmt.Errorf("start the queue's server: %w", err)
+		}
+	}
+	return nil
+}
+
+// Stop takes no more tasks and waits for those under way.
+func (s *Servers) Stop() {
+	for _, srv := range s.servers {
+		srv.Stop()
+	}
+	done := make(chan struct{})
+	for _, srv := range s.servers {
+		go func() {
+			srv.Shutdown()
+			done <- struct{}{}
+		}()
+	}
+	for range s.servers {
+		<-done
+	}
+}
+
+// asynqLog hands Asynq's own messages to slog. They name queues and task ids, which hold no personal data.
+type asynqLog struct{ log *slog.Logger }
+
+func (l asynqLog) at(level slog.Level, args []any) {
+	l.log.Log(context.Background(), level, "asynq", "msg", fmt.Sprint(args...))
+}
+func (l asynqLog) Debug(args ...any) { l.at(slog.LevelDebug, args) }
+func (l asynqLog) Info(args ...any)  { l.at(slog.LevelDebug, args) }
+func (l asynqLog) Warn(args ...any)  { l.at(slog.LevelWarn, args) }
+func (l asynqLog) Error(args ...any) { l.at(slog.LevelError, args) }
+
+// Fatal is called by Asynq when it cannot go on; the process is left to its supervisor's health check instead.
+func (l asynqLog) Fatal(args ...any) { l.at(slog.LevelError, args) }

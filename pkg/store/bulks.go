@@ -1,0 +1,306 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+)
+
+// bulkRow is a row of bulks.
+type bulkRow struct {
+	ID          uuid.UUID
+	ChannelID   uuid.UUID
+	ChannelType string
+	Provider    string
+	MessageType string
+	Priority    string
+	Content     document
+	Criteria    document
+	LeadIDs     []byte `gorm:"column:lead_ids"`
+	Request     document
+	Status      string
+	Planned     bool
+	PlanCursor  string
+	Total       int64
+	NotFound    int64
+	FeedSeq     int64
+	SettledSeq  int64
+	Final       document
+	CreatedAt   time.Time
+	StartedAt   *time.Time
+	CompletedAt *time.Time
+}
+
+// TableName implements gorm's Tabler.
+func (bulkRow) TableName() string { return "bulks" }
+
+// bulkColumns leaves out the ids of the request: they are large, and only the planner needs them.
+const bulkColumns = `id, channel_id, channel_type, provider, message_type, priority, content, criteria, request, status, planned,
+	plan_cursor, total, not_found, feed_seq, settled_seq, final, created_at, started_at, completed_at`
+
+func (r *bulkRow) bulk() (*bulk.Bulk, error) {
+	b := &bulk.Bulk{
+		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, Provider: r.Provider,
+		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
+		Status: bulk.Status(r.Status), Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
+		FeedSeq: r.FeedSeq, SettledSeq: r.SettledSeq, CreatedAt: r.CreatedAt.UTC(), StartedAt: utc(r.StartedAt), CompletedAt: utc(r.CompletedAt),
+	}
+	if len(r.Final) > 0 {
+		b.Final = &stats.Counts{}
+	}
+	if err := errors.Join(r.Content.decode(&b.Content), r.Criteria.decode(&b.Criteria), r.Final.decode(b.Final)); err != nil {
+		return nil, err
+	}
+	if len(r.LeadIDs) > 0 {
+		b.Criteria.LeadIDs = unpackIDs(r.LeadIDs)
+	}
+	return b, nil
+}
+
+// packIDs stores ids as their 16 bytes, one after the other.
+func packIDs(ids []uuid.UUID) []byte {
+	b := make([]byte, 0, 16*len(ids))
+	for _, id := range ids {
+		b = append(b, id[:]...)
+	}
+	return b
+}
+
+func unpackIDs(b []byte) []uuid.UUID {
+	ids := make([]uuid.UUID, len(b)/16)
+	for i := range ids {
+		copy(ids[i][:], b[16*i:])
+	}
+	return ids
+}
+
+// InsertBulk implements bulk.Rows.
+func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk) error {
+	criteria := b.Criteria
+	criteria.LeadIDs = nil
+	row := bulkRow{
+		ID: b.ID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type), Provider: b.Provider, MessageType: string(b.Purpose),
+		Priority: string(b.Priority), Content: encode(b.Content), Criteria: encode(criteria), LeadIDs: packIDs(b.Criteria.LeadIDs),
+		Request: document(b.Request), Status: string(b.Status), CreatedAt: stamp(b.CreatedAt),
+	}
+	return fail("insert the bulk", s.db.WithContext(ctx).Create(&row).Error)
+}
+
+func (s *Store) readBulk(ctx context.Context, columns string, id uuid.UUID) (*bulk.Bulk, error) {
+	var row bulkRow
+	err := fail("read the bulk", s.db.WithContext(ctx).Select(columns).Where("id = ?", id).Take(&row).Error)
+	if message.IsCode(err, message.CodeNotFound) {
+		return nil, message.Errorf(message.CodeNotFound, "there is no bulk %s", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return row.bulk()
+}
+
+// Bulk implements bulk.Rows.
+func (s *Store) Bulk(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
+	return s.readBulk(ctx, bulkColumns, id)
+}
+
+// Bulks implements bulk.Rows.
+func (s *Store) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
+	q := s.db.WithContext(ctx).Select(bulkColumns).Order("id DESC").Limit(limit)
+	if before != uuid.Nil {
+		q = q.Where("id < ?", before)
+	}
+	var rows []bulkRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fail("list bulks", err)
+	}
+	out := make([]bulk.Bulk, 0, len(rows))
+	for i := range rows {
+		b, err := rows[i].bulk()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *b)
+	}
+	return out, nil
+}
+
+// Tally implements bulk.Rows.
+func (s *Store) Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error) {
+	counts, err := tally(s.db.WithContext(ctx), id)
+	return counts, fail("tally the bulk", err)
+}
+
+func tally(db *gorm.DB, id uuid.UUID) (stats.Counts, error) {
+	var rows []struct {
+		Status  string
+		Reason  string
+		Waiting bool
+		N       int64
+		Cost    int64
+	}
+	err := db.Raw(`
+SELECT status, reason, next_attempt_at IS NOT NULL AS waiting, count(*) AS n, sum(cost_micros) AS cost
+FROM messages WHERE bulk_id = ? GROUP BY status, reason, next_attempt_at IS NOT NULL`, id).Scan(&rows).Error
+	var c stats.Counts
+	for _, r := range rows {
+		status := message.Status(r.Status)
+		c.Add(stats.Mark{
+			Status: status, Reason: message.Reason(r.Reason), Waiting: r.Waiting && status == message.Unknown, Cost: message.Micros(r.Cost),
+		}, r.N)
+	}
+	return c, err
+}
+
+// Ready implements bulk.Leases.
+func (s *Store) Ready(ctx context.Context, limit int) ([]uuid.UUID, int, error) {
+	var rows []struct {
+		ID   uuid.UUID
+		Free bool
+	}
+	err := s.db.WithContext(ctx).Raw(`
+SELECT id, lease_expires_at IS NULL OR lease_expires_at < ? AS free FROM bulks WHERE status = 'PROCESSING' ORDER BY id`, s.now()).Scan(&rows).Error
+	var free []uuid.UUID
+	for _, r := range rows {
+		if r.Free && len(free) < limit {
+			free = append(free, r.ID)
+		}
+	}
+	return free, len(rows), fail("look for bulks", err)
+}
+
+// Acquire implements bulk.Leases.
+func (s *Store) Acquire(ctx context.Context, l bulk.Lease, ttl time.Duration) (*bulk.Bulk, error) {
+	res := s.db.WithContext(ctx).Exec(`
+UPDATE bulks SET lease_token = ?, lease_expires_at = ?, started_at = COALESCE(started_at, ?)
+WHERE id = ? AND status = 'PROCESSING' AND (lease_expires_at IS NULL OR lease_expires_at < ?)`,
+		l.Token, s.in(ttl), s.now(), l.BulkID, s.now())
+	if res.Error != nil {
+		return nil, fail("acquire the bulk", res.Error)
+	}
+	if res.RowsAffected == 0 {
+		return nil, message.Errorf(message.CodeConflict, "the bulk is not to be run, or another process runs it")
+	}
+	return s.readBulk(ctx, "*", l.BulkID)
+}
+
+// Renew implements bulk.Leases.
+func (s *Store) Renew(ctx context.Context, l bulk.Lease, ttl time.Duration) error {
+	return leased("renew the lease", s.db.WithContext(ctx).Exec(
+		"UPDATE bulks SET lease_expires_at = ? WHERE id = ? AND lease_token = ?", s.in(ttl), l.BulkID, l.Token))
+}
+
+// Release implements bulk.Leases.
+func (s *Store) Release(ctx context.Context, l bulk.Lease) error {
+	return leased("release the bulk", s.db.WithContext(ctx).Exec(
+		"UPDATE bulks SET lease_expires_at = NULL, lease_token = NULL WHERE id = ? AND lease_token = ?", l.BulkID, l.Token))
+}
+
+func leased(doing string, res *gorm.DB) error {
+	if res.Error == nil && res.RowsAffected == 0 {
+		return bulk.ErrLeaseLost
+	}
+	return fail(doing, res.Error)
+}
+
+// Taken implements bulk.Plan.
+func (s *Store) Taken(ctx context.Context, bulkID uuid.UUID, hashes []bulk.Hash) (map[bulk.Hash]bool, error) {
+	list := make([][]byte, len(hashes))
+	for i := range hashes {
+		list[i] = hashes[i][:]
+	}
+	var found [][]byte
+	err := s.db.WithContext(ctx).Raw("SELECT address_hash FROM messages WHERE bulk_id = ? AND copy = 0 AND address_hash IN ?", bulkID, list).
+		Scan(&found).Error
+	taken := make(map[bulk.Hash]bool, len(found))
+	for _, f := range found {
+		taken[bulk.Hash(f)] = true
+	}
+	return taken, fail("look for duplicates", err)
+}
+
+// AddPage implements bulk.Plan.
+func (s *Store) AddPage(ctx context.Context, p bulk.PlanPage) error {
+	err := s.hot.addMessages(ctx, p)
+	if errors.Is(err, bulk.ErrLeaseLost) {
+		return err
+	}
+	return fail("add messages", err)
+}
+
+// Walk implements bulk.Feed.
+func (s *Store) Walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {
+	var rows []struct {
+		ID         uuid.UUID
+		Seq        int64
+		Status     string
+		Reason     string
+		CostMicros int64
+		Generation int
+		Waiting    bool
+		Claimed    bool
+	}
+	err := s.db.WithContext(ctx).Raw(`
+SELECT id, seq, status, reason, cost_micros, generation, next_attempt_at IS NOT NULL AS waiting, COALESCE(claim_expires_at > ?, false) AS claimed
+FROM messages WHERE bulk_id = ? AND seq >= ? ORDER BY seq LIMIT ?`, s.now(), bulkID, from, limit).Scan(&rows).Error
+	if err != nil {
+		return nil, fail("walk the bulk", err)
+	}
+	out := make([]bulk.Row, len(rows))
+	for i, r := range rows {
+		status := message.Status(r.Status)
+		out[i] = bulk.Row{
+			ID: r.ID, Generation: r.Generation, Claimed: r.Claimed,
+			Mark: stats.Mark{
+				Seq: r.Seq, Status: status, Reason: message.Reason(r.Reason), Waiting: status == message.Unknown && r.Waiting,
+				Cost: message.Micros(r.CostMicros),
+			},
+		}
+	}
+	return out, nil
+}
+
+// Advance implements bulk.Feed.
+func (s *Store) Advance(ctx context.Context, l bulk.Lease, feedSeq, settledSeq int64) error {
+	return leased("advance the feed", s.db.WithContext(ctx).Exec(`
+UPDATE bulks SET feed_seq = CASE WHEN feed_seq > ? THEN feed_seq ELSE ? END, settled_seq = CASE WHEN settled_seq > ? THEN settled_seq ELSE ? END
+WHERE id = ? AND lease_token = ?`, feedSeq, feedSeq, settledSeq, settledSeq, l.BulkID, l.Token))
+}
+
+// Finish implements bulk.Feed.
+func (s *Store) Finish(ctx context.Context, bulkID uuid.UUID) (bool, error) {
+	done := false
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		var row bulkRow
+		if err := tx.Select(bulkColumns).Where("id = ?", bulkID).Take(&row).Error; err != nil {
+			return err
+		}
+		if done = row.Status == string(bulk.Completed); done || !row.Planned {
+			return nil
+		}
+		var open bool
+		err := tx.Raw(`
+SELECT EXISTS (SELECT 1 FROM messages WHERE bulk_id = ? AND seq >= ? AND
+    (status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL)))`,
+			bulkID, row.SettledSeq).Scan(&open).Error
+		if err != nil || open {
+			return err
+		}
+		counts, err := tally(tx, bulkID)
+		if err != nil {
+			return err
+		}
+		res := tx.Exec("UPDATE bulks SET status = 'COMPLETED', final = ?, completed_at = ? WHERE id = ? AND status = 'PROCESSING'",
+			encode(counts), s.now(), bulkID)
+		done = res.RowsAffected == 1
+		return res.Error
+	})
+	return done, fail("finish the bulk", err)
+}

@@ -1,0 +1,167 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
+)
+
+// channelRow is a row of channels. Credentials holds sealed values only.
+type channelRow struct {
+	ID               uuid.UUID `gorm:"primaryKey"`
+	Type             string    `gorm:"primaryKey"`
+	Provider         string
+	Name             string
+	Sender           string
+	SenderName       string
+	AllowedSenders   document
+	Credentials      document
+	PriceMicros      int64
+	PriceMediaMicros int64
+	Currency         string
+	RatePerSecond    float64
+	IsDefault        bool
+	OnUnknown        string
+	BaseURL          string `gorm:"column:base_url"`
+	Region           string
+	State            string
+	StateReason      string
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+}
+
+// TableName implements gorm's Tabler.
+func (channelRow) TableName() string { return "channels" }
+
+var errNoSealer = errors.New("no master key: channels cannot be read or written")
+
+// sealContext binds a credential to its channel and field.
+func sealContext(k channel.Key, field string) string {
+	return "channel/" + k.ID.String() + "/" + string(k.Type) + "/" + field
+}
+
+func (s *Store) rowOfChannel(c *channel.Channel) (*channelRow, error) {
+	if s.sealer == nil {
+		return nil, errNoSealer
+	}
+	sealed := make(map[string]string, len(c.Credentials))
+	for field, secret := range c.Credentials {
+		v, err := s.sealer.Seal(secret, sealContext(c.Key, field))
+		if err != nil {
+			return nil, err
+		}
+		sealed[field] = v
+	}
+	allowed := c.AllowedSenders
+	if allowed == nil {
+		allowed = []string{}
+	}
+	return &channelRow{
+		ID: c.ID, Type: string(c.Type), Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: c.SenderName,
+		AllowedSenders: encode(allowed), Credentials: encode(sealed), PriceMicros: int64(c.Price), PriceMediaMicros: int64(c.PriceMedia),
+		Currency: c.Currency, RatePerSecond: c.RatePerSecond, IsDefault: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: c.BaseURL,
+		Region: c.Region, State: string(c.State), StateReason: c.StateReason, CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+	}, nil
+}
+
+func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
+	if s.sealer == nil {
+		return nil, errNoSealer
+	}
+	c := &channel.Channel{
+		Key: channel.Key{ID: r.ID, Type: message.Type(r.Type)}, Provider: r.Provider, Name: r.Name, Sender: r.Sender,
+		SenderName: r.SenderName, Price: message.Micros(r.PriceMicros), PriceMedia: message.Micros(r.PriceMediaMicros),
+		Currency: r.Currency, RatePerSecond: r.RatePerSecond, Default: r.IsDefault, OnUnknown: channel.Policy(r.OnUnknown),
+		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason,
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Credentials: map[string]channel.Secret{},
+	}
+	if err := r.AllowedSenders.decode(&c.AllowedSenders); err != nil {
+		return nil, err
+	}
+	var sealed map[string]string
+	if err := r.Credentials.decode(&sealed); err != nil {
+		return nil, err
+	}
+	for field, v := range sealed {
+		secret, err := s.sealer.Open(v, sealContext(c.Key, field))
+		if err != nil {
+			return nil, err
+		}
+		c.Credentials[field] = secret
+	}
+	return c, nil
+}
+
+// InsertChannel implements channel.Store.
+func (s *Store) InsertChannel(ctx context.Context, c *channel.Channel) error {
+	now := stamp(time.Now())
+	c.CreatedAt, c.UpdatedAt = now, now
+	row, err := s.rowOfChannel(c)
+	if err != nil {
+		return err
+	}
+	err = fail("insert the channel", s.db.WithContext(ctx).Create(row).Error)
+	if message.IsCode(err, message.CodeConflict) {
+		return message.Errorf(message.CodeConflict, "there is a channel with this id and type already, or another default for the type")
+	}
+	return err
+}
+
+// Channel implements channel.Store.
+func (s *Store) Channel(ctx context.Context, k channel.Key) (*channel.Channel, error) {
+	var row channelRow
+	err := s.db.WithContext(ctx).Where("id = ? AND type = ?", k.ID, string(k.Type)).Take(&row).Error
+	if err = fail("read the channel", err); message.IsCode(err, message.CodeNotFound) {
+		return nil, message.Errorf(message.CodeNotFound, "there is no channel %s of type %s", k.ID, k.Type)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.channelOf(&row)
+}
+
+// DefaultChannel implements channel.DefaultStore.
+func (s *Store) DefaultChannel(ctx context.Context, t message.Type) (*channel.Channel, error) {
+	var row channelRow
+	err := s.db.WithContext(ctx).Where("type = ? AND is_default", string(t)).Take(&row).Error
+	if err = fail("read the default channel", err); err != nil {
+		return nil, err
+	}
+	return s.channelOf(&row)
+}
+
+// Channels implements channel.Store.
+func (s *Store) Channels(ctx context.Context, after channel.Key, limit int) ([]channel.Channel, error) {
+	var rows []channelRow
+	q := s.db.WithContext(ctx).Order("id, type").Limit(limit)
+	if after.ID != uuid.Nil {
+		q = q.Where("(id, type) > (?, ?)", after.ID, string(after.Type))
+	}
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fail("list channels", err)
+	}
+	out := make([]channel.Channel, 0, len(rows))
+	for i := range rows {
+		c, err := s.channelOf(&rows[i])
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *c)
+	}
+	return out, nil
+}
+
+// SetChannelState implements channel.Store.
+func (s *Store) SetChannelState(ctx context.Context, k channel.Key, state channel.State, reason string) error {
+	res := s.db.WithContext(ctx).Exec("UPDATE channels SET state = ?, state_reason = ?, updated_at = ? WHERE id = ? AND type = ?",
+		string(state), reason, s.now(), k.ID, string(k.Type))
+	if res.Error == nil && res.RowsAffected == 0 {
+		return message.Errorf(message.CodeNotFound, "there is no channel %s of type %s", k.ID, k.Type)
+	}
+	return fail("set the channel's state", res.Error)
+}

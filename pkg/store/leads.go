@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"herald/pkg/audience"
+	"herald/pkg/message"
+)
+
+// readLeads reads the leads of a query with their tags, in the query's order.
+func readLeads(db, query *gorm.DB) ([]message.Lead, error) {
+	var rows []leadRow
+	if err := query.Find(&rows).Error; err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	ids := make([]uuid.UUID, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	var tags []tagRow
+	if err := db.Where("lead_id IN ?", ids).Order("lead_id, position").Find(&tags).Error; err != nil {
+		return nil, err
+	}
+	byLead := make(map[uuid.UUID][]string, len(rows))
+	for _, t := range tags {
+		byLead[t.LeadID] = append(byLead[t.LeadID], t.Tag)
+	}
+	leads := make([]message.Lead, len(rows))
+	for i := range rows {
+		l, err := rows[i].lead(byLead[rows[i].ID])
+		if err != nil {
+			return nil, err
+		}
+		leads[i] = *l
+	}
+	return leads, nil
+}
+
+// Lead implements lead.Store and delivery.Leads.
+func (s *Store) Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
+	db := s.db.WithContext(ctx)
+	leads, err := readLeads(db, db.Where("id = ?", id))
+	if err != nil {
+		return nil, fail("read the lead", err)
+	}
+	if len(leads) == 0 {
+		return nil, message.Errorf(message.CodeNotFound, "there is no lead %s", id)
+	}
+	return &leads[0], nil
+}
+
+// Leads implements lead.Store.
+func (s *Store) Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
+	db := s.db.WithContext(ctx)
+	leads, err := readLeads(db, db.Where("id > ?", after).Order("id").Limit(limit))
+	return leads, fail("list leads", err)
+}
+
+// MatchLeads implements lead.Store.
+func (s *Store) MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones []string) ([]message.Lead, error) {
+	db := s.db.WithContext(ctx)
+	var out []message.Lead
+	seen := map[uuid.UUID]bool{}
+	for _, q := range []struct {
+		where string
+		n     int
+		arg   any
+	}{
+		{"id IN ?", len(ids), ids}, {"email_fold <> '' AND email_fold IN ?", len(emails), emails}, {"phone <> '' AND phone IN ?", len(phones), phones},
+	} {
+		if q.n == 0 {
+			continue
+		}
+		leads, err := readLeads(db, db.Where(q.where, q.arg))
+		if err != nil {
+			return nil, fail("match leads", err)
+		}
+		for _, l := range leads {
+			if !seen[l.ID] {
+				seen[l.ID] = true
+				out = append(out, l)
+			}
+		}
+	}
+	return out, nil
+}
+
+// SaveLeads implements lead.Store.
+func (s *Store) SaveLeads(ctx context.Context, leads []message.Lead) error {
+	if len(leads) == 0 {
+		return nil
+	}
+	rows := make([]leadRow, len(leads))
+	var tags []tagRow
+	for i := range leads {
+		rows[i] = rowOfLead(&leads[i])
+		for at, t := range dedupe(leads[i].Tags) {
+			tags = append(tags, tagRow{LeadID: leads[i].ID, Tag: t, TagFold: message.Fold(t), Position: at})
+		}
+	}
+	return fail("save leads", s.hot.saveLeads(ctx, rows, tags))
+}
+
+func dedupe(list []string) []string {
+	seen := make(map[string]bool, len(list))
+	out := list[:0:0]
+	for _, v := range list {
+		if !seen[v] {
+			seen[v] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// addressColumn is where a lead's address of a type stands.
+var addressColumn = map[message.Type]string{message.Email: "email", message.SMS: "phone", message.InstagramDM: "instagram_id"}
+
+// Resolve implements audience.Resolver. The cursor is the position in the sorted list of ids.
+func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
+	from, _ := strconv.Atoi(after) // empty is the beginning
+	to := min(from+limit, len(c.LeadIDs))
+	page := audience.Page{Next: strconv.Itoa(to), Done: to == len(c.LeadIDs)}
+	ids := c.LeadIDs[min(from, to):to]
+	if len(ids) == 0 {
+		return page, nil
+	}
+	var rows []struct {
+		ID      uuid.UUID
+		Address string
+	}
+	err := s.db.WithContext(ctx).Table("leads").Select("id, "+addressColumn[t]+" AS address").
+		Where("id IN ?", ids).Order("id").Find(&rows).Error
+	if err != nil {
+		return page, fail("resolve the audience", err)
+	}
+	page.Candidates = make([]audience.Candidate, len(rows))
+	for i, r := range rows {
+		page.Candidates[i] = audience.Candidate{LeadID: r.ID, Address: r.Address}
+	}
+	page.NotFound = int64(len(ids) - len(rows))
+	return page, nil
+}

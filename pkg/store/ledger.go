@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/bulk"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+)
+
+// hot is the statements that carry a row per recipient, in each database's own way. Every method takes a group and
+// returns one result per item, in order.
+type hot interface {
+	load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error)
+	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
+	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
+	addMessages(ctx context.Context, p bulk.PlanPage) error
+	saveLeads(ctx context.Context, leads []leadRow, tags []tagRow) error
+}
+
+type loadKey = uuid.UUID
+
+// Load implements delivery.Ledger.
+func (s *Store) Load(ctx context.Context, id uuid.UUID) (delivery.Loaded, error) {
+	l, err := s.loads.Do(ctx, id)
+	err = fail("load the message", err)
+	if err == nil && l.Message == nil {
+		err = message.Errorf(message.CodeNotFound, "there is no message %s", id)
+	}
+	return l, err
+}
+
+// Claim implements delivery.Ledger.
+func (s *Store) Claim(ctx context.Context, c delivery.Claim) (bool, error) {
+	ok, err := s.claims.Do(ctx, c)
+	return ok, fail("claim the message", err)
+}
+
+// Settle implements delivery.Ledger.
+func (s *Store) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled, error) {
+	settled, err := s.settles.Do(ctx, o)
+	return settled, fail("settle the message", err)
+}
+
+// Insert implements delivery.Ledger.
+func (s *Store) Insert(ctx context.Context, m *message.Message) error {
+	hash := bulk.HashAddress(m.Recipient)
+	row := messageRow{
+		ID: m.ID, BulkID: nullID(m.BulkID), Seq: m.Seq, LeadID: nullID(m.LeadID), ChannelID: m.ChannelID,
+		ChannelType: string(m.Type), Provider: m.Provider, Recipient: m.Recipient, AddressHash: hash[:],
+		MessageType: string(m.Purpose), Priority: string(m.Priority), Metadata: document(m.Metadata), Status: string(m.Status),
+		CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt), ScheduledAt: utc(m.ScheduledAt), NextAttemptAt: utc(m.NextAttemptAt),
+	}
+	if m.Content != nil {
+		row.Content = encode(m.Content)
+	}
+	return fail("insert the message", s.db.WithContext(ctx).Create(&row).Error)
+}
+
+// Due implements delivery.Watched.
+func (s *Store) Due(ctx context.Context, limit int, again time.Duration) ([]delivery.Due, error) {
+	skip := ""
+	if s.pool != nil {
+		skip = "FOR UPDATE SKIP LOCKED"
+	}
+	var rows []struct {
+		ID      uuid.UUID
+		Sending bool
+	}
+	err := s.db.WithContext(ctx).Raw(`
+UPDATE messages SET
+    next_attempt_at = ?,
+    generation = generation + CASE WHEN status = 'SENDING' THEN 0 ELSE 1 END,
+    status = CASE WHEN status <> 'UNKNOWN' THEN status WHEN bulk_id IS NULL THEN 'QUEUED' ELSE 'PENDING' END
+WHERE id IN (
+    SELECT id FROM messages
+    WHERE next_attempt_at < ? AND (status <> 'SENDING' OR claim_expires_at < ?)
+    ORDER BY next_attempt_at LIMIT ? `+skip+`)
+RETURNING id, status = 'SENDING' AS sending`, s.in(again), s.now(), s.now(), limit).Scan(&rows).Error
+	if err != nil {
+		return nil, fail("look for due messages", err)
+	}
+	due := make([]delivery.Due, len(rows))
+	for i, r := range rows {
+		due[i] = delivery.Due{ID: r.ID, Sending: r.Sending}
+	}
+	return due, nil
+}
+
+// keepsEvidence says whether an attempt gets a row of its own: all but the plain success that its message's row tells.
+func keepsEvidence(o *delivery.Outcome, matched bool) bool {
+	return o.Attempt != nil && (o.Attempt.Outcome != "sent" || o.Keep > 0 || !matched)
+}
+
+// evidence returns the attempts to be written for a group of outcomes. One whose claim had passed on is marked late.
+func evidence(outcomes []delivery.Outcome, settled []delivery.Settled) []attemptRow {
+	var rows []attemptRow
+	for i := range outcomes {
+		if !keepsEvidence(&outcomes[i], settled[i].OK) {
+			continue
+		}
+		row := rowOfAttempt(outcomes[i].Attempt)
+		if !settled[i].OK {
+			row.Outcome = "late"
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// copyNumber is 0 for the one message of a bulk that keeps its address, and unique for every other.
+func copyNumber(p *bulk.Planned, seq int64) int64 {
+	if p.Sole {
+		return 0
+	}
+	return seq + 1
+}
+
+func hashBytes(p *bulk.Planned) []byte {
+	if p.Hash == (bulk.Hash{}) {
+		return nil
+	}
+	return p.Hash[:]
+}

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/bulk"
+	"herald/pkg/message"
+)
+
+// Message returns one message with its attempts, oldest first. The call that a message was sent with stands in the
+// message's own row, and is shown as an attempt like the others.
+func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error) {
+	db := s.db.WithContext(ctx)
+	var row messageRow
+	if err := fail("read the message", db.Where("id = ?", id).Take(&row).Error); err != nil {
+		if message.IsCode(err, message.CodeNotFound) {
+			err = message.Errorf(message.CodeNotFound, "there is no message %s", id)
+		}
+		return nil, nil, err
+	}
+	m, err := row.message()
+	if err != nil {
+		return nil, nil, err
+	}
+	var rows []attemptRow
+	if err := db.Where("message_id = ?", id).Order("started_at").Find(&rows).Error; err != nil {
+		return nil, nil, fail("read the attempts", err)
+	}
+	attempts := make([]message.Attempt, 0, len(rows)+1)
+	for _, r := range rows {
+		attempts = append(attempts, r.attempt())
+	}
+	if m.SentAt != nil && m.ClaimedAt != nil {
+		attempts = append(attempts, message.Attempt{
+			MessageID: id, N: m.Attempt, Part: max(m.Part-1, 0), StartedAt: *m.ClaimedAt, EndedAt: *m.SentAt, Outcome: "sent", HTTPStatus: m.HTTPStatus,
+		})
+	}
+	return m, attempts, nil
+}
+
+// Messages lists messages, newest first, beginning before an id (uuid.Nil: at the newest).
+func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error) {
+	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
+	for column, v := range map[string]any{
+		"bulk_id": nullID(f.BulkID), "lead_id": nullID(f.LeadID), "status": orNull(string(f.Status)), "channel_type": orNull(string(f.Type)),
+	} {
+		if !isNil(v) {
+			q = q.Where(column+" = ?", v)
+		}
+	}
+	if f.Recipient != "" {
+		hash := bulk.HashAddress(f.Recipient)
+		q = q.Where("address_hash = ?", hash[:])
+	}
+	if f.CreatedAfter != nil {
+		q = q.Where("created_at > ?", f.CreatedAfter.UTC())
+	}
+	if f.CreatedBefore != nil {
+		q = q.Where("created_at < ?", f.CreatedBefore.UTC())
+	}
+	if before != uuid.Nil {
+		q = q.Where("id < ?", before)
+	}
+	var rows []messageRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fail("list messages", err)
+	}
+	out := make([]message.Message, 0, len(rows))
+	for i := range rows {
+		m, err := rows[i].message()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *m)
+	}
+	return out, nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func isNil(v any) bool {
+	switch v := v.(type) {
+	case *uuid.UUID:
+		return v == nil
+	case *string:
+		return v == nil
+	}
+	return v == nil
+}

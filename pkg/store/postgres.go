@@ -1,0 +1,308 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"herald/pkg/bulk"
+	"herald/pkg/delivery"
+)
+
+// postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
+type postgresHot struct{ pool *pgxpool.Pool }
+
+// The columns of a message with its lead, in the order in which load scans them.
+const loadSQL = `
+SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
+       m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.provider_message_id,
+       m.claim_token, COALESCE(m.claim_expires_at < now(), false), m.claimed_at, m.next_attempt_at,
+       l.id, COALESCE(l.first_name, ''), COALESCE(l.last_name, ''), COALESCE(l.email, ''), COALESCE(l.phone, ''),
+       COALESCE(l.instagram_id, ''), COALESCE(l.company, ''), COALESCE(l.title, ''), COALESCE(l.status, ''),
+       COALESCE(l.source, ''), COALESCE(l.city, ''), COALESCE(l.state, ''), COALESCE(l.country, ''),
+       COALESCE(l.timezone, ''), COALESCE(l.language, ''), COALESCE(l.assignee_id, ''), l.custom_fields,
+       ARRAY(SELECT tag FROM lead_tags t WHERE t.lead_id = l.id ORDER BY position)
+FROM unnest($1::uuid[]) u(id) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id`
+
+func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error) {
+	rows, err := h.pool.Query(ctx, loadSQL, ids)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[uuid.UUID]delivery.Loaded, len(ids))
+	var (
+		m       messageRow
+		l       leadRow
+		leadID  *uuid.UUID
+		tags    []string
+		expired bool
+	)
+	into := []any{
+		&m.ID, &m.BulkID, &m.Seq, &m.LeadID, &m.ChannelID, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
+		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
+		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt,
+		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
+		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.CustomFields), &tags,
+	}
+	_, err = pgx.ForEachRow(rows, into, func() error {
+		msg, err := m.message()
+		if err != nil {
+			return err
+		}
+		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired}
+		if leadID != nil {
+			l.ID = *leadID
+			if loaded.Lead, err = l.lead(tags); err != nil {
+				return err
+			}
+		}
+		found[m.ID] = loaded
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]delivery.Loaded, len(ids))
+	for i, id := range ids {
+		out[i] = found[id]
+	}
+	return out, nil
+}
+
+// The claim is a compare-and-set: only a waiting row is taken. A row that nobody watches stays so, which keeps the
+// update within its page; a watched one is to be looked at when the claim expires.
+const claimSQL = `
+UPDATE messages m SET
+    status = 'SENDING', attempt = m.attempt + 1, claim_token = u.token, claimed_at = now(),
+    claim_expires_at = now() + u.ttl * interval '1 second',
+    next_attempt_at = CASE WHEN m.next_attempt_at IS NOT NULL THEN now() + u.ttl * interval '1 second' END,
+    updated_at = now()
+FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) u(id, token, ttl)
+WHERE m.id = u.id AND m.status IN ('PENDING', 'QUEUED')
+RETURNING m.claim_token`
+
+func (h *postgresHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
+	ids, tokens, ttls := make([]uuid.UUID, len(claims)), make([]uuid.UUID, len(claims)), make([]float64, len(claims))
+	for i, c := range claims {
+		ids[i], tokens[i], ttls[i] = c.ID, c.Token, c.TTL.Seconds()
+	}
+	rows, err := h.pool.Query(ctx, claimSQL, ids, tokens, ttls)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[uuid.UUID]bool, len(taken))
+	for _, t := range taken {
+		held[t] = true
+	}
+	out := make([]bool, len(claims))
+	for i, c := range claims {
+		out[i] = held[c.Token]
+	}
+	return out, nil
+}
+
+// An outcome is a compare-and-set on the claim's token, or, without one, on a row that is open and not claimed.
+const settleSQL = `
+UPDATE messages m SET
+    status = u.status, reason = u.reason, failure = u.failure::jsonb, http_status = u.http_status, cost_micros = u.cost, part = u.part,
+    provider_message_id = CASE WHEN u.provider_message_id = '' THEN m.provider_message_id ELSE u.provider_message_id END,
+    attempt = m.attempt - CASE WHEN u.give_back THEN 1 ELSE 0 END,
+    unknowns = m.unknowns + CASE WHEN u.status = 'UNKNOWN' THEN 1 ELSE 0 END,
+    claim_token = CASE WHEN u.keep > 0 THEN m.claim_token END,
+    claim_expires_at = CASE WHEN u.keep > 0 THEN now() + u.keep * interval '1 second' END,
+    claimed_at = CASE WHEN u.keep > 0 THEN now() ELSE m.claimed_at END,
+    next_attempt_at = CASE WHEN u.keep > 0 THEN m.next_attempt_at WHEN u.again > 0 THEN now() + u.again * interval '1 second' END,
+    sent_at = CASE WHEN u.status = 'SENT' THEN now() ELSE m.sent_at END,
+    updated_at = now()
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::bigint[], $9::int[],
+            $10::float8[], $11::bool[], $12::float8[])
+     u(id, token, status, reason, failure, provider_message_id, http_status, cost, part, keep, give_back, again)
+WHERE m.id = u.id AND m.claim_token IS NOT DISTINCT FROM u.token AND m.status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')
+RETURNING m.id, u.token, m.updated_at`
+
+type settleArgs struct {
+	ids                                  []uuid.UUID
+	tokens                               []*uuid.UUID
+	statuses, reasons, providerMessageID []string
+	failures                             []*string
+	httpStatus, parts                    []int32
+	costs                                []int64
+	giveBack                             []bool
+	keep, again                          []float64
+}
+
+func settleArrays(outcomes []delivery.Outcome) settleArgs {
+	var a settleArgs
+	for i := range outcomes {
+		o := &outcomes[i]
+		var failure *string
+		if o.Failure != nil {
+			f := string(encode(o.Failure))
+			failure = &f
+		}
+		a.ids = append(a.ids, o.ID)
+		a.tokens = append(a.tokens, nullID(o.Token))
+		a.statuses = append(a.statuses, string(o.Status))
+		a.reasons = append(a.reasons, string(o.Reason))
+		a.failures = append(a.failures, failure)
+		a.providerMessageID = append(a.providerMessageID, o.ProviderMessageID)
+		a.httpStatus = append(a.httpStatus, int32(o.HTTPStatus)) //nolint:gosec // three digits
+		a.parts = append(a.parts, int32(o.Part))                 //nolint:gosec // one or two
+		a.costs = append(a.costs, int64(o.Cost))
+		a.keep = append(a.keep, o.Keep.Seconds())
+		a.giveBack = append(a.giveBack, o.GiveBack)
+		a.again = append(a.again, o.Again.Seconds())
+	}
+	return a
+}
+
+func (h *postgresHot) settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
+	a := settleArrays(outcomes)
+	out := make([]delivery.Settled, len(outcomes))
+	run := func(q interface {
+		Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	}) error {
+		rows, err := q.Query(ctx, settleSQL, a.ids, a.tokens, a.statuses, a.reasons, a.failures, a.providerMessageID, a.httpStatus,
+			a.costs, a.parts, a.keep, a.giveBack, a.again)
+		if err != nil {
+			return err
+		}
+		type key struct{ id, token uuid.UUID }
+		at := make(map[key]time.Time, len(outcomes))
+		var (
+			id    uuid.UUID
+			token *uuid.UUID
+			when  time.Time
+		)
+		if _, err = pgx.ForEachRow(rows, []any{&id, &token, &when}, func() error {
+			at[key{id, orNil(token)}] = when.UTC()
+			return nil
+		}); err != nil {
+			return err
+		}
+		for i := range outcomes {
+			when, ok := at[key{outcomes[i].ID, outcomes[i].Token}]
+			out[i] = delivery.Settled{OK: ok, At: when}
+		}
+		return nil
+	}
+	plain := true
+	for i := range outcomes {
+		plain = plain && !keepsEvidence(&outcomes[i], true)
+	}
+	if plain {
+		if err := run(h.pool); err != nil {
+			return nil, err
+		}
+		return out, h.addAttempts(ctx, h.pool, evidence(outcomes, out)) // only late ones
+	}
+	return out, pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
+		if err := run(tx); err != nil {
+			return err
+		}
+		return h.addAttempts(ctx, tx, evidence(outcomes, out))
+	})
+}
+
+type copier interface {
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (int64, error)
+}
+
+func (h *postgresHot) addAttempts(ctx context.Context, to copier, rows []attemptRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := to.CopyFrom(ctx, pgx.Identifier{"attempts"},
+		[]string{"message_id", "n", "part", "outcome", "http_status", "code", "started_at", "ended_at"},
+		pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
+			r := rows[i]
+			return []any{r.MessageID, r.N, r.Part, r.Outcome, r.HTTPStatus, r.Code, r.StartedAt, r.EndedAt}, nil
+		}))
+	return err
+}
+
+const (
+	pageSQL = `
+UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6
+WHERE id = $1 AND lease_token = $2 AND total = $7 AND NOT planned`
+
+	addMessagesSQL = `
+INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, copy,
+                      message_type, priority, status, reason, created_at, updated_at)
+SELECT u.id, $1, u.seq, u.lead_id, $2, $3, $4, u.recipient, u.address_hash, u.copy, $5, $6, u.status, u.reason, now(), now()
+FROM unnest($7::uuid[], $8::bigint[], $9::uuid[], $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::text[])
+     u(id, seq, lead_id, recipient, address_hash, copy, status, reason)`
+)
+
+func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
+	n := len(p.Rows)
+	ids, leads, seqs, copies := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
+	recipients, statuses, reasons, hashes := make([]string, n), make([]string, n), make([]string, n), make([][]byte, n)
+	for i := range p.Rows {
+		r := &p.Rows[i]
+		seqs[i] = p.Base + int64(i)
+		ids[i], leads[i], recipients[i], statuses[i], reasons[i] = r.ID, r.LeadID, r.Recipient, string(r.Status), string(r.Reason)
+		hashes[i], copies[i] = hashBytes(r), copyNumber(r, seqs[i])
+	}
+	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, pageSQL, p.Lease.BulkID, p.Lease.Token, n, p.Cursor, p.NotFound, p.Done, p.Base)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() != 1 {
+			return bulk.ErrLeaseLost
+		}
+		if n == 0 {
+			return nil
+		}
+		b := p.Bulk
+		_, err = tx.Exec(ctx, addMessagesSQL, b.ID, b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
+			ids, seqs, leads, recipients, hashes, copies, statuses, reasons)
+		return err
+	})
+}
+
+// A row set in JSON is one parameter, however many columns and rows there are.
+const (
+	saveLeadsSQL = `
+INSERT INTO leads SELECT r.* FROM json_populate_recordset(NULL::leads, $1::json) r
+ON CONFLICT (id) DO UPDATE SET
+    first_name = excluded.first_name, last_name = excluded.last_name, email = excluded.email, phone = excluded.phone,
+    instagram_id = excluded.instagram_id, company = excluded.company, title = excluded.title, status = excluded.status,
+    source = excluded.source, city = excluded.city, state = excluded.state, country = excluded.country,
+    timezone = excluded.timezone, language = excluded.language, assignee_id = excluded.assignee_id,
+    email_fold = excluded.email_fold, custom_fields = excluded.custom_fields, updated_at = excluded.updated_at,
+    last_contacted_at = excluded.last_contacted_at`
+	dropTagsSQL = `DELETE FROM lead_tags WHERE lead_id = ANY($1::uuid[])`
+	addTagsSQL  = `INSERT INTO lead_tags (lead_id, tag, tag_fold, position) SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[])`
+)
+
+func (h *postgresHot) saveLeads(ctx context.Context, leads []leadRow, tags []tagRow) error {
+	set, err := json.Marshal(leads)
+	if err != nil {
+		return err
+	}
+	ids := make([]uuid.UUID, len(leads))
+	for i := range leads {
+		ids[i] = leads[i].ID
+	}
+	owners, names, folds, positions := make([]uuid.UUID, len(tags)), make([]string, len(tags)), make([]string, len(tags)), make([]int, len(tags))
+	for i, t := range tags {
+		owners[i], names[i], folds[i], positions[i] = t.LeadID, t.Tag, t.TagFold, t.Position
+	}
+	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
+		b := &pgx.Batch{}
+		b.Queue(saveLeadsSQL, string(set))
+		b.Queue(dropTagsSQL, ids)
+		b.Queue(addTagsSQL, owners, names, folds, positions)
+		return tx.SendBatch(ctx, b).Close()
+	})
+}

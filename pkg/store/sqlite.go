@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"herald/pkg/bulk"
+	"herald/pkg/delivery"
+)
+
+// sqliteHot runs the hot statements row by row within one transaction: the database is in this process, so a group
+// costs one commit and no round trips. The conditions are those of PostgreSQL, word for word.
+type sqliteHot struct{ db *gorm.DB }
+
+// batchRows bounds the parameters of one insert.
+const batchRows = 200
+
+func (h *sqliteHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error) {
+	db := h.db.WithContext(ctx)
+	var rows []messageRow
+	if err := db.Where("id IN ?", ids).Find(&rows).Error; err != nil {
+		return nil, err
+	}
+	var leadIDs []uuid.UUID
+	for i := range rows {
+		if rows[i].LeadID != nil {
+			leadIDs = append(leadIDs, *rows[i].LeadID)
+		}
+	}
+	leads, err := readLeads(db, db.Where("id IN ?", leadIDs))
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[uuid.UUID]int, len(leads))
+	for i := range leads {
+		byID[leads[i].ID] = i
+	}
+	now := stamp(time.Now())
+	found := make(map[uuid.UUID]delivery.Loaded, len(rows))
+	for i := range rows {
+		m, err := rows[i].message()
+		if err != nil {
+			return nil, err
+		}
+		l := delivery.Loaded{Message: m, ClaimToken: orNil(rows[i].ClaimToken)}
+		l.ClaimExpired = rows[i].ClaimExpiresAt != nil && rows[i].ClaimExpiresAt.Before(now)
+		if at, ok := byID[m.LeadID]; ok {
+			l.Lead = &leads[at]
+		}
+		found[m.ID] = l
+	}
+	out := make([]delivery.Loaded, len(ids))
+	for i, id := range ids {
+		out[i] = found[id]
+	}
+	return out, nil
+}
+
+func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
+	out := make([]bool, len(claims))
+	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		now := stamp(time.Now())
+		for i, c := range claims {
+			until := now.Add(c.TTL)
+			res := tx.Exec(`
+UPDATE messages SET status = 'SENDING', attempt = attempt + 1, claim_token = ?, claimed_at = ?, claim_expires_at = ?,
+    next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN ? END, updated_at = ?
+WHERE id = ? AND status IN ('PENDING', 'QUEUED')`, c.Token, now, until, until, now, c.ID)
+			if res.Error != nil {
+				return res.Error
+			}
+			out[i] = res.RowsAffected == 1
+		}
+		return nil
+	})
+}
+
+func (h *sqliteHot) settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
+	out := make([]delivery.Settled, len(outcomes))
+	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		now := stamp(time.Now())
+		for i := range outcomes {
+			o := &outcomes[i]
+			var failure document
+			if o.Failure != nil {
+				failure = encode(o.Failure)
+			}
+			var again *time.Time
+			if o.Again > 0 {
+				t := now.Add(o.Again)
+				again = &t
+			}
+			res := tx.Exec(`
+UPDATE messages SET status = @status, reason = @reason, failure = @failure, http_status = @http, cost_micros = @cost, part = @part,
+    provider_message_id = CASE WHEN @pid = '' THEN provider_message_id ELSE @pid END,
+    attempt = attempt - CASE WHEN @back THEN 1 ELSE 0 END,
+    unknowns = unknowns + CASE WHEN @status = 'UNKNOWN' THEN 1 ELSE 0 END,
+    claim_token = CASE WHEN @keep THEN claim_token END,
+    claim_expires_at = CASE WHEN @keep THEN @until END,
+    claimed_at = CASE WHEN @keep THEN @now ELSE claimed_at END,
+    next_attempt_at = CASE WHEN @keep THEN next_attempt_at ELSE @again END,
+    sent_at = CASE WHEN @status = 'SENT' THEN @now ELSE sent_at END,
+    updated_at = @now
+WHERE id = @id AND claim_token IS @token AND status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')`, map[string]any{
+				"status": string(o.Status), "reason": string(o.Reason), "failure": failure, "http": o.HTTPStatus, "cost": int64(o.Cost),
+				"part": o.Part, "pid": o.ProviderMessageID, "back": o.GiveBack, "keep": o.Keep > 0, "until": now.Add(o.Keep), "now": now,
+				"again": again, "id": o.ID, "token": nullID(o.Token),
+			})
+			if res.Error != nil {
+				return res.Error
+			}
+			out[i] = delivery.Settled{OK: res.RowsAffected == 1, At: now}
+		}
+		if rows := evidence(outcomes, out); len(rows) > 0 {
+			return tx.CreateInBatches(rows, batchRows).Error
+		}
+		return nil
+	})
+}
+
+func (h *sqliteHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
+	return h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		res := tx.Exec(`
+UPDATE bulks SET total = total + ?, plan_cursor = ?, not_found = not_found + ?, planned = ?
+WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
+			len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Lease.BulkID, p.Lease.Token, p.Base)
+		if res.Error != nil {
+			return res.Error
+		}
+		if res.RowsAffected != 1 {
+			return bulk.ErrLeaseLost
+		}
+		now := stamp(time.Now())
+		b := p.Bulk
+		rows := make([]messageRow, len(p.Rows))
+		for i := range p.Rows {
+			r := &p.Rows[i]
+			seq := p.Base + int64(i)
+			rows[i] = messageRow{
+				ID: r.ID, BulkID: &b.ID, Seq: seq, LeadID: &r.LeadID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type),
+				Provider: b.Provider, Recipient: r.Recipient, AddressHash: hashBytes(r), Copy: copyNumber(r, seq),
+				MessageType: string(b.Purpose), Priority: string(b.Priority), Status: string(r.Status), Reason: string(r.Reason),
+				CreatedAt: now, UpdatedAt: now,
+			}
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		return tx.CreateInBatches(rows, batchRows).Error
+	})
+}
+
+func (h *sqliteHot) saveLeads(ctx context.Context, leads []leadRow, tags []tagRow) error {
+	return h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		ids := make([]uuid.UUID, len(leads))
+		for i := range leads {
+			ids[i] = leads[i].ID
+		}
+		upsert := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, UpdateAll: true}
+		if err := tx.Clauses(upsert).CreateInBatches(leads, batchRows).Error; err != nil {
+			return err
+		}
+		if err := tx.Where("lead_id IN ?", ids).Delete(&tagRow{}).Error; err != nil {
+			return err
+		}
+		if len(tags) == 0 {
+			return nil
+		}
+		return tx.CreateInBatches(tags, batchRows).Error
+	})
+}

@@ -1,0 +1,292 @@
+// Package store keeps everything that must last: PostgreSQL in production, SQLite embedded. Records that are touched
+// now and then go through GORM; the ledger's hot statements, which carry a row per recipient, go to the driver in
+// groups. It decides nothing: the domain says what a row should become, and under which condition.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/glebarez/sqlite"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
+
+	"herald/migrations"
+	"herald/pkg/batch"
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+)
+
+// Options of a store.
+type Options struct {
+	Sealer   *channel.Sealer // seals channel credentials; nil where channels are not touched
+	MaxConns int             // 0: a default that suits one process
+}
+
+// defaultConns is how many database connections one process opens at most. Grouped statements need few.
+const defaultConns = 24
+
+// Store is one database. It implements the ports of the domain packages and is safe for concurrent use.
+type Store struct {
+	db      *gorm.DB
+	sql     *sql.DB
+	pool    *pgxpool.Pool // nil on SQLite
+	sealer  *channel.Sealer
+	hot     hot
+	loads   *batch.Group[loadKey, delivery.Loaded]
+	claims  *batch.Group[delivery.Claim, bool]
+	settles *batch.Group[delivery.Outcome, delivery.Settled]
+}
+
+// Open connects to postgres://… or sqlite:///path and does not touch the schema.
+func Open(ctx context.Context, databaseURL string, o Options) (*Store, error) {
+	if o.MaxConns == 0 {
+		o.MaxConns = defaultConns
+	}
+	s := &Store{sealer: o.Sealer}
+	var err error
+	switch {
+	case strings.HasPrefix(databaseURL, "postgres://"), strings.HasPrefix(databaseURL, "postgresql://"):
+		err = s.openPostgres(ctx, databaseURL, o.MaxConns)
+	case strings.HasPrefix(databaseURL, "sqlite://"):
+		err = s.openSQLite(strings.TrimPrefix(databaseURL, "sqlite://"))
+	default:
+		err = errors.New("DATABASE_URL must begin with postgres:// or sqlite://")
+	}
+	if err != nil {
+		return nil, err
+	}
+	flushers := 1
+	if s.pool != nil {
+		flushers = 2
+	}
+	s.loads = batch.New("load", flushers, isData, s.hot.load)
+	s.claims = batch.New("claim", flushers, isData, s.hot.claim)
+	s.settles = batch.New("settle", flushers, isData, s.hot.settle)
+	return s, nil
+}
+
+func gormConfig() *gorm.Config {
+	return &gorm.Config{
+		Logger:                 logger.Default.LogMode(logger.Silent), // errors are returned; SQL with values is never logged
+		TranslateError:         true,
+		SkipDefaultTransaction: true,
+		NowFunc:                func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+	}
+}
+
+func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int) error {
+	cfg, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("DATABASE_URL: %w", scrub(err, databaseURL))
+	}
+	cfg.MaxConns = int32(conns) //nolint:gosec // a small configured number
+	cfg.MaxConnIdleTime = 5 * time.Minute
+	for name, v := range map[string]string{
+		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",
+	} {
+		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
+			cfg.ConnConfig.RuntimeParams[name] = v
+		}
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
+	}
+	s.sql = stdlib.OpenDBFromPool(s.pool)
+	s.db, err = gorm.Open(postgres.New(postgres.Config{Conn: s.sql}), gormConfig())
+	if err != nil {
+		s.pool.Close()
+		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
+	}
+	s.hot = &postgresHot{pool: s.pool}
+	return nil
+}
+
+// scrub keeps a password in the URL out of an error.
+func scrub(err error, databaseURL string) error {
+	u, perr := url.Parse(databaseURL)
+	if perr != nil || u.User == nil {
+		return err
+	}
+	if pw, ok := u.User.Password(); ok && pw != "" {
+		return errors.New(strings.ReplaceAll(err.Error(), pw, "xxxxx"))
+	}
+	return err
+}
+
+// openSQLite uses one connection: SQLite has one writer anyway, and readers that wait a moment are simpler than
+// writers that meet SQLITE_BUSY. synchronous=FULL keeps the promise that what was answered is on disk.
+func (s *Store) openSQLite(path string) error {
+	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=busy_timeout(10000)"
+	db, err := gorm.Open(sqlite.Open(dsn), gormConfig())
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	if s.sql, err = db.DB(); err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	s.sql.SetMaxOpenConns(1)
+	s.db = db
+	s.hot = &sqliteHot{db: db}
+	return nil
+}
+
+// Close ends the groups and the connections.
+func (s *Store) Close() {
+	s.loads.Close()
+	s.claims.Close()
+	s.settles.Close()
+	_ = s.sql.Close()
+	if s.pool != nil {
+		s.pool.Close()
+	}
+}
+
+// Dialect returns "postgres" or "sqlite".
+func (s *Store) Dialect() string {
+	if s.pool != nil {
+		return "postgres"
+	}
+	return "sqlite"
+}
+
+// Ping says whether the database answers.
+func (s *Store) Ping(ctx context.Context) error { return s.sql.PingContext(ctx) }
+
+func (s *Store) goose() (*goose.Provider, error) {
+	files, err := migrations.For(s.Dialect())
+	if err != nil {
+		return nil, fmt.Errorf("migrations: %w", err)
+	}
+	if s.pool == nil {
+		return goose.NewProvider(goose.DialectSQLite3, s.sql, files)
+	}
+	// Several processes may migrate at once: the first one does, the others wait for it.
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return nil, fmt.Errorf("migrations: %w", err)
+	}
+	return goose.NewProvider(goose.DialectPostgres, s.sql, files, goose.WithSessionLocker(locker))
+}
+
+// Migrate brings the schema up to date and returns the names of the migrations it applied.
+func (s *Store) Migrate(ctx context.Context) ([]string, error) {
+	p, err := s.goose()
+	if err != nil {
+		return nil, err
+	}
+	results, err := p.Up(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("migrate: %w", err)
+	}
+	var names []string
+	for _, r := range results {
+		names = append(names, r.Source.Path)
+	}
+	return names, nil
+}
+
+// Migration is one step of the schema and when it was applied, nil when it was not.
+type Migration struct {
+	Name      string
+	AppliedAt *time.Time
+}
+
+// MigrationStatus lists every migration that this binary knows.
+func (s *Store) MigrationStatus(ctx context.Context) ([]Migration, error) {
+	p, err := s.goose()
+	if err != nil {
+		return nil, err
+	}
+	status, err := p.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("migration status: %w", err)
+	}
+	out := make([]Migration, len(status))
+	for i, st := range status {
+		out[i] = Migration{Name: st.Source.Path}
+		if st.State == goose.StateApplied {
+			at := st.AppliedAt.UTC()
+			out[i].AppliedAt = &at
+		}
+	}
+	return out, nil
+}
+
+// CheckSchema fails when a migration is missing: no server runs on a schema that is behind.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	p, err := s.goose()
+	if err != nil {
+		return err
+	}
+	pending, err := p.HasPending(ctx)
+	if err != nil {
+		return fmt.Errorf("check the schema: %w", err)
+	}
+	if pending {
+		return errors.New("the database's schema is behind this version: run `herald migrate up`")
+	}
+	return nil
+}
+
+// now is the current time in a statement, by the database's clock. SQLite lives in this process and shares its clock.
+func (s *Store) now() clause.Expr { return s.in(0) }
+
+// in is the time after d in a statement.
+func (s *Store) in(d time.Duration) clause.Expr {
+	if s.pool != nil {
+		return gorm.Expr("now() + ? * interval '1 second'", d.Seconds())
+	}
+	return gorm.Expr("?", stamp(time.Now().Add(d)))
+}
+
+func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// fail names what was being done, and gives failures that a caller can act on their code: a missing record, a taken
+// key, a value that the database refuses, a database that does not answer.
+func fail(doing string, err error) error {
+	var pg *pgconn.PgError
+	var netErr net.Error
+	var connErr *pgconn.ConnectError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return message.Errorf(message.CodeNotFound, "not found")
+	case errors.Is(err, gorm.ErrDuplicatedKey):
+		return message.Errorf(message.CodeConflict, "it exists already")
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: %w", doing, err)
+	case errors.As(err, &pg):
+		switch pg.Code[:2] {
+		case "22", "23":
+			return &message.Error{Code: message.CodeInvalid, Message: "the database refuses a value", Cause: fmt.Errorf("%s: %w", doing, err)}
+		case "08", "53", "57", "55", "40":
+			return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
+		}
+	case errors.As(err, &connErr), errors.As(err, &netErr), pgconn.SafeToRetry(err), errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "unexpected EOF"):
+		return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// isData says whether the database refused a value, so that one bad row must not take others with it.
+func isData(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23")
+}

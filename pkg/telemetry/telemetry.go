@@ -1,0 +1,130 @@
+// Package telemetry is what a person sees of a running process: log lines with ids and figures, Prometheus metrics,
+// and the admin listener with probes and profiles. Nothing that passes here holds an address, a text or a secret.
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+)
+
+// Telemetry observes deliveries, bulks and requests. It implements delivery.Observer and bulk.Observer.
+type Telemetry struct {
+	log        *slog.Logger
+	registry   *prometheus.Registry
+	deliveries *prometheus.CounterVec
+	stages     *prometheus.HistogramVec
+	requests   *prometheus.HistogramVec
+	failures   *prometheus.CounterVec
+}
+
+// New makes a Telemetry with a registry of its own.
+func New(log *slog.Logger) *Telemetry {
+	t := &Telemetry{
+		log:      log,
+		registry: prometheus.NewRegistry(),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_deliveries_total", Help: "Deliveries by type, and the status and reason they left their message with.",
+		}, []string{"type", "status", "reason"}),
+		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}, []string{"type", "stage"}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "herald_http_request_seconds", Help: "Time that requests took, by route and status.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}, []string{"method", "route", "status"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_failures_total", Help: "Steps that failed and will be done again, by what was being done.",
+		}, []string{"during"}),
+	}
+	t.registry.MustRegister(t.deliveries, t.stages, t.requests, t.failures,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return t
+}
+
+// Log returns the process's logger.
+func (t *Telemetry) Log() *slog.Logger { return t.log }
+
+// Delivered implements delivery.Observer.
+func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
+	typ := string(e.Message.Type)
+	t.deliveries.WithLabelValues(typ, string(e.Status), string(e.Reason)).Inc()
+	for stage, d := range map[string]time.Duration{"load": e.Load, "claim": e.Claim, "send": e.Send, "settle": e.Settle, "count": e.Count} {
+		if d > 0 {
+			t.stages.WithLabelValues(typ, stage).Observe(d.Seconds())
+		}
+	}
+	level := slog.LevelDebug
+	if e.Err != nil {
+		t.failures.WithLabelValues("deliver").Inc()
+		level = slog.LevelWarn
+	} else if e.Message.BulkID == uuid.Nil || e.Fenced || e.Status == message.Unknown {
+		level = slog.LevelInfo
+	}
+	if !t.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("message_id", e.Message.ID.String()), slog.String("type", typ), slog.String("status", string(e.Status)),
+		slog.Int("attempt", e.Attempt), slog.Duration("duration", e.Duration), slog.Duration("send", e.Send),
+	}
+	if e.Message.BulkID != uuid.Nil {
+		attrs = append(attrs, slog.String("bulk_id", e.Message.BulkID.String()))
+	}
+	if e.Reason != message.NoReason {
+		attrs = append(attrs, slog.String("reason", string(e.Reason)))
+	}
+	if e.Again > 0 {
+		attrs = append(attrs, slog.Duration("again", e.Again))
+	}
+	if e.Fenced {
+		attrs = append(attrs, slog.Bool("fenced", true))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("error", e.Err.Error()))
+	}
+	t.log.LogAttrs(ctx, level, "delivered", attrs...)
+}
+
+// BulkEvent implements bulk.Observer.
+func (t *Telemetry) BulkEvent(ctx context.Context, event string, bulkID uuid.UUID, args ...any) {
+	t.log.InfoContext(ctx, "bulk "+event, append([]any{"bulk_id", bulkID.String()}, args...)...)
+}
+
+// BulkError implements bulk.Observer.
+func (t *Telemetry) BulkError(ctx context.Context, during string, bulkID uuid.UUID, err error) {
+	t.Failure(ctx, "bulk: "+during, err, "bulk_id", bulkID.String())
+}
+
+// Failure reports a step that failed and will be done again.
+func (t *Telemetry) Failure(ctx context.Context, during string, err error, args ...any) {
+	t.failures.WithLabelValues(during).Inc()
+	t.log.WarnContext(ctx, "failed, will try again", append([]any{"during", during, "error", err.Error()}, args...)...)
+}
+
+// Request reports one HTTP request.
+func (t *Telemetry) Request(ctx context.Context, method, route string, status int, d time.Duration, requestID string, err error) {
+	t.requests.WithLabelValues(method, route, statusLabel(status)).Observe(d.Seconds())
+	attrs := []slog.Attr{
+		slog.String("method", method), slog.String("route", route), slog.Int("status", status), slog.Duration("duration", d),
+		slog.String("request_id", requestID),
+	}
+	level := slog.LevelInfo
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	if err != nil && status >= 500 {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	t.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+func statusLabel(status int) string { return string(rune('0'+status/100)) + "xx" }
