@@ -18,6 +18,7 @@ const (
 	windowMost      = 20_000
 	windowLeast     = 20
 	windowSeconds   = 5 // of the channel's rate, where it has one
+	refill          = 4 // the part of the window that must be free before it is filled: fewer, larger pages
 	feedPage        = 2_000
 	walkPage        = 5_000
 
@@ -84,7 +85,7 @@ func (c *course) feed(ctx context.Context) error {
 		total, planned := c.progress()
 		room := window - (c.bulk.FeedSeq - released)
 		switch {
-		case c.bulk.FeedSeq < total && room > 0:
+		case c.bulk.FeedSeq < total && room >= min(max(window/refill, 1), total-c.bulk.FeedSeq):
 			if err := c.feedPage(ctx, min(room, total-c.bulk.FeedSeq, feedPage)); err != nil {
 				return err
 			}

@@ -24,9 +24,14 @@ const (
 	shutdownTimeout = 30 * time.Second // longer than any send, so that a stop cuts none off
 	retryLeast      = time.Second
 	retryMost       = time.Minute
+
+	// A server takes one task at a time out of Redis, which bounds its rate long before the processor does; so a type
+	// with many sends in flight gets several servers.
+	perServer  = 50
+	maxServers = 4
 )
 
-// Servers takes tasks out of the queues: one Asynq server per type, so that a slow provider takes no other type's
+// Servers takes tasks out of the queues: Asynq servers for each type, so that a slow provider takes no other type's
 // workers, and one for the control queue.
 type Servers struct{ servers []*asynq.Server }
 
@@ -47,7 +52,11 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 		}))
 	}
 	for _, t := range message.Types {
-		add(QueuesOf(t), concurrency[t])
+		n := concurrency[t]
+		servers := min(max(n/perServer, 1), maxServers)
+		for i := range servers {
+			add(QueuesOf(t), (n+i)/servers)
+		}
 	}
 	add(map[string]int{Control: 1}, 4)
 	return s

@@ -1,0 +1,639 @@
+package store_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"herald/pkg/audience"
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/store"
+	"herald/pkg/testenv"
+)
+
+// each runs a test on every database: the suite is the contract that both keep.
+func each(t *testing.T, test func(t *testing.T, s *store.Store)) {
+	t.Helper()
+	testenv.EachDatabase(t, func(t *testing.T, url string) { test(t, open(t, url)) })
+}
+
+func open(t *testing.T, url string) *store.Store {
+	t.Helper()
+	key, err := channel.ParseMasterKey(testenv.MasterKey())
+	must(t, err)
+	sealer, err := channel.NewSealer(key)
+	must(t, err)
+	s, err := store.Open(t.Context(), url, store.Options{Sealer: sealer})
+	must(t, err)
+	t.Cleanup(s.Close)
+	_, err = s.Migrate(t.Context())
+	must(t, err)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
+
+func micro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+func TestSchema(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		s, err := store.Open(t.Context(), url, store.Options{})
+		must(t, err)
+		defer s.Close()
+		if err := s.CheckSchema(t.Context()); err == nil {
+			t.Error("an empty database passes as up to date")
+		}
+		applied, err := s.Migrate(t.Context())
+		must(t, err)
+		if len(applied) == 0 {
+			t.Error("nothing was applied")
+		}
+		must(t, s.CheckSchema(t.Context()))
+		if again, err := s.Migrate(t.Context()); err != nil || len(again) != 0 {
+			t.Errorf("the second time applied %v, %v", again, err)
+		}
+		status, err := s.MigrationStatus(t.Context())
+		must(t, err)
+		if len(status) != len(applied) || status[0].AppliedAt == nil {
+			t.Errorf("status %+v", status)
+		}
+	})
+}
+
+func TestLeads(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		now := micro(time.Now())
+		full := message.Lead{
+			ID: newID(), FirstName: "Zoë", LastName: "O'Hara", Email: "Zoe@Example.com", Phone: "+4712345678", InstagramID: "178414000",
+			Company: `50% "Ünits" \ Co`, Title: "CTO", Status: "new", Source: "web", City: "Oslo", State: "Oslo", Country: "NO",
+			Timezone: "Europe/Oslo", Language: "nb", AssigneeID: "user-1", Tags: []string{"b", "a", "Import 10/05/25"},
+			CustomFields: map[string]any{"plan": "gold", "seats": 3.5, "list": []any{"x", 1.0}, "ok": true}, CreatedAt: now, UpdatedAt: now,
+			LastContactedAt: &now,
+		}
+		bare := message.Lead{ID: newID(), Email: "bare@example.com", CreatedAt: now, UpdatedAt: now}
+		must(t, s.SaveLeads(ctx, []message.Lead{full, bare}))
+		got, err := s.Lead(ctx, full.ID)
+		must(t, err)
+		if d := cmp.Diff(&full, got); d != "" {
+			t.Error(d)
+		}
+		full.Tags, full.Company, full.CustomFields = []string{"c", "c"}, "New", nil
+		must(t, s.SaveLeads(ctx, []message.Lead{full}))
+		got, err = s.Lead(ctx, full.ID)
+		must(t, err)
+		if !slices.Equal(got.Tags, []string{"c"}) || got.Company != "New" || got.CustomFields != nil {
+			t.Errorf("after the second write: %+v", got)
+		}
+		if _, err := s.Lead(ctx, newID()); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("an unknown lead: %v", err)
+		}
+		list, err := s.Leads(ctx, uuid.Nil, 10)
+		must(t, err)
+		if len(list) != 2 || list[0].ID.String() > list[1].ID.String() {
+			t.Errorf("list: %d", len(list))
+		}
+		next, err := s.Leads(ctx, list[0].ID, 10)
+		must(t, err)
+		if len(next) != 1 || next[0].ID != list[1].ID {
+			t.Errorf("next page: %+v", next)
+		}
+		match, err := s.MatchLeads(ctx, []uuid.UUID{bare.ID}, []string{"zoe@example.com"}, []string{"+4712345678"})
+		must(t, err)
+		if len(match) != 2 {
+			t.Errorf("matched %d leads, want 2", len(match))
+		}
+	})
+}
+
+func testChannel() channel.Channel {
+	return channel.Channel{
+		Key: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Name: "Mail", Sender: "a@acme.test", SenderName: "Acme",
+		AllowedSenders: []string{"*@acme.test"}, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.very-secret-value")},
+		Price: 1000, PriceMedia: 2000, Currency: "USD", RatePerSecond: 2.5, Default: true, OnUnknown: channel.ResendOnce, Region: "NO", State: channel.Active,
+	}
+}
+
+func TestChannels(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		c := testChannel()
+		must(t, s.InsertChannel(ctx, &c))
+		got, err := s.Channel(ctx, c.Key)
+		must(t, err)
+		if d := cmp.Diff(&c, got, cmp.Comparer(func(a, b channel.Secret) bool { return a.Reveal() == b.Reveal() })); d != "" {
+			t.Error(d)
+		}
+		if err := s.InsertChannel(ctx, &c); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("the same key again: %v", err)
+		}
+		sms := c
+		sms.Type = message.SMS
+		must(t, s.InsertChannel(ctx, &sms)) // one id, another type
+		if _, err := s.DefaultChannel(ctx, message.InstagramDM); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("no default: %v", err)
+		}
+		def, err := s.DefaultChannel(ctx, message.SMS)
+		must(t, err)
+		if def.Key != sms.Key {
+			t.Errorf("default is %v", def.Key)
+		}
+		must(t, s.SetChannelState(ctx, c.Key, channel.Paused, "dead key"))
+		got, err = s.Channel(ctx, c.Key)
+		must(t, err)
+		if got.State != channel.Paused || got.StateReason != "dead key" {
+			t.Errorf("state %s %q", got.State, got.StateReason)
+		}
+		first, err := s.Channels(ctx, channel.Key{}, 1)
+		must(t, err)
+		rest, err := s.Channels(ctx, first[0].Key, 10)
+		must(t, err)
+		if len(first) != 1 || len(rest) != 1 || rest[0].Type != message.SMS {
+			t.Errorf("pages: %v %v", first, rest)
+		}
+	})
+}
+
+// A sealed credential must not open in another row: a copy of it there is of no use.
+func TestCredentialsAreSealed(t *testing.T) {
+	url := testenv.Database(t, testenv.SQLite)
+	c := testChannel()
+	s := open(t, url)
+	must(t, s.InsertChannel(t.Context(), &c))
+	other := open(t, url) // another master key
+	if _, err := other.Channel(t.Context(), c.Key); err == nil {
+		t.Error("opened with another key")
+	}
+}
+
+func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *message.Message {
+	t.Helper()
+	now := micro(time.Now())
+	watch := now.Add(time.Hour)
+	m := &message.Message{
+		ID: newID(), ChannelID: newID(), Type: message.SMS, Provider: channel.Twilio, Recipient: "+15550001111", Purpose: message.Transactional,
+		Priority: message.High, Content: &message.Content{Text: "Hi", MediaURLs: []string{"https://x.test/a"}}, Metadata: []byte(`{"a": 1}`),
+		Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &watch,
+	}
+	if change != nil {
+		change(m)
+	}
+	must(t, s.Insert(t.Context(), m))
+	return m
+}
+
+func claim(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (uuid.UUID, bool) {
+	t.Helper()
+	token := uuid.New()
+	ok, err := s.Claim(t.Context(), delivery.Claim{ID: id, Token: token, TTL: ttl})
+	must(t, err)
+	return token, ok
+}
+
+func settle(t *testing.T, s *store.Store, o delivery.Outcome) bool {
+	t.Helper()
+	settled, err := s.Settle(t.Context(), o)
+	must(t, err)
+	return settled.OK
+}
+
+func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		m := insertSingle(t, s, nil)
+		token, ok := claim(t, s, m.ID, time.Minute)
+		if !ok {
+			t.Fatal("a waiting message cannot be claimed")
+		}
+		if _, ok := claim(t, s, m.ID, time.Minute); ok {
+			t.Fatal("claimed twice")
+		}
+		attempt := &message.Attempt{MessageID: m.ID, N: 1, StartedAt: time.Now(), EndedAt: time.Now(), Outcome: "sent", HTTPStatus: 201}
+		sent := delivery.Outcome{ID: m.ID, Token: uuid.New(), Status: message.Sent, ProviderMessageID: "SM1", HTTPStatus: 201, Cost: 79, Part: 1, Attempt: attempt}
+		if settle(t, s, sent) {
+			t.Fatal("an outcome with a foreign token took effect")
+		}
+		sent.Token = token
+		if !settle(t, s, sent) {
+			t.Fatal("the owner's outcome did not take effect")
+		}
+		if settle(t, s, sent) {
+			t.Fatal("settled twice")
+		}
+		got, attempts, err := s.Message(t.Context(), m.ID)
+		must(t, err)
+		if got.Status != message.Sent || got.ProviderMessageID != "SM1" || got.Cost != 79 || got.SentAt == nil || got.Attempt != 1 || got.NextAttemptAt != nil {
+			t.Errorf("row %+v", got)
+		}
+		var outcomes []string
+		for _, a := range attempts {
+			outcomes = append(outcomes, a.Outcome)
+		}
+		slices.Sort(outcomes)
+		if !slices.Equal(outcomes, []string{"late", "late", "sent"}) {
+			t.Errorf("attempts %v: every outcome that came too late is evidence", outcomes)
+		}
+	})
+}
+
+func TestGiveBackRetryAndUnknown(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		m := insertSingle(t, s, nil)
+		token, _ := claim(t, s, m.ID, time.Minute)
+		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Queued, GiveBack: true, Again: time.Hour, Reason: message.ProviderUnavailable}) {
+			t.Fatal("give back")
+		}
+		l, err := s.Load(t.Context(), m.ID)
+		must(t, err)
+		if l.Message.Attempt != 0 || l.Message.Status != message.Queued || l.Message.NextAttemptAt == nil || l.ClaimToken != uuid.Nil {
+			t.Errorf("after give back: %+v", l.Message)
+		}
+		token, ok := claim(t, s, m.ID, time.Minute)
+		if !ok || !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Unknown, Reason: message.OutcomeUnknown}) {
+			t.Fatal("unknown")
+		}
+		l, err = s.Load(t.Context(), m.ID)
+		must(t, err)
+		if l.Message.Unknowns != 1 || l.Message.Attempt != 1 || l.Message.NextAttemptAt != nil {
+			t.Errorf("after unknown: %+v", l.Message)
+		}
+		if _, ok := claim(t, s, m.ID, time.Minute); ok {
+			t.Error("a settled message was claimed")
+		}
+	})
+}
+
+func TestPartsKeepTheClaim(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		m := insertSingle(t, s, nil)
+		token, _ := claim(t, s, m.ID, time.Minute)
+		first := delivery.Outcome{
+			ID: m.ID, Token: token, Status: message.Sending, Keep: time.Minute, Part: 1, ProviderMessageID: "mid.1",
+			Attempt: &message.Attempt{MessageID: m.ID, N: 1, StartedAt: time.Now(), EndedAt: time.Now(), Outcome: "sent"},
+		}
+		if !settle(t, s, first) {
+			t.Fatal("first part")
+		}
+		l, err := s.Load(t.Context(), m.ID)
+		must(t, err)
+		if l.Message.Part != 1 || l.Message.Status != message.Sending || l.ClaimToken != token || l.ClaimExpired || l.Message.NextAttemptAt == nil {
+			t.Errorf("between the parts: %+v", l)
+		}
+		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Sent, Part: 2, ProviderMessageID: "mid.2"}) {
+			t.Fatal("second part")
+		}
+		got, attempts, err := s.Message(t.Context(), m.ID)
+		must(t, err)
+		if got.ProviderMessageID != "mid.2" || len(attempts) != 2 {
+			t.Errorf("%s, %d attempts", got.ProviderMessageID, len(attempts))
+		}
+	})
+}
+
+// Many goroutines share statements; each must get its own answer.
+func TestGroupedCallsGetTheirOwnAnswers(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		const n = 60
+		var ids []uuid.UUID
+		for range n {
+			ids = append(ids, insertSingle(t, s, nil).ID)
+		}
+		type result struct {
+			claimed int
+			err     error
+		}
+		results := make(chan result, 2*n)
+		for _, id := range append(slices.Clone(ids), ids...) { // each is claimed twice at once
+			go func() {
+				token := uuid.New()
+				ok, err := s.Claim(t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute})
+				if !ok || err != nil {
+					results <- result{0, err}
+					return
+				}
+				settled, err := s.Settle(t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, ProviderMessageID: id.String()})
+				if !settled.OK {
+					results <- result{0, err}
+					return
+				}
+				results <- result{1, err}
+			}()
+		}
+		claimed := 0
+		for range 2 * n {
+			r := <-results
+			must(t, r.err)
+			claimed += r.claimed
+		}
+		if claimed != n {
+			t.Errorf("%d claims of %d messages succeeded", claimed, n)
+		}
+		for _, id := range ids {
+			l, err := s.Load(t.Context(), id)
+			must(t, err)
+			if l.Message.ProviderMessageID != id.String() {
+				t.Fatalf("%s has the outcome of %s", id, l.Message.ProviderMessageID)
+			}
+		}
+	})
+}
+
+func TestDueFindsForgottenMessages(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		past := micro(time.Now().Add(-time.Minute))
+		queued := insertSingle(t, s, func(m *message.Message) { m.NextAttemptAt = &past })
+		insertSingle(t, s, nil) // not due
+		dead := insertSingle(t, s, func(m *message.Message) { m.NextAttemptAt = &past })
+		if _, ok := claim(t, s, dead.ID, -time.Second); !ok {
+			t.Fatal("claim")
+		}
+		due, err := s.Due(t.Context(), 10, time.Hour)
+		must(t, err)
+		got := map[uuid.UUID]bool{}
+		for _, d := range due {
+			got[d.ID] = d.Sending
+		}
+		if d := cmp.Diff(map[uuid.UUID]bool{queued.ID: false, dead.ID: true}, got); d != "" {
+			t.Error(d)
+		}
+		l, err := s.Load(t.Context(), queued.ID)
+		must(t, err)
+		if l.Message.Generation != 1 {
+			t.Errorf("generation %d: a task that is put back needs a new id", l.Message.Generation)
+		}
+		l, err = s.Load(t.Context(), dead.ID)
+		must(t, err)
+		if !l.ClaimExpired {
+			t.Error("the expired claim does not show")
+		}
+		if again, err := s.Due(t.Context(), 10, time.Hour); err != nil || len(again) != 0 {
+			t.Errorf("due twice: %v, %v", again, err)
+		}
+	})
+}
+
+func insertBulk(t *testing.T, s *store.Store, ids []uuid.UUID) *bulk.Bulk {
+	t.Helper()
+	b := &bulk.Bulk{
+		ID: newID(), Channel: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Purpose: message.Marketing,
+		Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids},
+		Request: []byte(`{"a": 1}`), Status: bulk.Processing, CreatedAt: micro(time.Now()),
+	}
+	must(t, s.InsertBulk(t.Context(), b))
+	return b
+}
+
+func acquire(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (bulk.Lease, *bulk.Bulk) {
+	t.Helper()
+	l := bulk.Lease{BulkID: id, Token: uuid.New()}
+	b, err := s.Acquire(t.Context(), l, ttl)
+	must(t, err)
+	return l, b
+}
+
+func TestLease(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		ids := []uuid.UUID{newID(), newID()}
+		b := insertBulk(t, s, ids)
+		ready, running, err := s.Ready(ctx, 10)
+		must(t, err)
+		if len(ready) != 1 || ready[0] != b.ID || running != 1 {
+			t.Errorf("ready %v, running %d", ready, running)
+		}
+		lease, got := acquire(t, s, b.ID, time.Minute)
+		if !slices.Equal(got.Criteria.LeadIDs, ids) || got.StartedAt == nil || got.Content.Subject != "s" {
+			t.Errorf("acquired %+v", got)
+		}
+		if ready, _, _ := s.Ready(ctx, 10); len(ready) != 0 {
+			t.Error("a held bulk is ready")
+		}
+		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("acquired twice: %v", err)
+		}
+		must(t, s.Renew(ctx, lease, -time.Second)) // it has run out now
+		_, _ = acquire(t, s, b.ID, time.Minute)
+		for name, err := range map[string]error{
+			"renew":   s.Renew(ctx, lease, time.Minute),
+			"release": s.Release(ctx, lease),
+			"advance": s.Advance(ctx, lease, 1, 0),
+			"add":     s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b}),
+		} {
+			if err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
+				t.Errorf("%s under a lost lease: %v", name, err)
+			}
+		}
+	})
+}
+
+func planned(n int) []bulk.Planned {
+	rows := make([]bulk.Planned, n)
+	for i := range rows {
+		address := newID().String() + "@example.com"
+		rows[i] = bulk.Planned{ID: newID(), LeadID: newID(), Recipient: address, Hash: bulk.HashAddress(address), Sole: true, Status: message.Pending}
+	}
+	return rows
+}
+
+func TestPlanFeedAndFinish(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		b := insertBulk(t, s, nil)
+		lease, _ := acquire(t, s, b.ID, time.Minute)
+		rows := planned(3)
+		rows[1] = bulk.Planned{ID: newID(), LeadID: newID(), Status: message.Skipped, Reason: message.NoRecipient}
+		page := bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Cursor: "3", NotFound: 2}
+		must(t, s.AddPage(ctx, page))
+		if err := s.AddPage(ctx, page); err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
+			t.Errorf("the same page again: %v", err)
+		}
+		taken, err := s.Taken(ctx, b.ID, []bulk.Hash{rows[0].Hash, bulk.HashAddress("new@example.com")})
+		must(t, err)
+		if d := cmp.Diff(map[bulk.Hash]bool{rows[0].Hash: true}, taken); d != "" {
+			t.Error(d)
+		}
+		duplicate := rows[0]
+		duplicate.ID, duplicate.LeadID = newID(), newID()
+		if err := s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.Planned{duplicate}}); err == nil {
+			t.Error("a second message to the same address was written")
+		}
+		duplicate.Sole, duplicate.Status, duplicate.Reason = false, message.Skipped, message.DuplicateRecipient
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.Planned{duplicate}, Cursor: "4", Done: true}))
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		if got.Total != 4 || !got.Planned || got.NotFound != 2 || got.PlanCursor != "4" {
+			t.Errorf("bulk %+v", got)
+		}
+
+		walk, err := s.Walk(ctx, b.ID, 1, 10)
+		must(t, err)
+		if len(walk) != 3 || walk[0].Mark.Seq != 1 || walk[0].Mark.Reason != message.NoRecipient || walk[1].Mark.Status != message.Pending {
+			t.Errorf("walk %+v", walk)
+		}
+		must(t, s.Advance(ctx, lease, 4, 2))
+		must(t, s.Advance(ctx, lease, 3, 1)) // never back
+		got, err = s.Bulk(ctx, b.ID)
+		must(t, err)
+		if got.FeedSeq != 4 || got.SettledSeq != 2 {
+			t.Errorf("cursors %d %d", got.FeedSeq, got.SettledSeq)
+		}
+
+		if done, err := s.Finish(ctx, b.ID); done || err != nil {
+			t.Errorf("finished with open messages: %v, %v", done, err)
+		}
+		for i, o := range []delivery.Outcome{
+			{Status: message.Sent, Cost: 5, Part: 1},
+			{Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour},
+		} {
+			o.ID = rows[2*i].ID
+			o.Token, _ = claim(t, s, o.ID, time.Minute)
+			if !settle(t, s, o) {
+				t.Fatal("settle")
+			}
+		}
+		if done, err := s.Finish(ctx, b.ID); done || err != nil {
+			t.Errorf("finished with an UNKNOWN message that will be sent again: %v, %v", done, err)
+		}
+		due, err := s.Due(ctx, 10, time.Hour)
+		must(t, err)
+		if len(due) != 0 {
+			t.Errorf("due before its time: %v", due)
+		}
+		l, err := s.Load(ctx, rows[2].ID)
+		must(t, err)
+		if l.Message.Status != message.Unknown || l.Message.BulkID != b.ID || l.Message.Seq != 2 {
+			t.Errorf("waiting %+v", l.Message)
+		}
+	})
+}
+
+func TestFinishKeepsTheCounts(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		b := insertBulk(t, s, nil)
+		lease, _ := acquire(t, s, b.ID, time.Minute)
+		rows := planned(3)
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Done: true}))
+		for i, o := range []delivery.Outcome{
+			{Status: message.Sent, Cost: 1000, Part: 1},
+			{Status: message.Sent, Cost: 500, Part: 1},
+			{Status: message.Failed, Reason: message.RecipientRefused, Failure: &message.Failure{Code: "21211", Text: "no such number"}},
+		} {
+			o.ID = rows[i].ID
+			o.Token, _ = claim(t, s, o.ID, time.Minute)
+			settle(t, s, o)
+		}
+		done, err := s.Finish(ctx, b.ID)
+		must(t, err)
+		again, err := s.Finish(ctx, b.ID)
+		must(t, err)
+		if !done || !again {
+			t.Error("not finished")
+		}
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		tally, err := s.Tally(ctx, b.ID)
+		must(t, err)
+		if got.Status != bulk.Completed || got.CompletedAt == nil || got.Final == nil || got.Final.Settled() != 3 || got.Final.Cost != 1500 {
+			t.Errorf("bulk %+v %+v", got, got.Final)
+		}
+		if d := cmp.Diff(*got.Final, tally); d != "" {
+			t.Error(d)
+		}
+		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("a finished bulk was acquired: %v", err)
+		}
+		list, err := s.Bulks(ctx, uuid.Nil, 10)
+		must(t, err)
+		if len(list) != 1 || list[0].Criteria.LeadIDs != nil {
+			t.Errorf("list %+v", list)
+		}
+	})
+}
+
+func TestMessagesAreFiltered(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		lead := newID()
+		a := insertSingle(t, s, func(m *message.Message) { m.LeadID = lead })
+		b := insertSingle(t, s, func(m *message.Message) { m.Type, m.Recipient = message.Email, "x@example.com" })
+		soon, past := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
+		for name, c := range map[string]struct {
+			filter message.Filter
+			want   []uuid.UUID
+		}{
+			"all":            {message.Filter{}, []uuid.UUID{b.ID, a.ID}},
+			"lead":           {message.Filter{LeadID: lead}, []uuid.UUID{a.ID}},
+			"type":           {message.Filter{Type: message.Email}, []uuid.UUID{b.ID}},
+			"recipient":      {message.Filter{Recipient: "x@example.com"}, []uuid.UUID{b.ID}},
+			"status":         {message.Filter{Status: message.Sent}, nil},
+			"bulk":           {message.Filter{BulkID: newID()}, nil},
+			"created after":  {message.Filter{CreatedAfter: &soon}, nil},
+			"created before": {message.Filter{CreatedBefore: &past}, nil},
+			"both times":     {message.Filter{CreatedAfter: &past, CreatedBefore: &soon}, []uuid.UUID{b.ID, a.ID}},
+		} {
+			list, err := s.Messages(ctx, c.filter, uuid.Nil, 10)
+			must(t, err)
+			var got []uuid.UUID
+			for _, m := range list {
+				got = append(got, m.ID)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%s: %v, want %v", name, got, c.want)
+			}
+		}
+		next, err := s.Messages(ctx, message.Filter{}, b.ID, 10)
+		must(t, err)
+		if len(next) != 1 || next[0].ID != a.ID || string(next[0].Metadata) == "" {
+			t.Errorf("next page %+v", next)
+		}
+	})
+}
+
+func TestResolveByIDs(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ctx := t.Context()
+		now := micro(time.Now())
+		var leads []message.Lead
+		var ids []uuid.UUID
+		for i := range 5 {
+			l := message.Lead{ID: newID(), Email: string(rune('a'+i)) + "@example.com", Phone: "1", CreatedAt: now, UpdatedAt: now}
+			leads, ids = append(leads, l), append(ids, l.ID)
+		}
+		must(t, s.SaveLeads(ctx, leads))
+		c := &audience.Criteria{LeadIDs: append(ids, newID())} // the last one is nobody's
+		var found []audience.Candidate
+		var missing int64
+		for cursor, done := "", false; !done; {
+			page, err := s.Resolve(ctx, c, message.Email, cursor, 2)
+			must(t, err)
+			found = append(found, page.Candidates...)
+			missing += page.NotFound
+			cursor, done = page.Next, page.Done
+		}
+		if len(found) != 5 || missing != 1 || found[0].LeadID != ids[0] || found[0].Address != "a@example.com" {
+			t.Errorf("found %v, missing %d", found, missing)
+		}
+	})
+}
+
+func TestOpenRefusesStrangeURLs(t *testing.T) {
+	for _, u := range []string{"", "mysql://x", "/tmp/x.db"} {
+		if _, err := store.Open(context.Background(), u, store.Options{}); err == nil {
+			t.Errorf("%q opens", u)
+		}
+	}
+}
