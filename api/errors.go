@@ -6,7 +6,9 @@ import (
 	"math"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,6 +49,21 @@ func (s *Server) fail(err error, c echo.Context) {
 	}
 }
 
+var notHere = problem{Detail: "there is nothing at this path", Code: "not_found"}
+
+// known says whether some method has a route at a path. Echo lets a parameter at a route's end take the rest of the
+// path, slashes and all, so its own word on that is not enough.
+func (s *Server) known(path string) bool {
+	have := strings.Split(path, "/")
+	for _, r := range s.routes() {
+		want := strings.Split(r.path, "/")
+		if slices.EqualFunc(want, have, func(w, h string) bool { return w == h || strings.HasPrefix(w, ":") }) {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *Server) problem(err error, c echo.Context) (int, any) {
 	var e *message.Error
 	var he *echo.HTTPError
@@ -62,7 +79,9 @@ func (s *Server) problem(err error, c echo.Context) (int, any) {
 			return status, problem{Detail: e.Message, Code: string(e.Code)}
 		}
 	case errors.As(err, &he) && he.Code == http.StatusNotFound:
-		return http.StatusNotFound, problem{Detail: "there is nothing at this path", Code: "not_found"}
+		return http.StatusNotFound, notHere
+	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed && !s.known(c.Request().URL.Path):
+		return http.StatusNotFound, notHere
 	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed:
 		return http.StatusMethodNotAllowed, problem{Detail: "this path does not take the method " + c.Request().Method, Code: "method_not_allowed"}
 	}

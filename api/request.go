@@ -177,7 +177,11 @@ func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string
 
 // pathID reads an id in the path.
 func pathID(c echo.Context, name string) (uuid.UUID, error) {
-	id, ok := wire.ParseUUID(c.Param(name))
+	v := c.Param(name)
+	if strings.Contains(v, "/") {
+		return uuid.Nil, echo.ErrNotFound
+	}
+	id, ok := wire.ParseUUID(v)
 	if !ok {
 		return uuid.Nil, message.InvalidField(message.SlugUUID, "must be a UUID", "path", name)
 	}

@@ -151,7 +151,7 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(wait, 0), maxRetry)
 }
 
-var personal = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;]+|\+?[0-9][0-9 ()-]{5,}[0-9]|\b(SG|EAA|IG|Bearer|Basic)[A-Za-z0-9._~+/ =-]{8,}`)
+var personal = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;]+|\+?[0-9][0-9 ()-]{5,}[0-9]|\b(SG\.|EAA|IG|Bearer |Basic )[A-Za-z0-9._~+/=-]{8,}`)
 
 // Redact takes addresses, numbers and tokens out of a provider's words and shortens them.
 func Redact(s string) string {

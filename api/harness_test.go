@@ -1,0 +1,160 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/app"
+	"herald/pkg/config"
+	"herald/pkg/provider/simulator"
+)
+
+// herald is one whole Herald, embedded, answering on a loopback address.
+type herald struct {
+	t    *testing.T
+	base string
+	app  *app.Embedded
+	sim  *simulator.Simulator
+}
+
+const (
+	emailChannel = "0190a000-0000-7000-8000-000000000001"
+	pairChannel  = "825b8057-c85f-44a9-9e9f-6e7d7389ecfc"
+)
+
+func start(t *testing.T) *herald {
+	t.Helper()
+	cfg, err := config.Parse(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen, cfg.DatabaseURL, cfg.RedisURL = "127.0.0.1:0", "", ""
+	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Stop)
+	if err := e.StartWorker(); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := e.StartAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &herald{t: t, base: "http://" + addr, app: e, sim: e.Simulator}
+	h.must(201, "POST", "/api/channels", `{"id":"`+emailChannel+`","type":"EMAIL","name":"Mail","sender":"news@acme.test","sender_name":"Acme",
+		"allowed_senders":["*@acme.test"],"credentials":{"api_key":"SG.secret-of-the-test"},"price":0.001,"default":true}`)
+	h.must(201, "POST", "/api/channels", `{"id":"`+pairChannel+`","type":"sms","name":"SMS","sender":"+15005550006","price":0.0079,"price_media":0.02,
+		"credentials":{"account_sid":"AC00000000000000000000000000000000","auth_token":"secret-of-the-test"},"default":true,"region":"US"}`)
+	h.must(201, "POST", "/api/channels", `{"id":"`+pairChannel+`","type":"instagram_dm","name":"IG","sender":"17841400000000000",
+		"credentials":{"access_token":"secret-of-the-test"},"default":true}`)
+	return h
+}
+
+// answer is a response, its body decoded.
+type answer struct {
+	status int
+	header http.Header
+	raw    string
+	body   map[string]any
+}
+
+func (h *herald) call(method, path, body string, headers ...string) answer {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), method, h.base+path, strings.NewReader(body))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	a := answer{status: res.StatusCode, header: res.Header, raw: string(b)}
+	if err := json.Unmarshal(b, &a.body); err != nil {
+		h.t.Fatalf("%s %s: %d, not JSON: %q", method, path, res.StatusCode, b)
+	}
+	return a
+}
+
+func (h *herald) must(status int, method, path, body string, headers ...string) answer {
+	h.t.Helper()
+	a := h.call(method, path, body, headers...)
+	if a.status != status {
+		h.t.Fatalf("%s %s: %d %s, want %d", method, path, a.status, a.raw, status)
+	}
+	return a
+}
+
+func (h *herald) send(body string, headers ...string) answer {
+	h.t.Helper()
+	return h.must(200, "POST", "/api/messaging/send", body, headers...)
+}
+
+func (h *herald) message(id string) answer {
+	h.t.Helper()
+	return h.must(200, "GET", "/api/messaging/messages/"+id, "")
+}
+
+// lead stores a lead and returns its id.
+func (h *herald) lead(fields string) string {
+	h.t.Helper()
+	id := uuid.Must(uuid.NewV7()).String()
+	h.must(201, "POST", "/api/leads", `{"id":"`+id+`",`+fields+`}`)
+	return id
+}
+
+// waitStatus waits until a message has a status.
+func (h *herald) waitStatus(id, status string) answer {
+	h.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		a := h.message(id)
+		if a.body["status"] == status {
+			return a
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("message %s is not %s: %s", id, status, a.raw)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// written counts what the ledger holds.
+func (h *herald) written() int {
+	h.t.Helper()
+	messages := h.must(200, "GET", "/api/messaging/messages?limit=200", "").body["items"].([]any)
+	bulks := h.must(200, "GET", "/api/messaging/bulk?limit=200", "").body["items"].([]any)
+	return len(messages) + len(bulks)
+}
+
+// locs returns the paths of a 422's mistakes as JSON, with their types.
+func (a answer) locs() map[string]string {
+	out := map[string]string{}
+	list, _ := a.body["detail"].([]any)
+	for _, d := range list {
+		f, _ := d.(map[string]any)
+		var b bytes.Buffer
+		_ = json.NewEncoder(&b).Encode(f["loc"])
+		slug, _ := f["type"].(string)
+		out[strings.TrimSpace(b.String())] = slug
+	}
+	return out
+}

@@ -1,0 +1,308 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+	"herald/pkg/testenv"
+)
+
+func each(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, url string)) {
+	t.Helper()
+	testenv.EachRedis(t, func(t *testing.T, url string) { test(t, connect(t, url), url) })
+}
+
+func connect(t *testing.T, url string) redis.UniversalClient {
+	t.Helper()
+	rdb, err := Connect(url, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, c *Counters, id uuid.UUID) stats.Counts {
+	t.Helper()
+	counts, ok, err := c.Read(t.Context(), id)
+	must(t, err)
+	if !ok {
+		t.Fatal("no counts")
+	}
+	for k, v := range counts.By {
+		if v == 0 {
+			delete(counts.By, k)
+		}
+	}
+	return counts
+}
+
+func countsOf(marks ...stats.Mark) stats.Counts {
+	c := stats.Counts{By: map[stats.Standing]int64{}}
+	for _, m := range marks {
+		c.Add(m, 1)
+	}
+	return c
+}
+
+// Whatever is counted twice, late, or in any order, the counts are those of each message's highest standing.
+func TestCountersOnlyMoveUp(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewCounters(rdb)
+		defer c.Close()
+		ctx, id := t.Context(), uuid.New()
+		must(t, c.BeginFold(ctx, id))
+		must(t, c.EndFold(ctx, id))
+		waiting := stats.Mark{Seq: 0, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true}
+		sent := stats.Mark{Seq: 0, Status: message.Sent, Cost: 1000}
+		delivered := stats.Mark{Seq: 0, Status: message.Delivered, Cost: 1000}
+		refused := stats.Mark{Seq: 70_000, Status: message.Failed, Reason: message.RecipientRefused}
+		skipped := stats.Mark{Seq: 3, Status: message.Skipped, Reason: message.NoRecipient}
+		for _, step := range []struct {
+			mark stats.Mark
+			want stats.Counts
+		}{
+			{waiting, countsOf(waiting)},
+			{sent, countsOf(sent)},
+			{sent, countsOf(sent)},
+			{waiting, countsOf(sent)},
+			{delivered, countsOf(delivered)},
+			{sent, countsOf(delivered)},
+			{refused, countsOf(delivered, refused)},
+			{skipped, countsOf(delivered, refused, skipped)},
+		} {
+			must(t, c.Count(ctx, id, step.mark))
+			if d := cmp.Diff(step.want, read(t, c, id)); d != "" {
+				t.Fatalf("after %+v: %s", step.mark, d)
+			}
+		}
+		if n := rdb.StrLen(ctx, ranksKey(id)).Val(); n != 70_001 {
+			t.Errorf("%d bytes for the ranks: one per message", n)
+		}
+	})
+}
+
+// Counts that are gone are not begun anew by whoever comes first: that would show a fraction as the whole.
+func TestLostCountersStayLostUntilFolded(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewCounters(rdb)
+		defer c.Close()
+		ctx, id := t.Context(), uuid.New()
+		mark := stats.Mark{Seq: 1, Status: message.Sent}
+		must(t, c.Count(ctx, id, mark))
+		if _, ok, err := c.Read(ctx, id); ok || err != nil {
+			t.Errorf("counts out of nowhere: %v %v", ok, err)
+		}
+		must(t, c.BeginFold(ctx, id))
+		must(t, c.CountAll(ctx, id, []stats.Mark{mark, {Seq: 2, Status: message.Sent}}))
+		if _, ok, err := c.Read(ctx, id); ok || err != nil {
+			t.Errorf("half-folded counts are shown: %v %v", ok, err)
+		}
+		must(t, c.EndFold(ctx, id))
+		if n := read(t, c, id).Settled(); n != 2 {
+			t.Errorf("%d settled, want 2", n)
+		}
+		must(t, c.Expire(ctx, id, time.Hour))
+		if ttl := rdb.TTL(ctx, countsKey(id)).Val(); ttl <= 0 {
+			t.Errorf("ttl %v", ttl)
+		}
+	})
+}
+
+func TestCountersFromManyGoroutines(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewCounters(rdb)
+		defer c.Close()
+		ctx := t.Context()
+		bulks := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+		var wg sync.WaitGroup
+		for _, id := range bulks {
+			must(t, c.BeginFold(ctx, id))
+			must(t, c.EndFold(ctx, id))
+			for seq := range int64(200) {
+				for range 2 {
+					wg.Go(func() {
+						if err := c.Count(ctx, id, stats.Mark{Seq: seq, Status: message.Sent, Cost: 2}); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+		}
+		wg.Wait()
+		for _, id := range bulks {
+			if got := read(t, c, id); got.Settled() != 200 || got.Cost != 400 {
+				t.Errorf("%d settled for %d, want 200 for 400", got.Settled(), got.Cost)
+			}
+		}
+	})
+}
+
+func TestEnqueueingTwiceChangesNothing(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewClient(rdb)
+		ctx := t.Context()
+		var tasks []bulk.Task
+		for range 150 {
+			tasks = append(tasks, bulk.Task{MessageID: uuid.New()})
+		}
+		for range 2 {
+			must(t, c.Enqueue(ctx, message.Email, message.Low, tasks))
+		}
+		m := &message.Message{ID: uuid.New(), Type: message.SMS, Priority: message.High}
+		for range 2 {
+			must(t, c.Later(ctx, m, time.Hour))
+		}
+		for queue, want := range map[string]map[string]int64{
+			"email.low":  {"pending": 150, "active": 0, "scheduled": 0, "retry": 0, "archived": 0},
+			"sms.single": {"pending": 0, "active": 0, "scheduled": 1, "retry": 0, "archived": 0},
+		} {
+			got, err := c.Depth(ctx, queue)
+			must(t, err)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("%s: %s", queue, d)
+			}
+		}
+	})
+}
+
+func TestPresence(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewClient(rdb)
+		a, b := NewPresence(rdb), NewPresence(rdb)
+		a.Start()
+		b.Start()
+		if n, err := c.Workers(t.Context()); n != 2 || err != nil {
+			t.Errorf("%d workers, %v", n, err)
+		}
+		b.Stop()
+		if n, err := c.Workers(t.Context()); n != 1 || err != nil {
+			t.Errorf("%d workers after one left, %v", n, err)
+		}
+		a.Stop()
+	})
+}
+
+func TestLimiter(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		l := NewLimiter(rdb)
+		c := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.SMS}, RatePerSecond: 0.5}
+		if wait, err := l.Take(t.Context(), c, 1, true); wait != 0 || err != nil {
+			t.Fatalf("the first call waits %v, %v", wait, err)
+		}
+		wait, err := l.Take(t.Context(), c, 1, true)
+		if err != nil || wait < time.Second || wait > 2*time.Second {
+			t.Errorf("the second call waits %v at one in two seconds, %v", wait, err)
+		}
+	})
+}
+
+func TestLimiterWithoutRedis(t *testing.T) {
+	l := NewLimiter(connect(t, "redis://127.0.0.1:1"))
+	c := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.SMS}, RatePerSecond: 0.5}
+	for i, want := range []bool{false, true} {
+		wait, err := l.Take(t.Context(), c, 1, true)
+		if err != nil || (wait > 0) != want {
+			t.Errorf("call %d waits %v, %v", i, wait, err)
+		}
+	}
+}
+
+// handler records what it gets, and answers as told.
+type handler struct {
+	mu     sync.Mutex
+	seen   map[uuid.UUID]int
+	answer func(n int) error
+}
+
+func (h *handler) ProcessTask(_ context.Context, task *asynq.Task) error {
+	id, err := ParsePayload(task.Payload())
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.seen[id]++
+	n := h.seen[id]
+	h.mu.Unlock()
+	return h.answer(n)
+}
+
+func (h *handler) count(id uuid.UUID) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.seen[id]
+}
+
+func TestServersRunTasksAndTasksThatComeBack(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, url string) {
+		client := NewClient(rdb)
+		again := uuid.New()
+		h := &handler{seen: map[uuid.UUID]int{}}
+		h.answer = func(n int) error {
+			if n == 1 {
+				return &Again{After: time.Millisecond}
+			}
+			return nil
+		}
+		s := NewServers(func() redis.UniversalClient { return connect(t, url) },
+			map[message.Type]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, slog.New(slog.DiscardHandler))
+		must(t, s.Start(h))
+		must(t, client.Enqueue(t.Context(), message.Email, message.Normal, []bulk.Task{{MessageID: again}}))
+		must(t, client.Wake(t.Context(), again))
+		testenv.Eventually(t, 20*time.Second, "a task that asked for it runs again", func() bool { return h.count(again) >= 2 })
+		s.Stop()
+		depth, err := client.Depth(context.Background(), "email.normal")
+		must(t, err)
+		if depth["archived"] != 0 {
+			t.Errorf("archived tasks: %v", depth)
+		}
+	})
+}
+
+func TestPayloadsAreChecked(t *testing.T) {
+	for _, p := range []string{"", "{}", "nonsense", `{"id":"x"}`, `{"id":"00000000-0000-0000-0000-000000000000"}`} {
+		if _, err := ParsePayload([]byte(p)); err == nil {
+			t.Errorf("%q passes", p)
+		}
+	}
+}
+
+func TestConnectSaysWhatItCannot(t *testing.T) {
+	for _, u := range []string{"http://x", "redis-cluster://x:1", "redis-sentinel://x:1", "::", "redis://h:port"} {
+		if _, err := Connect(u, 1); err == nil {
+			t.Errorf("%q connects", u)
+		}
+	}
+}
+
+func TestUnavailableIsSaid(t *testing.T) {
+	c := NewClient(connect(t, "redis://127.0.0.1:1"))
+	err := c.Ping(t.Context())
+	if !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("ping without Redis: %v", err)
+	}
+	var again *Again
+	if errors.As(err, &again) {
+		t.Error("a failure is no request to run again")
+	}
+}
