@@ -32,6 +32,7 @@ const (
 
 func start(t *testing.T) *herald {
 	t.Helper()
+	t.Parallel()
 	cfg, err := config.Parse(0)
 	if err != nil {
 		t.Fatal(err)

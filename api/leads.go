@@ -68,7 +68,7 @@ func (s *Server) createLead(c echo.Context) error {
 }
 
 func (s *Server) getLead(c echo.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c)
 	if err != nil {
 		return err
 	}

@@ -175,15 +175,15 @@ func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string
 	return l
 }
 
-// pathID reads an id in the path.
-func pathID(c echo.Context, name string) (uuid.UUID, error) {
-	v := c.Param(name)
+// pathID reads the id in the path.
+func pathID(c echo.Context) (uuid.UUID, error) {
+	v := c.Param("id")
 	if strings.Contains(v, "/") {
 		return uuid.Nil, echo.ErrNotFound
 	}
 	id, ok := wire.ParseUUID(v)
 	if !ok {
-		return uuid.Nil, message.InvalidField(message.SlugUUID, "must be a UUID", "path", name)
+		return uuid.Nil, message.InvalidField(message.SlugUUID, "must be a UUID", "path", "id")
 	}
 	return id, nil
 }

@@ -42,7 +42,7 @@ func showBulk(v *bulk.View) bulkResponse {
 }
 
 func (s *Server) getBulk(c echo.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func showMessage(m *message.Message) messageResponse {
 }
 
 func (s *Server) getMessage(c echo.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c)
 	if err != nil {
 		return err
 	}
@@ -273,7 +273,7 @@ func (s *Server) createChannel(c echo.Context) error {
 }
 
 func (s *Server) getChannel(c echo.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c)
 	if err != nil {
 		return err
 	}

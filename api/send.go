@@ -21,18 +21,17 @@ import (
 
 // sendRequest is a decoded POST /api/messaging/send.
 type sendRequest struct {
-	typ        message.Type // "" when sender_type is absent
-	channelID  uuid.UUID
-	purpose    message.Purpose
-	priority   message.Priority
-	recipient  string
-	content    message.Content
-	contactID  uuid.UUID
-	metadata   json.RawMessage
-	bulk       bool
-	criteria   audience.Criteria
-	shown      json.RawMessage // the request as a bulk shows it later
-	hasContact bool
+	typ       message.Type // "" when sender_type is absent
+	channelID uuid.UUID
+	purpose   message.Purpose
+	priority  message.Priority
+	recipient string
+	content   message.Content
+	contactID uuid.UUID
+	metadata  json.RawMessage
+	bulk      bool
+	criteria  audience.Criteria
+	shown     json.RawMessage // the request as a bulk shows it later
 }
 
 func (s *Server) send(c echo.Context) error {

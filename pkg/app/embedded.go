@@ -145,7 +145,7 @@ func migrate(ctx context.Context, databaseURL string) error {
 
 // masterKey reads the key in a file, or makes one that only the user can read.
 func masterKey(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(path) //nolint:gosec // the path is the user's own data directory
 	if err == nil {
 		return string(b), nil
 	}

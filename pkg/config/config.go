@@ -87,7 +87,7 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 
 // String writes what UnmarshalText reads.
 func (c Concurrency) String() string {
-	var parts []string
+	parts := make([]string, 0, len(message.Types))
 	for _, t := range message.Types {
 		parts = append(parts, fmt.Sprintf("%s=%d", strings.ToLower(string(t)), c[t]))
 	}

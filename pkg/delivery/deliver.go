@@ -260,7 +260,7 @@ func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Res
 // failed together do not come back together.
 func (d *Deliverer) backoff(attempt int) time.Duration {
 	b := min(d.Timing.Backoff<<max(attempt-1, 0), 5*time.Minute)
-	return b/2 + rand.N(b/2+1) //nolint:gosec // jitter, no secret
+	return b/2 + rand.N(b/2+1)
 }
 
 // waiting is the status of a message that goes back to wait.

@@ -65,7 +65,7 @@ func QueuesOf(t message.Type) map[string]int {
 
 // Names returns every queue.
 func Names() []string {
-	names := []string{Control}
+	names := append(make([]string, 0, 1+len(weights)*len(message.Types)), Control)
 	for _, t := range message.Types {
 		for _, l := range []lane{laneSingle, laneHigh, laneNormal, laneLow} {
 			names = append(names, queueName(t, l))

@@ -68,7 +68,7 @@ func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
 		return again.After
 	}
 	d := min(retryLeast<<min(n, 10), retryMost)
-	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter, no secret
+	return d/2 + rand.N(d/2+1)
 }
 
 // Start begins to take tasks.

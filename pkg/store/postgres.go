@@ -154,8 +154,8 @@ func settleArrays(outcomes []delivery.Outcome) settleArgs {
 		a.reasons = append(a.reasons, string(o.Reason))
 		a.failures = append(a.failures, failure)
 		a.providerMessageID = append(a.providerMessageID, o.ProviderMessageID)
-		a.httpStatus = append(a.httpStatus, int32(o.HTTPStatus)) //nolint:gosec // three digits
-		a.parts = append(a.parts, int32(o.Part))                 //nolint:gosec // one or two
+		a.httpStatus = append(a.httpStatus, int32(o.HTTPStatus))
+		a.parts = append(a.parts, int32(o.Part))
 		a.costs = append(a.costs, int64(o.Cost))
 		a.keep = append(a.keep, o.Keep.Seconds())
 		a.giveBack = append(a.giveBack, o.GiveBack)

@@ -17,7 +17,7 @@ type document []byte
 // Value implements driver.Valuer.
 func (d document) Value() (driver.Value, error) {
 	if len(d) == 0 {
-		return nil, nil
+		return nil, nil //nolint:nilnil // this is how a Valuer says NULL
 	}
 	return string(d), nil
 }

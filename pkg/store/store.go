@@ -94,7 +94,7 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", scrub(err, databaseURL))
 	}
-	cfg.MaxConns = int32(conns) //nolint:gosec // a small configured number
+	cfg.MaxConns = int32(conns)
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	for name, v := range map[string]string{
 		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",

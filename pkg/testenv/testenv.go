@@ -204,7 +204,7 @@ func FreePort(t testing.TB) int {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener's
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // Eventually waits for a condition, looking often.

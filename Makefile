@@ -1,0 +1,24 @@
+# What a developer does with Herald. CI runs .ci/run.
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: run build test race lint bench
+
+run: ## start everything in one process, with demo data
+	go run ./cmd/herald demo
+
+build: ## build the three programs into bin/
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+test: ## the whole suite; also on PostgreSQL and redis-server where they are found
+	go test ./...
+
+race: ## the suite under the race detector, without what only the SQLite suite repeats
+	go test -race -skip '/sqlite$$' ./...
+
+lint: ## formatting, vet and golangci-lint
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go run $(GOLANGCI) run ./...
+
+bench: ## Go benchmarks of the hot parts
+	go test -run '^$$' -bench . -benchmem ./...

@@ -1,0 +1,109 @@
+package app_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func packages(t *testing.T) map[string]goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-deps", "-json=ImportPath,Imports,Deps", "herald/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	all := map[string]goPackage{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[p.ImportPath] = p
+	}
+}
+
+// ours says what each package may import of ours. A package that is not in the table is free to import anything.
+var ours = map[string][]string{
+	"message":  {},
+	"wire":     {"message"},
+	"batch":    {},
+	"render":   {"message"},
+	"audience": {"message", "wire"},
+	"lead":     {"message", "wire"},
+	"channel":  {"message"},
+	"stats":    {"message"},
+	"delivery": {"message", "render", "channel", "stats"},
+	"bulk":     {"message", "audience", "render", "channel", "stats"},
+	"provider": {"message", "channel", "delivery", "render"},
+
+	"provider/sendgrid":  {"message", "channel", "delivery", "provider", "render"},
+	"provider/twilio":    {"message", "channel", "delivery", "provider", "render"},
+	"provider/instagram": {"message", "channel", "delivery", "provider", "render"},
+	"provider/simulator": {},
+}
+
+var domain = []string{"message", "wire", "render", "audience", "lead", "channel", "stats", "delivery", "bulk"}
+
+// outside is what the domain never reaches, not even through somebody else.
+var outside = []string{"net/http", "github.com/labstack/echo", "github.com/hibiken/asynq", "gorm.io", "github.com/redis/go-redis",
+	"github.com/sendgrid", "github.com/twilio", "github.com/prometheus"}
+
+func TestImportRules(t *testing.T) {
+	all := packages(t)
+	for name, allowed := range ours {
+		p, ok := all["herald/pkg/"+name]
+		if !ok {
+			t.Errorf("there is no package %s", name)
+		}
+		for _, dep := range p.Imports {
+			if short, ok := strings.CutPrefix(dep, "herald/pkg/"); ok && !slices.Contains(allowed, short) {
+				t.Errorf("%s imports %s", name, short)
+			}
+		}
+	}
+	for _, name := range domain {
+		for _, dep := range all["herald/pkg/"+name].Deps {
+			for _, o := range outside {
+				if dep == o || strings.HasPrefix(dep, o+"/") {
+					t.Errorf("%s reaches %s", name, dep)
+				}
+			}
+		}
+	}
+	for name, rule := range map[string]struct {
+		forbidden string
+		except    []string
+	}{
+		"Echo":      {"github.com/labstack/echo", []string{"herald/api"}},
+		"GORM":      {"gorm.io", []string{"herald/pkg/store"}},
+		"Asynq":     {"github.com/hibiken/asynq", []string{"herald/pkg/queue", "herald/worker"}},
+		"the API":   {"herald/api", []string{"herald/pkg/app"}},
+		"the store": {"herald/pkg/store", []string{"herald/pkg/app", "herald/cmd/herald"}},
+		"the queue": {"herald/pkg/queue", []string{"herald/pkg/app", "herald/worker"}},
+	} {
+		for _, p := range all {
+			if !strings.HasPrefix(p.ImportPath, "herald/") || slices.Contains(rule.except, p.ImportPath) {
+				continue
+			}
+			for _, dep := range p.Imports {
+				if dep == rule.forbidden || strings.HasPrefix(dep, rule.forbidden+"/") {
+					t.Errorf("%s imports %s", p.ImportPath, name)
+				}
+			}
+		}
+	}
+}
