@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 )
@@ -35,11 +36,11 @@ func (s Secret) Hint() string {
 	return "****" + s.value[len(s.value)-4:]
 }
 
-// String hides the value from fmt.
-func (Secret) String() string { return redacted }
+// Format hides the value from fmt, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// GoString hides the value from %#v.
-func (Secret) GoString() string { return redacted }
+// String hides the value from whoever asks for a Stringer.
+func (Secret) String() string { return redacted }
 
 // MarshalText hides the value from JSON and every other text encoding.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

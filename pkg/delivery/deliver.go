@@ -78,7 +78,7 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Result, error) {
 	res, err := d.steps(ctx, w)
 	e := &w.event
-	e.Message, e.Status, e.Reason, e.Again, e.Err = w.Message, res.Status, res.Reason, res.Again, err
+	e.Message, e.Status, e.Reason, e.Again, e.Err = w.Message, res.Status, res.Reason, res.Again, errors.Join(e.Err, err)
 	e.Duration = time.Since(start)
 	d.Observer.Delivered(ctx, *e)
 	return res, err

@@ -32,7 +32,7 @@ type Error struct {
 
 // Error returns the safe message, and for invalid input the first field's.
 func (e *Error) Error() string {
-	if e.Message == "" && len(e.Fields) > 0 {
+	if len(e.Fields) > 0 {
 		return fmt.Sprintf("%s (%v)", e.Fields[0].Msg, e.Fields[0].Loc)
 	}
 	if e.Cause != nil {

@@ -1,0 +1,116 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+)
+
+func TestCallsThatWaitShareARun(t *testing.T) {
+	var sizes []int
+	entered, release := make(chan bool), make(chan bool)
+	g := New("x", 1, nil, func(_ context.Context, items []int) ([]int, error) {
+		sizes = append(sizes, len(items))
+		if len(sizes) == 1 {
+			entered <- true
+			<-release
+		}
+		out := make([]int, len(items))
+		for i, v := range items {
+			out[i] = v * 10
+		}
+		return out, nil
+	})
+	var wg sync.WaitGroup
+	call := func(v int) {
+		wg.Go(func() {
+			if got, err := g.Do(t.Context(), v); got != v*10 || err != nil {
+				t.Errorf("%d: %d, %v", v, got, err)
+			}
+		})
+	}
+	call(0)
+	<-entered
+	for v := range 50 {
+		call(v + 1)
+	}
+	wait(g, 50)
+	close(release)
+	wg.Wait()
+	g.Close()
+	if len(sizes) != 2 || sizes[1] != 50 {
+		t.Errorf("runs of %v, want one of 1 and one of 50", sizes)
+	}
+}
+
+var errBad = errors.New("bad item")
+
+// One bad item fails alone; a failure of the whole run fails everybody once.
+func TestTheBadItemFailsAlone(t *testing.T) {
+	for name, alone := range map[string]func(error) bool{"alone": func(err error) bool { return errors.Is(err, errBad) }, "together": nil} {
+		entered, release := make(chan bool, 1), make(chan bool)
+		first := true
+		g := New("x", 1, alone, func(_ context.Context, items []int) ([]int, error) {
+			if first {
+				first = false
+				entered <- true
+				<-release
+			}
+			for _, v := range items {
+				if v == 3 {
+					return nil, errBad
+				}
+			}
+			return items, nil
+		})
+		errs := make([]error, 6)
+		var wg sync.WaitGroup
+		wg.Go(func() { _, errs[0] = g.Do(t.Context(), 0) })
+		<-entered
+		for v := 1; v < 6; v++ {
+			wg.Go(func() { _, errs[v] = g.Do(t.Context(), v) })
+		}
+		wait(g, 5)
+		close(release)
+		wg.Wait()
+		g.Close()
+		failed := 0
+		for _, err := range errs {
+			if err != nil {
+				failed++
+			}
+		}
+		want := 1
+		if alone == nil {
+			want = 5
+		}
+		if failed != want || errs[3] == nil {
+			t.Errorf("%s: %d failed, want %d: %v", name, failed, want, errs)
+		}
+	}
+}
+
+func TestACancelledCallerDoesNotJoin(t *testing.T) {
+	g := New("x", 0, nil, func(_ context.Context, items []int) ([]int, error) { return items, nil })
+	for range cap(g.in) {
+		go func() { _, _ = g.Do(context.Background(), 1) }()
+	}
+	wait(g, cap(g.in))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := g.Do(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	for range cap(g.in) {
+		close((<-g.in).done)
+	}
+}
+
+// wait returns when n calls wait in a group.
+func wait(g *Group[int, int], n int) {
+	for len(g.in) < n {
+		runtime.Gosched()
+	}
+}

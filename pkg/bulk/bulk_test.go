@@ -1,0 +1,307 @@
+package bulk_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/audience"
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/queue"
+	"herald/pkg/stats"
+	"herald/pkg/store"
+	"herald/pkg/testenv"
+)
+
+// world is a Runner on a real database and real counters; the queue is a list that the test works off.
+type world struct {
+	t        *testing.T
+	store    *store.Store
+	rdb      redis.UniversalClient
+	counters *queue.Counters
+	service  *bulk.Service
+	timing   bulk.Timing
+	ch       *channel.Channel
+
+	mu    sync.Mutex
+	tasks map[uuid.UUID]int // how often each message was enqueued
+	order []uuid.UUID
+	fail  error
+	errs  []string
+}
+
+const timeout = 30 * time.Second
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rdb, err := queue.Connect(testenv.Redis(t, testenv.MiniRedis), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	w := &world{t: t, store: s, rdb: rdb, counters: queue.NewCounters(rdb), tasks: map[uuid.UUID]int{}, timing: timing()}
+	t.Cleanup(w.counters.Close)
+	w.ch = &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid}
+	w.service = bulk.NewService(s, w, w.counters, w)
+	return w
+}
+
+func (w *world) Enqueue(_ context.Context, _ message.Type, _ message.Priority, tasks []bulk.Task) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fail != nil {
+		return w.fail
+	}
+	for _, task := range tasks {
+		if w.tasks[task.MessageID]++; w.tasks[task.MessageID] == 1 {
+			w.order = append(w.order, task.MessageID)
+		}
+	}
+	return nil
+}
+func (w *world) Wake(context.Context, uuid.UUID) error                      { return nil }
+func (w *world) Workers(context.Context) (int, error)                       { return 1, nil }
+func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
+func (w *world) Rescue(context.Context, uuid.UUID) error                    { return nil }
+func (w *world) BulkEvent(context.Context, string, uuid.UUID, ...any)       {}
+func (w *world) BulkError(_ context.Context, during string, _ uuid.UUID, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.errs = append(w.errs, during+": "+err.Error())
+}
+
+func timing() bulk.Timing {
+	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond}
+}
+
+func (w *world) runner(window int) *bulk.Runner {
+	r := bulk.NewRunner(bulk.RunnerDeps{
+		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Expirer: w.counters, Rescuer: w,
+		Channels: w, Observer: w, Timing: w.timing, Window: window,
+	})
+	r.Start()
+	w.t.Cleanup(r.Stop)
+	return r
+}
+
+func (w *world) accept(n int) *bulk.Bulk {
+	w.t.Helper()
+	now := time.Now()
+	leads := make([]message.Lead, n)
+	ids := make([]uuid.UUID, n)
+	for i := range leads {
+		ids[i] = uuid.Must(uuid.NewV7())
+		leads[i] = message.Lead{ID: ids[i], Email: fmt.Sprintf("l%d@example.com", i), CreatedAt: now, UpdatedAt: now}
+	}
+	if err := w.store.SaveLeads(w.t.Context(), leads); err != nil {
+		w.t.Fatal(err)
+	}
+	b, err := w.service.Accept(w.t.Context(), bulk.Order{
+		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids}, Purpose: message.Marketing,
+		Priority: message.Normal, Request: []byte(`{}`),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+func (w *world) enqueued() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.order)
+}
+
+// deliver settles up to n of the enqueued messages as sent, as a worker would, counting them or not.
+func (w *world) deliver(n int, count bool) {
+	w.t.Helper()
+	w.mu.Lock()
+	take := w.order[:min(n, len(w.order))]
+	w.order = w.order[len(take):]
+	w.mu.Unlock()
+	for _, id := range take {
+		token := uuid.New()
+		if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
+			w.t.Fatalf("claim: %v %v", ok, err)
+		}
+		if _, err := w.store.Settle(w.t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, Cost: 3}); err != nil {
+			w.t.Fatal(err)
+		}
+		l, err := w.store.Load(w.t.Context(), id)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if count {
+			if err := w.counters.Count(w.t.Context(), l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Sent, Cost: 3}); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func (w *world) finished(b *bulk.Bulk) *bulk.View {
+	w.t.Helper()
+	v, err := w.service.Wait(w.t.Context(), b.ID, timeout)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if v.Status != bulk.Completed {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t.Fatalf("not complete: %+v %v", v.Figures, w.errs)
+	}
+	return v
+}
+
+func TestTheWindowBoundsTheQueue(t *testing.T) {
+	w := newWorld(t)
+	const n, window = 300, 40
+	w.timing.Reconcile, w.timing.Stall = time.Hour, time.Hour // this test's queue is slow, which must not look like a loss
+	w.runner(window)
+	b := w.accept(n)
+	for done := 0; done < n; {
+		testenv.Eventually(t, timeout, "there is something to do", func() bool { return w.enqueued() > 0 })
+		if e := w.enqueued(); e > window {
+			t.Fatalf("%d tasks wait, the window is %d", e, window)
+		}
+		took := min(w.enqueued(), 30)
+		w.deliver(took, true)
+		done += took
+	}
+	if v := w.finished(b); v.Figures.Total != n || v.Sent != n || v.Cost != 3*n {
+		t.Errorf("%+v", v.Figures)
+	}
+	for id, times := range w.tasks {
+		if times != 1 {
+			t.Fatalf("%s was enqueued %d times", id, times)
+		}
+	}
+}
+
+// Another process goes on where one stopped: no row is written twice, and nobody is left out.
+func TestAnotherRunnerGoesOn(t *testing.T) {
+	w := newWorld(t)
+	const n = 200
+	first := w.runner(50)
+	b := w.accept(n)
+	testenv.Eventually(t, timeout, "the window is full", func() bool { return w.enqueued() == 50 })
+	first.Stop()
+	w.deliver(50, true)
+	w.runner(1000)
+	testenv.Eventually(t, timeout, "the rest is fed", func() bool { return w.enqueued() == n-50 })
+	w.deliver(n, true)
+	if v := w.finished(b); v.Figures.Total != n || v.Sent != n {
+		t.Errorf("%+v", v.Figures)
+	}
+}
+
+// All of Redis is lost in the middle: the figures never show a part as the whole, and end exact.
+func TestLostCountersAreMadeAnew(t *testing.T) {
+	w := newWorld(t)
+	const n = 120
+	w.runner(60)
+	b := w.accept(n)
+	testenv.Eventually(t, timeout, "the window is full", func() bool { return w.enqueued() == 60 })
+	w.deliver(30, true)
+	if err := w.rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := w.service.Get(t.Context(), b.ID); err != nil || v.Sent != 30 {
+		t.Fatalf("figures after the loss: %+v, %v", v, err)
+	}
+	for range n {
+		testenv.Eventually(t, timeout, "the feed goes on", func() bool { return w.enqueued() > 0 })
+		w.deliver(1, true)
+		if w.enqueued() == 0 {
+			if v, err := w.service.Get(t.Context(), b.ID); err == nil && v.Sent == n {
+				break
+			}
+		}
+	}
+	if v := w.finished(b); v.Sent != n || v.Cost != 3*n {
+		t.Errorf("%+v", v.Figures)
+	}
+}
+
+// Counts that never arrived, and tasks that vanished, are found by the reconciler.
+func TestReconcileRepairsCountsAndTasks(t *testing.T) {
+	w := newWorld(t)
+	const n = 40
+	w.runner(1000)
+	b := w.accept(n)
+	testenv.Eventually(t, timeout, "all are fed", func() bool { return w.enqueued() == n })
+	w.deliver(n/2, false) // settled, not counted
+	w.mu.Lock()
+	vanished := w.order
+	w.order = nil
+	clear(w.tasks) // the queue knows them no more
+	w.mu.Unlock()
+	testenv.Eventually(t, timeout, "vanished tasks are enqueued again", func() bool { return w.enqueued() == len(vanished) })
+	w.deliver(n, true)
+	if v := w.finished(b); v.Sent != n {
+		t.Errorf("%+v", v.Figures)
+	}
+}
+
+func TestTheQueueComesBack(t *testing.T) {
+	w := newWorld(t)
+	w.fail = errors.New("redis is gone")
+	w.runner(100)
+	b := w.accept(20)
+	testenv.Eventually(t, timeout, "the failure is reported", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.errs) > 0
+	})
+	w.mu.Lock()
+	w.fail = nil
+	w.mu.Unlock()
+	testenv.Eventually(t, timeout, "all are fed", func() bool { return w.enqueued() == 20 })
+	w.deliver(20, true)
+	w.finished(b)
+}
+
+func TestAnAudienceOfNobody(t *testing.T) {
+	w := newWorld(t)
+	w.runner(10)
+	b, err := w.service.Accept(t.Context(), bulk.Order{
+		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: []uuid.UUID{uuid.New()}}, Request: []byte(`{}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := w.finished(b); v.Figures.Total != 0 || v.NotFound != 1 || v.SuccessRate != 0 {
+		t.Errorf("%+v", v)
+	}
+}
+
+func TestDrainAnswersWhoWaits(t *testing.T) {
+	w := newWorld(t) // no runner: the bulk never ends
+	b := w.accept(1)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := w.service.Wait(context.Background(), b.ID, time.Hour)
+		answered <- err
+	}()
+	w.service.Drain()
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,67 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"herald/pkg/message"
+)
+
+func TestParseReportsEveryMistake(t *testing.T) {
+	for k, v := range map[string]string{
+		"HERALD_BULK_WAIT": "soon", "HERALD_LISTEN": "8080", "HERALD_WORKER_CONCURRENCY": "email=0", "HERALD_LOG_FORMAT": "xml",
+		"HERALD_SENDGRID_URL": "sendgrid", "HERALD_MASTER_KEY": "c2hvcnQ=", "HERALD_UNKNOWN_HOLD": "1ms", "HERALD_FEED_WINDOW": "-1", "HERALD_DATABASE_MAX_CONNS": "1",
+		"DATABASE_URL": "", "REDIS_URL": "",
+	} {
+		t.Setenv(k, v)
+	}
+	_, err := Parse(Database | Redis | MasterKey)
+	if err == nil {
+		t.Fatal("passes")
+	}
+	for _, name := range []string{
+		"DATABASE_URL", "REDIS_URL", "HERALD_BULK_WAIT", "HERALD_LISTEN", "HERALD_WORKER_CONCURRENCY", "HERALD_LOG_FORMAT", "HERALD_SENDGRID_URL",
+		"HERALD_MASTER_KEY", "HERALD_UNKNOWN_HOLD", "HERALD_FEED_WINDOW", "HERALD_DATABASE_MAX_CONNS",
+	} {
+		if !strings.Contains(err.Error(), name+":") {
+			t.Errorf("does not name %s: %v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), "c2hvcnQ") {
+		t.Error("shows the key")
+	}
+}
+
+func TestSettingsMaskSecrets(t *testing.T) {
+	t.Setenv("HERALD_MASTER_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	t.Setenv("DATABASE_URL", "postgres://herald:hunter2@db/herald")
+	t.Setenv("REDIS_URL", "redis://:hunter2@redis/0")
+	c, err := Parse(Database | Redis | MasterKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range c.Settings() {
+		if strings.Contains(s.Value, "hunter2") || strings.Contains(s.Value, "AAAA") {
+			t.Errorf("%s shows %s", s.Name, s.Value)
+		}
+		if s.Name == "" || s.Help == "" {
+			t.Errorf("%+v lacks its name or meaning", s)
+		}
+	}
+}
+
+func TestConcurrency(t *testing.T) {
+	for in, want := range map[string]string{
+		"7": "email=7,sms=7,instagram_dm=7", "email=9": "email=9,sms=64,instagram_dm=64", "SMS=1, email=2,instagram_dm=3": "email=2,sms=1,instagram_dm=3",
+		"x": "", "email": "", "email=x": "", "fax=1": "", "0": "", "99999": "",
+	} {
+		var c Concurrency
+		err := c.UnmarshalText([]byte(in))
+		if (err == nil) != (want != "") || (err == nil && c.String() != want) {
+			t.Errorf("%q: %s, %v", in, c, err)
+		}
+	}
+	if len(message.Types) != 3 {
+		t.Error("a type has no default")
+	}
+}

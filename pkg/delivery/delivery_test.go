@@ -1,0 +1,351 @@
+package delivery_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/render"
+	"herald/pkg/stats"
+	"herald/pkg/store"
+	"herald/pkg/testenv"
+)
+
+// world is a Deliverer on a real ledger (SQLite), with a provider that answers as told and counters that only note.
+type world struct {
+	t        *testing.T
+	store    *store.Store
+	d        *delivery.Deliverer
+	ch       *channel.Channel
+	mu       sync.Mutex
+	answers  []delivery.Response
+	sends    int
+	parts    int
+	marks    []stats.Mark
+	later    []time.Duration
+	events   []delivery.Event
+	paused   string
+	limit    time.Duration
+	onSend   func()
+	countErr error
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, store: s, parts: 1}
+	w.ch = &channel.Channel{
+		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
+		OnUnknown: channel.ResendOnce, State: channel.Active,
+	}
+	w.d = delivery.New(delivery.Deps{
+		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Observer: w, Timing: delivery.DefaultTiming(),
+		Providers: map[message.Type]delivery.Provider{message.Email: w},
+	})
+	return w
+}
+
+func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
+	tpl, _ := render.Compile(message.Email, message.Content{Subject: "s", Text: "t"})
+	return tpl, nil
+}
+func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
+func (w *world) Pause(_ context.Context, _ channel.Key, reason string) error {
+	w.paused = reason
+	return nil
+}
+func (w *world) Take(context.Context, *channel.Channel, int, bool) (time.Duration, error) {
+	return w.limit, nil
+}
+func (w *world) Count(_ context.Context, _ uuid.UUID, m stats.Mark) error {
+	w.marks = append(w.marks, m)
+	return w.countErr
+}
+func (w *world) Later(_ context.Context, _ *message.Message, d time.Duration) error {
+	w.later = append(w.later, d)
+	return nil
+}
+func (w *world) Delivered(_ context.Context, e delivery.Event) { w.events = append(w.events, e) }
+func (w *world) Parts(*message.Content) int                    { return w.parts }
+func (w *world) Send(context.Context, delivery.Envelope) delivery.Response {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.onSend != nil {
+		w.onSend()
+	}
+	r := w.answers[min(w.sends, len(w.answers)-1)]
+	w.sends++
+	return r
+}
+
+// row writes a message of a bulk and returns its id.
+func (w *world) row(change func(*message.Message)) uuid.UUID {
+	w.t.Helper()
+	now := time.Now()
+	m := &message.Message{
+		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, ChannelID: w.ch.ID, Type: message.Email, Provider: channel.SendGrid,
+		Recipient: "x@example.com", Purpose: message.Marketing, Priority: message.Normal, Status: message.Pending, CreatedAt: now, UpdatedAt: now,
+	}
+	if change != nil {
+		change(m)
+	}
+	if err := w.store.Insert(w.t.Context(), m); err != nil {
+		w.t.Fatal(err)
+	}
+	return m.ID
+}
+
+func (w *world) run(id uuid.UUID) delivery.Result {
+	w.t.Helper()
+	res, err := w.d.Run(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return res
+}
+
+func (w *world) load(id uuid.UUID) *message.Message {
+	w.t.Helper()
+	l, err := w.store.Load(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return l.Message
+}
+
+var (
+	accepted    = delivery.Response{Class: delivery.Accepted, HTTPStatus: 202, ProviderMessageID: "p1"}
+	unreachable = delivery.Response{Class: delivery.NotSent, Reason: message.Unreachable, Failure: &message.Failure{Code: "unreachable", Text: "x"}}
+	throttled   = delivery.Response{Class: delivery.NotSent, Fault: delivery.OfRate, Reason: message.ProviderUnavailable, RetryAfter: 9 * time.Second}
+	dead        = delivery.Response{Class: delivery.NotSent, Fault: delivery.OfChannel, Reason: message.ChannelCredentials, Failure: &message.Failure{Code: "401", Text: "revoked"}}
+	lost        = delivery.Response{Class: delivery.NotKnown, Reason: message.OutcomeUnknown}
+	refused     = delivery.Response{Class: delivery.Refused, Fault: delivery.OfMessage, Reason: message.RecipientRefused}
+)
+
+func TestEachClassLeavesItsRow(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer  delivery.Response
+		status  message.Status
+		attempt int
+		again   bool
+		waits   bool // next_attempt_at is set
+		counted bool
+	}{
+		"accepted":    {accepted, message.Sent, 1, false, false, true},
+		"refused":     {refused, message.Failed, 1, false, false, true},
+		"unreachable": {unreachable, message.Pending, 1, true, true, false},
+		"throttled":   {throttled, message.Pending, 0, true, true, false},
+		"dead":        {dead, message.Pending, 0, true, true, false},
+		"not known":   {lost, message.Unknown, 1, false, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.answers = []delivery.Response{c.answer}
+			id := w.row(nil)
+			res := w.run(id)
+			m := w.load(id)
+			if m.Status != c.status || m.Attempt != c.attempt || (res.Again > 0) != c.again || (m.NextAttemptAt != nil) != c.waits || (len(w.marks) > 0) != c.counted {
+				t.Errorf("row %+v, again %v, marks %+v", m, res.Again, w.marks)
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsObeyedAndDeadCredentialsPause(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{throttled, dead}
+	id := w.row(nil)
+	if res := w.run(id); res.Again != throttled.RetryAfter {
+		t.Errorf("again after %v", res.Again)
+	}
+	w.run(id)
+	if w.paused != "revoked" {
+		t.Errorf("paused with %q", w.paused)
+	}
+	w.ch.State = channel.Paused
+	if res := w.run(id); res.Again == 0 || w.sends != 2 {
+		t.Errorf("a paused channel sends: %+v, %d sends", res, w.sends)
+	}
+}
+
+func TestAttemptsComeToAnEnd(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{unreachable}
+	id := w.row(nil)
+	for i := range delivery.MaxAttempts {
+		res := w.run(id)
+		if last := i == delivery.MaxAttempts-1; (res.Again == 0) != last {
+			t.Fatalf("attempt %d: %+v", i+1, res)
+		}
+	}
+	if m := w.load(id); m.Status != message.Failed || m.Reason != message.Unreachable || m.Attempt != delivery.MaxAttempts {
+		t.Errorf("%+v", m)
+	}
+	w.run(id)
+	if w.sends != delivery.MaxAttempts {
+		t.Errorf("%d sends", w.sends)
+	}
+}
+
+// A message that is UNKNOWN is sent once more where the channel says so, and never a third time.
+func TestUnknownIsResentOnce(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{lost}
+	w.d.Timing.UnknownHold = time.Nanosecond
+	id := w.row(nil)
+	w.run(id)
+	if res := w.run(id); w.sends != 1 || res.Status != message.Unknown {
+		t.Fatalf("sent again before its time: %d sends, %+v", w.sends, res)
+	}
+	if n, err := w.d.Sweep(t.Context(), w.store); n != 1 || err != nil || len(w.later) != 1 {
+		t.Fatalf("swept %d, %v; %d queued", n, err, len(w.later))
+	}
+	if m := w.load(id); m.Status != message.Pending || m.Generation != 1 {
+		t.Fatalf("%+v", m)
+	}
+	w.run(id)
+	if m := w.load(id); w.sends != 2 || m.Status != message.Unknown || m.Unknowns != 2 || m.NextAttemptAt != nil {
+		t.Errorf("%d sends, %+v", w.sends, m)
+	}
+	if last := w.marks[len(w.marks)-1]; last.Waiting || last.Status != message.Unknown {
+		t.Errorf("counted as %+v", last)
+	}
+}
+
+func TestUnknownIsHeld(t *testing.T) {
+	for name, change := range map[string]func(*world, *message.Message){
+		"by its channel": func(w *world, _ *message.Message) { w.ch.OnUnknown = channel.Hold },
+		"because it is single": func(_ *world, m *message.Message) {
+			m.BulkID, m.Content = uuid.Nil, &message.Content{Subject: "s", Text: "t"}
+		},
+	} {
+		w := newWorld(t)
+		w.answers = []delivery.Response{lost}
+		id := w.row(func(m *message.Message) { change(w, m) })
+		w.run(id)
+		if m := w.load(id); m.Status != message.Unknown || m.NextAttemptAt != nil {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+}
+
+// A process that was frozen between the claim and the call must not send: another may have the message by now.
+func TestStaleClaimIsGivenBack(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{accepted}
+	w.d.Timing.Stale = -1
+	id := w.row(nil)
+	res := w.run(id)
+	if m := w.load(id); w.sends != 0 || m.Status != message.Pending || m.Attempt != 0 || res.Again == 0 {
+		t.Errorf("%d sends, %+v", w.sends, m)
+	}
+}
+
+// An outcome that comes after the claim was taken over changes nothing and counts nothing.
+func TestLateOutcomeIsFenced(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{accepted}
+	w.d.Timing.Claim = -time.Second // expired at once
+	id := w.row(nil)
+	w.onSend = func() {
+		w.onSend = nil
+		if err := w.d.Rescue(context.Background(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	w.run(id)
+	m, attempts, err := w.store.Message(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Status != message.Unknown || len(w.marks) != 1 || w.marks[0].Status != message.Unknown || !w.events[0].Fenced {
+		t.Errorf("%+v, marks %+v", m, w.marks)
+	}
+	if len(attempts) != 2 {
+		t.Errorf("attempts %+v", attempts)
+	}
+	if err := w.d.Rescue(t.Context(), id); err != nil || len(w.marks) != 1 {
+		t.Errorf("rescued twice: %v, %+v", err, w.marks)
+	}
+}
+
+func TestPartsGoOneAfterTheOther(t *testing.T) {
+	w := newWorld(t)
+	w.parts = 2
+	w.answers = []delivery.Response{accepted, throttled, accepted}
+	id := w.row(nil)
+	w.run(id)
+	if m := w.load(id); m.Part != 1 || m.Status != message.Pending {
+		t.Fatalf("after the first part: %+v", m)
+	}
+	w.run(id)
+	if m := w.load(id); m.Status != message.Sent || m.Part != 2 || w.sends != 3 {
+		t.Errorf("%d sends, %+v", w.sends, m)
+	}
+}
+
+func TestRateIsWaitedForOrStoodAsideFor(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{accepted}
+	w.ch.RatePerSecond, w.limit = 1, time.Hour
+	id := w.row(nil)
+	if res := w.run(id); res.Again != time.Hour || w.sends != 0 {
+		t.Errorf("%+v, %d sends", res, w.sends)
+	}
+	if m := w.load(id); m.Attempt != 0 || m.Status != message.Pending {
+		t.Errorf("standing aside used an attempt: %+v", m)
+	}
+}
+
+func TestACountThatFailsLosesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.answers, w.countErr = []delivery.Response{accepted}, errors.New("redis is gone")
+	id := w.row(nil)
+	if res := w.run(id); res.Status != message.Sent || res.Again != 0 {
+		t.Errorf("%+v", res)
+	}
+	if w.events[0].Err == nil {
+		t.Error("nobody is told")
+	}
+}
+
+func TestAMessageThatIsGoneIsDone(t *testing.T) {
+	w := newWorld(t)
+	if res := w.run(uuid.New()); res != (delivery.Result{}) {
+		t.Errorf("%+v", res)
+	}
+}
+
+func TestCost(t *testing.T) {
+	sms := &channel.Channel{Key: channel.Key{Type: message.SMS}, Price: 79, PriceMedia: 200}
+	media := message.Content{MediaURLs: []string{"https://x.test/a"}}
+	for name, c := range map[string]struct {
+		ch   *channel.Channel
+		r    render.Rendered
+		want message.Micros
+	}{
+		"email":                   {&channel.Channel{Key: channel.Key{Type: message.Email}, Price: 10}, render.Rendered{}, 10},
+		"one segment":             {sms, render.Rendered{Segments: 1}, 79},
+		"three segments":          {sms, render.Rendered{Segments: 3}, 237},
+		"media":                   {sms, render.Rendered{Content: media, Segments: 3}, 200},
+		"media without its price": {&channel.Channel{Key: channel.Key{Type: message.SMS}, Price: 79}, render.Rendered{Content: media, Segments: 2}, 158},
+	} {
+		if got := delivery.Cost(c.ch, c.r); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}

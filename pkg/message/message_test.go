@@ -1,0 +1,148 @@
+package message
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+)
+
+func TestNormalizeEmail(t *testing.T) {
+	for in, want := range map[string]string{
+		"ann@example.com": "ann@example.com", " Ann@EXAMPLE.Com ": "Ann@example.com", "a+b.c_d@sub.example.co": "a+b.c_d@sub.example.co",
+		strings.Repeat("a", 64) + "@example.com": strings.Repeat("a", 64) + "@example.com",
+		"":                                       "", "a": "", "a@": "", "@b.com": "", "a@b": "", "a b@example.com": "", "a@example.com\n": "a@example.com", "a\n@example.com": "",
+		"Ann <ann@example.com>": "", "a@@example.com": "", "a@exa_mple.com": "", "a@[127.0.0.1]": "", "å@example.com": "", "a@.com": "", "a@-x.com": "",
+		`"a b"@example.com`: "", "a@example.com,b@example.com": "", "a..b@example.com": "", ".a@example.com": "",
+		strings.Repeat("a", 65) + "@example.com": "", "a@" + strings.Repeat("b", 64) + ".com": "", "a@" + strings.Repeat("bb.", 90) + "com": "",
+	} {
+		got, ok := NormalizeEmail(in)
+		if got != want || ok != (want != "") {
+			t.Errorf("NormalizeEmail(%q) = %q, %v, want %q", in, got, ok, want)
+		}
+	}
+}
+
+func TestForms(t *testing.T) {
+	for in, want := range map[string]struct {
+		typ Type
+		ok  bool
+	}{
+		"a@b": {Email, true}, "+1234567890": {SMS, true}, "+0123456789": {"", false}, "+123": {"", false}, "+1234567890123456": {"", false},
+		"1234567890123456": {InstagramDM, true}, "12345678901234": {"", false}, "123456789012345678": {"", false}, "": {"", false}, "hello": {"", false},
+	} {
+		if got, ok := TypeOfRecipient(in); got != want.typ || ok != want.ok {
+			t.Errorf("TypeOfRecipient(%q) = %s, %v", in, got, ok)
+		}
+	}
+	for in, want := range map[string]bool{"+15005550006": true, "12345": true, "ACME News": true, "MG0123456789abcdef0123456789abcdef": true, "": false, " x": false, "TwelveLetters": false, "a\nb": false} {
+		if got := IsSMSSender(in); got != want {
+			t.Errorf("IsSMSSender(%q) = %v", in, got)
+		}
+	}
+}
+
+func TestParsePriority(t *testing.T) {
+	for in, want := range map[string]Priority{"HIGH": High, "high": High, "1": High, "2": High, "3": Normal, "4": Low, "5": Low, "Low": Low, "normal": Normal, "0": "", "6": "", "": "", "urgent": "", "1.0": ""} {
+		if got, ok := ParsePriority(in); got != want || ok != (want != "") {
+			t.Errorf("ParsePriority(%q) = %q, %v", in, got, ok)
+		}
+	}
+}
+
+func TestFold(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"Straße", "STRASSE"}, {"ANN", "ann"}, {"é", "e\u0301"}, {"Σίσυφος", "ΣΊΣΥΦΟΣ"}, {"ﬁne", "FINE"}, {"Å", "\u212b"}, {"ǅ", "ǆ"},
+	} {
+		if a, b := Fold(pair[0]), Fold(pair[1]); a != b {
+			t.Errorf("Fold(%q) = %q, Fold(%q) = %q", pair[0], a, pair[1], b)
+		}
+	}
+	for _, s := range []string{"İstanbul", "e\u0301\u0323", "ß", "ᾳ\u0301", "plain"} {
+		if once := Fold(s); Fold(once) != once {
+			t.Errorf("Fold(%q) is not stable: %q, %q", s, once, Fold(once))
+		}
+	}
+}
+
+// Counters hold these numbers: they never change, and there is room for more.
+func TestReasonNumbersAreStable(t *testing.T) {
+	for reason, want := range map[Reason]int{NoReason: 0, NoRecipient: 1, DuplicateRecipient: 3, OutcomeUnknown: 9, RecipientRefused: 10, Poison: 21} {
+		if got := reason.Number(); got != want {
+			t.Errorf("%s has number %d, want %d", reason, got, want)
+		}
+		if ReasonByNumber(want) != reason {
+			t.Errorf("number %d is %s, want %s", want, ReasonByNumber(want), reason)
+		}
+	}
+	if len(reasons) > ReasonCount {
+		t.Errorf("%d reasons, there is room for %d", len(reasons), ReasonCount)
+	}
+	if ReasonByNumber(-1) != NoReason || ReasonByNumber(99) != NoReason {
+		t.Error("a number outside the list is a reason")
+	}
+}
+
+func TestRanks(t *testing.T) {
+	for i, s := range Settled {
+		if s.Rank() != i+1 {
+			t.Errorf("%s has rank %d", s, s.Rank())
+		}
+	}
+	for _, s := range Open {
+		if s.Rank() != 0 || s.Accepted() {
+			t.Errorf("%s has a rank", s)
+		}
+	}
+	if !Bounced.Accepted() || Failed.Accepted() {
+		t.Error("what was accepted stays accepted, and what failed was not")
+	}
+}
+
+func TestMicros(t *testing.T) {
+	for amount, want := range map[float64]Micros{0.001: 1000, 0.0079: 7900, 1e-6: 1, 4e-7: 0, 12.5: 12_500_000, -0.0079: -7900} {
+		if got := MicrosOf(amount); got != want {
+			t.Errorf("MicrosOf(%v) = %d", amount, got)
+		}
+	}
+	if got := Micros(7900).Amount(); got != 0.0079 {
+		t.Errorf("Amount = %v", got)
+	}
+}
+
+func TestMask(t *testing.T) {
+	for in, want := range map[string]string{"ann@example.com": "a***@***", "+14155550100": "+***", "": "", "øl": "ø***"} {
+		if got := Mask(in); got != want {
+			t.Errorf("Mask(%q) = %q", in, got)
+		}
+	}
+}
+
+func TestErrors(t *testing.T) {
+	cause := errors.New("cause")
+	err := Unavailable("the database", cause)
+	if !IsCode(err, CodeUnavailable) || !errors.Is(err, cause) || err.RetryAfter <= 0 || IsCode(cause, CodeUnavailable) {
+		t.Errorf("%v", err)
+	}
+	if Invalid(nil) != nil {
+		t.Error("nothing wrong is an error")
+	}
+	if got := InvalidField(SlugMissing, "field required", "body", "x", 1).Error(); got != "field required ([body x 1])" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestBindings(t *testing.T) {
+	l := &Lead{ID: uuid.New(), FirstName: "Ann", Tags: []string{"a"}}
+	b := l.Bindings()
+	if b["first_name"] != "Ann" || b["full_name"] != "Ann" || b["id"] != l.ID.String() {
+		t.Errorf("%v", b)
+	}
+	if _, there := b["company"]; there {
+		t.Error("an empty field must be missing, so that a template's default applies")
+	}
+	if (&Lead{Phone: "1"}).Address(SMS) != "1" || (&Lead{InstagramID: "2"}).Address(InstagramDM) != "2" {
+		t.Error("address")
+	}
+}
