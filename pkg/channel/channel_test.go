@@ -72,7 +72,7 @@ func TestSealIsBoundToKeyAndPlace(t *testing.T) {
 
 func TestMasterKey(t *testing.T) {
 	for in, ok := range map[string]bool{
-		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=": true, " AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n": true, "": false, "AAAA": false, "!": false,
+		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=": true, "": false, "AAAA": false, "!": false,
 	} {
 		if _, err := ParseMasterKey(in); (err == nil) != ok {
 			t.Errorf("ParseMasterKey(%q): %v", in, err)

@@ -1,0 +1,146 @@
+package app_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"herald/pkg/app"
+	"herald/pkg/config"
+)
+
+func embedded(t *testing.T, change func(*config.Config)) *app.Embedded {
+	t.Helper()
+	cfg, err := config.Parse(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen, cfg.DatabaseURL, cfg.RedisURL = "127.0.0.1:0", "", ""
+	if change != nil {
+		change(cfg)
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	e, err := app.OpenEmbedded(t.Context(), cfg, dir, true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := os.Stat(filepath.Join(dir, "master.key"))
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the master key's file: %v, %v", st, err)
+	}
+	return e
+}
+
+// Everything that starts also stops, and leaves no goroutine behind.
+func TestStartAndStopLeaveNothing(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	for range 2 {
+		e := embedded(t, nil)
+		if err := e.StartWorker(); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.StartAdmin("127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		addr, err := e.StartAPI()
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.Get("http://" + addr + "/readyz")
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%v %v", res, err)
+		}
+		_ = res.Body.Close()
+		e.Stop()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	goleak.VerifyNone(t, ignore)
+}
+
+func TestReadinessIsHeldBack(t *testing.T) {
+	e := embedded(t, nil)
+	defer e.Stop()
+	e.Hold()
+	if h := e.Health(t.Context()); h.Ready || h.Code() != http.StatusServiceUnavailable {
+		t.Errorf("%+v", h)
+	}
+	e.Release()
+	if h := e.Health(t.Context()); !h.Ready || h.Degraded {
+		t.Errorf("%+v", h)
+	}
+}
+
+// Without API keys the API must not answer strangers.
+func TestTheAPIStaysOnLoopback(t *testing.T) {
+	e := embedded(t, func(c *config.Config) { c.Listen = "0.0.0.0:0" })
+	defer e.Stop()
+	if _, err := e.StartAPI(); err == nil || !strings.Contains(err.Error(), "loopback") {
+		t.Errorf("listens on every address: %v", err)
+	}
+}
+
+// A default address that is taken gives way; one that was asked for stops the start.
+func TestAdminAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	e := embedded(t, nil)
+	defer e.Stop()
+	if err := e.StartAdmin(l.Addr().String()); err != nil {
+		t.Errorf("the default: %v", err)
+	}
+	asked := embedded(t, func(c *config.Config) { c.AdminListen = l.Addr().String() })
+	defer asked.Stop()
+	if err := asked.StartAdmin("127.0.0.1:0"); err == nil {
+		t.Error("an address that was asked for gave way")
+	}
+}
+
+// Without Redis bulks are accepted and singles are delivered; the process says that it is degraded.
+func TestWithoutRedis(t *testing.T) {
+	e := embedded(t, func(c *config.Config) { c.RedisURL = "redis://127.0.0.1:1" })
+	defer e.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if h := e.Health(ctx); !h.Ready || !h.Degraded {
+		t.Errorf("%+v", h)
+	}
+	addr, err := e.StartAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path, body, want string
+		status           int
+	}{
+		{"/api/channels", `{"type":"EMAIL","name":"x","sender":"a@acme.test","credentials":{"api_key":"SG.x"},"default":true}`, `"ACTIVE"`, 201},
+		{"/api/messaging/send", `{"message_data":{"recipient":"x@example.com","subject":"s","content":"c"}}`, `"SENT"`, 200},
+		{"/api/messaging/send", `{"bulk_settings":{"lead_ids":["550e8400-e29b-41d4-a716-446655440001"]},"message_data":{"subject":"s","content":"c"}}`, `"PROCESSING"`, 200},
+	} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Prefer", "respond-async")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != c.status || !strings.Contains(string(b), c.want) {
+			t.Errorf("%s: %d %s", c.path, res.StatusCode, b)
+		}
+	}
+}
