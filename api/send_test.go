@@ -377,7 +377,7 @@ func TestBulkCountsEveryLead(t *testing.T) {
 		h.lead(`"first_name":"F","email":"f@example.com"`), uuid.NewString(),
 	}
 	ids = append(ids, ids[0]) // twice in the request counts once
-	body := `{"bulk_settings":{"lead_ids":["` + strings.Join(ids, `","`) + `"]%s},"message_data":{"subject":"Hi {{ first_name }}","content":"c"}}`
+	body := `{"bulk_settings":{"lead_ids":["` + strings.Join(ids, `","`) + `"]%s},"message_data":{"subject":"Hi {{ first_name }}","content":"c","metadata":{"wave":2}}}`
 	a := h.send(fmt.Sprintf(body, ""))
 	want := map[string]any{"duplicate_recipient": 1.0, "no_recipient": 1.0, "invalid_recipient": 1.0, "recipient_refused": 1.0}
 	if d := cmp.Diff(want, a.body["failure_reasons"]); d != "" || a.body["total_leads"] != 6.0 || a.body["messages_sent"] != 2.0 ||
@@ -389,7 +389,10 @@ func TestBulkCountsEveryLead(t *testing.T) {
 	}
 	items := h.must(200, "GET", "/api/messaging/messages?bulk_id="+a.body["bulk_id"].(string), "").body["items"].([]any)
 	if len(items) != 6 {
-		t.Errorf("%d rows", len(items))
+		t.Fatalf("%d rows", len(items))
+	}
+	if m := items[0].(map[string]any); m["metadata"].(map[string]any)["wave"] != 2.0 || m["bulk_id"] != a.body["bulk_id"] {
+		t.Errorf("%v", m)
 	}
 	again := h.send(fmt.Sprintf(body, `,"allow_duplicate_recipients":true`))
 	if again.body["messages_sent"] != 3.0 || len(h.sim.Accepted("same@example.com")) != 3 {

@@ -177,9 +177,10 @@ func newProgress(total int, quiet bool) func(done int) {
 		return func(done int) { _ = bar.Set(done) }
 	}
 	var last time.Time
+	shown := -1
 	return func(done int) {
-		if time.Since(last) > time.Second || done == total {
-			last = time.Now()
+		if done != shown && (time.Since(last) > time.Second || done == total) {
+			last, shown = time.Now(), done
 			fmt.Printf("  %d of %d\n", done, total)
 		}
 	}

@@ -42,6 +42,9 @@ func NewService(rows Rows, queue Queue, counters Counters, o Observer) *Service 
 // Drain makes everybody who waits get the figures of this moment, because the process is about to stop.
 func (s *Service) Drain() { close(s.draining) }
 
+// redisPatience is how long a request waits for Redis, which it can do without.
+const redisPatience = time.Second
+
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
 // invalid with paths below message_data.
 func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
@@ -62,7 +65,9 @@ func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 		return nil, err
 	}
 	s.observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
-	if err := s.queue.Wake(ctx, b.ID); err != nil {
+	wctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	if err := s.queue.Wake(wctx, b.ID); err != nil {
 		s.observer.BulkError(ctx, "wake", b.ID, err) // a worker finds it by itself
 	}
 	return b, nil
@@ -87,7 +92,9 @@ func (s *Service) view(ctx context.Context, b *Bulk) (*View, error) {
 	if b.Final != nil {
 		return &View{b, stats.Compute(b.Total, *b.Final)}, nil
 	}
-	counts, ok, err := s.counters.Read(ctx, b.ID)
+	rctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	counts, ok, err := s.counters.Read(rctx, b.ID)
 	if err != nil || !ok {
 		if counts, err = s.rows.Tally(ctx, b.ID); err != nil {
 			return nil, err

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -22,6 +25,9 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []
 	}
 	m, err := row.message()
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.addMetadata(ctx, []*message.Message{m}); err != nil {
 		return nil, nil, err
 	}
 	var rows []attemptRow
@@ -75,7 +81,46 @@ func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID
 		}
 		out = append(out, *m)
 	}
-	return out, nil
+	refs := make([]*message.Message, len(out))
+	for i := range out {
+		refs[i] = &out[i]
+	}
+	return out, s.addMetadata(ctx, refs)
+}
+
+// addMetadata gives a bulk's messages the metadata of its request, which is kept there once.
+func (s *Store) addMetadata(ctx context.Context, messages []*message.Message) error {
+	of := map[uuid.UUID][]byte{}
+	for _, m := range messages {
+		if m.BulkID != uuid.Nil {
+			of[m.BulkID] = nil
+		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	var rows []bulkRow
+	err := s.db.WithContext(ctx).Select("id, request").Where("id IN ?", slices.Collect(maps.Keys(of))).Find(&rows).Error
+	if err != nil {
+		return fail("read the bulks' metadata", err)
+	}
+	for _, r := range rows {
+		var request struct {
+			Data struct {
+				Metadata json.RawMessage `json:"metadata"`
+			} `json:"message_data"`
+		}
+		if err := r.Request.decode(&request); err != nil {
+			return err
+		}
+		of[r.ID] = request.Data.Metadata
+	}
+	for _, m := range messages {
+		if m.BulkID != uuid.Nil {
+			m.Metadata = of[m.BulkID]
+		}
+	}
+	return nil
 }
 
 func orNull(s string) *string {
