@@ -81,7 +81,7 @@ func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
 		req.parseData(data)
 	}
 	if settings := o.Child("bulk_settings"); settings != nil {
-		req.criteria = audience.Parse(settings)
+		req.criteria = audience.Parse(errs, settings, time.Now())
 		req.shown = shownRequest(o, len(req.criteria.LeadIDs))
 	}
 	o.Close()

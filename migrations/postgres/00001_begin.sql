@@ -1,7 +1,9 @@
 -- +goose Up
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
 
--- People. email_fold is the email address as it is compared: folded by the application (NFC and full case folding, the
--- same on every database), and compared byte by byte.
+-- People. Filters compare folded values byte by byte (NFC and full case folding, done by the application, the same on
+-- every database), so each text field has a folded twin. search_text is names, email, company and phone, a line each.
+-- custom_text and custom_number are the custom fields as filters see them, under keys in hex.
 CREATE TABLE leads (
     id                uuid PRIMARY KEY,
     first_name        text NOT NULL DEFAULT '',
@@ -19,14 +21,35 @@ CREATE TABLE leads (
     timezone          text NOT NULL DEFAULT '',
     language          text NOT NULL DEFAULT '',
     assignee_id       text NOT NULL DEFAULT '' COLLATE "C",
+    first_name_fold   text NOT NULL DEFAULT '' COLLATE "C",
+    last_name_fold    text NOT NULL DEFAULT '' COLLATE "C",
+    full_name_fold    text NOT NULL DEFAULT '' COLLATE "C",
     email_fold        text NOT NULL DEFAULT '' COLLATE "C",
+    phone_fold        text NOT NULL DEFAULT '' COLLATE "C",
+    instagram_id_fold text NOT NULL DEFAULT '' COLLATE "C",
+    company_fold      text NOT NULL DEFAULT '' COLLATE "C",
+    title_fold        text NOT NULL DEFAULT '' COLLATE "C",
+    status_fold       text NOT NULL DEFAULT '' COLLATE "C",
+    source_fold       text NOT NULL DEFAULT '' COLLATE "C",
+    city_fold         text NOT NULL DEFAULT '' COLLATE "C",
+    state_fold        text NOT NULL DEFAULT '' COLLATE "C",
+    country_fold      text NOT NULL DEFAULT '' COLLATE "C",
+    timezone_fold     text NOT NULL DEFAULT '' COLLATE "C",
+    language_fold     text NOT NULL DEFAULT '' COLLATE "C",
+    assignee_id_fold  text NOT NULL DEFAULT '' COLLATE "C",
+    search_text       text NOT NULL DEFAULT '' COLLATE "C",
     custom_fields     jsonb,
+    custom_text       jsonb,
+    custom_number     jsonb,
     created_at        timestamptz NOT NULL,
     updated_at        timestamptz NOT NULL,
     last_contacted_at timestamptz
 );
 CREATE INDEX leads_email ON leads (email_fold) WHERE email_fold <> '';
 CREATE INDEX leads_phone ON leads (phone) WHERE phone <> '';
+-- Substrings of three characters and more are found through their trigrams. The list of pending entries is large, so
+-- that an import adds them in bulk.
+CREATE INDEX leads_search ON leads USING gin (search_text gin_trgm_ops) WITH (gin_pending_list_limit = 65536);
 CREATE INDEX leads_assignee ON leads (assignee_id) WHERE assignee_id <> '';
 
 CREATE TABLE lead_tags (
@@ -148,5 +171,21 @@ CREATE TABLE attempts (
 );
 CREATE INDEX attempts_message ON attempts (message_id);
 
+-- Who must not be contacted. The hash is that of messages; the address itself goes when its person is erased, and the
+-- suppression stays in force. The flags say which kinds of message it stops.
+CREATE TABLE suppressions (
+    id            uuid PRIMARY KEY,
+    type          text NOT NULL,
+    address       text NOT NULL,
+    address_hash  bytea NOT NULL,
+    reason        text NOT NULL,
+    transactional boolean NOT NULL,
+    marketing     boolean NOT NULL,
+    notification  boolean NOT NULL,
+    note          text NOT NULL DEFAULT '',
+    created_at    timestamptz NOT NULL
+);
+CREATE UNIQUE INDEX suppressions_address ON suppressions (type, address_hash, reason);
+
 -- +goose Down
-DROP TABLE attempts, messages, bulks, channels, lead_tags, leads;
+DROP TABLE suppressions, attempts, messages, bulks, channels, lead_tags, leads;

@@ -1,7 +1,8 @@
 -- +goose Up
 
--- People. email_fold is the email address as it is compared: folded by the application (NFC and full case folding, the
--- same on every database), and compared byte by byte.
+-- People. Filters compare folded values byte by byte (NFC and full case folding, done by the application, the same on
+-- every database), so each text field has a folded twin. search_text is names, email, company and phone, a line each.
+-- custom_text and custom_number are the custom fields as filters see them, under keys in hex.
 CREATE TABLE leads (
     id                text PRIMARY KEY,
     first_name        text NOT NULL DEFAULT '',
@@ -19,8 +20,26 @@ CREATE TABLE leads (
     timezone          text NOT NULL DEFAULT '',
     language          text NOT NULL DEFAULT '',
     assignee_id       text NOT NULL DEFAULT '',
+    first_name_fold   text NOT NULL DEFAULT '',
+    last_name_fold    text NOT NULL DEFAULT '',
+    full_name_fold    text NOT NULL DEFAULT '',
     email_fold        text NOT NULL DEFAULT '',
+    phone_fold        text NOT NULL DEFAULT '',
+    instagram_id_fold text NOT NULL DEFAULT '',
+    company_fold      text NOT NULL DEFAULT '',
+    title_fold        text NOT NULL DEFAULT '',
+    status_fold       text NOT NULL DEFAULT '',
+    source_fold       text NOT NULL DEFAULT '',
+    city_fold         text NOT NULL DEFAULT '',
+    state_fold        text NOT NULL DEFAULT '',
+    country_fold      text NOT NULL DEFAULT '',
+    timezone_fold     text NOT NULL DEFAULT '',
+    language_fold     text NOT NULL DEFAULT '',
+    assignee_id_fold  text NOT NULL DEFAULT '',
+    search_text       text NOT NULL DEFAULT '',
     custom_fields     text,
+    custom_text       text,
+    custom_number     text,
     created_at        datetime NOT NULL,
     updated_at        datetime NOT NULL,
     last_contacted_at datetime
@@ -148,7 +167,24 @@ CREATE TABLE attempts (
 );
 CREATE INDEX attempts_message ON attempts (message_id);
 
+-- Who must not be contacted. The hash is that of messages; the address itself goes when its person is erased, and the
+-- suppression stays in force. The flags say which kinds of message it stops.
+CREATE TABLE suppressions (
+    id            text PRIMARY KEY,
+    type          text NOT NULL,
+    address       text NOT NULL,
+    address_hash  blob NOT NULL,
+    reason        text NOT NULL,
+    transactional boolean NOT NULL,
+    marketing     boolean NOT NULL,
+    notification  boolean NOT NULL,
+    note          text NOT NULL DEFAULT '',
+    created_at    datetime NOT NULL
+);
+CREATE UNIQUE INDEX suppressions_address ON suppressions (type, address_hash, reason);
+
 -- +goose Down
+DROP TABLE suppressions;
 DROP TABLE attempts;
 DROP TABLE messages;
 DROP TABLE bulks;

@@ -3,10 +3,10 @@
 package audience
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nyaruka/phonenumbers"
@@ -15,37 +15,86 @@ import (
 	"herald/pkg/wire"
 )
 
-// MaxLeadIDs is how many leads one request may name.
-const MaxLeadIDs = 100_000
+// Bounds of bulk_settings.
+const (
+	MaxLeadIDs   = 100_000
+	MaxKeyword   = 200 // characters
+	MaxAssignees = 1_000
+	maxAssignee  = 128 // characters
+	maxTags      = 1_000
+	maxTag       = 200 // characters
+)
 
-// Criteria describe an audience.
+// Criteria describe an audience. A lead belongs to it when it meets every criterion that is given, or, with Any, at
+// least one, and is not excluded.
 type Criteria struct {
-	LeadIDs                  []uuid.UUID // sorted, each once
-	AllowDuplicateRecipients bool
+	LeadIDs                  []uuid.UUID `json:"lead_ids,omitempty"` // sorted, each once
+	Filter                   *Node       `json:"filter,omitempty"`
+	Words                    []string    `json:"words,omitempty"` // of search_keyword, folded
+	Assignees                []string    `json:"assignees,omitempty"`
+	AllLeads                 bool        `json:"all_leads,omitempty"`
+	Any                      bool        `json:"any,omitempty"`
+	ExcludeLeadIDs           []uuid.UUID `json:"exclude_lead_ids,omitempty"`
+	ExcludeTags              []string    `json:"exclude_tags,omitempty"` // folded
+	AllowDuplicateRecipients bool        `json:"allow_duplicate_recipients,omitempty"`
 }
 
-// Parse reads bulk_settings. Mistakes go to the object's errors.
-func Parse(o *wire.Object) Criteria {
+// OnlyIDs says whether the ids alone decide, exclusions aside.
+func (c *Criteria) OnlyIDs() bool {
+	return len(c.LeadIDs) > 0 && c.Filter == nil && len(c.Words) == 0 && len(c.Assignees) == 0 && !c.AllLeads
+}
+
+// Parse reads bulk_settings. Mistakes go to errs, with the object's path. Now is what within_last_days counts from.
+func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	var c Criteria
-	c.LeadIDs = o.UUIDs("lead_ids", MaxLeadIDs)
-	if list, ok := o.Raw("lead_ids"); ok {
-		if l, isList := list.([]any); isList && len(l) == 0 {
-			o.Fail(message.SlugListShort, "must have at least 1 element", "lead_ids")
-		}
+	c.LeadIDs = sortedIDs(o.UUIDs("lead_ids", MaxLeadIDs))
+	notEmpty(o, "lead_ids")
+	if f := o.Child("filters"); f != nil {
+		c.Filter = parseFilter(errs, f, now.UTC().Truncate(time.Microsecond))
 	}
-	slices.SortFunc(c.LeadIDs, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	c.LeadIDs = slices.Compact(c.LeadIDs)
+	if o.Has("search_keyword") {
+		before := len(errs.List())
+		c.Words = strings.Fields(message.Fold(o.String("search_keyword", MaxKeyword)))
+		if len(c.Words) == 0 && len(errs.List()) == before {
+			o.Fail(message.SlugTooShort, "must have at least one word", "search_keyword")
+		}
+	} else {
+		o.String("search_keyword", 0)
+	}
+	c.Assignees = o.Strings("assignees", MaxAssignees, maxAssignee)
+	notEmpty(o, "assignees")
+	c.AllLeads = o.Bool("all_leads")
+	switch m := o.String("match", 0); {
+	case m == "" || strings.EqualFold(m, "all"):
+	case strings.EqualFold(m, "any"):
+		c.Any = true
+	default:
+		o.Fail(message.SlugEnum, "must be all or any", "match")
+	}
+	c.ExcludeLeadIDs = sortedIDs(o.UUIDs("exclude_lead_ids", MaxLeadIDs))
+	for _, t := range o.Strings("exclude_tags", maxTags, maxTag) {
+		c.ExcludeTags = append(c.ExcludeTags, message.Fold(t))
+	}
 	c.AllowDuplicateRecipients = o.Bool("allow_duplicate_recipients")
-	o.Unsupported("filters", "search_keyword", "assignees", "exclude_lead_ids", "exclude_tags", "match", "all_leads")
-	if !o.Has("lead_ids") && !hasAny(o, "filters", "search_keyword", "assignees", "all_leads") {
+	if !c.AllLeads && !slices.ContainsFunc([]string{"lead_ids", "filters", "search_keyword", "assignees"}, o.Has) {
 		o.Fail(message.SlugMissing, "name whom to reach: lead_ids, filters, search_keyword, assignees, or all_leads: true")
 	}
 	o.Close()
 	return c
 }
 
-func hasAny(o *wire.Object, names ...string) bool {
-	return slices.ContainsFunc(names, o.Has)
+func sortedIDs(ids []uuid.UUID) []uuid.UUID {
+	slices.SortFunc(ids, compareIDs)
+	return slices.Compact(ids)
+}
+
+// notEmpty refuses an empty array: it would be a criterion that nobody meets, which is hardly what is meant.
+func notEmpty(o *wire.Object, name string) {
+	if v, ok := o.Raw(name); ok {
+		if l, isList := v.([]any); isList && len(l) == 0 {
+			o.Fail(message.SlugListShort, "must have at least 1 element", name)
+		}
+	}
 }
 
 // Candidate is a lead that the criteria describe, with its address as it is stored.

@@ -110,7 +110,7 @@ func (w *world) accept(n int) *bulk.Bulk {
 		ids[i] = uuid.Must(uuid.NewV7())
 		leads[i] = message.Lead{ID: ids[i], Email: fmt.Sprintf("l%d@example.com", i), CreatedAt: now, UpdatedAt: now}
 	}
-	if err := w.store.SaveLeads(w.t.Context(), leads); err != nil {
+	if err := w.store.SaveLeads(w.t.Context(), leads, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	b, err := w.service.Accept(w.t.Context(), bulk.Order{

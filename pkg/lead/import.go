@@ -132,7 +132,8 @@ func (s *Service) write(ctx context.Context, batch []message.Lead, rep *Report) 
 			rep.Updated++
 		}
 	}
-	return s.store.SaveLeads(ctx, m.changed())
+	created, updated := m.changed()
+	return s.store.SaveLeads(ctx, created, updated)
 }
 
 // merger finds the lead that a row means among those already there and those of the same batch.
@@ -141,12 +142,13 @@ type merger struct {
 	byEmail, byTel map[string]*message.Lead
 	touched        []*message.Lead
 	dirty          map[uuid.UUID]bool
+	fresh          map[uuid.UUID]bool
 }
 
 func newMerger(stored []message.Lead) *merger {
 	m := &merger{
 		byID: map[uuid.UUID]*message.Lead{}, byEmail: map[string]*message.Lead{}, byTel: map[string]*message.Lead{},
-		dirty: map[uuid.UUID]bool{},
+		dirty: map[uuid.UUID]bool{}, fresh: map[uuid.UUID]bool{},
 	}
 	slices.SortFunc(stored, func(a, b message.Lead) int {
 		if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
@@ -190,9 +192,10 @@ func (m *merger) find(row *message.Lead) *message.Lead {
 func (m *merger) merge(row *message.Lead, now time.Time) (created bool) {
 	l := m.find(row)
 	if created = l == nil; created {
-		fresh := *row
-		l = &fresh
+		made := *row
+		l = &made
 		stamp(l, now)
+		m.fresh[l.ID] = true
 	} else {
 		apply(l, row)
 		stamp(l, now)
@@ -228,12 +231,16 @@ func apply(l, row *message.Lead) {
 	}
 }
 
-func (m *merger) changed() []message.Lead {
-	out := make([]message.Lead, len(m.touched))
-	for i, l := range m.touched {
-		out[i] = *l
+// changed returns what is to be written: leads that are new, and leads that were there.
+func (m *merger) changed() (created, updated []message.Lead) {
+	for _, l := range m.touched {
+		if m.fresh[l.ID] {
+			created = append(created, *l)
+		} else {
+			updated = append(updated, *l)
+		}
 	}
-	return out
+	return created, updated
 }
 
 // rowError is what is wrong with one row of the file.

@@ -20,14 +20,14 @@ const (
 	MaxCustomBytes = 64 << 10
 )
 
-// Store keeps leads. Lead returns a message.Error not_found. SaveLeads writes every lead whole, a new one or over the
-// one with its id, in one transaction. MatchLeads returns the leads that have one of the ids, folded email addresses
+// Store keeps leads. Lead returns a message.Error not_found. SaveLeads writes every lead whole, new ones and
+// over those that are there, in one transaction. MatchLeads returns the leads that have one of the ids, folded email addresses
 // or phones. All may be repeated.
 type Store interface {
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
 	Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error)
 	MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones []string) ([]message.Lead, error)
-	SaveLeads(ctx context.Context, leads []message.Lead) error
+	SaveLeads(ctx context.Context, created, updated []message.Lead) error
 }
 
 // Service is the use cases around leads.
@@ -58,7 +58,7 @@ func (s *Service) Create(ctx context.Context, l *message.Lead) error {
 		}
 	}
 	stamp(l, time.Now())
-	return s.store.SaveLeads(ctx, []message.Lead{*l})
+	return s.store.SaveLeads(ctx, []message.Lead{*l}, nil)
 }
 
 func stamp(l *message.Lead, now time.Time) {

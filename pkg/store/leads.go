@@ -2,12 +2,10 @@ package store
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
-	"herald/pkg/audience"
 	"herald/pkg/message"
 )
 
@@ -90,19 +88,23 @@ func (s *Store) MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones 
 }
 
 // SaveLeads implements lead.Store.
-func (s *Store) SaveLeads(ctx context.Context, leads []message.Lead) error {
-	if len(leads) == 0 {
+func (s *Store) SaveLeads(ctx context.Context, created, updated []message.Lead) error {
+	if len(created)+len(updated) == 0 {
 		return nil
 	}
-	rows := make([]leadRow, len(leads))
 	var tags []tagRow
-	for i := range leads {
-		rows[i] = rowOfLead(&leads[i])
-		for at, t := range dedupe(leads[i].Tags) {
-			tags = append(tags, tagRow{LeadID: leads[i].ID, Tag: t, TagFold: message.Fold(t), Position: at})
+	rows := func(leads []message.Lead) []leadRow {
+		rows := make([]leadRow, len(leads))
+		for i := range leads {
+			rows[i] = rowOfLead(&leads[i])
+			for at, t := range dedupe(leads[i].Tags) {
+				tags = append(tags, tagRow{LeadID: leads[i].ID, Tag: t, TagFold: message.Fold(t), Position: at})
+			}
 		}
+		return rows
 	}
-	return fail("save leads", s.hot.saveLeads(ctx, rows, tags))
+	fresh, known := rows(created), rows(updated)
+	return fail("save leads", s.hot.saveLeads(ctx, fresh, known, tags))
 }
 
 func dedupe(list []string) []string {
@@ -115,33 +117,4 @@ func dedupe(list []string) []string {
 		}
 	}
 	return out
-}
-
-// addressColumn is where a lead's address of a type stands.
-var addressColumn = map[message.Type]string{message.Email: "email", message.SMS: "phone", message.InstagramDM: "instagram_id"}
-
-// Resolve implements audience.Resolver. The cursor is the position in the sorted list of ids.
-func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
-	from, _ := strconv.Atoi(after) // empty is the beginning
-	to := min(from+limit, len(c.LeadIDs))
-	page := audience.Page{Next: strconv.Itoa(to), Done: to == len(c.LeadIDs)}
-	ids := c.LeadIDs[min(from, to):to]
-	if len(ids) == 0 {
-		return page, nil
-	}
-	var rows []struct {
-		ID      uuid.UUID
-		Address string
-	}
-	err := s.db.WithContext(ctx).Table("leads").Select("id, "+addressColumn[t]+" AS address").
-		Where("id IN ?", ids).Order("id").Find(&rows).Error
-	if err != nil {
-		return page, fail("resolve the audience", err)
-	}
-	page.Candidates = make([]audience.Candidate, len(rows))
-	for i, r := range rows {
-		page.Candidates[i] = audience.Candidate{LeadID: r.ID, Address: r.Address}
-	}
-	page.NotFound = int64(len(ids) - len(rows))
-	return page, nil
 }

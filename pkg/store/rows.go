@@ -2,12 +2,14 @@ package store
 
 import (
 	"database/sql/driver"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
+	"herald/pkg/audience"
 	"herald/pkg/message"
 )
 
@@ -35,6 +37,22 @@ func (d *document) Scan(v any) error {
 		return fmt.Errorf("a JSON column holds %T", v)
 	}
 	return nil
+}
+
+// MarshalJSON writes the document itself, for statements that take rows as JSON.
+func (d document) MarshalJSON() ([]byte, error) {
+	if len(d) == 0 {
+		return []byte("null"), nil
+	}
+	return d, nil
+}
+
+// orNull is the document for COPY, nil when it is empty.
+func (d document) orNull() any {
+	if len(d) == 0 {
+		return nil
+	}
+	return []byte(d)
 }
 
 func encode(v any) document {
@@ -188,9 +206,26 @@ type leadRow struct {
 	Timezone        string     `json:"timezone"`
 	Language        string     `json:"language"`
 	AssigneeID      string     `json:"assignee_id"`
+	FirstNameFold   string     `json:"first_name_fold"`
+	LastNameFold    string     `json:"last_name_fold"`
+	FullNameFold    string     `json:"full_name_fold"`
 	EmailFold       string     `json:"email_fold"`
-	CustomFields    document   `json:"-"`
-	Custom          any        `json:"custom_fields" gorm:"-"`
+	PhoneFold       string     `json:"phone_fold"`
+	InstagramIDFold string     `json:"instagram_id_fold"`
+	CompanyFold     string     `json:"company_fold"`
+	TitleFold       string     `json:"title_fold"`
+	StatusFold      string     `json:"status_fold"`
+	SourceFold      string     `json:"source_fold"`
+	CityFold        string     `json:"city_fold"`
+	StateFold       string     `json:"state_fold"`
+	CountryFold     string     `json:"country_fold"`
+	TimezoneFold    string     `json:"timezone_fold"`
+	LanguageFold    string     `json:"language_fold"`
+	AssigneeIDFold  string     `json:"assignee_id_fold"`
+	SearchText      string     `json:"search_text"`
+	CustomFields    document   `json:"custom_fields"`
+	CustomText      document   `json:"custom_text"`
+	CustomNumber    document   `json:"custom_number"`
 	CreatedAt       time.Time  `json:"created_at"`
 	UpdatedAt       time.Time  `json:"updated_at" gorm:"autoUpdateTime:false"`
 	LastContactedAt *time.Time `json:"last_contacted_at"`
@@ -211,18 +246,60 @@ type tagRow struct {
 func (tagRow) TableName() string { return "lead_tags" }
 
 func rowOfLead(l *message.Lead) leadRow {
+	folded := audience.FoldedFields(l)
 	r := leadRow{
 		ID: l.ID, FirstName: l.FirstName, LastName: l.LastName, Email: l.Email, Phone: l.Phone, InstagramID: l.InstagramID,
 		Company: l.Company, Title: l.Title, Status: l.Status, Source: l.Source, City: l.City, State: l.State,
 		Country: l.Country, Timezone: l.Timezone, Language: l.Language, AssigneeID: l.AssigneeID,
-		EmailFold: message.Fold(l.Email), CreatedAt: stamp(l.CreatedAt), UpdatedAt: stamp(l.UpdatedAt),
+		SearchText: audience.SearchText(l), CreatedAt: stamp(l.CreatedAt), UpdatedAt: stamp(l.UpdatedAt),
 		LastContactedAt: utc(l.LastContactedAt),
 	}
+	for i, to := range r.folds() {
+		*to = folded[i].Value
+	}
 	if len(l.CustomFields) > 0 {
-		r.CustomFields = encode(l.CustomFields)
-		r.Custom = l.CustomFields
+		text, number := audience.FoldedCustom(l.CustomFields)
+		r.CustomFields, r.CustomText, r.CustomNumber = encode(l.CustomFields), encode(hexKeys(text)), encode(hexKeys(number))
 	}
 	return r
+}
+
+// folds are the folded columns, in the order of audience.FoldedFields.
+func (r *leadRow) folds() []*string {
+	return []*string{
+		&r.FirstNameFold, &r.LastNameFold, &r.EmailFold, &r.PhoneFold, &r.InstagramIDFold, &r.CompanyFold, &r.TitleFold, &r.StatusFold,
+		&r.SourceFold, &r.CityFold, &r.StateFold, &r.CountryFold, &r.TimezoneFold, &r.LanguageFold, &r.AssigneeIDFold, &r.FullNameFold,
+	}
+}
+
+// leadColumns are the columns of leads in the order of values.
+var leadColumns = []string{
+	"id", "first_name", "last_name", "email", "phone", "instagram_id", "company", "title", "status", "source", "city", "state", "country",
+	"timezone", "language", "assignee_id", "first_name_fold", "last_name_fold", "email_fold", "phone_fold", "instagram_id_fold",
+	"company_fold", "title_fold", "status_fold", "source_fold", "city_fold", "state_fold", "country_fold", "timezone_fold", "language_fold",
+	"assignee_id_fold", "full_name_fold", "search_text", "custom_fields", "custom_text", "custom_number", "created_at", "updated_at",
+	"last_contacted_at",
+}
+
+func (r *leadRow) values() []any {
+	v := make([]any, 0, len(leadColumns))
+	v = append(v, r.ID, r.FirstName, r.LastName, r.Email, r.Phone, r.InstagramID, r.Company, r.Title, r.Status, r.Source, r.City, r.State,
+		r.Country, r.Timezone, r.Language, r.AssigneeID)
+	for _, f := range r.folds() {
+		v = append(v, *f)
+	}
+	return append(v, r.SearchText, r.CustomFields.orNull(), r.CustomText.orNull(), r.CustomNumber.orNull(), r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
+}
+
+// hexKey is a custom field's name as a key that means the same to every database, whatever characters it has.
+func hexKey(name string) string { return "k" + hex.EncodeToString([]byte(name)) }
+
+func hexKeys[V any](m map[string]V) map[string]V {
+	out := make(map[string]V, len(m))
+	for k, v := range m {
+		out[hexKey(k)] = v
+	}
+	return out
 }
 
 func (r *leadRow) lead(tags []string) (*message.Lead, error) {

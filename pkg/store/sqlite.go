@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -154,7 +155,8 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 	})
 }
 
-func (h *sqliteHot) saveLeads(ctx context.Context, leads []leadRow, tags []tagRow) error {
+func (h *sqliteHot) saveLeads(ctx context.Context, created, updated []leadRow, tags []tagRow) error {
+	leads := append(slices.Clone(created), updated...)
 	return h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		ids := make([]uuid.UUID, len(leads))
 		for i := range leads {

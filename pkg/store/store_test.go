@@ -86,14 +86,14 @@ func TestLeads(t *testing.T) {
 			LastContactedAt: &now,
 		}
 		bare := message.Lead{ID: newID(), Email: "bare@example.com", CreatedAt: now, UpdatedAt: now}
-		must(t, s.SaveLeads(ctx, []message.Lead{full, bare}))
+		must(t, s.SaveLeads(ctx, []message.Lead{full, bare}, nil))
 		got, err := s.Lead(ctx, full.ID)
 		must(t, err)
 		if d := cmp.Diff(&full, got); d != "" {
 			t.Error(d)
 		}
 		full.Tags, full.Company, full.CustomFields = []string{"c", "c"}, "New", nil
-		must(t, s.SaveLeads(ctx, []message.Lead{full}))
+		must(t, s.SaveLeads(ctx, nil, []message.Lead{full}))
 		got, err = s.Lead(ctx, full.ID)
 		must(t, err)
 		if !slices.Equal(got.Tags, []string{"c"}) || got.Company != "New" || got.CustomFields != nil {
@@ -613,7 +613,7 @@ func TestResolveByIDs(t *testing.T) {
 			l := message.Lead{ID: newID(), Email: string(rune('a'+i)) + "@example.com", Phone: "1", CreatedAt: now, UpdatedAt: now}
 			leads, ids = append(leads, l), append(ids, l.ID)
 		}
-		must(t, s.SaveLeads(ctx, leads))
+		must(t, s.SaveLeads(ctx, leads, nil))
 		c := &audience.Criteria{LeadIDs: append(ids, newID())} // the last one is nobody's
 		var found []audience.Candidate
 		var missing int64

@@ -31,6 +31,7 @@ import (
 const (
 	SQLite      = "sqlite"
 	Postgres    = "postgres"
+	PostgresC   = "postgres-c" // a database whose locale knows ASCII only
 	MiniRedis   = "miniredis"
 	RedisServer = "redis-server"
 )
@@ -76,7 +77,11 @@ func Database(t testing.TB, kind string) string {
 	}
 	defer conn.Close(ctx)
 	name := "herald_test_" + randomHex(8)
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+	locale := ""
+	if kind == PostgresC {
+		locale = " TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+	}
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+locale); err != nil {
 		t.Fatalf("create a database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -241,4 +246,19 @@ func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
+}
+
+// Has says whether a kind of PostgreSQL can be had here.
+func Has(kind string) bool {
+	server := os.Getenv(DatabaseVariable)
+	if server == "" {
+		server = defaultDatabase
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, server)
+	if err != nil {
+		return false
+	}
+	return conn.Close(ctx) == nil && kind != ""
 }

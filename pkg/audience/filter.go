@@ -1,0 +1,365 @@
+package audience
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+// Bounds of a filter.
+const (
+	MaxDepth      = 10
+	MaxConditions = 500
+	maxValue      = 1_000 // characters of a value
+	maxValues     = 1_000 // values of a list
+	maxAllValues  = 10_000
+	maxKey        = 200 // characters of a custom field's name
+	maxDays       = 36_500
+	customPrefix  = "custom_fields."
+)
+
+// Kind is how a field is compared.
+type Kind string
+
+// The kinds of field.
+const (
+	Text   Kind = "text"
+	Time   Kind = "time"
+	Tags   Kind = "tags"
+	Custom Kind = "custom"
+)
+
+// Op is an operator of a condition.
+type Op string
+
+// The operators. On text, a missing value and an empty string are the same; equals, contains, starts_with, ends_with
+// and in need a value that fits, and their negations hold for a missing one. A time or number that is missing fits
+// nothing. tags contains holds when the lead has any of the listed tags, contains_all when it has all, not_contains
+// when it has none.
+const (
+	Equals      Op = "equals"
+	NotEquals   Op = "not_equals"
+	Contains    Op = "contains"
+	NotContains Op = "not_contains"
+	ContainsAll Op = "contains_all"
+	StartsWith  Op = "starts_with"
+	EndsWith    Op = "ends_with"
+	In          Op = "in"
+	NotIn       Op = "not_in"
+	IsEmpty     Op = "is_empty"
+	IsNotEmpty  Op = "is_not_empty"
+	Before      Op = "before"
+	After       Op = "after"
+	Between     Op = "between"
+	WithinDays  Op = "within_last_days"
+	Greater     Op = "gt"
+	AtLeast     Op = "gte"
+	Less        Op = "lt"
+	AtMost      Op = "lte"
+)
+
+var (
+	textOps   = []Op{Equals, NotEquals, Contains, NotContains, StartsWith, EndsWith, In, NotIn, IsEmpty, IsNotEmpty}
+	timeOps   = []Op{Before, After, Between, WithinDays, IsEmpty, IsNotEmpty}
+	tagOps    = []Op{Contains, ContainsAll, NotContains, IsEmpty, IsNotEmpty}
+	customOps = append(slices.Clone(textOps), Greater, AtLeast, Less, AtMost, Between)
+	opsOf     = map[Kind][]Op{Text: textOps, Time: timeOps, Tags: tagOps, Custom: customOps}
+)
+
+// fields lists what a filter may name, custom fields aside.
+var fields = func() []string {
+	var names []string
+	for _, f := range FoldedFields(&message.Lead{}) {
+		names = append(names, f.Name)
+	}
+	return append(names, "tags", "created_at", "updated_at", "last_contacted_at")
+}()
+
+func kindOf(field string) (Kind, bool) {
+	switch field {
+	case "tags":
+		return Tags, true
+	case "created_at", "updated_at", "last_contacted_at":
+		return Time, true
+	}
+	if key, ok := strings.CutPrefix(field, customPrefix); ok {
+		return Custom, key != "" && utf8.RuneCountInString(key) <= maxKey
+	}
+	return Text, slices.Contains(fields, field)
+}
+
+// Node is a filter as a typed expression: a group of nodes, or one condition.
+type Node struct {
+	ID       string     `json:"id,omitempty"`
+	Or       bool       `json:"or,omitempty"`
+	Children []Node     `json:"children,omitempty"`
+	Cond     *Condition `json:"cond,omitempty"`
+}
+
+// Condition compares one field. Values are folded; which of Values, Numbers and Times are filled follows from the
+// operator and the kind.
+type Condition struct {
+	Field   string      `json:"field"`
+	Kind    Kind        `json:"kind"`
+	Op      Op          `json:"op"`
+	Values  []string    `json:"values,omitempty"`
+	Numbers []float64   `json:"numbers,omitempty"`
+	Times   []time.Time `json:"times,omitempty"`
+}
+
+// Key returns the name of a custom field.
+func (c *Condition) Key() string { return strings.TrimPrefix(c.Field, customPrefix) }
+
+// parser reads a FilterRequest. Now is what within_last_days counts from: the moment of the request, for every page
+// of its plan.
+type parser struct {
+	errs       *wire.Errors
+	now        time.Time
+	conditions int
+	values     int
+}
+
+// parseFilter reads a FilterRequest; mistakes go to errs with their paths and the UI's ids.
+func parseFilter(errs *wire.Errors, o *wire.Object, now time.Time) *Node {
+	p := &parser{errs: errs, now: now}
+	n := p.group(o, 1)
+	if p.conditions > MaxConditions {
+		o.Fail(message.SlugListLong, fmt.Sprintf("at most %d conditions, this has %d", MaxConditions, p.conditions), "conditions")
+	}
+	return &n
+}
+
+func (p *parser) group(o *wire.Object, depth int) Node {
+	n := Node{ID: o.String("id", maxValue)}
+	switch logic := o.String("logic", maxValue); {
+	case logic == "" || strings.EqualFold(logic, "and"):
+	case strings.EqualFold(logic, "or"):
+		n.Or = true
+	default:
+		o.Fail(message.SlugEnum, named(n.ID, "must be AND or OR"), "logic")
+	}
+	list := o.List("conditions", 0)
+	switch {
+	case depth > MaxDepth:
+		o.Fail(message.SlugListLong, named(n.ID, fmt.Sprintf("groups are nested more than %d deep", MaxDepth)), "conditions")
+		list = nil
+	case !o.Has("conditions"):
+		o.Fail(message.SlugMissing, named(n.ID, "field required"), "conditions")
+	case len(list) == 0:
+		o.Fail(message.SlugListShort, named(n.ID, "a group needs at least one condition"), "conditions")
+	}
+	for i, v := range list {
+		if p.conditions > MaxConditions {
+			break // one mistake says it all
+		}
+		child := wire.NewObject(p.errs, v, o.At("conditions", i)...)
+		switch {
+		case child == nil:
+		case child.Has("conditions") || child.Has("logic"):
+			n.Children = append(n.Children, p.group(child, depth+1))
+		default:
+			n.Children = append(n.Children, p.condition(child))
+		}
+	}
+	o.Close()
+	return n
+}
+
+// named puts the UI's id into a message, so that the UI finds the part that is wrong.
+func named(id, msg string) string {
+	if id == "" {
+		return msg
+	}
+	return fmt.Sprintf("%s (id %q)", msg, id)
+}
+
+func (p *parser) condition(o *wire.Object) Node {
+	p.conditions++
+	id := o.String("id", maxValue)
+	c := &Condition{Field: o.String("field", maxValue), Op: Op(o.String("operator", maxValue))}
+	value, hasValue := o.Raw("value")
+	o.Close()
+	node := Node{ID: id, Cond: c}
+	var ok bool
+	if c.Kind, ok = kindOf(c.Field); !ok {
+		o.Fail(message.SlugEnum, named(id, "unknown field; the fields are "+strings.Join(fields, ", ")+" and custom_fields.<key>"), "field")
+		return node
+	}
+	if !slices.Contains(opsOf[c.Kind], c.Op) {
+		names := make([]string, len(opsOf[c.Kind]))
+		for i, op := range opsOf[c.Kind] {
+			names[i] = string(op)
+		}
+		o.Fail(message.SlugEnum, named(id, fmt.Sprintf("%s has the operators %s", c.Field, strings.Join(names, ", "))), "operator")
+		return node
+	}
+	v := &valueReader{o: o, id: id, value: value, has: hasValue}
+	switch {
+	case c.Op == IsEmpty || c.Op == IsNotEmpty:
+		if hasValue {
+			v.fail(message.SlugExtra, string(c.Op)+" takes no value")
+		}
+	case c.Kind == Time:
+		c.Times = p.times(v, c.Op)
+	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
+		c.Numbers = v.numbers(c.Op == Between)
+	default:
+		c.Values = v.texts(c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn || c.Op == ContainsAll)
+	}
+	if before := p.values; before <= maxAllValues {
+		if p.values += len(c.Values); p.values > maxAllValues {
+			v.fail(message.SlugListLong, fmt.Sprintf("a filter has at most %d values in all", maxAllValues))
+		}
+	}
+	return node
+}
+
+// valueReader reads the value of one condition.
+type valueReader struct {
+	o     *wire.Object
+	id    string
+	value any
+	has   bool
+}
+
+func (v *valueReader) fail(slug, msg string, at ...any) {
+	v.o.Fail(slug, named(v.id, msg), append([]any{"value"}, at...)...)
+}
+
+// list returns the value's elements with their positions, -1 for a value that is no list.
+func (v *valueReader) list(mayBeList, mustBeList bool) ([]any, []int) {
+	if !v.has {
+		v.fail(message.SlugMissing, "field required")
+		return nil, nil
+	}
+	l, isList := v.value.([]any)
+	switch {
+	case isList && !mayBeList && !mustBeList:
+		v.fail(message.SlugString, "must be one value")
+		return nil, nil
+	case isList && len(l) == 0:
+		v.fail(message.SlugListShort, "must have at least 1 element")
+		return nil, nil
+	case isList && len(l) > maxValues:
+		v.fail(message.SlugListLong, fmt.Sprintf("must have at most %d elements", maxValues))
+		return nil, nil
+	case !isList && mustBeList && !mayBeList:
+		v.fail(message.SlugList, "must be an array")
+		return nil, nil
+	case !isList:
+		return []any{v.value}, []int{-1}
+	}
+	at := make([]int, len(l))
+	for i := range at {
+		at[i] = i
+	}
+	return l, at
+}
+
+func position(at int) []any {
+	if at < 0 {
+		return nil
+	}
+	return []any{at}
+}
+
+func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
+	list, at := v.list(mayBeList, mustBeList)
+	out := make([]string, 0, len(list))
+	for i, e := range list {
+		s, ok := textOf(e)
+		switch {
+		case !ok:
+			v.fail(message.SlugString, "must be a string", position(at[i])...)
+		case s == "":
+			v.fail(message.SlugTooShort, "must not be empty; is_empty finds missing values", position(at[i])...)
+		case utf8.RuneCountInString(s) > maxValue:
+			v.fail(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", maxValue), position(at[i])...)
+		default:
+			out = append(out, message.Fold(s))
+		}
+	}
+	return out
+}
+
+// textOf takes a value as text: numbers and booleans as custom fields show them.
+func textOf(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		f, err := v.Float64()
+		return customText(f), err == nil
+	case bool:
+		return customText(v), true
+	}
+	return "", false
+}
+
+func (v *valueReader) numbers(pair bool) []float64 {
+	list, at := v.list(false, pair)
+	if pair && len(list) != 2 && v.has && len(list) > 0 {
+		v.fail(message.SlugListLong, "must be two numbers")
+		return nil
+	}
+	out := make([]float64, 0, len(list))
+	for i, e := range list {
+		n, _ := e.(json.Number)
+		f, err := n.Float64()
+		if err != nil || math.IsInf(f, 0) {
+			v.fail(message.SlugNumber, "must be a number", position(at[i])...)
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// times reads times as the bounds that the operator compares with. A date is its first moment in UTC, and as the end
+// of between its last microsecond.
+func (p *parser) times(v *valueReader, op Op) []time.Time {
+	if op == WithinDays {
+		n, _ := v.value.(json.Number)
+		days, err := strconv.Atoi(n.String())
+		if err != nil || days < 1 || days > maxDays {
+			v.fail(message.SlugInt, fmt.Sprintf("must be a number of days from 1 to %d", maxDays))
+			return nil
+		}
+		return []time.Time{p.now.AddDate(0, 0, -days), p.now}
+	}
+	list, at := v.list(false, op == Between)
+	if op == Between && len(list) != 2 && len(list) > 0 {
+		v.fail(message.SlugListLong, "must be two times")
+		return nil
+	}
+	out := make([]time.Time, 0, len(list))
+	for i, e := range list {
+		s, _ := e.(string)
+		t, date, ok := parseTime(s)
+		if !ok {
+			v.fail(message.SlugDatetime, "must be an RFC 3339 time or a date", position(at[i])...)
+			continue
+		}
+		if date && op == Between && i == 1 {
+			t = t.AddDate(0, 0, 1).Add(-time.Microsecond)
+		}
+		out = append(out, t)
+	}
+	return out
+}
+
+func parseTime(s string) (t time.Time, date, ok bool) {
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, true, true
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	return t.UTC().Truncate(time.Microsecond), false, err == nil
+}

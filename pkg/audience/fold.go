@@ -1,0 +1,108 @@
+package audience
+
+import (
+	"encoding/json"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"herald/pkg/message"
+)
+
+// Folded is a lead's text field as it is compared.
+type Folded struct {
+	Name  string
+	Value string
+}
+
+// FoldedFields returns the text fields that filters compare, folded, in a fixed order.
+func FoldedFields(l *message.Lead) []Folded {
+	list := l.TextFields()
+	out := make([]Folded, 0, len(list)+1)
+	for _, f := range list {
+		out = append(out, Folded{f.Name, message.Fold(*f.Value)})
+	}
+	return append(out, Folded{"full_name", message.Fold(fullName(l))})
+}
+
+func fullName(l *message.Lead) string { return strings.TrimSpace(l.FirstName + " " + l.LastName) }
+
+// SearchText is the text in which a search keyword's words must occur: names, email, company and phone, folded, a line
+// each. A word has no white space, so none can span two of them.
+func SearchText(l *message.Lead) string {
+	parts := []string{l.FirstName, l.LastName, fullName(l), l.Email, l.Company, l.Phone}
+	for i, p := range parts {
+		parts[i] = message.Fold(p)
+	}
+	return strings.Join(parts, "\n")
+}
+
+// Searched are the text fields whose every value is part of SearchText.
+var Searched = []string{"first_name", "last_name", "full_name", "email", "company", "phone"}
+
+// FoldedCustom returns a lead's custom fields as they are compared: each as folded text, and those that are numbers,
+// or strings that read as one, as numbers too.
+func FoldedCustom(custom map[string]any) (text map[string]string, number map[string]float64) {
+	text, number = make(map[string]string, len(custom)), map[string]float64{}
+	for k, v := range custom {
+		if s := message.Fold(customText(v)); s != "" {
+			text[k] = s
+		}
+		if n, ok := customNumber(v); ok {
+			number[k] = n
+		}
+	}
+	return text, number
+}
+
+// customText is a custom field's value as text: strings as they are, numbers in plain decimals, booleans as true and
+// false, everything else as JSON. null is missing.
+func customText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case bool:
+		return strconv.FormatBool(v)
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	case int:
+		return strconv.Itoa(v)
+	case json.Number:
+		if f, err := v.Float64(); err == nil {
+			return customText(f)
+		}
+		return v.String()
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+var decimal = regexp.MustCompile(`^[+-]?[0-9]{1,40}(\.[0-9]{1,40})?$`)
+
+func customNumber(v any) (float64, bool) {
+	var f float64
+	var err error
+	switch v := v.(type) {
+	case float64:
+		f = v
+	case int:
+		f = float64(v)
+	case json.Number:
+		f, err = v.Float64()
+	case string:
+		v = strings.TrimSpace(v)
+		if !decimal.MatchString(v) {
+			return 0, false
+		}
+		f, err = strconv.ParseFloat(v, 64)
+	default:
+		return 0, false
+	}
+	return f, err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
+}

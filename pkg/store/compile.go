@@ -1,0 +1,285 @@
+package store
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/audience"
+)
+
+// compiler writes an audience's criteria as a condition on leads: text that is made of nothing but our own words, and
+// the values beside it as parameters. It says for every lead what audience.Criteria.Match says; a property test holds
+// the evaluator and both databases to each other. NULL never decides: folded columns have none, and what may have it
+// stands in COALESCE.
+//
+// What PostgreSQL makes of it, on a million leads (the plans of 00001_begin.sql's indexes):
+//
+//	search_text LIKE '%word%', three characters and more   Bitmap Index Scan on leads_search
+//	the same, shorter                                      Parallel Seq Scan on leads
+//	EXISTS (… lead_tags … tag_fold = …)                    Semi Join, Index Only Scan on lead_tags_tag
+//	assignee_id = ANY (…)                                  Bitmap Index Scan on leads_assignee
+//	id > … AND id <= … AND (…) ORDER BY id LIMIT …         Index Scan on leads_pkey, filtered
+type compiler struct {
+	postgres bool
+	args     []any
+}
+
+// arg adds a parameter and returns its placeholder.
+func (c *compiler) arg(v any) string {
+	c.args = append(c.args, v)
+	if c.postgres {
+		return "$" + strconv.Itoa(len(c.args))
+	}
+	return "?" + strconv.Itoa(len(c.args))
+}
+
+// in says that a column is one of values, in a single parameter however many there are.
+func (c *compiler) in(column string, values []string, cast string) string {
+	if c.postgres {
+		return column + " = ANY(" + c.arg(values) + "::" + cast + "[])"
+	}
+	b, _ := json.Marshal(values) // strings always encode
+	return column + " IN (SELECT value FROM json_each(" + c.arg(string(b)) + "))"
+}
+
+func (c *compiler) ids(ids []uuid.UUID) string {
+	values := make([]string, len(ids))
+	for i, id := range ids {
+		values[i] = id.String()
+	}
+	return c.in("leads.id", values, "uuid")
+}
+
+func not(s string) string { return "NOT (" + s + ")" }
+
+// join combines conditions as a balanced tree: SQLite bounds the depth of an expression, and a chain of a thousand
+// values would be a thousand deep.
+func join(parts []string, or bool) string {
+	if n := len(parts); n > 2 {
+		parts = []string{join(parts[:n/2], or), join(parts[n/2:], or)}
+	}
+	if or {
+		return "(" + strings.Join(parts, " OR ") + ")"
+	}
+	return "(" + strings.Join(parts, " AND ") + ")"
+}
+
+// criteria compiles everything that decides about a lead. The ids of the request are left out for a caller that walks
+// them itself.
+func (c *compiler) criteria(a *audience.Criteria, withIDs bool) string {
+	all := c.met(a, withIDs)
+	if len(a.ExcludeLeadIDs) > 0 {
+		all = append(all, not(c.ids(a.ExcludeLeadIDs)))
+	}
+	if len(a.ExcludeTags) > 0 {
+		all = append(all, not(c.hasTag(a.ExcludeTags)))
+	}
+	if len(all) == 0 {
+		return "true"
+	}
+	return join(all, false)
+}
+
+// met compiles the criteria that a lead has to meet: nothing when everybody does.
+func (c *compiler) met(a *audience.Criteria, withIDs bool) []string {
+	if a.AllLeads && a.Any {
+		return nil
+	}
+	var parts []string
+	if len(a.LeadIDs) > 0 && withIDs {
+		parts = append(parts, c.ids(a.LeadIDs))
+	}
+	if a.Filter != nil {
+		parts = append(parts, c.node(a.Filter))
+	}
+	if len(a.Words) > 0 {
+		words := make([]string, len(a.Words))
+		for i, w := range a.Words {
+			words[i] = c.contains("search_text", w)
+		}
+		parts = append(parts, join(words, false))
+	}
+	if len(a.Assignees) > 0 {
+		parts = append(parts, "(assignee_id <> '' AND "+c.in("assignee_id", a.Assignees, "text")+")")
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return []string{join(parts, a.Any)}
+}
+
+func (c *compiler) node(n *audience.Node) string {
+	if n.Cond != nil {
+		return c.condition(n.Cond)
+	}
+	parts := make([]string, len(n.Children))
+	for i := range n.Children {
+		parts[i] = c.node(&n.Children[i])
+	}
+	return join(parts, n.Or)
+}
+
+func (c *compiler) condition(cond *audience.Condition) string {
+	switch cond.Kind {
+	case audience.Time:
+		return c.time(cond)
+	case audience.Tags:
+		return c.tags(cond)
+	case audience.Custom:
+		if cond.Numbers != nil {
+			return c.number(cond)
+		}
+		return c.text("COALESCE(custom_text ->> "+c.key(cond)+", '')", cond, false)
+	}
+	return c.text(cond.Field+"_fold", cond, slices.Contains(audience.Searched, cond.Field))
+}
+
+// key is a custom field's key as a parameter of ->>.
+func (c *compiler) key(cond *audience.Condition) string {
+	if c.postgres {
+		return c.arg(hexKey(cond.Key())) + "::text"
+	}
+	return c.arg(hexKey(cond.Key()))
+}
+
+// trigrams is how many characters a substring needs to be found by index.
+const trigrams = 3
+
+// text compares a text column. A column whose values are part of search_text is first looked for there, since that is
+// where the index is.
+func (c *compiler) text(column string, cond *audience.Condition, searched bool) string {
+	each := func(test func(v string) string) string {
+		parts := make([]string, len(cond.Values))
+		for i, v := range cond.Values {
+			var first string
+			if searched && c.postgres && utf8.RuneCountInString(v) >= trigrams {
+				first = c.contains("search_text", v) + " AND "
+			}
+			parts[i] = "(" + first + test(v) + ")"
+		}
+		return join(parts, true)
+	}
+	switch cond.Op {
+	case audience.Equals, audience.In:
+		if searched {
+			return each(func(v string) string { return column + " = " + c.arg(v) })
+		}
+		return c.in(column, cond.Values, "text")
+	case audience.NotEquals, audience.NotIn:
+		return not(c.in(column, cond.Values, "text"))
+	case audience.Contains:
+		return each(func(v string) string { return c.contains(column, v) })
+	case audience.NotContains:
+		searched = false // what is not there is found by no index
+		return not(each(func(v string) string { return c.contains(column, v) }))
+	case audience.StartsWith:
+		return each(func(v string) string { return c.startsWith(column, v) })
+	case audience.EndsWith:
+		return each(func(v string) string { return c.endsWith(column, v) })
+	case audience.IsEmpty:
+		return column + " = ''"
+	default:
+		return column + " <> ''"
+	}
+}
+
+func (c *compiler) contains(column, v string) string {
+	if c.postgres {
+		return column + " LIKE " + c.arg("%"+escapeLike(v)+"%")
+	}
+	return "instr(" + column + ", " + c.arg(v) + ") > 0"
+}
+
+func (c *compiler) startsWith(column, v string) string {
+	if c.postgres {
+		return column + " LIKE " + c.arg(escapeLike(v)+"%")
+	}
+	n := utf8.RuneCountInString(v)
+	return "substr(" + column + ", 1, " + strconv.Itoa(n) + ") = " + c.arg(v)
+}
+
+func (c *compiler) endsWith(column, v string) string {
+	if c.postgres {
+		return column + " LIKE " + c.arg("%"+escapeLike(v))
+	}
+	n := utf8.RuneCountInString(v)
+	return "substr(" + column + ", " + strconv.Itoa(-n) + ") = " + c.arg(v)
+}
+
+var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+
+// escapeLike makes every character of a value stand for itself in LIKE.
+func escapeLike(v string) string { return likeEscaper.Replace(v) }
+
+func (c *compiler) number(cond *audience.Condition) string {
+	compare := func(op string, n float64) string {
+		if c.postgres {
+			return "COALESCE((custom_number ->> " + c.key(cond) + ")::float8 " + op + " " + c.arg(n) + "::float8, false)"
+		}
+		return "COALESCE((custom_number ->> " + c.key(cond) + ") " + op + " " + c.arg(n) + ", 0)"
+	}
+	switch cond.Op {
+	case audience.Greater:
+		return compare(">", cond.Numbers[0])
+	case audience.AtLeast:
+		return compare(">=", cond.Numbers[0])
+	case audience.Less:
+		return compare("<", cond.Numbers[0])
+	case audience.AtMost:
+		return compare("<=", cond.Numbers[0])
+	default:
+		return "(" + compare(">=", cond.Numbers[0]) + " AND " + compare("<=", cond.Numbers[1]) + ")"
+	}
+}
+
+func (c *compiler) time(cond *audience.Condition) string {
+	compare := func(op string, t time.Time) string {
+		p := c.arg(stamp(t))
+		if c.postgres {
+			p += "::timestamptz"
+		}
+		return "COALESCE(" + cond.Field + " " + op + " " + p + ", false)"
+	}
+	switch cond.Op {
+	case audience.Before:
+		return compare("<", cond.Times[0])
+	case audience.After:
+		return compare(">", cond.Times[0])
+	case audience.IsEmpty:
+		return cond.Field + " IS NULL"
+	case audience.IsNotEmpty:
+		return cond.Field + " IS NOT NULL"
+	default:
+		return "(" + compare(">=", cond.Times[0]) + " AND " + compare("<=", cond.Times[1]) + ")"
+	}
+}
+
+func (c *compiler) tags(cond *audience.Condition) string {
+	const some = "EXISTS (SELECT 1 FROM lead_tags t WHERE t.lead_id = leads.id"
+	switch cond.Op {
+	case audience.Contains:
+		return c.hasTag(cond.Values)
+	case audience.NotContains:
+		return not(c.hasTag(cond.Values))
+	case audience.ContainsAll:
+		parts := make([]string, len(cond.Values))
+		for i, v := range cond.Values {
+			parts[i] = c.hasTag([]string{v})
+		}
+		return join(parts, false)
+	case audience.IsEmpty:
+		return "NOT " + some + ")"
+	default:
+		return some + ")"
+	}
+}
+
+func (c *compiler) hasTag(tags []string) string {
+	return "EXISTS (SELECT 1 FROM lead_tags t WHERE t.lead_id = leads.id AND " + c.in("t.tag_fold", tags, "text") + ")"
+}
