@@ -29,6 +29,7 @@ type Messages interface {
 type Deps struct {
 	Sender    *delivery.Sender
 	Bulks     *bulk.Service
+	Preview   *bulk.Previewer
 	Channels  *channel.Registry
 	Leads     *lead.Service
 	Messages  Messages
@@ -66,13 +67,21 @@ func (s *Server) routes() []route {
 		{http.MethodGet, "/api/messaging/messages/:id", s.getMessage},
 		{http.MethodGet, "/api/messaging/bulk", s.listBulks},
 		{http.MethodGet, "/api/messaging/bulk/:id", s.getBulk},
+		{http.MethodGet, "/api/messaging/bulk/:id/leads/:lead_id", s.explainLead},
 		{http.MethodGet, "/api/channels", s.listChannels},
 		{http.MethodPost, "/api/channels", s.createChannel},
 		{http.MethodGet, "/api/channels/:id/:type", s.getChannel},
+		{http.MethodPatch, "/api/channels/:id/:type", s.patchChannel},
+		{http.MethodDelete, "/api/channels/:id/:type", s.deleteChannel},
 		{http.MethodGet, "/api/leads", s.listLeads},
 		{http.MethodPost, "/api/leads", s.createLead},
 		{http.MethodPost, "/api/leads/import", s.importLeads},
 		{http.MethodGet, "/api/leads/:id", s.getLead},
+		{http.MethodPatch, "/api/leads/:id", s.patchLead},
+		{http.MethodDelete, "/api/leads/:id", s.eraseLead},
+		{http.MethodGet, "/api/suppressions", s.listSuppressions},
+		{http.MethodPost, "/api/suppressions", s.createSuppression},
+		{http.MethodDelete, "/api/suppressions/:id", s.deleteSuppression},
 		{http.MethodGet, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, map[string]string{"status": "ok"}) }},
 		{http.MethodGet, "/readyz", s.ready},
 	}

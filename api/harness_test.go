@@ -159,3 +159,18 @@ func (a answer) locs() map[string]string {
 	}
 	return out
 }
+
+// status makes a request whose answer has no body.
+func (h *herald) status(method, path string) int {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), method, h.base+path, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}

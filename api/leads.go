@@ -132,3 +132,37 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+func (s *Server) patchLead(c echo.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	o, errs, err := readJSON(c)
+	if err != nil {
+		return err
+	}
+	l, err := s.Leads.Get(c.Request().Context(), id)
+	if err != nil {
+		return err
+	}
+	lead.Patch(o, l)
+	if err := errs.Err(); err != nil {
+		return err
+	}
+	if err := s.Leads.Update(c.Request().Context(), l); err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, showLead(l))
+}
+
+func (s *Server) eraseLead(c echo.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Leads.Erase(c.Request().Context(), id); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}

@@ -97,6 +97,33 @@ func (q *query) time(name string) *time.Time {
 	return &t
 }
 
+func (q *query) messageType(name string) message.Type {
+	v := q.get(name)
+	if v == "" {
+		return ""
+	}
+	t, ok := message.ParseType(v)
+	if !ok {
+		q.errs.Add(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "query", name)
+	}
+	return t
+}
+
+// address reads an address in its normalised form.
+func (q *query) address(name string) string {
+	v := q.get(name)
+	if v == "" {
+		return ""
+	}
+	if t, ok := message.TypeOfRecipient(v); ok {
+		v, _ = message.ValidRecipient(t, v)
+	}
+	if v == "" {
+		q.errs.Add(message.SlugValue, "is no address", "query", name)
+	}
+	return v
+}
+
 // Sizes of a page.
 const (
 	defaultLimit = 50

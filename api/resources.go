@@ -7,7 +7,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"herald/pkg/bulk"
-	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -148,21 +147,7 @@ func (s *Server) listMessages(c echo.Context) error {
 			errs.Add(message.SlugEnum, "is no status of a message", "query", "status")
 		}
 	}
-	if v := q.get("channel_type"); v != "" {
-		var ok bool
-		if f.Type, ok = message.ParseType(v); !ok {
-			errs.Add(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "query", "channel_type")
-		}
-	}
-	if v := q.get("recipient"); v != "" {
-		f.Recipient = v
-		if t, ok := message.TypeOfRecipient(v); ok {
-			f.Recipient, _ = message.ValidRecipient(t, v)
-		}
-		if f.Recipient == "" {
-			errs.Add(message.SlugValue, "is no address", "query", "recipient")
-		}
-	}
+	f.Type, f.Recipient = q.messageType("channel_type"), q.address("recipient")
 	limit, before := q.pageByID()
 	if err := q.close(); err != nil {
 		return err
@@ -172,139 +157,4 @@ func (s *Server) listMessages(c echo.Context) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, listOf(items, limit, showMessage, func(m *message.Message) string { return m.ID.String() }))
-}
-
-type channelResponse struct {
-	ID             string            `json:"id"`
-	Type           message.Type      `json:"type"`
-	Provider       string            `json:"provider"`
-	Name           string            `json:"name"`
-	Sender         string            `json:"sender"`
-	SenderName     *string           `json:"sender_name"`
-	AllowedSenders []string          `json:"allowed_senders"`
-	Credentials    map[string]string `json:"credentials"`
-	Price          float64           `json:"price"`
-	PriceMedia     float64           `json:"price_media"`
-	Currency       string            `json:"currency"`
-	RatePerSecond  *float64          `json:"rate_per_second"`
-	Default        bool              `json:"default"`
-	OnUnknown      channel.Policy    `json:"on_unknown"`
-	BaseURL        *string           `json:"base_url"`
-	Region         *string           `json:"region"`
-	State          channel.State     `json:"state"`
-	StateReason    *string           `json:"state_reason"`
-	CreatedAt      *string           `json:"created_at"`
-	UpdatedAt      *string           `json:"updated_at"`
-}
-
-func showChannel(c *channel.Channel) channelResponse {
-	r := channelResponse{
-		ID: c.ID.String(), Type: c.Type, Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: orNull(c.SenderName),
-		AllowedSenders: append([]string{}, c.AllowedSenders...), Credentials: map[string]string{}, Price: c.Price.Amount(),
-		PriceMedia: c.PriceMedia.Amount(), Currency: c.Currency, Default: c.Default, OnUnknown: c.OnUnknown, BaseURL: orNull(c.BaseURL),
-		Region: orNull(c.Region), State: c.State, StateReason: orNull(c.StateReason), CreatedAt: at(&c.CreatedAt), UpdatedAt: at(&c.UpdatedAt),
-	}
-	for name, secret := range c.Credentials {
-		r.Credentials[name] = secret.Hint()
-	}
-	if c.RatePerSecond > 0 {
-		r.RatePerSecond = &c.RatePerSecond
-	}
-	return r
-}
-
-const (
-	maxName           = 200
-	maxAllowedSenders = 100
-	maxCredential     = 4_096
-)
-
-func parseChannel(o *wire.Object) *channel.Channel {
-	c := &channel.Channel{
-		Key: channel.Key{ID: o.UUID("id")}, Provider: o.String("provider", maxName), Name: o.String("name", maxName),
-		Sender: o.String("sender", maxRecipient), SenderName: o.String("sender_name", message.MaxSenderName),
-		AllowedSenders: o.Strings("allowed_senders", maxAllowedSenders, maxRecipient), Currency: o.String("currency", 3),
-		Default: o.Bool("default"), OnUnknown: channel.Policy(o.String("on_unknown", maxName)), BaseURL: o.String("base_url", message.MaxURL),
-		Region: o.String("region", 2), State: channel.State(o.String("state", maxName)),
-	}
-	o.Require("type", "name", "sender", "credentials")
-	c.Type = enum(o, "type", "", message.ParseType, message.Types)
-	if c.State != "" && c.State != channel.Active && c.State != channel.Paused {
-		o.Fail(message.SlugEnum, "must be ACTIVE or PAUSED", "state")
-	}
-	if p := o.Number("price", 0); p != nil {
-		c.Price = message.MicrosOf(*p)
-	}
-	if p := o.Number("price_media", 0); p != nil {
-		c.PriceMedia = message.MicrosOf(*p)
-	}
-	if r := o.Number("rate_per_second", 0.01); r != nil {
-		c.RatePerSecond = *r
-	}
-	if creds := o.Child("credentials"); creds != nil {
-		c.Credentials = map[string]channel.Secret{}
-		for _, name := range creds.Names() {
-			if v := creds.String(name, maxCredential); v != "" {
-				c.Credentials[name] = channel.NewSecret(v)
-			}
-		}
-	}
-	o.Close()
-	return c
-}
-
-func (s *Server) createChannel(c echo.Context) error {
-	o, errs, err := readJSON(c)
-	if err != nil {
-		return err
-	}
-	ch := parseChannel(o)
-	if err := errs.Err(); err != nil {
-		return err
-	}
-	if err := s.Channels.Create(c.Request().Context(), ch); err != nil {
-		if e, ok := asInvalid(err); ok {
-			errs.AddUnder(e.Fields, "body")
-			return errs.Err()
-		}
-		return err
-	}
-	return c.JSON(http.StatusCreated, showChannel(ch))
-}
-
-func (s *Server) getChannel(c echo.Context) error {
-	id, err := pathID(c)
-	if err != nil {
-		return err
-	}
-	t, ok := message.ParseType(c.Param("type"))
-	if !ok {
-		return message.InvalidField(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "path", "type")
-	}
-	ch, err := s.Channels.Get(c.Request().Context(), channel.Key{ID: id, Type: t})
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, showChannel(ch))
-}
-
-func (s *Server) listChannels(c echo.Context) error {
-	q := newQuery(c, &wire.Errors{})
-	limit, after := q.page()
-	var key channel.Key
-	if after != "" {
-		id, ok := wire.ParseUUID(after[:min(36, len(after))])
-		if !ok {
-			q.badCursor()
-		}
-		key = channel.Key{ID: id, Type: message.Type(after[min(36, len(after)):])}
-	}
-	if err := q.close(); err != nil {
-		return err
-	}
-	items, err := s.Channels.List(c.Request().Context(), key, limit+1)
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, listOf(items, limit, showChannel, func(ch *channel.Channel) string { return ch.ID.String() + string(ch.Type) }))
 }

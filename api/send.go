@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -30,6 +31,7 @@ type sendRequest struct {
 	contactID uuid.UUID
 	metadata  json.RawMessage
 	bulk      bool
+	dryRun    bool
 	criteria  audience.Criteria
 	shown     json.RawMessage // the request as a bulk shows it later
 }
@@ -75,7 +77,10 @@ func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
 	if c.Request().Header.Get("Idempotency-Key") != "" {
 		errs.Add(message.SlugUnsupported, "Idempotency-Key is not supported yet", "header", "Idempotency-Key")
 	}
-	o.Unsupported("scheduled_at", "dry_run")
+	o.Unsupported("scheduled_at")
+	if req.dryRun = o.Bool("dry_run"); req.dryRun && !req.bulk {
+		o.Fail(message.SlugValue, "only a bulk send can be tried out", "dry_run")
+	}
 	o.Require("message_data")
 	if data := o.Child("message_data"); data != nil {
 		req.parseData(data)
@@ -227,18 +232,17 @@ func (req *sendRequest) typeAmong(types []message.Type) (message.Type, error) {
 }
 
 // underData puts the paths of content's mistakes below message_data.
-func underData(err error) error {
-	var errs wire.Errors
-	if e, ok := asInvalid(err); ok {
-		errs.AddUnder(e.Fields, "body", "message_data")
-		return errs.Err()
-	}
-	return err
-}
+func underData(err error) error { return under(err, "body", "message_data") }
 
-func asInvalid(err error) (*message.Error, bool) {
-	e, ok := err.(*message.Error) //nolint:errorlint // only the domain's own answer, as it came
-	return e, ok && e.Code == message.CodeInvalid && len(e.Fields) > 0
+// under puts the paths of mistakes below loc. Other errors pass.
+func under(err error, loc ...any) error {
+	var e *message.Error
+	if !errors.As(err, &e) || e.Code != message.CodeInvalid || len(e.Fields) == 0 {
+		return err
+	}
+	var errs wire.Errors
+	errs.AddUnder(e.Fields, loc...)
+	return errs.Err()
 }
 
 type singleResponse struct {
@@ -285,9 +289,17 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		return underData(message.Invalid(errs))
 	}
 	ctx := c.Request().Context()
-	b, err := s.Bulks.Accept(ctx, bulk.Order{
+	order := bulk.Order{
 		Channel: ch, Content: req.content, Criteria: req.criteria, Purpose: req.purpose, Priority: req.priority, Request: req.shown,
-	})
+	}
+	if req.dryRun {
+		p, err := s.Preview.Preview(ctx, order)
+		if err != nil {
+			return underData(err)
+		}
+		return c.JSON(http.StatusOK, showPreview(p))
+	}
+	b, err := s.Bulks.Accept(ctx, order)
 	if err != nil {
 		return underData(err)
 	}

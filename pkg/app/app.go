@@ -38,6 +38,7 @@ type App struct {
 	Channels *channel.Registry
 	Leads    *lead.Service
 	Bulks    *bulk.Service
+	Preview  *bulk.Previewer
 	Queue    *queue.Client
 	Sender   *delivery.Sender
 
@@ -106,9 +107,10 @@ func (a *App) build() error {
 	}
 	a.Queue = queue.NewClient(queueRedis)
 	a.counters = queue.NewCounters(countersRedis)
-	a.Channels = channel.NewRegistry(a.Store, a.Store)
-	a.Leads = lead.NewService(a.Store)
+	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
+	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
 	a.Bulks = bulk.NewService(a.Store, a.Queue, a.counters, a.telemetry)
+	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Inspection: a.Store, Queue: a.Queue})
 	a.templates = bulk.NewTemplates(a.Store)
 	timing := delivery.DefaultTiming()
 	timing.UnknownHold = cfg.UnknownHold
@@ -121,7 +123,7 @@ func (a *App) build() error {
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
 		},
 	})
-	a.Sender = &delivery.Sender{Deliverer: deliverer, Leads: a.Store}
+	a.Sender = &delivery.Sender{Deliverer: deliverer, Leads: a.Store, Suppressions: a.Store}
 	return nil
 }
 
@@ -176,7 +178,7 @@ func (a *App) StartAPI() (string, error) {
 	}
 	a.telemetry.Log().Warn("there are no API keys: everybody who reaches this address may send", "listen", l.Addr().String())
 	a.http = api.New(api.Deps{
-		Sender: a.Sender, Bulks: a.Bulks, Channels: a.Channels, Leads: a.Leads, Messages: a.Store, Telemetry: a.telemetry,
+		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store, Telemetry: a.telemetry,
 		Health: a.Health, BulkWait: a.Config.BulkWait,
 	}).HTTPServer()
 	a.http.ErrorLog = slog.NewLogLogger(a.telemetry.Log().Handler(), slog.LevelDebug)

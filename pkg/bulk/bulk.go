@@ -5,7 +5,6 @@ package bulk
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"time"
@@ -51,15 +50,6 @@ type Bulk struct {
 	CompletedAt *time.Time
 }
 
-// Hash is the first half of the SHA-256 of a normalised address: what two messages of a bulk must not share.
-type Hash [16]byte
-
-// HashAddress returns an address's Hash.
-func HashAddress(address string) Hash {
-	sum := sha256.Sum256([]byte(address))
-	return Hash(sum[:16])
-}
-
 // ErrLeaseLost says that another process may have taken the bulk over; whoever gets it must stop.
 var ErrLeaseLost = errors.New("the lease on the bulk is lost")
 
@@ -94,7 +84,7 @@ type Planned struct {
 	ID        uuid.UUID
 	LeadID    uuid.UUID
 	Recipient string
-	Hash      Hash
+	Hash      message.Hash
 	Sole      bool
 	Status    message.Status
 	Reason    message.Reason
@@ -111,10 +101,12 @@ type PlanPage struct {
 	Done     bool
 }
 
-// Plan writes the frozen audience. Taken says which hashes already belong to a message of the bulk. AddPage writes
+// Plan writes the frozen audience. Taken says which hashes already belong to a message of the bulk. Suppressed gives the
+// reason for each hash that must not get a message of this type and purpose. AddPage writes
 // rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is not the bulk's any more.
 type Plan interface {
-	Taken(ctx context.Context, bulkID uuid.UUID, hashes []Hash) (map[Hash]bool, error)
+	Taken(ctx context.Context, bulkID uuid.UUID, hashes []message.Hash) (map[message.Hash]bool, error)
+	Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 	AddPage(ctx context.Context, p PlanPage) error
 }
 

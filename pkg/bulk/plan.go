@@ -60,42 +60,64 @@ func (c *course) plan(ctx context.Context) error {
 	return nil
 }
 
-// draft decides for each lead whether it gets a message. The lead with the lowest id keeps an address that several
-// share, which is the first to come, since pages are in the order of ids.
+// draft decides for each lead whether it gets a message.
 func (c *course) draft(ctx context.Context, leads []audience.Candidate, region string) ([]Planned, error) {
+	b := c.bulk
+	rows, hashes := candidates(leads, b.Channel.Type, region, b.Criteria.AllowDuplicateRecipients)
+	if len(hashes) == 0 {
+		return rows, nil
+	}
+	suppressed, err := c.Plan.Suppressed(ctx, b.Channel.Type, b.Purpose, hashes)
+	if err != nil {
+		return nil, err
+	}
+	var taken map[message.Hash]bool
+	if !b.Criteria.AllowDuplicateRecipients {
+		if taken, err = c.Plan.Taken(ctx, b.ID, hashes); err != nil {
+			return nil, err
+		}
+	}
+	decide(rows, suppressed, taken)
+	return rows, nil
+}
+
+// candidates drafts a row for each lead: PENDING with its normalised address, or SKIPPED without one.
+func candidates(leads []audience.Candidate, t message.Type, region string, duplicates bool) ([]Planned, []message.Hash) {
 	rows := make([]Planned, len(leads))
-	hashes := make([]Hash, 0, len(leads))
+	hashes := make([]message.Hash, 0, len(leads))
 	for i, l := range leads {
 		row := Planned{ID: uuid.Must(uuid.NewV7()), LeadID: l.LeadID, Status: message.Pending}
-		row.Recipient, row.Reason = audience.Usable(c.bulk.Channel.Type, l.Address, region)
+		row.Recipient, row.Reason = audience.Usable(t, l.Address, region)
 		if row.Reason != message.NoReason {
 			row.Status = message.Skipped
 		} else {
-			row.Hash = HashAddress(row.Recipient)
-			row.Sole = !c.bulk.Criteria.AllowDuplicateRecipients
+			row.Hash, row.Sole = message.HashAddress(row.Recipient), !duplicates
 			hashes = append(hashes, row.Hash)
 		}
 		rows[i] = row
 	}
-	if c.bulk.Criteria.AllowDuplicateRecipients || len(hashes) == 0 {
-		return rows, nil
-	}
-	taken, err := c.Plan.Taken(ctx, c.bulk.ID, hashes)
-	if err != nil {
-		return nil, err
-	}
+	return rows, hashes
+}
+
+// decide skips who is suppressed, and every lead but the first of an address. Taken holds the addresses that have a
+// message already; pages come in the order of ids, so the lead with the lowest id keeps an address that several share.
+func decide(rows []Planned, suppressed map[message.Hash]message.Reason, taken map[message.Hash]bool) {
 	if taken == nil {
-		taken = make(map[Hash]bool, len(hashes))
+		taken = make(map[message.Hash]bool, len(rows))
 	}
 	for i := range rows {
 		row := &rows[i]
-		if !row.Sole {
+		if row.Status != message.Pending {
 			continue
 		}
-		if taken[row.Hash] {
-			row.Status, row.Reason, row.Sole = message.Skipped, message.DuplicateRecipient, false
+		reason := suppressed[row.Hash]
+		if reason == message.NoReason && row.Sole && taken[row.Hash] {
+			reason = message.DuplicateRecipient
+		}
+		if reason != message.NoReason {
+			row.Status, row.Reason, row.Sole = message.Skipped, reason, false
+			continue
 		}
 		taken[row.Hash] = true
 	}
-	return rows, nil
 }

@@ -48,13 +48,8 @@ const redisPatience = time.Second
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
 // invalid with paths below message_data.
 func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
-	errs := message.ValidateContent(o.Channel.Type, &o.Content)
-	tpl, terrs := render.Compile(o.Channel.Type, o.Content)
-	if errs = append(errs, terrs...); len(errs) == 0 {
-		errs = tpl.Check((&message.Lead{}).Bindings())
-	}
-	if len(errs) > 0 {
-		return nil, message.Invalid(errs)
+	if _, err := check(o); err != nil {
+		return nil, err
 	}
 	b := &Bulk{
 		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, Purpose: o.Purpose,
@@ -71,6 +66,16 @@ func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 		s.observer.BulkError(ctx, "wake", b.ID, err) // a worker finds it by itself
 	}
 	return b, nil
+}
+
+// check validates an order's content, and renders its templates once, for nobody.
+func check(o Order) (*render.Template, error) {
+	errs := message.ValidateContent(o.Channel.Type, &o.Content)
+	tpl, terrs := render.Compile(o.Channel.Type, o.Content)
+	if errs = append(errs, terrs...); len(errs) == 0 {
+		errs = tpl.Check((&message.Lead{}).Bindings())
+	}
+	return tpl, message.Invalid(errs)
 }
 
 // View is a bulk and its figures at one moment.

@@ -23,6 +23,13 @@ type Store interface {
 	SetChannelState(ctx context.Context, k Key, s State, reason string) error
 }
 
+// Editor changes channels. UpdateChannel writes one over the one with its key. DeleteChannel refuses, as a conflict,
+// while a bulk or a message that is open goes over the channel. Both return a message.Error not_found.
+type Editor interface {
+	UpdateChannel(ctx context.Context, c *Channel) error
+	DeleteChannel(ctx context.Context, k Key) error
+}
+
 // DefaultStore finds the default channel of a type; not_found when no channel of the type is marked as default.
 type DefaultStore interface {
 	DefaultChannel(ctx context.Context, t message.Type) (*Channel, error)
@@ -33,6 +40,7 @@ type DefaultStore interface {
 type Registry struct {
 	store    Store
 	defaults DefaultStore
+	editor   Editor
 	mu       sync.Mutex
 	cache    map[Key]cached
 }
@@ -48,8 +56,8 @@ const (
 )
 
 // NewRegistry makes a Registry over a store.
-func NewRegistry(store Store, defaults DefaultStore) *Registry {
-	return &Registry{store: store, defaults: defaults, cache: map[Key]cached{}}
+func NewRegistry(store Store, defaults DefaultStore, editor Editor) *Registry {
+	return &Registry{store: store, defaults: defaults, editor: editor, cache: map[Key]cached{}}
 }
 
 // Get returns a channel, at most a moment old. The result is shared: it must not be changed.
@@ -103,10 +111,34 @@ func (r *Registry) Pause(ctx context.Context, k Key, reason string) error {
 	if err := r.store.SetChannelState(ctx, k, Paused, reason); err != nil {
 		return err
 	}
+	r.forget(k)
+	return nil
+}
+
+func (r *Registry) forget(k Key) {
 	r.mu.Lock()
 	delete(r.cache, k)
 	r.mu.Unlock()
-	return nil
+}
+
+// Fresh returns a channel as it is stored now, for the caller to change.
+func (r *Registry) Fresh(ctx context.Context, k Key) (*Channel, error) {
+	return r.store.Channel(ctx, k)
+}
+
+// Update checks a changed channel and stores it.
+func (r *Registry) Update(ctx context.Context, c *Channel) error {
+	if errs := prepare(c); len(errs) > 0 {
+		return message.Invalid(errs)
+	}
+	defer r.forget(c.Key)
+	return r.editor.UpdateChannel(ctx, c)
+}
+
+// Delete removes a channel that nothing open goes over.
+func (r *Registry) Delete(ctx context.Context, k Key) error {
+	defer r.forget(k)
+	return r.editor.DeleteChannel(ctx, k)
 }
 
 // Create checks a new channel, fills what was left open with the provider's defaults, and stores it. Wrong fields

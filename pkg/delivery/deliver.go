@@ -47,11 +47,12 @@ type Result struct {
 // work is one delivery under way.
 type work struct {
 	*message.Message
-	lead     *message.Lead
-	template *render.Template
-	single   bool
-	inline   bool // within a request: a NotSent turns into QUEUED
-	event    Event
+	lead       *message.Lead
+	template   *render.Template
+	suppressed message.Reason
+	single     bool
+	inline     bool // within a request: a NotSent turns into QUEUED
+	event      Event
 }
 
 const (
@@ -70,7 +71,7 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := &work{Message: loaded.Message, lead: loaded.Lead, single: loaded.Message.BulkID == uuid.Nil}
+	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed, single: loaded.Message.BulkID == uuid.Nil}
 	w.event.Load = time.Since(start)
 	return d.deliver(ctx, w, start)
 }
@@ -87,6 +88,11 @@ func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Resu
 func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	if w.Status.Rank() > 0 { // an UNKNOWN message that is due again is put back to wait first
 		return Result{Status: w.Status, Reason: w.Reason}, nil
+	}
+	if w.suppressed != message.NoReason {
+		return d.settle(ctx, w, Outcome{
+			Status: message.Skipped, Reason: w.suppressed, Failure: &message.Failure{Code: string(w.suppressed), Text: "the recipient is on the suppression list"},
+		})
 	}
 	ch, err := d.Channels.Get(ctx, channel.Key{ID: w.ChannelID, Type: w.Type})
 	if err != nil {
@@ -215,7 +221,7 @@ func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) 
 	switch r.Class {
 	case Accepted:
 		o.Status, o.Reason, o.Part = message.Sent, message.NoReason, e.Part+1
-		o.Cost = Cost(e.Channel, e.Content)
+		o.Cost = e.Channel.Cost(e.Content.Segments, len(e.Content.MediaURLs) > 0)
 	case Refused:
 		o.Status = message.Failed
 	case NotKnown:

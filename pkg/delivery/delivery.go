@@ -92,8 +92,9 @@ type Provider interface {
 type Loaded struct {
 	Message      *message.Message
 	Lead         *message.Lead
-	ClaimToken   uuid.UUID // of the claim that the row is under, uuid.Nil for none
-	ClaimExpired bool      // by the database's clock
+	ClaimToken   uuid.UUID      // of the claim that the row is under, uuid.Nil for none
+	ClaimExpired bool           // by the database's clock
+	Suppressed   message.Reason // why the recipient must not be contacted, NoReason when nothing says so
 }
 
 // Claim is the exclusive, expiring right to send a message.
@@ -136,6 +137,11 @@ type Ledger interface {
 type Settled struct {
 	OK bool
 	At time.Time
+}
+
+// Suppressions says why addresses must not get a message of a type and purpose.
+type Suppressions interface {
+	Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 }
 
 // Contents gives the parsed templates of a bulk; they are shared by all its messages and cached.

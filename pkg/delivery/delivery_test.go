@@ -329,23 +329,3 @@ func TestAMessageThatIsGoneIsDone(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
-
-func TestCost(t *testing.T) {
-	sms := &channel.Channel{Key: channel.Key{Type: message.SMS}, Price: 79, PriceMedia: 200}
-	media := message.Content{MediaURLs: []string{"https://x.test/a"}}
-	for name, c := range map[string]struct {
-		ch   *channel.Channel
-		r    render.Rendered
-		want message.Micros
-	}{
-		"email":                   {&channel.Channel{Key: channel.Key{Type: message.Email}, Price: 10}, render.Rendered{}, 10},
-		"one segment":             {sms, render.Rendered{Segments: 1}, 79},
-		"three segments":          {sms, render.Rendered{Segments: 3}, 237},
-		"media":                   {sms, render.Rendered{Content: media, Segments: 3}, 200},
-		"media without its price": {&channel.Channel{Key: channel.Key{Type: message.SMS}, Price: 79}, render.Rendered{Content: media, Segments: 2}, 158},
-	} {
-		if got := delivery.Cost(c.ch, c.r); got != c.want {
-			t.Errorf("%s: %d, want %d", name, got, c.want)
-		}
-	}
-}

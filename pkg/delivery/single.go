@@ -38,7 +38,8 @@ type Sent struct {
 // Sender sends single messages inline.
 type Sender struct {
 	*Deliverer
-	Leads Leads
+	Leads        Leads
+	Suppressions Suppressions
 }
 
 // Send writes the message's row, delivers it, and answers with what became of it. Once the row is written the caller
@@ -57,6 +58,11 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}
+	hash := message.HashAddress(recipient)
+	suppressed, err := s.Suppressions.Suppressed(ctx, req.Channel.Type, req.Purpose, []message.Hash{hash})
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	watch := now.Add(s.Timing.Claim + s.Timing.Watch)
 	m := &message.Message{
@@ -68,7 +74,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	if err := s.Ledger.Insert(ctx, m); err != nil {
 		return nil, err
 	}
-	w := &work{Message: m, lead: lead, template: tpl, single: true, inline: true}
+	w := &work{Message: m, lead: lead, template: tpl, suppressed: suppressed[hash], single: true, inline: true}
 	// The row is durable now: whatever happens to the caller, the delivery is carried through.
 	res, err := s.deliver(context.WithoutCancel(ctx), w, start)
 	if err != nil {

@@ -30,11 +30,54 @@ type Store interface {
 	SaveLeads(ctx context.Context, created, updated []message.Lead) error
 }
 
+// Suppressions keeps who must not be contacted. PutSuppression writes one, or over the one with the same type, address
+// and reason, whose id it then takes. DropSuppression returns a message.Error not_found.
+type Suppressions interface {
+	PutSuppression(ctx context.Context, s *message.Suppression) error
+	ListSuppressions(ctx context.Context, t message.Type, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
+	DropSuppression(ctx context.Context, id uuid.UUID) error
+}
+
+// Eraser forgets a person: the lead, and the address and text wherever messages hold them. Counts and suppressions
+// stay. It returns a message.Error not_found.
+type Eraser interface {
+	EraseLead(ctx context.Context, id uuid.UUID) error
+}
+
 // Service is the use cases around leads.
-type Service struct{ store Store }
+type Service struct {
+	store Store
+	Suppressions
+	eraser Eraser
+}
 
 // NewService makes a Service over a store.
-func NewService(store Store) *Service { return &Service{store} }
+func NewService(store Store, suppressions Suppressions, eraser Eraser) *Service {
+	return &Service{store, suppressions, eraser}
+}
+
+// Erase forgets a person.
+func (s *Service) Erase(ctx context.Context, id uuid.UUID) error { return s.eraser.EraseLead(ctx, id) }
+
+// Update writes a lead over the one with its id.
+func (s *Service) Update(ctx context.Context, l *message.Lead) error {
+	stamp(l, time.Now())
+	return s.store.SaveLeads(ctx, nil, []message.Lead{*l})
+}
+
+// Suppress puts an address on the list.
+func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error {
+	address, ok := message.ValidRecipient(sup.Type, sup.Address)
+	if !ok {
+		return message.InvalidField(message.SlugValue, "is no address of this type", "address")
+	}
+	sup.ID, sup.Address, sup.Hash = uuid.Must(uuid.NewV7()), address, message.HashAddress(address)
+	sup.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
+	if len(sup.Purposes) == 0 {
+		sup.Purposes = message.DefaultPurposes(sup.Reason)
+	}
+	return s.PutSuppression(ctx, sup)
+}
 
 // Get returns one lead.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
@@ -87,4 +130,23 @@ func Parse(o *wire.Object) *message.Lead {
 	l.LastContactedAt = o.Time("last_contacted_at")
 	o.Close()
 	return l
+}
+
+// Patch changes the fields of a lead that a JSON object names; null empties one. Mistakes go to the object's errors.
+func Patch(o *wire.Object, l *message.Lead) {
+	for _, f := range l.TextFields() {
+		if o.Given(f.Name) {
+			*f.Value = o.String(f.Name, MaxText)
+		}
+	}
+	if o.Given("tags") {
+		l.Tags = o.Strings("tags", MaxTags, MaxTag)
+	}
+	if o.Given("custom_fields") {
+		l.CustomFields = o.Free("custom_fields", MaxCustomBytes)
+	}
+	if o.Given("last_contacted_at") {
+		l.LastContactedAt = o.Time("last_contacted_at")
+	}
+	o.Close()
 }

@@ -111,6 +111,11 @@ func (s *Store) Bulk(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
 	return s.readBulk(ctx, bulkColumns, id)
 }
 
+// BulkWithIDs implements bulk.Inspection.
+func (s *Store) BulkWithIDs(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
+	return s.readBulk(ctx, "*", id)
+}
+
 // Bulks implements bulk.Rows.
 func (s *Store) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
 	q := s.db.WithContext(ctx).Select(bulkColumns).Order("id DESC").Limit(limit)
@@ -211,7 +216,7 @@ func leased(doing string, res *gorm.DB) error {
 }
 
 // Taken implements bulk.Plan.
-func (s *Store) Taken(ctx context.Context, bulkID uuid.UUID, hashes []bulk.Hash) (map[bulk.Hash]bool, error) {
+func (s *Store) Taken(ctx context.Context, bulkID uuid.UUID, hashes []message.Hash) (map[message.Hash]bool, error) {
 	list := make([][]byte, len(hashes))
 	for i := range hashes {
 		list[i] = hashes[i][:]
@@ -219,9 +224,9 @@ func (s *Store) Taken(ctx context.Context, bulkID uuid.UUID, hashes []bulk.Hash)
 	var found [][]byte
 	err := s.db.WithContext(ctx).Raw("SELECT address_hash FROM messages WHERE bulk_id = ? AND copy = 0 AND address_hash IN ?", bulkID, list).
 		Scan(&found).Error
-	taken := make(map[bulk.Hash]bool, len(found))
+	taken := make(map[message.Hash]bool, len(found))
 	for _, f := range found {
-		taken[bulk.Hash(f)] = true
+		taken[message.Hash(f)] = true
 	}
 	return taken, fail("look for duplicates", err)
 }

@@ -105,11 +105,48 @@ func (s *Store) InsertChannel(ctx context.Context, c *channel.Channel) error {
 	if err != nil {
 		return err
 	}
-	err = fail("insert the channel", s.db.WithContext(ctx).Create(row).Error)
+	return clash(fail("insert the channel", s.db.WithContext(ctx).Create(row).Error))
+}
+
+func clash(err error) error {
 	if message.IsCode(err, message.CodeConflict) {
 		return message.Errorf(message.CodeConflict, "there is a channel with this id and type already, or another default for the type")
 	}
 	return err
+}
+
+func noChannel(k channel.Key) error {
+	return message.Errorf(message.CodeNotFound, "there is no channel %s of type %s", k.ID, k.Type)
+}
+
+// UpdateChannel implements channel.Editor.
+func (s *Store) UpdateChannel(ctx context.Context, c *channel.Channel) error {
+	c.UpdatedAt = stamp(time.Now())
+	row, err := s.rowOfChannel(c)
+	if err != nil {
+		return err
+	}
+	res := s.db.WithContext(ctx).Model(&channelRow{}).Where("id = ? AND type = ?", c.ID, string(c.Type)).Select("*").Omit("id", "type", "created_at").Updates(row)
+	if res.Error == nil && res.RowsAffected == 0 {
+		return noChannel(c.Key)
+	}
+	return clash(fail("update the channel", res.Error))
+}
+
+// DeleteChannel implements channel.Editor.
+func (s *Store) DeleteChannel(ctx context.Context, k channel.Key) error {
+	res := s.db.WithContext(ctx).Exec(`
+DELETE FROM channels WHERE id = ? AND type = ?
+    AND NOT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND status = 'PROCESSING')
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE next_attempt_at IS NOT NULL AND channel_id = ? AND channel_type = ?)`,
+		k.ID, string(k.Type), k.ID, string(k.Type), k.ID, string(k.Type))
+	if res.Error != nil || res.RowsAffected == 1 {
+		return fail("delete the channel", res.Error)
+	}
+	if _, err := s.Channel(ctx, k); err != nil {
+		return err
+	}
+	return message.Errorf(message.CodeConflict, "messages are still to go over this channel")
 }
 
 // Channel implements channel.Store.
@@ -117,7 +154,7 @@ func (s *Store) Channel(ctx context.Context, k channel.Key) (*channel.Channel, e
 	var row channelRow
 	err := s.db.WithContext(ctx).Where("id = ? AND type = ?", k.ID, string(k.Type)).Take(&row).Error
 	if err = fail("read the channel", err); message.IsCode(err, message.CodeNotFound) {
-		return nil, message.Errorf(message.CodeNotFound, "there is no channel %s of type %s", k.ID, k.Type)
+		return nil, noChannel(k)
 	}
 	if err != nil {
 		return nil, err
@@ -161,7 +198,7 @@ func (s *Store) SetChannelState(ctx context.Context, k channel.Key, state channe
 	res := s.db.WithContext(ctx).Exec("UPDATE channels SET state = ?, state_reason = ?, updated_at = ? WHERE id = ? AND type = ?",
 		string(state), reason, s.now(), k.ID, string(k.Type))
 	if res.Error == nil && res.RowsAffected == 0 {
-		return message.Errorf(message.CodeNotFound, "there is no channel %s of type %s", k.ID, k.Type)
+		return noChannel(k)
 	}
 	return fail("set the channel's state", res.Error)
 }

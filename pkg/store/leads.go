@@ -58,6 +58,13 @@ func (s *Store) Leads(ctx context.Context, after uuid.UUID, limit int) ([]messag
 	return leads, fail("list leads", err)
 }
 
+// LeadsByID implements bulk.Inspection.
+func (s *Store) LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead, error) {
+	db := s.db.WithContext(ctx)
+	leads, err := readLeads(db, db.Where("id IN ?", ids).Order("id"))
+	return leads, fail("read leads", err)
+}
+
 // MatchLeads implements lead.Store.
 func (s *Store) MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones []string) ([]message.Lead, error) {
 	db := s.db.WithContext(ctx)

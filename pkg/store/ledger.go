@@ -47,7 +47,7 @@ func (s *Store) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settle
 
 // Insert implements delivery.Ledger.
 func (s *Store) Insert(ctx context.Context, m *message.Message) error {
-	hash := bulk.HashAddress(m.Recipient)
+	hash := message.HashAddress(m.Recipient)
 	row := messageRow{
 		ID: m.ID, BulkID: nullID(m.BulkID), Seq: m.Seq, LeadID: nullID(m.LeadID), ChannelID: m.ChannelID,
 		ChannelType: string(m.Type), Provider: m.Provider, Recipient: m.Recipient, AddressHash: hash[:],
@@ -120,7 +120,7 @@ func copyNumber(p *bulk.Planned, seq int64) int64 {
 }
 
 func hashBytes(p *bulk.Planned) []byte {
-	if p.Hash == (bulk.Hash{}) {
+	if p.Hash == (message.Hash{}) {
 		return nil
 	}
 	return p.Hash[:]

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"herald/pkg/bulk"
 	"herald/pkg/message"
 )
 
@@ -46,6 +45,15 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []
 	return m, attempts, nil
 }
 
+// MessageOf implements bulk.Inspection.
+func (s *Store) MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*message.Message, error) {
+	var row messageRow
+	if err := s.db.WithContext(ctx).Where("lead_id = ? AND bulk_id = ?", leadID, bulkID).Take(&row).Error; err != nil {
+		return nil, fail("read the message", err)
+	}
+	return row.message()
+}
+
 // Messages lists messages, newest first, beginning before an id (uuid.Nil: at the newest).
 func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
@@ -57,7 +65,7 @@ func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID
 		}
 	}
 	if f.Recipient != "" {
-		hash := bulk.HashAddress(f.Recipient)
+		hash := message.HashAddress(f.Recipient)
 		q = q.Where("address_hash = ?", hash[:])
 	}
 	if f.CreatedAfter != nil {

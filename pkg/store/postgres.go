@@ -15,6 +15,7 @@ import (
 
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
+	"herald/pkg/message"
 )
 
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
@@ -25,6 +26,9 @@ const loadSQL = `
 SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
        m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.provider_message_id,
        m.claim_token, COALESCE(m.claim_expires_at < now(), false), m.claimed_at, m.next_attempt_at,
+       COALESCE((SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
+                 CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END
+                 ORDER BY s.reason DESC LIMIT 1), ''),
        l.id, COALESCE(l.first_name, ''), COALESCE(l.last_name, ''), COALESCE(l.email, ''), COALESCE(l.phone, ''),
        COALESCE(l.instagram_id, ''), COALESCE(l.company, ''), COALESCE(l.title, ''), COALESCE(l.status, ''),
        COALESCE(l.source, ''), COALESCE(l.city, ''), COALESCE(l.state, ''), COALESCE(l.country, ''),
@@ -44,11 +48,12 @@ func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loade
 		leadID  *uuid.UUID
 		tags    []string
 		expired bool
+		reason  string
 	)
 	into := []any{
 		&m.ID, &m.BulkID, &m.Seq, &m.LeadID, &m.ChannelID, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
 		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
-		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt,
+		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &reason,
 		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
 		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.CustomFields), &tags,
 	}
@@ -57,7 +62,7 @@ func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loade
 		if err != nil {
 			return err
 		}
-		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired}
+		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired, Suppressed: message.Reason(reason)}
 		if leadID != nil {
 			l.ID = *leadID
 			if loaded.Lead, err = l.lead(tags); err != nil {

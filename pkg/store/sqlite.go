@@ -11,6 +11,7 @@ import (
 
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
+	"herald/pkg/message"
 )
 
 // sqliteHot runs the hot statements row by row within one transaction: the database is in this process, so a group
@@ -48,6 +49,9 @@ func (h *sqliteHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded,
 			return nil, err
 		}
 		l := delivery.Loaded{Message: m, ClaimToken: orNil(rows[i].ClaimToken)}
+		if l.Suppressed, err = h.suppressed(db, &rows[i]); err != nil {
+			return nil, err
+		}
 		l.ClaimExpired = rows[i].ClaimExpiresAt != nil && rows[i].ClaimExpiresAt.Before(now)
 		if at, ok := byID[m.LeadID]; ok {
 			l.Lead = &leads[at]
@@ -59,6 +63,17 @@ func (h *sqliteHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded,
 		out[i] = found[id]
 	}
 	return out, nil
+}
+
+// suppressed returns why a message's recipient must not be contacted.
+func (h *sqliteHot) suppressed(db *gorm.DB, m *messageRow) (message.Reason, error) {
+	var reasons []string
+	err := db.Table("suppressions").Where("type = ? AND address_hash = ? AND "+purposeColumn[message.Purpose(m.MessageType)], m.ChannelType, m.AddressHash).
+		Order("reason DESC").Limit(1).Pluck("reason", &reasons).Error
+	if err != nil || len(reasons) == 0 {
+		return message.NoReason, err
+	}
+	return message.Reason(reasons[0]), nil
 }
 
 func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {

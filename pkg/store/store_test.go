@@ -443,7 +443,7 @@ func planned(n int) []bulk.Planned {
 	rows := make([]bulk.Planned, n)
 	for i := range rows {
 		address := newID().String() + "@example.com"
-		rows[i] = bulk.Planned{ID: newID(), LeadID: newID(), Recipient: address, Hash: bulk.HashAddress(address), Sole: true, Status: message.Pending}
+		rows[i] = bulk.Planned{ID: newID(), LeadID: newID(), Recipient: address, Hash: message.HashAddress(address), Sole: true, Status: message.Pending}
 	}
 	return rows
 }
@@ -460,9 +460,9 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		if err := s.AddPage(ctx, page); err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
 			t.Errorf("the same page again: %v", err)
 		}
-		taken, err := s.Taken(ctx, b.ID, []bulk.Hash{rows[0].Hash, bulk.HashAddress("new@example.com")})
+		taken, err := s.Taken(ctx, b.ID, []message.Hash{rows[0].Hash, message.HashAddress("new@example.com")})
 		must(t, err)
-		if d := cmp.Diff(map[bulk.Hash]bool{rows[0].Hash: true}, taken); d != "" {
+		if d := cmp.Diff(map[message.Hash]bool{rows[0].Hash: true}, taken); d != "" {
 			t.Error(d)
 		}
 		duplicate := rows[0]

@@ -291,3 +291,9 @@ func (o *Object) Names() []string {
 	sort.Strings(names)
 	return names
 }
+
+// Given says whether a field is there, null or not.
+func (o *Object) Given(name string) bool {
+	_, ok := o.m[name]
+	return ok
+}

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+const maxNote = 1_000 // characters
+
+type suppressionResponse struct {
+	ID           string            `json:"id"`
+	Type         message.Type      `json:"type"`
+	Address      *string           `json:"address"`
+	Reason       message.Reason    `json:"reason"`
+	MessageTypes []message.Purpose `json:"message_types"`
+	Note         *string           `json:"note"`
+	CreatedAt    *string           `json:"created_at"`
+}
+
+func showSuppression(s *message.Suppression) suppressionResponse {
+	return suppressionResponse{
+		ID: s.ID.String(), Type: s.Type, Address: orNull(s.Address), Reason: s.Reason, MessageTypes: s.Purposes, Note: orNull(s.Note),
+		CreatedAt: at(&s.CreatedAt),
+	}
+}
+
+func (s *Server) createSuppression(c echo.Context) error {
+	o, errs, err := readJSON(c)
+	if err != nil {
+		return err
+	}
+	o.Require("type", "address")
+	sup := &message.Suppression{
+		Type: enum(o, "type", "", message.ParseType, message.Types), Address: o.String("address", maxRecipient), Note: o.String("note", maxNote),
+		Reason: enum(o, "reason", message.ManuallySuppressed, parseSuppressionReason, message.SuppressionReasons),
+	}
+	for i, name := range o.Strings("message_types", len(message.Purposes), maxName) {
+		p, ok := message.ParsePurpose(name)
+		if !ok {
+			o.Fail(message.SlugEnum, "must be TRANSACTIONAL, MARKETING or NOTIFICATION", "message_types", i)
+		}
+		sup.Purposes = append(sup.Purposes, p)
+	}
+	o.Close()
+	if err := errs.Err(); err != nil {
+		return err
+	}
+	if err := s.Leads.Suppress(c.Request().Context(), sup); err != nil {
+		return under(err, "body")
+	}
+	return c.JSON(http.StatusCreated, showSuppression(sup))
+}
+
+func parseSuppressionReason(s string) (message.Reason, bool) {
+	for _, r := range message.SuppressionReasons {
+		if strings.EqualFold(string(r), s) {
+			return r, true
+		}
+	}
+	return "", false
+}
+
+func (s *Server) listSuppressions(c echo.Context) error {
+	q := newQuery(c, &wire.Errors{})
+	t, address := q.messageType("type"), q.address("address")
+	limit, before := q.pageByID()
+	if err := q.close(); err != nil {
+		return err
+	}
+	items, err := s.Leads.ListSuppressions(c.Request().Context(), t, address, before, limit+1)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, listOf(items, limit, showSuppression, func(s *message.Suppression) string { return s.ID.String() }))
+}
+
+func (s *Server) deleteSuppression(c echo.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Leads.DropSuppression(c.Request().Context(), id); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}

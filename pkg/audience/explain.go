@@ -1,0 +1,93 @@
+package audience
+
+import (
+	"slices"
+	"time"
+)
+
+// Verdict says how one criterion, group or condition judges a lead. Actual is the lead's value as it was compared.
+type Verdict struct {
+	Criterion  string    `json:"criterion,omitempty"` // lead_ids, filters, search_keyword, assignees, all_leads, exclude_lead_ids, exclude_tags
+	ID         string    `json:"id,omitempty"`
+	Logic      string    `json:"logic,omitempty"`
+	Field      string    `json:"field,omitempty"`
+	Operator   Op        `json:"operator,omitempty"`
+	Value      any       `json:"value,omitempty"`
+	Actual     any       `json:"actual,omitempty"`
+	Matched    bool      `json:"matched"`
+	Conditions []Verdict `json:"conditions,omitempty"`
+}
+
+// Explain judges a lead by each criterion, the conditions of a filter one by one. An exclusion that matches takes the
+// lead out.
+func (c *Criteria) Explain(p *Person) (matched bool, verdicts []Verdict) {
+	for _, r := range c.criteria(p) {
+		v := Verdict{Criterion: r.name, Matched: r.matched}
+		switch r.name {
+		case "filters":
+			v = c.Filter.explain(p)
+			v.Criterion = r.name
+		case "search_keyword":
+			v.Value, v.Actual = c.Words, p.search
+		case "assignees":
+			v.Value, v.Actual = c.Assignees, p.lead.AssigneeID
+		}
+		verdicts = append(verdicts, v)
+	}
+	if len(c.ExcludeLeadIDs) > 0 {
+		verdicts = append(verdicts, Verdict{Criterion: "exclude_lead_ids", Matched: slices.Contains(c.ExcludeLeadIDs, p.lead.ID)})
+	}
+	if len(c.ExcludeTags) > 0 {
+		verdicts = append(verdicts, Verdict{Criterion: "exclude_tags", Value: c.ExcludeTags, Actual: p.lead.Tags, Matched: p.hasAny(c.ExcludeTags)})
+	}
+	return c.Match(p), verdicts
+}
+
+func (n *Node) explain(p *Person) Verdict {
+	v := Verdict{ID: n.ID, Matched: n.match(p)}
+	if c := n.Cond; c != nil {
+		v.Field, v.Operator, v.Value, v.Actual = c.Field, c.Op, c.value(), p.actual(c)
+		return v
+	}
+	if v.Logic = "AND"; n.Or {
+		v.Logic = "OR"
+	}
+	for i := range n.Children {
+		v.Conditions = append(v.Conditions, n.Children[i].explain(p))
+	}
+	return v
+}
+
+// value is what a condition compares with, nil when it takes no value.
+func (c *Condition) value() any {
+	switch {
+	case len(c.Times) > 0:
+		out := make([]string, len(c.Times))
+		for i, t := range c.Times {
+			out[i] = t.Format(time.RFC3339Nano)
+		}
+		return out
+	case len(c.Numbers) > 0:
+		return c.Numbers
+	case len(c.Values) > 0:
+		return c.Values
+	}
+	return nil
+}
+
+// actual is the lead's value that a condition compares, nil when it has none.
+func (p *Person) actual(c *Condition) any {
+	switch c.Kind {
+	case Time:
+		if t := p.time(c.Field); t != nil {
+			return t.Format(time.RFC3339Nano)
+		}
+		return nil
+	case Tags:
+		return p.lead.Tags
+	case Custom:
+		return p.custom[c.Key()]
+	default:
+		return p.text[c.Field]
+	}
+}

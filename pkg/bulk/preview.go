@@ -1,0 +1,209 @@
+package bulk
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/audience"
+	"herald/pkg/message"
+	"herald/pkg/render"
+)
+
+// Inspection is what previews and explanations read. LeadsByID returns those that exist. BulkWithIDs is Bulk with the
+// ids of its request. MessageOf returns a message.Error not_found.
+type Inspection interface {
+	LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead, error)
+	BulkWithIDs(ctx context.Context, id uuid.UUID) (*Bulk, error)
+	MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*message.Message, error)
+}
+
+// PreviewDeps is what a Previewer works with.
+type PreviewDeps struct {
+	Resolver   audience.Resolver
+	Plan       Plan
+	Inspection Inspection
+	Queue      Queue
+}
+
+// Previewer tells what a bulk would do, and what it did with one lead. It writes and sends nothing.
+type Previewer struct{ PreviewDeps }
+
+// NewPreviewer makes a Previewer.
+func NewPreviewer(d PreviewDeps) *Previewer { return &Previewer{d} }
+
+// Sample is a message as one lead would get it.
+type Sample struct {
+	LeadID    uuid.UUID
+	Recipient string
+	render.Rendered
+	Err error // the lead's message would end FAILED for this reason
+}
+
+// Preview is what a bulk would do. Cost and Seconds are estimates: an SMS's segments are taken from the first leads, and
+// a channel without a rate is taken to send perWorker messages a second for every worker that runs.
+type Preview struct {
+	Total, Reachable, NotFound int64
+	Skipped                    map[message.Reason]int64
+	Cost                       message.Micros
+	Seconds                    float64
+	Samples                    []Sample
+}
+
+const (
+	samples   = 5
+	measured  = 100   // leads whose rendered messages the estimate of the cost is made of
+	perWorker = 1_000 // messages a second
+)
+
+// Preview resolves an order and decides for every lead as the plan would. Its memory is eight bytes per reachable lead,
+// to find addresses that several share.
+func (p *Previewer) Preview(ctx context.Context, o Order) (*Preview, error) {
+	tpl, err := check(o)
+	if err != nil {
+		return nil, err
+	}
+	out := &Preview{Skipped: map[message.Reason]int64{}}
+	var seen []uint64
+	var first []Planned
+	for cursor, done := "", false; !done; {
+		page, err := p.Resolver.Resolve(ctx, &o.Criteria, o.Channel.Type, cursor, nextPage)
+		if err != nil {
+			return nil, err
+		}
+		cursor, done = page.Next, page.Done
+		out.NotFound += page.NotFound
+		rows, hashes := candidates(page.Candidates, o.Channel.Type, o.Channel.Region, o.Criteria.AllowDuplicateRecipients)
+		suppressed, err := p.suppressed(ctx, o, hashes)
+		if err != nil {
+			return nil, err
+		}
+		decide(rows, suppressed, nil)
+		for i := range rows {
+			out.Total++
+			if rows[i].Status == message.Skipped {
+				out.Skipped[rows[i].Reason]++
+				continue
+			}
+			out.Reachable++
+			if rows[i].Sole {
+				seen = append(seen, short(rows[i].Hash))
+			}
+			if len(first) < measured {
+				first = append(first, rows[i])
+			}
+		}
+	}
+	if n := repeated(seen); n > 0 { // across pages; within one decide has found them
+		out.Reachable -= n
+		out.Skipped[message.DuplicateRecipient] += n
+	}
+	return out, p.estimate(ctx, o, tpl, first, out)
+}
+
+func (p *Previewer) suppressed(ctx context.Context, o Order, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
+	if len(hashes) == 0 {
+		return nil, nil //nolint:nilnil // nobody is suppressed among nobody
+	}
+	return p.Plan.Suppressed(ctx, o.Channel.Type, o.Purpose, hashes)
+}
+
+func short(h message.Hash) uint64 {
+	var v uint64
+	for _, b := range h[:8] {
+		v = v<<8 | uint64(b)
+	}
+	return v
+}
+
+// repeated returns how many of the hashes are there before.
+func repeated(hashes []uint64) int64 {
+	n := len(hashes)
+	slices.Sort(hashes)
+	return int64(n - len(slices.Compact(hashes)))
+}
+
+// estimate renders the first leads' messages, shows some, and takes the others to be like them.
+func (p *Previewer) estimate(ctx context.Context, o Order, tpl *render.Template, first []Planned, out *Preview) error {
+	if len(first) == 0 {
+		return nil
+	}
+	ids := make([]uuid.UUID, len(first))
+	for i := range first {
+		ids[i] = first[i].LeadID
+	}
+	leads, err := p.Inspection.LeadsByID(ctx, ids)
+	if err != nil {
+		return err
+	}
+	byID := make(map[uuid.UUID]*message.Lead, len(leads))
+	for i := range leads {
+		byID[leads[i].ID] = &leads[i]
+	}
+	var cost message.Micros
+	var rendered int64
+	for i := range first {
+		lead := byID[first[i].LeadID]
+		if lead == nil {
+			continue // erased a moment ago
+		}
+		s := Sample{LeadID: lead.ID, Recipient: first[i].Recipient}
+		if s.Rendered, s.Err = tpl.Render(lead.Bindings()); s.Err == nil {
+			cost += o.Channel.Cost(s.Segments, len(s.MediaURLs) > 0)
+			rendered++
+		}
+		if len(out.Samples) < samples {
+			out.Samples = append(out.Samples, s)
+		}
+	}
+	if rendered > 0 {
+		out.Cost = cost * message.Micros(out.Reachable) / message.Micros(rendered)
+	}
+	rate := o.Channel.RatePerSecond
+	if rate == 0 {
+		workers, err := p.Queue.Workers(ctx)
+		if err != nil || workers < 1 {
+			workers = 1
+		}
+		rate = float64(workers * perWorker)
+	}
+	out.Seconds = float64(out.Reachable) / rate
+	return nil
+}
+
+// Explanation says what became of a lead in a bulk, and how each criterion judges it as it is now. Lead is nil when it
+// is not there any more; Message is nil when the bulk has none for it.
+type Explanation struct {
+	LeadID   uuid.UUID
+	Lead     *message.Lead
+	Message  *message.Message
+	Planned  bool // the bulk's audience is complete: without a message now there will be none
+	Matches  bool // as the lead is now
+	Verdicts []audience.Verdict
+}
+
+// Explain tells why a lead was sent to, skipped, failed, or not in a bulk's audience.
+func (p *Previewer) Explain(ctx context.Context, bulkID, leadID uuid.UUID) (*Explanation, error) {
+	b, err := p.Inspection.BulkWithIDs(ctx, bulkID)
+	if err != nil {
+		return nil, err
+	}
+	out := &Explanation{LeadID: leadID, Planned: b.Planned}
+	if out.Message, err = p.Inspection.MessageOf(ctx, bulkID, leadID); err != nil && !message.IsCode(err, message.CodeNotFound) {
+		return nil, err
+	}
+	leads, err := p.Inspection.LeadsByID(ctx, []uuid.UUID{leadID})
+	if err != nil {
+		return nil, err
+	}
+	if len(leads) == 0 {
+		if out.Message == nil {
+			return nil, message.Errorf(message.CodeNotFound, "there is no lead %s", leadID)
+		}
+		return out, nil
+	}
+	out.Lead = &leads[0]
+	out.Matches, out.Verdicts = b.Criteria.Explain(audience.NewPerson(out.Lead))
+	return out, nil
+}

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm/clause"
+
+	"herald/pkg/message"
+)
+
+// suppressionRow is a row of suppressions.
+type suppressionRow struct {
+	ID            uuid.UUID
+	Type          string
+	Address       string
+	AddressHash   []byte
+	Reason        string
+	Transactional bool
+	Marketing     bool
+	Notification  bool
+	Note          string
+	CreatedAt     time.Time
+}
+
+// TableName implements gorm's Tabler.
+func (suppressionRow) TableName() string { return "suppressions" }
+
+func (r *suppressionRow) suppression() message.Suppression {
+	s := message.Suppression{
+		ID: r.ID, Type: message.Type(r.Type), Address: r.Address, Hash: message.Hash(r.AddressHash), Reason: message.Reason(r.Reason), Note: r.Note,
+		CreatedAt: r.CreatedAt.UTC(),
+	}
+	for p, stops := range map[message.Purpose]bool{message.Transactional: r.Transactional, message.Marketing: r.Marketing, message.Notification: r.Notification} {
+		if stops {
+			s.Purposes = append(s.Purposes, p)
+		}
+	}
+	slices.SortFunc(s.Purposes, func(a, b message.Purpose) int {
+		return slices.Index(message.Purposes, a) - slices.Index(message.Purposes, b)
+	})
+	return s
+}
+
+// PutSuppression implements lead.Suppressions.
+func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) error {
+	row := suppressionRow{
+		ID: sup.ID, Type: string(sup.Type), Address: sup.Address, AddressHash: sup.Hash[:], Reason: string(sup.Reason),
+		Transactional: slices.Contains(sup.Purposes, message.Transactional), Marketing: slices.Contains(sup.Purposes, message.Marketing),
+		Notification: slices.Contains(sup.Purposes, message.Notification), Note: sup.Note, CreatedAt: stamp(sup.CreatedAt),
+	}
+	db := s.db.WithContext(ctx)
+	err := db.Clauses(clause.OnConflict{
+		Columns:   []clause.Column{{Name: "type"}, {Name: "address_hash"}, {Name: "reason"}},
+		DoUpdates: clause.AssignmentColumns([]string{"address", "transactional", "marketing", "notification", "note"}),
+	}).Create(&row).Error
+	if err != nil {
+		return fail("write the suppression", err)
+	}
+	var stored suppressionRow // its id is that of the one before, if there was one
+	if err := db.Where("type = ? AND address_hash = ? AND reason = ?", row.Type, row.AddressHash, row.Reason).Take(&stored).Error; err != nil {
+		return fail("read the suppression", err)
+	}
+	*sup = stored.suppression()
+	return nil
+}
+
+// ListSuppressions implements lead.Suppressions.
+func (s *Store) ListSuppressions(ctx context.Context, t message.Type, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
+	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
+	if t != "" {
+		q = q.Where("type = ?", string(t))
+	}
+	if address != "" {
+		hash := message.HashAddress(address)
+		q = q.Where("address_hash = ?", hash[:])
+	}
+	if before != uuid.Nil {
+		q = q.Where("id < ?", before)
+	}
+	var rows []suppressionRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fail("list suppressions", err)
+	}
+	out := make([]message.Suppression, len(rows))
+	for i := range rows {
+		out[i] = rows[i].suppression()
+	}
+	return out, nil
+}
+
+// DropSuppression implements lead.Suppressions.
+func (s *Store) DropSuppression(ctx context.Context, id uuid.UUID) error {
+	res := s.db.WithContext(ctx).Where("id = ?", id).Delete(&suppressionRow{})
+	if res.Error == nil && res.RowsAffected == 0 {
+		return message.Errorf(message.CodeNotFound, "there is no suppression %s", id)
+	}
+	return fail("lift the suppression", res.Error)
+}
+
+// purposeColumn is the flag that says whether a suppression stops a purpose.
+var purposeColumn = map[message.Purpose]string{
+	message.Transactional: "transactional", message.Marketing: "marketing", message.Notification: "notification",
+}
+
+// Suppressed implements bulk.Plan and delivery.Suppressions: the reason for each hash that is suppressed.
+func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
+	list := make([][]byte, len(hashes))
+	for i := range hashes {
+		list[i] = hashes[i][:]
+	}
+	var rows []suppressionRow
+	err := s.db.WithContext(ctx).Select("address_hash, reason").
+		Where("type = ? AND address_hash IN ? AND "+purposeColumn[p], string(t), list).Order("reason").Find(&rows).Error
+	if err != nil {
+		return nil, fail("look for suppressions", err)
+	}
+	out := make(map[message.Hash]message.Reason, len(rows))
+	for _, r := range rows {
+		out[message.Hash(r.AddressHash)] = message.Reason(r.Reason)
+	}
+	return out, nil
+}
+
+// EraseLead implements lead.Eraser.
+func (s *Store) EraseLead(ctx context.Context, id uuid.UUID) error {
+	lead, err := s.Lead(ctx, id)
+	if err != nil {
+		return err
+	}
+	tx := s.db.WithContext(ctx).Begin()
+	defer tx.Rollback()
+	steps := []struct {
+		sql  string
+		args []any
+	}{
+		{"DELETE FROM lead_tags WHERE lead_id = ?", []any{id}},
+		{"DELETE FROM leads WHERE id = ?", []any{id}},
+		{"UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL WHERE lead_id = ? AND status NOT IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')", []any{id}},
+		// What has not left yet has nobody to go to any more.
+		{"UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL, status = 'SKIPPED', reason = 'no_recipient', next_attempt_at = NULL, updated_at = ? WHERE lead_id = ? AND status IN ('SCHEDULED', 'PENDING', 'QUEUED')", []any{s.now(), id}},
+	}
+	for _, t := range message.Types {
+		if address, ok := message.ValidRecipient(t, lead.Address(t)); ok {
+			hash := message.HashAddress(address)
+			steps = append(steps, struct {
+				sql  string
+				args []any
+			}{"UPDATE suppressions SET address = '' WHERE type = ? AND address_hash = ?", []any{string(t), hash[:]}})
+		}
+	}
+	for _, step := range steps {
+		if err := tx.Exec(step.sql, step.args...).Error; err != nil {
+			return fail("erase the lead", err)
+		}
+	}
+	return fail("erase the lead", tx.Commit().Error)
+}
