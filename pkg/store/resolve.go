@@ -29,7 +29,10 @@ const (
 // Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, else the last
 // id looked at and the size of the next slab.
 func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
-	page, err := audience.Page{}, error(nil)
+	var (
+		page audience.Page
+		err  error
+	)
 	if len(c.LeadIDs) > 0 && !c.Any {
 		page, err = s.resolveIDs(ctx, c, t, after, limit)
 	} else {
