@@ -3,7 +3,7 @@ CREATE EXTENSION IF NOT EXISTS pg_trgm;
 
 -- People. Filters compare folded values byte by byte (NFC and full case folding, done by the application, the same on
 -- every database), so each text field has a folded twin. search_text is names, email, company and phone, a line each.
--- custom_text and custom_number are the custom fields as filters see them, under keys in hex.
+-- tags is an array of strings, tags_fold the same folded. custom_text and custom_number are the custom fields as filters see them, under keys in hex.
 CREATE TABLE leads (
     id                uuid PRIMARY KEY,
     first_name        text NOT NULL DEFAULT '',
@@ -38,6 +38,8 @@ CREATE TABLE leads (
     language_fold     text NOT NULL DEFAULT '' COLLATE "C",
     assignee_id_fold  text NOT NULL DEFAULT '' COLLATE "C",
     search_text       text NOT NULL DEFAULT '' COLLATE "C",
+    tags              jsonb,
+    tags_fold         jsonb,
     custom_fields     jsonb,
     custom_text       jsonb,
     custom_number     jsonb,
@@ -50,17 +52,8 @@ CREATE INDEX leads_phone ON leads (phone) WHERE phone <> '';
 -- Substrings of three characters and more are found through their trigrams. The list of pending entries is large, so
 -- that an import adds them in bulk.
 CREATE INDEX leads_search ON leads USING gin (search_text gin_trgm_ops) WITH (gin_pending_list_limit = 65536);
+CREATE INDEX leads_tags ON leads USING gin (tags_fold) WITH (gin_pending_list_limit = 65536);
 CREATE INDEX leads_assignee ON leads (assignee_id) WHERE assignee_id <> '';
-
--- No foreign key: checking one costs more than writing the row, and erasing a lead takes its tags along.
-CREATE TABLE lead_tags (
-    lead_id  uuid NOT NULL,
-    tag      text NOT NULL,
-    tag_fold text NOT NULL COLLATE "C",
-    position int  NOT NULL,
-    PRIMARY KEY (lead_id, tag)
-);
-CREATE INDEX lead_tags_tag ON lead_tags (tag_fold, lead_id);
 
 -- Sending accounts. One id may be registered once per type. Credentials are sealed by the application.
 CREATE TABLE channels (
@@ -189,4 +182,4 @@ CREATE TABLE suppressions (
 CREATE UNIQUE INDEX suppressions_address ON suppressions (type, address_hash, reason);
 
 -- +goose Down
-DROP TABLE suppressions, attempts, messages, bulks, channels, lead_tags, leads;
+DROP TABLE suppressions, attempts, messages, bulks, channels, leads;

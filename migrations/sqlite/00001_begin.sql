@@ -2,7 +2,7 @@
 
 -- People. Filters compare folded values byte by byte (NFC and full case folding, done by the application, the same on
 -- every database), so each text field has a folded twin. search_text is names, email, company and phone, a line each.
--- custom_text and custom_number are the custom fields as filters see them, under keys in hex.
+-- tags is an array of strings, tags_fold the same folded. custom_text and custom_number are the custom fields as filters see them, under keys in hex.
 CREATE TABLE leads (
     id                text PRIMARY KEY,
     first_name        text NOT NULL DEFAULT '',
@@ -37,6 +37,8 @@ CREATE TABLE leads (
     language_fold     text NOT NULL DEFAULT '',
     assignee_id_fold  text NOT NULL DEFAULT '',
     search_text       text NOT NULL DEFAULT '',
+    tags              text,
+    tags_fold         text,
     custom_fields     text,
     custom_text       text,
     custom_number     text,
@@ -47,16 +49,6 @@ CREATE TABLE leads (
 CREATE INDEX leads_email ON leads (email_fold) WHERE email_fold <> '';
 CREATE INDEX leads_phone ON leads (phone) WHERE phone <> '';
 CREATE INDEX leads_assignee ON leads (assignee_id) WHERE assignee_id <> '';
-
--- No foreign key: checking one costs more than writing the row, and erasing a lead takes its tags along.
-CREATE TABLE lead_tags (
-    lead_id  text NOT NULL,
-    tag      text NOT NULL,
-    tag_fold text NOT NULL,
-    position integer  NOT NULL,
-    PRIMARY KEY (lead_id, tag)
-);
-CREATE INDEX lead_tags_tag ON lead_tags (tag_fold, lead_id);
 
 -- Sending accounts. One id may be registered once per type. Credentials are sealed by the application.
 CREATE TABLE channels (
@@ -190,5 +182,4 @@ DROP TABLE attempts;
 DROP TABLE messages;
 DROP TABLE bulks;
 DROP TABLE channels;
-DROP TABLE lead_tags;
 DROP TABLE leads;

@@ -10,10 +10,12 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"herald/pkg/message"
 	"herald/pkg/wire"
@@ -73,6 +75,7 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 	if err != nil {
 		return rep, err
 	}
+	w := newWriter(ctx, s.store)
 	batch := make([]message.Lead, 0, importBatch)
 	for {
 		l, line, err := src.next()
@@ -84,56 +87,136 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 				rep.Errors = append(rep.Errors, Rejected{line, bad.msg})
 			}
 			continue
-		case errors.Is(err, io.EOF):
-			return rep, s.write(ctx, batch, &rep)
 		case err != nil:
+			if errors.Is(err, io.EOF) {
+				w.write(batch)
+				err = nil
+			}
+			werr := w.wait()
+			rep.Imported, rep.Updated = w.imported, w.updated
+			if werr != nil {
+				return rep, werr
+			}
 			return rep, err
 		}
 		if batch = append(batch, *l); len(batch) == importBatch {
-			if err := s.write(ctx, batch, &rep); err != nil {
-				return rep, err
-			}
-			batch = batch[:0]
+			w.write(batch)
+			batch = make([]message.Lead, 0, importBatch)
 		}
 	}
 }
 
-// write merges a batch into what is stored. Rows of one batch that mean the same lead are merged with each other too.
-func (s *Service) write(ctx context.Context, batch []message.Lead, rep *Report) error {
+// writers is how many batches of one import are written at once.
+const writers = 3
+
+// writer writes batches beside each other, as long as they speak of different leads; a batch that names an id, an email
+// address or a phone of one under way waits for it, so that rows take effect in the file's order.
+type writer struct {
+	store Store
+	group *errgroup.Group
+	ctx   context.Context //nolint:containedctx // of the one import that this writer is for
+
+	mu                sync.Mutex
+	free              *sync.Cond
+	busy              map[string]int
+	imported, updated int
+}
+
+func newWriter(ctx context.Context, store Store) *writer {
+	w := &writer{store: store, busy: map[string]int{}}
+	w.group, w.ctx = errgroup.WithContext(ctx)
+	w.group.SetLimit(writers)
+	w.free = sync.NewCond(&w.mu)
+	return w
+}
+
+func (w *writer) wait() error { return w.group.Wait() }
+
+// write begins to write a batch; it blocks while too many are under way.
+func (w *writer) write(batch []message.Lead) {
 	if len(batch) == 0 {
-		return nil
+		return
 	}
-	var (
-		ids            []uuid.UUID
-		emails, phones []string
-	)
+	k := keysOf(batch)
+	w.mu.Lock()
+	for slices.ContainsFunc(k.all, func(key string) bool { return w.busy[key] > 0 }) {
+		w.free.Wait()
+	}
+	for _, key := range k.all {
+		w.busy[key]++
+	}
+	w.mu.Unlock()
+	w.group.Go(func() error {
+		defer w.release(k)
+		if w.ctx.Err() != nil {
+			return w.ctx.Err()
+		}
+		return w.merge(batch, k)
+	})
+}
+
+func (w *writer) release(k keys) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range k.all {
+		if w.busy[key]--; w.busy[key] == 0 {
+			delete(w.busy, key)
+		}
+	}
+	w.free.Broadcast()
+}
+
+// keys are what the rows of a batch are recognised by.
+type keys struct {
+	ids            []uuid.UUID
+	emails, phones []string
+	all            []string
+}
+
+func keysOf(batch []message.Lead) keys {
+	var k keys
 	for i := range batch {
 		l := &batch[i]
 		if l.ID != uuid.Nil {
-			ids = append(ids, l.ID)
+			k.ids = append(k.ids, l.ID)
+			k.all = append(k.all, "id "+string(l.ID[:]))
 		}
 		if l.Email != "" {
-			emails = append(emails, message.Fold(l.Email))
+			k.emails = append(k.emails, message.Fold(l.Email))
+			k.all = append(k.all, "email "+k.emails[len(k.emails)-1])
 		}
 		if l.Phone != "" {
-			phones = append(phones, l.Phone)
+			k.phones = append(k.phones, l.Phone)
+			k.all = append(k.all, "phone "+l.Phone)
 		}
 	}
-	stored, err := s.store.MatchLeads(ctx, ids, emails, phones)
+	return k
+}
+
+// merge puts a batch's rows into what is stored. Rows of one batch that mean the same lead are merged with each other
+// too.
+func (w *writer) merge(batch []message.Lead, k keys) error {
+	stored, err := w.store.MatchLeads(w.ctx, k.ids, k.emails, k.phones)
 	if err != nil {
 		return err
 	}
 	m := newMerger(stored)
 	now := time.Now()
+	imported := 0
 	for i := range batch {
 		if m.merge(&batch[i], now) {
-			rep.Imported++
-		} else {
-			rep.Updated++
+			imported++
 		}
 	}
 	created, updated := m.changed()
-	return s.store.SaveLeads(ctx, created, updated)
+	if err := w.store.SaveLeads(w.ctx, created, updated); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.imported += imported
+	w.updated += len(batch) - imported
+	return nil
 }
 
 // merger finds the lead that a row means among those already there and those of the same batch.

@@ -22,7 +22,7 @@ import (
 //
 //	search_text LIKE '%word%', three characters and more   Bitmap Index Scan on leads_search
 //	the same, shorter                                      Parallel Seq Scan on leads
-//	EXISTS (… lead_tags … tag_fold = …)                    Semi Join, Index Only Scan on lead_tags_tag
+//	tags_fold ?| (…)                                       Bitmap Index Scan on leads_tags
 //	assignee_id = ANY (…)                                  Bitmap Index Scan on leads_assignee
 //	id > … AND id <= … AND (…) ORDER BY id LIMIT …         Index Scan on leads_pkey, filtered
 type compiler struct {
@@ -261,25 +261,30 @@ func (c *compiler) time(cond *audience.Condition) string {
 }
 
 func (c *compiler) tags(cond *audience.Condition) string {
-	const some = "EXISTS (SELECT 1 FROM lead_tags t WHERE t.lead_id = leads.id"
 	switch cond.Op {
 	case audience.Contains:
 		return c.hasTag(cond.Values)
 	case audience.NotContains:
 		return not(c.hasTag(cond.Values))
 	case audience.ContainsAll:
+		if c.postgres {
+			return "(tags_fold IS NOT NULL AND tags_fold ?& " + c.arg(cond.Values) + "::text[])"
+		}
 		parts := make([]string, len(cond.Values))
 		for i, v := range cond.Values {
 			parts[i] = c.hasTag([]string{v})
 		}
 		return join(parts, false)
 	case audience.IsEmpty:
-		return "NOT " + some + ")"
+		return "tags_fold IS NULL"
 	default:
-		return some + ")"
+		return "tags_fold IS NOT NULL"
 	}
 }
 
 func (c *compiler) hasTag(tags []string) string {
-	return "EXISTS (SELECT 1 FROM lead_tags t WHERE t.lead_id = leads.id AND " + c.in("t.tag_fold", tags, "text") + ")"
+	if c.postgres {
+		return "(tags_fold IS NOT NULL AND tags_fold ?| " + c.arg(tags) + "::text[])"
+	}
+	return "EXISTS (SELECT 1 FROM json_each(tags_fold) t WHERE " + c.in("t.value", tags, "text") + ")"
 }

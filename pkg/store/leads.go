@@ -9,27 +9,15 @@ import (
 	"herald/pkg/message"
 )
 
-// readLeads reads the leads of a query with their tags, in the query's order.
-func readLeads(db, query *gorm.DB) ([]message.Lead, error) {
+// readLeads reads the leads of a query, in its order.
+func readLeads(query *gorm.DB) ([]message.Lead, error) {
 	var rows []leadRow
-	if err := query.Find(&rows).Error; err != nil || len(rows) == 0 {
+	if err := query.Find(&rows).Error; err != nil {
 		return nil, err
-	}
-	ids := make([]uuid.UUID, len(rows))
-	for i := range rows {
-		ids[i] = rows[i].ID
-	}
-	var tags []tagRow
-	if err := db.Where("lead_id IN ?", ids).Order("lead_id, position").Find(&tags).Error; err != nil {
-		return nil, err
-	}
-	byLead := make(map[uuid.UUID][]string, len(rows))
-	for _, t := range tags {
-		byLead[t.LeadID] = append(byLead[t.LeadID], t.Tag)
 	}
 	leads := make([]message.Lead, len(rows))
 	for i := range rows {
-		l, err := rows[i].lead(byLead[rows[i].ID])
+		l, err := rows[i].lead()
 		if err != nil {
 			return nil, err
 		}
@@ -41,7 +29,7 @@ func readLeads(db, query *gorm.DB) ([]message.Lead, error) {
 // Lead implements lead.Store and delivery.Leads.
 func (s *Store) Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
 	db := s.db.WithContext(ctx)
-	leads, err := readLeads(db, db.Where("id = ?", id))
+	leads, err := readLeads(db.Where("id = ?", id))
 	if err != nil {
 		return nil, fail("read the lead", err)
 	}
@@ -54,14 +42,14 @@ func (s *Store) Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
 // Leads implements lead.Store.
 func (s *Store) Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
 	db := s.db.WithContext(ctx)
-	leads, err := readLeads(db, db.Where("id > ?", after).Order("id").Limit(limit))
+	leads, err := readLeads(db.Where("id > ?", after).Order("id").Limit(limit))
 	return leads, fail("list leads", err)
 }
 
 // LeadsByID implements bulk.Inspection.
 func (s *Store) LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead, error) {
 	db := s.db.WithContext(ctx)
-	leads, err := readLeads(db, db.Where("id IN ?", ids).Order("id"))
+	leads, err := readLeads(db.Where("id IN ?", ids).Order("id"))
 	return leads, fail("read leads", err)
 }
 
@@ -80,7 +68,7 @@ func (s *Store) MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones 
 		if q.n == 0 {
 			continue
 		}
-		leads, err := readLeads(db, db.Where(q.where, q.arg))
+		leads, err := readLeads(db.Where(q.where, q.arg))
 		if err != nil {
 			return nil, fail("match leads", err)
 		}
@@ -99,19 +87,14 @@ func (s *Store) SaveLeads(ctx context.Context, created, updated []message.Lead) 
 	if len(created)+len(updated) == 0 {
 		return nil
 	}
-	var tags []tagRow
 	rows := func(leads []message.Lead) []leadRow {
 		rows := make([]leadRow, len(leads))
 		for i := range leads {
 			rows[i] = rowOfLead(&leads[i])
-			for at, t := range dedupe(leads[i].Tags) {
-				tags = append(tags, tagRow{LeadID: leads[i].ID, Tag: t, TagFold: message.Fold(t), Position: at})
-			}
 		}
 		return rows
 	}
-	fresh, known := rows(created), rows(updated)
-	return fail("save leads", s.hot.saveLeads(ctx, fresh, known, tags))
+	return fail("save leads", s.hot.saveLeads(ctx, rows(created), rows(updated)))
 }
 
 func dedupe(list []string) []string {

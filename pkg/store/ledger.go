@@ -18,7 +18,7 @@ type hot interface {
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
 	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
-	saveLeads(ctx context.Context, created, updated []leadRow, tags []tagRow) error
+	saveLeads(ctx context.Context, created, updated []leadRow) error
 }
 
 type loadKey = uuid.UUID

@@ -32,8 +32,7 @@ SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provid
        l.id, COALESCE(l.first_name, ''), COALESCE(l.last_name, ''), COALESCE(l.email, ''), COALESCE(l.phone, ''),
        COALESCE(l.instagram_id, ''), COALESCE(l.company, ''), COALESCE(l.title, ''), COALESCE(l.status, ''),
        COALESCE(l.source, ''), COALESCE(l.city, ''), COALESCE(l.state, ''), COALESCE(l.country, ''),
-       COALESCE(l.timezone, ''), COALESCE(l.language, ''), COALESCE(l.assignee_id, ''), l.custom_fields,
-       ARRAY(SELECT tag FROM lead_tags t WHERE t.lead_id = l.id ORDER BY position)
+       COALESCE(l.timezone, ''), COALESCE(l.language, ''), COALESCE(l.assignee_id, ''), l.tags, l.custom_fields
 FROM unnest($1::uuid[]) u(id) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id`
 
 func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error) {
@@ -46,7 +45,6 @@ func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loade
 		m       messageRow
 		l       leadRow
 		leadID  *uuid.UUID
-		tags    []string
 		expired bool
 		reason  string
 	)
@@ -55,7 +53,7 @@ func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loade
 		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
 		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &reason,
 		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
-		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.CustomFields), &tags,
+		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields),
 	}
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		msg, err := m.message()
@@ -65,7 +63,7 @@ func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loade
 		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired, Suppressed: message.Reason(reason)}
 		if leadID != nil {
 			l.ID = *leadID
-			if loaded.Lead, err = l.lead(tags); err != nil {
+			if loaded.Lead, err = l.lead(); err != nil {
 				return err
 			}
 		}
@@ -293,20 +291,18 @@ var saveLeadsSQL = func() string {
 		strings.Join(set, ", ")
 }()
 
-const dropTagsSQL = `DELETE FROM lead_tags WHERE lead_id = ANY($1::uuid[])`
-
 // saveLeads copies new leads, which is several times faster than inserting them. An id that is taken after all, by
 // somebody who was quicker, sends them the slow way.
-func (h *postgresHot) saveLeads(ctx context.Context, created, updated []leadRow, tags []tagRow) error {
-	err := h.writeLeads(ctx, created, updated, tags)
+func (h *postgresHot) saveLeads(ctx context.Context, created, updated []leadRow) error {
+	err := h.writeLeads(ctx, created, updated)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23505" && len(created) > 0 {
-		err = h.writeLeads(ctx, nil, append(slices.Clone(created), updated...), tags)
+		err = h.writeLeads(ctx, nil, append(slices.Clone(created), updated...))
 	}
 	return err
 }
 
-func (h *postgresHot) writeLeads(ctx context.Context, created, updated []leadRow, tags []tagRow) error {
+func (h *postgresHot) writeLeads(ctx context.Context, created, updated []leadRow) error {
 	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
 		if len(created) > 0 {
 			_, err := tx.CopyFrom(ctx, pgx.Identifier{"leads"}, leadColumns, pgx.CopyFromSlice(len(created), func(i int) ([]any, error) {
@@ -316,30 +312,13 @@ func (h *postgresHot) writeLeads(ctx context.Context, created, updated []leadRow
 				return err
 			}
 		}
-		if len(updated) > 0 {
-			set, err := json.Marshal(updated)
-			if err != nil {
-				return err
-			}
-			ids := make([]uuid.UUID, len(updated))
-			for i := range updated {
-				ids[i] = updated[i].ID
-			}
-			b := &pgx.Batch{}
-			b.Queue(saveLeadsSQL, string(set))
-			b.Queue(dropTagsSQL, ids)
-			if err := tx.SendBatch(ctx, b).Close(); err != nil {
-				return err
-			}
-		}
-		if len(tags) == 0 {
+		if len(updated) == 0 {
 			return nil
 		}
-		_, err := tx.CopyFrom(ctx, pgx.Identifier{"lead_tags"}, []string{"lead_id", "tag", "tag_fold", "position"},
-			pgx.CopyFromSlice(len(tags), func(i int) ([]any, error) {
-				t := &tags[i]
-				return []any{t.LeadID, t.Tag, t.TagFold, t.Position}, nil
-			}))
+		set, err := json.Marshal(updated)
+		if err == nil {
+			_, err = tx.Exec(ctx, saveLeadsSQL, string(set))
+		}
 		return err
 	})
 }

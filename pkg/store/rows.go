@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -223,6 +224,8 @@ type leadRow struct {
 	LanguageFold    string     `json:"language_fold"`
 	AssigneeIDFold  string     `json:"assignee_id_fold"`
 	SearchText      string     `json:"search_text"`
+	Tags            document   `json:"tags"`
+	TagsFold        document   `json:"tags_fold"`
 	CustomFields    document   `json:"custom_fields"`
 	CustomText      document   `json:"custom_text"`
 	CustomNumber    document   `json:"custom_number"`
@@ -233,17 +236,6 @@ type leadRow struct {
 
 // TableName implements gorm's Tabler.
 func (leadRow) TableName() string { return "leads" }
-
-// tagRow is a row of lead_tags.
-type tagRow struct {
-	LeadID   uuid.UUID
-	Tag      string
-	TagFold  string
-	Position int
-}
-
-// TableName implements gorm's Tabler.
-func (tagRow) TableName() string { return "lead_tags" }
 
 func rowOfLead(l *message.Lead) leadRow {
 	folded := audience.FoldedFields(l)
@@ -256,6 +248,13 @@ func rowOfLead(l *message.Lead) leadRow {
 	}
 	for i, to := range r.folds() {
 		*to = folded[i].Value
+	}
+	if tags := dedupe(l.Tags); len(tags) > 0 {
+		fold := make([]string, len(tags))
+		for i, t := range tags {
+			fold[i] = message.Fold(t)
+		}
+		r.Tags, r.TagsFold = encode(tags), encode(fold)
 	}
 	if len(l.CustomFields) > 0 {
 		text, number := audience.FoldedCustom(l.CustomFields)
@@ -277,7 +276,7 @@ var leadColumns = []string{
 	"id", "first_name", "last_name", "email", "phone", "instagram_id", "company", "title", "status", "source", "city", "state", "country",
 	"timezone", "language", "assignee_id", "first_name_fold", "last_name_fold", "email_fold", "phone_fold", "instagram_id_fold",
 	"company_fold", "title_fold", "status_fold", "source_fold", "city_fold", "state_fold", "country_fold", "timezone_fold", "language_fold",
-	"assignee_id_fold", "full_name_fold", "search_text", "custom_fields", "custom_text", "custom_number", "created_at", "updated_at",
+	"assignee_id_fold", "full_name_fold", "search_text", "tags", "tags_fold", "custom_fields", "custom_text", "custom_number", "created_at", "updated_at",
 	"last_contacted_at",
 }
 
@@ -288,7 +287,7 @@ func (r *leadRow) values() []any {
 	for _, f := range r.folds() {
 		v = append(v, *f)
 	}
-	return append(v, r.SearchText, r.CustomFields.orNull(), r.CustomText.orNull(), r.CustomNumber.orNull(), r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
+	return append(v, r.SearchText, r.Tags.orNull(), r.TagsFold.orNull(), r.CustomFields.orNull(), r.CustomText.orNull(), r.CustomNumber.orNull(), r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
 }
 
 // hexKey is a custom field's name as a key that means the same to every database, whatever characters it has.
@@ -302,12 +301,12 @@ func hexKeys[V any](m map[string]V) map[string]V {
 	return out
 }
 
-func (r *leadRow) lead(tags []string) (*message.Lead, error) {
+func (r *leadRow) lead() (*message.Lead, error) {
 	l := &message.Lead{
 		ID: r.ID, FirstName: r.FirstName, LastName: r.LastName, Email: r.Email, Phone: r.Phone, InstagramID: r.InstagramID,
 		Company: r.Company, Title: r.Title, Status: r.Status, Source: r.Source, City: r.City, State: r.State,
-		Country: r.Country, Timezone: r.Timezone, Language: r.Language, AssigneeID: r.AssigneeID, Tags: tags,
+		Country: r.Country, Timezone: r.Timezone, Language: r.Language, AssigneeID: r.AssigneeID,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), LastContactedAt: utc(r.LastContactedAt),
 	}
-	return l, r.CustomFields.decode(&l.CustomFields)
+	return l, errors.Join(r.Tags.decode(&l.Tags), r.CustomFields.decode(&l.CustomFields))
 }

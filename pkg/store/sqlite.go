@@ -33,7 +33,7 @@ func (h *sqliteHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded,
 			leadIDs = append(leadIDs, *rows[i].LeadID)
 		}
 	}
-	leads, err := readLeads(db, db.Where("id IN ?", leadIDs))
+	leads, err := readLeads(db.Where("id IN ?", leadIDs))
 	if err != nil {
 		return nil, err
 	}
@@ -170,23 +170,9 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 	})
 }
 
-func (h *sqliteHot) saveLeads(ctx context.Context, created, updated []leadRow, tags []tagRow) error {
-	leads := append(slices.Clone(created), updated...)
+func (h *sqliteHot) saveLeads(ctx context.Context, created, updated []leadRow) error {
+	upsert := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, UpdateAll: true}
 	return h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		ids := make([]uuid.UUID, len(leads))
-		for i := range leads {
-			ids[i] = leads[i].ID
-		}
-		upsert := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, UpdateAll: true}
-		if err := tx.Clauses(upsert).CreateInBatches(leads, batchRows).Error; err != nil {
-			return err
-		}
-		if err := tx.Where("lead_id IN ?", ids).Delete(&tagRow{}).Error; err != nil {
-			return err
-		}
-		if len(tags) == 0 {
-			return nil
-		}
-		return tx.CreateInBatches(tags, batchRows).Error
+		return tx.Clauses(upsert).CreateInBatches(append(slices.Clone(created), updated...), batchRows).Error
 	})
 }

@@ -136,7 +136,6 @@ func (s *Store) EraseLead(ctx context.Context, id uuid.UUID) error {
 		sql  string
 		args []any
 	}{
-		{"DELETE FROM lead_tags WHERE lead_id = ?", []any{id}},
 		{"DELETE FROM leads WHERE id = ?", []any{id}},
 		{"UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL WHERE lead_id = ? AND status NOT IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')", []any{id}},
 		// What has not left yet has nobody to go to any more.
