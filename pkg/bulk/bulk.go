@@ -101,11 +101,11 @@ type PlanPage struct {
 	Done     bool
 }
 
-// Plan writes the frozen audience. Taken says which hashes already belong to a message of the bulk. Suppressed gives the
-// reason for each hash that must not get a message of this type and purpose. AddPage writes
-// rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is not the bulk's any more.
+// Plan writes the frozen audience. Suppressed gives the reason for each hash that must not get a message of this type
+// and purpose. AddPage writes rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is
+// not the bulk's any more. A Sole row whose hash a message of the bulk has already is written as SKIPPED
+// (duplicate_recipient) instead.
 type Plan interface {
-	Taken(ctx context.Context, bulkID uuid.UUID, hashes []message.Hash) (map[message.Hash]bool, error)
 	Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 	AddPage(ctx context.Context, p PlanPage) error
 }

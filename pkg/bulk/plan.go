@@ -71,13 +71,7 @@ func (c *course) draft(ctx context.Context, leads []audience.Candidate, region s
 	if err != nil {
 		return nil, err
 	}
-	var taken map[message.Hash]bool
-	if !b.Criteria.AllowDuplicateRecipients {
-		if taken, err = c.Plan.Taken(ctx, b.ID, hashes); err != nil {
-			return nil, err
-		}
-	}
-	decide(rows, suppressed, taken)
+	decide(rows, suppressed)
 	return rows, nil
 }
 
@@ -99,12 +93,10 @@ func candidates(leads []audience.Candidate, t message.Type, region string, dupli
 	return rows, hashes
 }
 
-// decide skips who is suppressed, and every lead but the first of an address. Taken holds the addresses that have a
-// message already; pages come in the order of ids, so the lead with the lowest id keeps an address that several share.
-func decide(rows []Planned, suppressed map[message.Hash]message.Reason, taken map[message.Hash]bool) {
-	if taken == nil {
-		taken = make(map[message.Hash]bool, len(rows))
-	}
+// decide skips who is suppressed, and every lead of the page but the first of an address. Pages come in the order of
+// ids, and AddPage does the same across them, so the lead with the lowest id keeps an address that several share.
+func decide(rows []Planned, suppressed map[message.Hash]message.Reason) {
+	taken := make(map[message.Hash]bool, len(rows))
 	for i := range rows {
 		row := &rows[i]
 		if row.Status != message.Pending {

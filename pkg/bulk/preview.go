@@ -79,7 +79,7 @@ func (p *Previewer) Preview(ctx context.Context, o Order) (*Preview, error) {
 		if err != nil {
 			return nil, err
 		}
-		decide(rows, suppressed, nil)
+		decide(rows, suppressed)
 		for i := range rows {
 			out.Total++
 			if rows[i].Status == message.Skipped {

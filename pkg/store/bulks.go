@@ -215,22 +215,6 @@ func leased(doing string, res *gorm.DB) error {
 	return fail(doing, res.Error)
 }
 
-// Taken implements bulk.Plan.
-func (s *Store) Taken(ctx context.Context, bulkID uuid.UUID, hashes []message.Hash) (map[message.Hash]bool, error) {
-	list := make([][]byte, len(hashes))
-	for i := range hashes {
-		list[i] = hashes[i][:]
-	}
-	var found [][]byte
-	err := s.db.WithContext(ctx).Raw("SELECT address_hash FROM messages WHERE bulk_id = ? AND copy = 0 AND address_hash IN ?", bulkID, list).
-		Scan(&found).Error
-	taken := make(map[message.Hash]bool, len(found))
-	for _, f := range found {
-		taken[message.Hash(f)] = true
-	}
-	return taken, fail("look for duplicates", err)
-}
-
 // AddPage implements bulk.Plan.
 func (s *Store) AddPage(ctx context.Context, p bulk.PlanPage) error {
 	err := s.hot.addMessages(ctx, p)

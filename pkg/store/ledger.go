@@ -119,6 +119,12 @@ func copyNumber(p *bulk.Planned, seq int64) int64 {
 	return seq + 1
 }
 
+// duplicate is a row whose address has a message already.
+func duplicate(p bulk.Planned) bulk.Planned {
+	p.Status, p.Reason, p.Sole = message.Skipped, message.DuplicateRecipient, false
+	return p
+}
+
 func hashBytes(p *bulk.Planned) []byte {
 	if p.Hash == (message.Hash{}) {
 		return nil

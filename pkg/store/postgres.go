@@ -246,35 +246,73 @@ INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provi
                       message_type, priority, status, reason, created_at, updated_at)
 SELECT u.id, $1, u.seq, u.lead_id, $2, $3, $4, u.recipient, u.address_hash, u.copy, $5, $6, u.status, u.reason, now(), now()
 FROM unnest($7::uuid[], $8::bigint[], $9::uuid[], $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::text[])
-     u(id, seq, lead_id, recipient, address_hash, copy, status, reason)`
+     u(id, seq, lead_id, recipient, address_hash, copy, status, reason)
+ON CONFLICT (address_hash, bulk_id, copy) DO NOTHING
+RETURNING seq`
 )
 
+// addMessages writes a page. The rows that the unique index of addresses refuses, whose address has a message already,
+// are written again as duplicates: asking first which addresses are taken would cost a query over them for every page.
 func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
-	n := len(p.Rows)
-	ids, leads, seqs, copies := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
-	recipients, statuses, reasons, hashes := make([]string, n), make([]string, n), make([]string, n), make([][]byte, n)
-	for i := range p.Rows {
-		r := &p.Rows[i]
-		seqs[i] = p.Base + int64(i)
-		ids[i], leads[i], recipients[i], statuses[i], reasons[i] = r.ID, r.LeadID, r.Recipient, string(r.Status), string(r.Reason)
-		hashes[i], copies[i] = hashBytes(r), copyNumber(r, seqs[i])
-	}
 	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, pageSQL, p.Lease.BulkID, p.Lease.Token, n, p.Cursor, p.NotFound, p.Done, p.Base)
+		tag, err := tx.Exec(ctx, pageSQL, p.Lease.BulkID, p.Lease.Token, len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Base)
 		if err != nil {
 			return err
 		}
 		if tag.RowsAffected() != 1 {
 			return bulk.ErrLeaseLost
 		}
-		if n == 0 {
-			return nil
+		all := make([]int, len(p.Rows))
+		for i := range all {
+			all[i] = i
 		}
-		b := p.Bulk
-		_, err = tx.Exec(ctx, addMessagesSQL, b.ID, b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
-			ids, seqs, leads, recipients, hashes, copies, statuses, reasons)
+		refused, err := h.insertRows(ctx, tx, &p, all)
+		if err != nil || len(refused) == 0 {
+			return err
+		}
+		for _, i := range refused {
+			p.Rows[i] = duplicate(p.Rows[i])
+		}
+		_, err = h.insertRows(ctx, tx, &p, refused)
 		return err
 	})
+}
+
+// insertRows writes some rows of a page and returns those that were refused.
+func (h *postgresHot) insertRows(ctx context.Context, tx pgx.Tx, p *bulk.PlanPage, which []int) ([]int, error) {
+	n := len(which)
+	if n == 0 {
+		return nil, nil
+	}
+	ids, leads, seqs, copies := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
+	recipients, statuses, reasons, hashes := make([]string, n), make([]string, n), make([]string, n), make([][]byte, n)
+	for at, i := range which {
+		r := &p.Rows[i]
+		seqs[at] = p.Base + int64(i)
+		ids[at], leads[at], recipients[at], statuses[at], reasons[at] = r.ID, r.LeadID, r.Recipient, string(r.Status), string(r.Reason)
+		hashes[at], copies[at] = hashBytes(r), copyNumber(r, seqs[at])
+	}
+	b := p.Bulk
+	rows, err := tx.Query(ctx, addMessagesSQL, b.ID, b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
+		ids, seqs, leads, recipients, hashes, copies, statuses, reasons)
+	if err != nil {
+		return nil, err
+	}
+	written, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil || len(written) == n {
+		return nil, err
+	}
+	there := make(map[int64]bool, len(written))
+	for _, seq := range written {
+		there[seq] = true
+	}
+	var refused []int
+	for _, i := range which {
+		if !there[p.Base+int64(i)] {
+			refused = append(refused, i)
+		}
+	}
+	return refused, nil
 }
 
 // saveLeadsSQL writes leads over those that are there. A row set in JSON is one parameter, however many columns and rows

@@ -150,10 +150,17 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		if res.RowsAffected != 1 {
 			return bulk.ErrLeaseLost
 		}
+		taken, err := h.taken(tx, &p)
+		if err != nil {
+			return err
+		}
 		now := stamp(time.Now())
 		b := p.Bulk
 		rows := make([]messageRow, len(p.Rows))
 		for i := range p.Rows {
+			if p.Rows[i].Sole && taken[p.Rows[i].Hash] {
+				p.Rows[i] = duplicate(p.Rows[i])
+			}
 			r := &p.Rows[i]
 			seq := p.Base + int64(i)
 			rows[i] = messageRow{
@@ -168,6 +175,26 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		}
 		return tx.CreateInBatches(rows, batchRows).Error
 	})
+}
+
+// taken returns which addresses of a page have a message of the bulk already.
+func (h *sqliteHot) taken(tx *gorm.DB, p *bulk.PlanPage) (map[message.Hash]bool, error) {
+	var hashes [][]byte
+	for i := range p.Rows {
+		if p.Rows[i].Sole {
+			hashes = append(hashes, hashBytes(&p.Rows[i]))
+		}
+	}
+	taken := map[message.Hash]bool{}
+	if len(hashes) == 0 {
+		return taken, nil
+	}
+	var found [][]byte
+	err := tx.Table("messages").Where("bulk_id = ? AND copy = 0 AND address_hash IN ?", p.Bulk.ID, hashes).Pluck("address_hash", &found).Error
+	for _, f := range found {
+		taken[message.Hash(f)] = true
+	}
+	return taken, err
 }
 
 func (h *sqliteHot) saveLeads(ctx context.Context, created, updated []leadRow) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm/clause"
 
 	"herald/pkg/message"
@@ -107,21 +108,32 @@ var purposeColumn = map[message.Purpose]string{
 
 // Suppressed implements bulk.Plan and delivery.Suppressions: the reason for each hash that is suppressed.
 func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
+	out := map[message.Hash]message.Reason{}
 	list := make([][]byte, len(hashes))
 	for i := range hashes {
 		list[i] = hashes[i][:]
 	}
+	if s.pool != nil {
+		rows, err := s.pool.Query(ctx, "SELECT address_hash, reason FROM suppressions WHERE type = $1 AND address_hash = ANY($2::bytea[]) AND "+
+			purposeColumn[p]+" ORDER BY reason", string(t), list)
+		if err != nil {
+			return nil, fail("look for suppressions", err)
+		}
+		var hash []byte
+		var reason string
+		_, err = pgx.ForEachRow(rows, []any{&hash, &reason}, func() error {
+			out[message.Hash(hash)] = message.Reason(reason)
+			return nil
+		})
+		return out, fail("look for suppressions", err)
+	}
 	var rows []suppressionRow
 	err := s.db.WithContext(ctx).Select("address_hash, reason").
 		Where("type = ? AND address_hash IN ? AND "+purposeColumn[p], string(t), list).Order("reason").Find(&rows).Error
-	if err != nil {
-		return nil, fail("look for suppressions", err)
-	}
-	out := make(map[message.Hash]message.Reason, len(rows))
 	for _, r := range rows {
 		out[message.Hash(r.AddressHash)] = message.Reason(r.Reason)
 	}
-	return out, nil
+	return out, fail("look for suppressions", err)
 }
 
 // EraseLead implements lead.Eraser.
