@@ -218,7 +218,7 @@ func genSettings(leads []message.Lead) *rapid.Generator[map[string]any] {
 	})
 }
 
-func parseSettings(t rapid.TB, settings map[string]any) *audience.Criteria {
+func parseSettings(t interface{ Fatalf(string, ...any) }, settings map[string]any) *audience.Criteria {
 	errs := &wire.Errors{}
 	c := audience.Parse(errs, wire.NewObject(errs, settings, "body", "bulk_settings"), moment)
 	for _, e := range errs.List() {

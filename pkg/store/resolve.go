@@ -17,13 +17,14 @@ import (
 var addressColumn = map[message.Type]string{message.Email: "email", message.SMS: "phone", message.InstagramDM: "instagram_id"}
 
 // A page of a filter looks at a slab of leads, a range of ids, and takes from it those that match. The cost of a page
-// is that of its slab, however many leads match in all; a slab that yields little is followed by a larger one, so that
-// a filter that matches few is not walked through step by step, until the database is free to find them by index.
+// is that of its slab, however many leads match in all. A slab that yields little is followed by a larger one, until the
+// database is free to find the few that match by index; one that fills its page is followed by a smaller one, so that a
+// filter that matches many is walked in the order of ids and never sorted whole.
 const (
 	firstSlab  = 20_000
-	slabGrowth = 4
-	wholeTable = firstSlab * slabGrowth * slabGrowth * slabGrowth // from this size on a slab has no end
-	goodYield  = 8                                                // a slab is good when it fills this part of a page
+	slabGrowth = 8
+	wholeTable = firstSlab * slabGrowth * slabGrowth // from this size on a slab has no end
+	goodYield  = 8                                   // a slab is good when it fills this part of a page
 )
 
 // Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, else the last
@@ -102,7 +103,7 @@ func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message
 	n := len(page.Candidates)
 	switch {
 	case n == limit: // there may be more in this slab
-		last, size = page.Candidates[n-1].LeadID, firstSlab
+		last, size = page.Candidates[n-1].LeadID, max(size/slabGrowth, firstSlab)
 	case end == uuid.Nil:
 		page.Done = true
 	default:
