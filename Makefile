@@ -1,7 +1,7 @@
 # What a developer does with Herald. CI runs .ci/run.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: run build test race lint bench
+.PHONY: run build test race property lint bench
 
 run: ## start everything in one process, with demo data
 	go run ./cmd/herald demo
@@ -14,6 +14,9 @@ test: ## the whole suite; also on PostgreSQL and redis-server where they are fou
 
 race: ## the suite under the race detector, without what only the SQLite suite repeats
 	go test -race -skip '/sqlite$$' ./...
+
+property: ## the same audience everywhere, for ten thousand random descriptions
+	go test ./pkg/store -run TestTheSameAudienceEverywhere -rapid.checks=10000
 
 lint: ## formatting, vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -1,5 +1,10 @@
 // Package audience says who gets a bulk: the criteria of a request, parsed and validated, the port that resolves them
 // to leads page by page, and what makes a lead's stored address usable. It knows no SQL.
+//
+// A filter compares folded values. A missing value and an empty string are the same: is_empty finds it, every operator
+// that needs a value (equals, contains, starts_with, ends_with, in, and all those of numbers and times) does not hold for
+// it, and the negated ones (not_equals, not_contains, not_in) do. A custom field that is no number fits no comparison of
+// numbers; null in a custom field is missing.
 package audience
 
 import (

@@ -152,20 +152,28 @@ func (c *course) refold(ctx context.Context) error {
 	if err := c.Counters.BeginFold(ctx, c.bulk.ID); err != nil {
 		return err
 	}
-	for from := int64(0); from < c.bulk.FeedSeq; {
+	if err := c.walk(ctx, 0, func([]Row) error { return nil }); err != nil {
+		return err
+	}
+	return c.Counters.EndFold(ctx, c.bulk.ID)
+}
+
+// walk counts the rows from a sequence number up to the feed's cursor, and hands them on page by page.
+func (c *course) walk(ctx context.Context, from int64, each func(rows []Row) error) error {
+	for from < c.bulk.FeedSeq {
 		rows, err := c.Feed.Walk(ctx, c.bulk.ID, from, walkPage)
-		if err != nil {
+		if err != nil || len(rows) == 0 {
 			return err
-		}
-		if len(rows) == 0 {
-			break
 		}
 		from = rows[len(rows)-1].Mark.Seq + 1
 		if err := c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows)); err != nil {
 			return err
 		}
+		if err := each(rows); err != nil {
+			return err
+		}
 	}
-	return c.Counters.EndFold(ctx, c.bulk.ID)
+	return nil
 }
 
 // marks returns the marks of the rows below the feed's cursor that have one.
@@ -237,26 +245,16 @@ func (c *course) reconcile(ctx context.Context) error {
 		}
 		pending := map[uuid.UUID]bool{}
 		settled, unbroken := c.bulk.SettledSeq, true
-		for from := c.bulk.SettledSeq; from < c.bulk.FeedSeq; {
-			rows, err := c.Feed.Walk(ctx, c.bulk.ID, from, walkPage)
-			if err != nil {
-				return err
-			}
-			if len(rows) == 0 {
-				break
-			}
-			from = rows[len(rows)-1].Mark.Seq + 1
-			if err := c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows)); err != nil {
-				return err
-			}
+		err := c.walk(ctx, c.bulk.SettledSeq, func(rows []Row) error {
 			for _, r := range rows {
 				if unbroken = unbroken && r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Status.Rank() > 0 && !r.Mark.Waiting; unbroken {
 					settled = r.Mark.Seq + 1
 				}
 			}
-			if err := c.repair(ctx, rows, pending); err != nil {
-				return err
-			}
+			return c.repair(ctx, rows, pending)
+		})
+		if err != nil {
+			return err
 		}
 		c.seen = pending
 		if settled == c.bulk.SettledSeq {

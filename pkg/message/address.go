@@ -96,18 +96,6 @@ func TypeOfRecipient(s string) (Type, bool) {
 	return "", false
 }
 
-// Mask hides a person's address for logs: the first character and the kind stay.
-func Mask(address string) string {
-	if address == "" {
-		return ""
-	}
-	if at := strings.LastIndexByte(address, '@'); at > 0 {
-		return address[:1] + "***@***"
-	}
-	_, n := utf8.DecodeRuneInString(address)
-	return address[:n] + "***"
-}
-
 func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
