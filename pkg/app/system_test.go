@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,8 +28,12 @@ import (
 	"herald/pkg/testenv"
 )
 
+// built says that there are binaries to remove.
+var built bool
+
 // binaries builds the programs once.
 var binaries = sync.OnceValues(func() (string, error) {
+	built = true
 	dir, err := os.MkdirTemp("", "herald-bin-")
 	if err != nil {
 		return "", err
@@ -41,8 +47,10 @@ var binaries = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := binaries(); err == nil {
-		_ = os.RemoveAll(dir)
+	if built {
+		if dir, err := binaries(); err == nil {
+			_ = os.RemoveAll(dir)
+		}
 	}
 	os.Exit(code)
 }
@@ -275,6 +283,31 @@ func (s *system) noTaskLeft() {
 	}
 }
 
+// delivered returns how many messages a worker says that it has sent.
+func (s *system) delivered(p *process) int {
+	s.t.Helper()
+	_, after, ok := strings.Cut(p.log.String(), `"msg":"admin listens"`)
+	address := regexp.MustCompile(`"address":"([^"]+)"`).FindStringSubmatch(after)
+	if !ok || address == nil {
+		s.t.Fatalf("no admin address: %s", p.log)
+	}
+	res, err := http.Get("http://" + address[1] + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	metrics, err := io.ReadAll(res.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	count := regexp.MustCompile(`herald_deliveries_total\{reason="",status="SENT",type="EMAIL"\} ([0-9]+)`).FindSubmatch(metrics)
+	if count == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(count[1]))
+	return n
+}
+
 // watchPending notes the largest number of tasks that wait in a queue, until the context ends.
 func (s *system) watchPending(ctx context.Context, name string) *atomic.Int64 {
 	peak := &atomic.Int64{}
@@ -334,6 +367,9 @@ func TestWorkersComeAndGo(t *testing.T) {
 	f = s.finish(f)
 	s.exactlyOnce(f, n)
 	s.noTaskLeft()
+	if sent := s.delivered(second); sent < n/5 {
+		t.Errorf("the second worker sent %d of %d messages", sent, n)
+	}
 	s.terminate(second)
 	for name, p := range map[string]*process{"first": first, "second": second} {
 		if strings.Contains(p.log.String(), `"level":"ERROR"`) {
