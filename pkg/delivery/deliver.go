@@ -57,7 +57,8 @@ type work struct {
 
 const (
 	settleBudget = 10 * time.Second // an outcome is written even when the request that caused it is gone
-	inlineWait   = time.Second      // the longest that a delivery waits for the channel's rate before it steps aside
+	recordPause  = 50 * time.Millisecond
+	inlineWait   = time.Second // the longest that a delivery waits for the channel's rate before it steps aside
 )
 
 // Run delivers a message by its id, as a worker does. A nil error with no Again means that nothing is left to do for
@@ -323,7 +324,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 	if o.Again > 0 && o.Status != message.Unknown {
 		stored.Again += d.Timing.Watch // the queue looks first
 	}
-	settled, err := d.Ledger.Settle(ctx, stored)
+	settled, err := d.record(ctx, stored)
 	w.event.Settle += time.Since(began)
 	if err != nil {
 		return Result{}, err
@@ -355,6 +356,16 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 		}
 	}
 	return res, nil
+}
+
+// record writes an outcome, again and again while the ledger does not answer: what happened is known only here.
+func (d *Deliverer) record(ctx context.Context, o Outcome) (Settled, error) {
+	for pause := recordPause; ; pause = min(2*pause, time.Second) {
+		settled, err := d.Ledger.Settle(ctx, o)
+		if err == nil || !message.IsCode(err, message.CodeUnavailable) || !sleep(ctx, pause) {
+			return settled, err
+		}
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -329,3 +329,51 @@ func TestAMessageThatIsGoneIsDone(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+// forgetful is a ledger whose settles fail for a while.
+type forgetful struct {
+	delivery.Ledger
+	fail int
+	err  error
+}
+
+func (f *forgetful) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled, error) {
+	if f.fail--; f.fail >= 0 {
+		return delivery.Settled{}, f.err
+	}
+	return f.Ledger.Settle(ctx, o)
+}
+
+// The database is away for a moment just when the provider has accepted: the outcome is written when it is back.
+func TestAnOutcomeOutlivesTheDatabase(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{accepted}
+	w.d.Ledger = &forgetful{w.store, 3, message.Unavailable("the database", errors.New("gone"))}
+	id := w.row(nil)
+	if res := w.run(id); res.Status != message.Sent || w.load(id).Status != message.Sent || w.sends != 1 {
+		t.Errorf("%+v, %d sends", res, w.sends)
+	}
+}
+
+func (w *world) Suppressed(context.Context, message.Type, message.Purpose, []message.Hash) (map[message.Hash]message.Reason, error) {
+	return map[message.Hash]message.Reason{}, nil
+}
+
+// A single whose outcome cannot be written is answered as what it is: nobody knows, once a call was made.
+func TestASingleWithoutARecordIsUnknown(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit  time.Duration
+		status message.Status
+	}{"a call was made": {0, message.Unknown}, "no call was made": {time.Hour, message.Queued}} {
+		w := newWorld(t)
+		w.answers, w.limit, w.ch.RatePerSecond = []delivery.Response{accepted}, c.limit, 1
+		w.d.Ledger = &forgetful{w.store, 100, errors.New("broken")}
+		s := &delivery.Sender{Deliverer: w.d, Suppressions: w}
+		sent, err := s.Send(t.Context(), delivery.Single{
+			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,
+		})
+		if err != nil || sent.Status != c.status {
+			t.Errorf("%s: %+v, %v", name, sent, err)
+		}
+	}
+}

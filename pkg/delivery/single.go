@@ -78,8 +78,11 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	// The row is durable now: whatever happens to the caller, the delivery is carried through.
 	res, err := s.deliver(context.WithoutCancel(ctx), w, start)
 	if err != nil {
-		// The sweep brings the row to its end; all that is known now is that it is on record.
+		// The sweep brings the row to its end. What is known now is that it is on record, and whether a call was made.
 		res = Result{Status: message.Queued}
+		if w.event.Class != 0 {
+			res = Result{Status: message.Unknown, Reason: message.OutcomeUnknown}
+		}
 	}
 	return &Sent{Message: m, Result: res}, nil
 }
