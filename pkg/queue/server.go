@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -84,21 +85,19 @@ func (s *Servers) Start(h asynq.Handler) error {
 	return nil
 }
 
-// Stop takes no more tasks and waits for those under way.
+// Stop takes no more tasks and waits for those under way. The servers stop beside each other: each first finishes the
+// pause between two looks into Redis.
 func (s *Servers) Stop() {
+	s.each((*asynq.Server).Stop)
+	s.each((*asynq.Server).Shutdown)
+}
+
+func (s *Servers) each(do func(*asynq.Server)) {
+	var wg sync.WaitGroup
 	for _, srv := range s.servers {
-		srv.Stop()
+		wg.Go(func() { do(srv) })
 	}
-	done := make(chan struct{})
-	for _, srv := range s.servers {
-		go func() {
-			srv.Shutdown()
-			done <- struct{}{}
-		}()
-	}
-	for range s.servers {
-		<-done
-	}
+	wg.Wait()
 }
 
 // asynqLog hands Asynq's own messages to slog. They name queues and task ids, which hold no personal data.
