@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,23 +24,23 @@ func FoldedFields(l *message.Lead) []Folded {
 	for _, f := range list {
 		out = append(out, Folded{f.Name, message.Fold(*f.Value)})
 	}
-	return append(out, Folded{"full_name", message.Fold(fullName(l))})
+	return append(out, Folded{"full_name", message.Fold(strings.TrimSpace(l.FirstName + " " + l.LastName))})
 }
 
-func fullName(l *message.Lead) string { return strings.TrimSpace(l.FirstName + " " + l.LastName) }
-
-// SearchText is the text in which a search keyword's words must occur: names, email, company and phone, folded, a line
-// each. A word has no white space, so none can span two of them.
-func SearchText(l *message.Lead) string {
-	parts := []string{l.FirstName, l.LastName, fullName(l), l.Email, l.Company, l.Phone}
-	for i, p := range parts {
-		parts[i] = message.Fold(p)
-	}
-	return strings.Join(parts, "\n")
-}
-
-// Searched are the text fields whose every value is part of SearchText.
+// Searched are the text fields that SearchText is made of.
 var Searched = []string{"first_name", "last_name", "full_name", "email", "company", "phone"}
+
+// SearchText is the text in which a search keyword's words must occur: names, email, company and phone of a lead's
+// FoldedFields, a line each. A word has no white space, so none can span two of them.
+func SearchText(fields []Folded) string {
+	lines := make([]string, len(Searched))
+	for _, f := range fields {
+		if i := slices.Index(Searched, f.Name); i >= 0 {
+			lines[i] = f.Value
+		}
+	}
+	return strings.Join(lines, "\n")
+}
 
 // FoldedCustom returns a lead's custom fields as they are compared: each as folded text, and those that are numbers,
 // or strings that read as one, as numbers too.

@@ -22,8 +22,9 @@ type Person struct {
 
 // NewPerson prepares a lead.
 func NewPerson(l *message.Lead) *Person {
-	p := &Person{lead: l, text: map[string]string{}, tags: map[string]bool{}, search: SearchText(l)}
-	for _, f := range FoldedFields(l) {
+	fields := FoldedFields(l)
+	p := &Person{lead: l, text: map[string]string{}, tags: map[string]bool{}, search: SearchText(fields)}
+	for _, f := range fields {
 		p.text[f.Name] = f.Value
 	}
 	for _, t := range l.Tags {

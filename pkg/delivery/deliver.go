@@ -50,10 +50,12 @@ type work struct {
 	lead       *message.Lead
 	template   *render.Template
 	suppressed message.Reason
-	single     bool
 	inline     bool // within a request: a NotSent turns into QUEUED
 	event      Event
 }
+
+// single says whether the message is not of a bulk.
+func (w *work) single() bool { return w.BulkID == uuid.Nil }
 
 const (
 	settleBudget = 10 * time.Second // an outcome is written even when the request that caused it is gone
@@ -72,7 +74,7 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed, single: loaded.Message.BulkID == uuid.Nil}
+	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed}
 	w.event.Load = time.Since(start)
 	return d.deliver(ctx, w, start)
 }
@@ -146,7 +148,7 @@ func (d *Deliverer) awaitRate(ctx context.Context, w *work, ch *channel.Channel)
 	}
 	n := d.Providers[w.Type].Parts(w.contentOf()) - w.Part
 	for deadline := time.Now().Add(inlineWait); ; {
-		wait, err := d.Limiter.Take(ctx, ch, n, w.single)
+		wait, err := d.Limiter.Take(ctx, ch, n)
 		if err != nil || wait <= 0 {
 			return 0
 		}
@@ -272,7 +274,7 @@ func (d *Deliverer) backoff(attempt int) time.Duration {
 
 // waiting is the status of a message that goes back to wait.
 func (d *Deliverer) waiting(w *work) message.Status {
-	if w.single {
+	if w.single() {
 		return message.Queued
 	}
 	return message.Pending
@@ -295,13 +297,13 @@ func attemptOf(w *work, part int, started time.Time, r Response) *message.Attemp
 	}
 	switch r.Class {
 	case Accepted:
-		a.Outcome = "sent"
+		a.Outcome = message.AttemptSent
 	case NotSent:
-		a.Outcome = "not_sent"
+		a.Outcome = message.AttemptNotSent
 	case Refused:
-		a.Outcome = "refused"
+		a.Outcome = message.AttemptRefused
 	default:
-		a.Outcome = "not_known"
+		a.Outcome = message.AttemptNotKnown
 	}
 	if r.Failure != nil {
 		a.Code = r.Failure.Code
@@ -340,7 +342,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 		w.Part = o.Part
 		return res, nil
 	}
-	if !w.single {
+	if !w.single() {
 		began = time.Now()
 		mark := stats.Mark{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}
 		if mark.Standing() != 0 {

@@ -158,7 +158,7 @@ type Channels interface {
 // Limiter shares a channel's rate between all processes. Take takes n calls' worth, or returns how long to wait before
 // asking again.
 type Limiter interface {
-	Take(ctx context.Context, c *channel.Channel, n int, single bool) (wait time.Duration, err error)
+	Take(ctx context.Context, c *channel.Channel, n int) (wait time.Duration, err error)
 }
 
 // Counters count a bulk's settled messages. Counting the same mark again changes nothing. A loss is repaired by the

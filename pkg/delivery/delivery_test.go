@@ -68,7 +68,7 @@ func (w *world) Pause(_ context.Context, _ channel.Key, reason string) error {
 	w.paused = reason
 	return nil
 }
-func (w *world) Take(context.Context, *channel.Channel, int, bool) (time.Duration, error) {
+func (w *world) Take(context.Context, *channel.Channel, int) (time.Duration, error) {
 	return w.limit, nil
 }
 func (w *world) Count(_ context.Context, _ uuid.UUID, m stats.Mark) error {

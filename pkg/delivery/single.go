@@ -74,7 +74,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	if err := s.Ledger.Insert(ctx, m); err != nil {
 		return nil, err
 	}
-	w := &work{Message: m, lead: lead, template: tpl, suppressed: suppressed[hash], single: true, inline: true}
+	w := &work{Message: m, lead: lead, template: tpl, suppressed: suppressed[hash], inline: true}
 	// The row is durable now: whatever happens to the caller, the delivery is carried through.
 	res, err := s.deliver(context.WithoutCancel(ctx), w, start)
 	if err != nil {

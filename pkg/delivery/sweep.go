@@ -69,7 +69,7 @@ func (d *Deliverer) Rescue(ctx context.Context, id uuid.UUID) error {
 	now := time.Now().UTC()
 	o := Outcome{ID: id, Token: loaded.ClaimToken, Part: m.Part, ProviderMessageID: m.ProviderMessageID}
 	o.Status, o.Reason, o.Again = d.Unsettled(m, ch)
-	o.Attempt = &message.Attempt{MessageID: id, N: m.Attempt, Part: m.Part, StartedAt: *m.ClaimedAt, EndedAt: now, Outcome: "not_known", Code: "worker_died"}
+	o.Attempt = &message.Attempt{MessageID: id, N: m.Attempt, Part: m.Part, StartedAt: *m.ClaimedAt, EndedAt: now, Outcome: message.AttemptNotKnown, Code: "worker_died"}
 	settled, err := d.Ledger.Settle(ctx, o)
 	if err != nil || !settled.OK || m.BulkID == uuid.Nil {
 		return err

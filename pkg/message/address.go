@@ -105,12 +105,10 @@ func isASCII(s string) bool {
 	return true
 }
 
-// hasControl finds what must never reach a header: C0 and C1 control characters, among them CR, LF and NUL.
-func hasControl(s string) bool {
-	for _, r := range s {
-		if r < 0x20 || (r >= 0x7f && r < 0xa0) || r == 0x2028 || r == 0x2029 {
-			return true
-		}
-	}
-	return false
+// IsControl says whether a character must never reach a header: the C0 and C1 control characters, among them CR, LF and
+// NUL, and the line and paragraph separators.
+func IsControl(r rune) bool {
+	return r < 0x20 || (r >= 0x7f && r < 0xa0) || r == 0x2028 || r == 0x2029
 }
+
+func hasControl(s string) bool { return strings.ContainsFunc(s, IsControl) }

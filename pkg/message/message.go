@@ -147,6 +147,15 @@ type Failure struct {
 	Text string `json:"message"`
 }
 
+// The outcomes of an attempt.
+const (
+	AttemptSent     = "sent"
+	AttemptNotSent  = "not_sent"
+	AttemptRefused  = "refused"
+	AttemptNotKnown = "not_known"
+	AttemptLate     = "late" // it answered after its claim had passed on
+)
+
 // Attempt is one call to a provider, or one part of it.
 type Attempt struct {
 	MessageID  uuid.UUID
@@ -154,8 +163,8 @@ type Attempt struct {
 	Part       int
 	StartedAt  time.Time
 	EndedAt    time.Time
-	Outcome    string // sent, not_sent, refused, not_known, or late (it answered after its claim had passed on)
-	HTTPStatus int    // 0 when no answer came
+	Outcome    string
+	HTTPStatus int // 0 when no answer came
 	Code       string
 }
 

@@ -3,13 +3,12 @@ package queue
 import (
 	"context"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
-
-	"sync"
 
 	"herald/pkg/channel"
 )
@@ -31,7 +30,7 @@ func NewLimiter(rdb redis.UniversalClient) *Limiter {
 const precision = 100
 
 // Take implements delivery.Limiter.
-func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, _ bool) (time.Duration, error) {
+func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int) (time.Duration, error) {
 	limit := redis_rate.Limit{
 		Rate: max(int(math.Round(c.RatePerSecond*precision)), 1), Burst: max(int(c.RatePerSecond/10), n, 1), Period: precision * time.Second,
 	}

@@ -127,7 +127,7 @@ func checkRendered(t message.Type, r *Rendered) error {
 // oneLine makes text fit for a header: every control character becomes a space.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || (r >= 0x7f && r < 0xa0) || r == 0x2028 || r == 0x2029 {
+		if message.IsControl(r) {
 			return ' '
 		}
 		return r

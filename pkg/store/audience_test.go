@@ -267,7 +267,7 @@ func TestTheSameAudienceEverywhere(t *testing.T) {
 				testenv.Database(t, kind) // absent: this kind is skipped, or fails in CI
 			}
 		})
-		if kind == testenv.SQLite || testenv.Has(kind) {
+		if kind == testenv.SQLite || testenv.HasPostgres() {
 			s := open(t, testenv.Database(t, kind))
 			must(t, s.SaveLeads(t.Context(), leads, nil))
 			stores[kind] = s

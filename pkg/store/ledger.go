@@ -14,14 +14,12 @@ import (
 // hot is the statements that carry a row per recipient, in each database's own way. Every method takes a group and
 // returns one result per item, in order.
 type hot interface {
-	load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error)
+	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
 	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
 	saveLeads(ctx context.Context, created, updated []leadRow) error
 }
-
-type loadKey = uuid.UUID
 
 // Load implements delivery.Ledger.
 func (s *Store) Load(ctx context.Context, id uuid.UUID) (delivery.Loaded, error) {
@@ -92,7 +90,7 @@ RETURNING id, status = 'SENDING' AS sending`, s.in(again), s.now(), s.now(), lim
 
 // keepsEvidence says whether an attempt gets a row of its own: all but the plain success that its message's row tells.
 func keepsEvidence(o *delivery.Outcome, matched bool) bool {
-	return o.Attempt != nil && (o.Attempt.Outcome != "sent" || o.Keep > 0 || !matched)
+	return o.Attempt != nil && (o.Attempt.Outcome != message.AttemptSent || o.Keep > 0 || !matched)
 }
 
 // evidence returns the attempts to be written for a group of outcomes. One whose claim had passed on is marked late.
@@ -104,7 +102,7 @@ func evidence(outcomes []delivery.Outcome, settled []delivery.Settled) []attempt
 		}
 		row := rowOfAttempt(outcomes[i].Attempt)
 		if !settled[i].OK {
-			row.Outcome = "late"
+			row.Outcome = message.AttemptLate
 		}
 		rows = append(rows, row)
 	}

@@ -39,7 +39,7 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []
 	}
 	if m.SentAt != nil && m.ClaimedAt != nil {
 		attempts = append(attempts, message.Attempt{
-			MessageID: id, N: m.Attempt, Part: max(m.Part-1, 0), StartedAt: *m.ClaimedAt, EndedAt: *m.SentAt, Outcome: "sent", HTTPStatus: m.HTTPStatus,
+			MessageID: id, N: m.Attempt, Part: max(m.Part-1, 0), StartedAt: *m.ClaimedAt, EndedAt: *m.SentAt, Outcome: message.AttemptSent, HTTPStatus: m.HTTPStatus,
 		})
 	}
 	return m, attempts, nil
@@ -57,12 +57,17 @@ func (s *Store) MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*messa
 // Messages lists messages, newest first, beginning before an id (uuid.Nil: at the newest).
 func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
-	for column, v := range map[string]any{
-		"bulk_id": nullID(f.BulkID), "lead_id": nullID(f.LeadID), "status": orNull(string(f.Status)), "channel_type": orNull(string(f.Type)),
-	} {
-		if !isNil(v) {
-			q = q.Where(column+" = ?", v)
-		}
+	if f.BulkID != uuid.Nil {
+		q = q.Where("bulk_id = ?", f.BulkID)
+	}
+	if f.LeadID != uuid.Nil {
+		q = q.Where("lead_id = ?", f.LeadID)
+	}
+	if f.Status != "" {
+		q = q.Where("status = ?", string(f.Status))
+	}
+	if f.Type != "" {
+		q = q.Where("channel_type = ?", string(f.Type))
 	}
 	if f.Recipient != "" {
 		hash := message.HashAddress(f.Recipient)
@@ -129,21 +134,4 @@ func (s *Store) addMetadata(ctx context.Context, messages []*message.Message) er
 		}
 	}
 	return nil
-}
-
-func orNull(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func isNil(v any) bool {
-	switch v := v.(type) {
-	case *uuid.UUID:
-		return v == nil
-	case *string:
-		return v == nil
-	}
-	return v == nil
 }

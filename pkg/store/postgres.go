@@ -35,7 +35,7 @@ SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provid
        COALESCE(l.timezone, ''), COALESCE(l.language, ''), COALESCE(l.assignee_id, ''), l.tags, l.custom_fields
 FROM unnest($1::uuid[]) u(id) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id`
 
-func (h *postgresHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error) {
+func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	rows, err := h.pool.Query(ctx, loadSQL, ids)
 	if err != nil {
 		return nil, err

@@ -243,7 +243,7 @@ func rowOfLead(l *message.Lead) leadRow {
 		ID: l.ID, FirstName: l.FirstName, LastName: l.LastName, Email: l.Email, Phone: l.Phone, InstagramID: l.InstagramID,
 		Company: l.Company, Title: l.Title, Status: l.Status, Source: l.Source, City: l.City, State: l.State,
 		Country: l.Country, Timezone: l.Timezone, Language: l.Language, AssigneeID: l.AssigneeID,
-		SearchText: audience.SearchText(l), CreatedAt: stamp(l.CreatedAt), UpdatedAt: stamp(l.UpdatedAt),
+		SearchText: audience.SearchText(folded), CreatedAt: stamp(l.CreatedAt), UpdatedAt: stamp(l.UpdatedAt),
 		LastContactedAt: utc(l.LastContactedAt),
 	}
 	for i, to := range r.folds() {

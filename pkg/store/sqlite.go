@@ -21,7 +21,7 @@ type sqliteHot struct{ db *gorm.DB }
 // batchRows bounds the parameters of one insert.
 const batchRows = 200
 
-func (h *sqliteHot) load(ctx context.Context, ids []loadKey) ([]delivery.Loaded, error) {
+func (h *sqliteHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	db := h.db.WithContext(ctx)
 	var rows []messageRow
 	if err := db.Where("id IN ?", ids).Find(&rows).Error; err != nil {

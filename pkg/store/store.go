@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/glebarez/sqlite"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -47,7 +48,7 @@ type Store struct {
 	pool    *pgxpool.Pool // nil on SQLite
 	sealer  *channel.Sealer
 	hot     hot
-	loads   *batch.Group[loadKey, delivery.Loaded]
+	loads   *batch.Group[uuid.UUID, delivery.Loaded]
 	claims  *batch.Group[delivery.Claim, bool]
 	settles *batch.Group[delivery.Outcome, delivery.Settled]
 }

@@ -57,9 +57,12 @@ func (t *Telemetry) Log() *slog.Logger { return t.log }
 func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	typ := string(e.Message.Type)
 	t.deliveries.WithLabelValues(typ, string(e.Status), string(e.Reason)).Inc()
-	for stage, d := range map[string]time.Duration{"load": e.Load, "claim": e.Claim, "send": e.Send, "settle": e.Settle, "count": e.Count} {
-		if d > 0 {
-			t.stages.WithLabelValues(typ, stage).Observe(d.Seconds())
+	for _, stage := range [...]struct {
+		name string
+		took time.Duration
+	}{{"load", e.Load}, {"claim", e.Claim}, {"send", e.Send}, {"settle", e.Settle}, {"count", e.Count}} {
+		if stage.took > 0 {
+			t.stages.WithLabelValues(typ, stage.name).Observe(stage.took.Seconds())
 		}
 	}
 	level := slog.LevelDebug

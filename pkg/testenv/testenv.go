@@ -65,10 +65,7 @@ func Database(t testing.TB, kind string) string {
 	if kind == SQLite {
 		return "sqlite://" + filepath.Join(t.TempDir(), "test.db")
 	}
-	server := os.Getenv(DatabaseVariable)
-	if server == "" {
-		server = defaultDatabase
-	}
+	server := postgresServer()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server)
@@ -248,17 +245,18 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// Has says whether a kind of PostgreSQL can be had here.
-func Has(kind string) bool {
-	server := os.Getenv(DatabaseVariable)
-	if server == "" {
-		server = defaultDatabase
-	}
+// HasPostgres says whether a PostgreSQL can be had here.
+func HasPostgres() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, server)
-	if err != nil {
-		return false
+	conn, err := pgx.Connect(ctx, postgresServer())
+	return err == nil && conn.Close(ctx) == nil
+}
+
+// postgresServer is where databases for tests are made.
+func postgresServer() string {
+	if given := os.Getenv(DatabaseVariable); given != "" {
+		return given
 	}
-	return conn.Close(ctx) == nil && kind != ""
+	return defaultDatabase
 }
