@@ -1,12 +1,15 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"herald/pkg/bulk"
+	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -19,25 +22,53 @@ type bulkResponse struct {
 	BulkID          string                   `json:"bulk_id"`
 	Status          bulk.Status              `json:"status"`
 	MessagesPending int64                    `json:"messages_pending"`
+	MessagesUnknown int64                    `json:"messages_unknown"`
 	LeadsNotFound   int64                    `json:"leads_not_found"`
 	FailureReasons  map[message.Reason]int64 `json:"failure_reasons"`
 	Cost            float64                  `json:"cost"`
 	CreatedAt       *string                  `json:"created_at"`
 	StartedAt       *string                  `json:"started_at"`
 	CompletedAt     *string                  `json:"completed_at"`
+	Channel         *bulkChannel             `json:"channel"`
 	Request         json.RawMessage          `json:"request,omitempty"`
+}
+
+// bulkChannel tells, until a bulk is over, what it may be waiting for.
+type bulkChannel struct {
+	ID     string        `json:"id"`
+	Type   message.Type  `json:"type"`
+	State  channel.State `json:"state"`
+	Reason *string       `json:"state_reason"`
 }
 
 func showBulk(v *bulk.View) bulkResponse {
 	r := bulkResponse{
 		TotalLeads: v.Figures.Total, MessagesSent: v.Sent, MessagesFailed: v.Failed, SuccessRate: v.SuccessRate, BulkID: v.ID.String(),
-		Status: v.Status, MessagesPending: v.Pending, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
+		Status: v.Status, MessagesPending: v.Pending, MessagesUnknown: v.Unknown, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
 		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), CompletedAt: at(v.CompletedAt),
 	}
 	if r.FailureReasons == nil {
 		r.FailureReasons = map[message.Reason]int64{}
 	}
+	if v.ChannelState != "" {
+		r.Channel = &bulkChannel{v.Bulk.Channel.ID.String(), v.Bulk.Channel.Type, v.ChannelState, orNull(v.ChannelReason)}
+	}
 	return r
+}
+
+// changeBulk answers a request that pauses, resumes or cancels a bulk. It takes no body.
+func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View, error)) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id, err := pathID(c)
+		if err != nil {
+			return err
+		}
+		v, err := change(c.Request().Context(), id)
+		if err != nil {
+			return err
+		}
+		return c.JSON(http.StatusOK, showBulk(v))
+	}
 }
 
 func (s *Server) getBulk(c echo.Context) error {

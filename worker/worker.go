@@ -26,6 +26,8 @@ type Deps struct {
 	Presence   *queue.Presence
 	Telemetry  *telemetry.Telemetry
 	SweepEvery time.Duration
+	Janitor    *queue.Janitor
+	CleanEvery time.Duration
 }
 
 // Worker is one worker process's work.
@@ -44,7 +46,8 @@ func (w *Worker) Start() error {
 	w.Runner.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
-	w.wg.Go(func() { w.sweep(ctx) })
+	w.wg.Go(func() { w.every(ctx, w.SweepEvery, w.sweep) })
+	w.wg.Go(func() { w.every(ctx, w.CleanEvery, w.clean) })
 	if err := w.Servers.Start(w); err != nil {
 		cancel()
 		w.wg.Wait()
@@ -97,20 +100,36 @@ func (w *Worker) deliver(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-// sweep looks after forgotten messages until the context ends.
-func (w *Worker) sweep(ctx context.Context) {
-	t := time.NewTicker(w.SweepEvery)
+// every does something again and again until the context ends.
+func (w *Worker) every(ctx context.Context, d time.Duration, do func(context.Context)) {
+	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			do(ctx)
 		}
-		if n, err := w.Deliverer.Sweep(ctx, w.Watched); err != nil && ctx.Err() == nil {
-			w.Telemetry.Failure(ctx, "sweep", err)
-		} else if n > 0 {
-			w.Telemetry.Log().InfoContext(ctx, "swept", "messages", n)
-		}
+	}
+}
+
+// sweep looks after forgotten messages.
+func (w *Worker) sweep(ctx context.Context) {
+	if n, err := w.Deliverer.Sweep(ctx, w.Watched); err != nil && ctx.Err() == nil {
+		w.Telemetry.Failure(ctx, "sweep", err)
+	} else if n > 0 {
+		w.Telemetry.Log().InfoContext(ctx, "swept", "messages", n)
+	}
+}
+
+// clean removes what Asynq leaves in Redis. None of it should be there, so whatever is found is worth a look.
+func (w *Worker) clean(ctx context.Context) {
+	found, err := w.Janitor.Clean(ctx)
+	if err != nil && ctx.Err() == nil {
+		w.Telemetry.Failure(ctx, "clean the queues", err)
+	}
+	for kind, n := range found {
+		w.Telemetry.Cleaned(ctx, kind, n)
 	}
 }

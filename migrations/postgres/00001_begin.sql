@@ -107,7 +107,7 @@ CREATE TABLE bulks (
     started_at       timestamptz,
     completed_at     timestamptz
 );
-CREATE INDEX bulks_running ON bulks (id) WHERE status = 'PROCESSING';
+CREATE INDEX bulks_running ON bulks (id) WHERE final IS NULL;
 
 -- The ledger: one row per recipient. Rows are updated two or three times in their life, so pages keep room for that,
 -- and no index names a column that changes with every delivery: updates stay within the page.

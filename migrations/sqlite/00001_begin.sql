@@ -102,7 +102,7 @@ CREATE TABLE bulks (
     started_at       datetime,
     completed_at     datetime
 );
-CREATE INDEX bulks_running ON bulks (id) WHERE status = 'PROCESSING';
+CREATE INDEX bulks_running ON bulks (id) WHERE final IS NULL;
 
 -- The ledger: one row per recipient. Rows are updated two or three times in their life, so pages keep room for that,
 -- and no index names a column that changes with every delivery: updates stay within the page.

@@ -43,6 +43,8 @@ type App struct {
 	Sender   *delivery.Sender
 
 	telemetry *telemetry.Telemetry
+	timing    Timing
+	limiter   *queue.Limiter
 	counters  *queue.Counters
 	templates *bulk.Templates
 	redis     []redis.UniversalClient
@@ -60,8 +62,6 @@ const (
 	stopTime     = 40 * time.Second
 )
 
-const sweepEvery = 5 * time.Second
-
 // Open connects to everything and refuses a schema that is behind.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
 	key, err := channel.ParseMasterKey(string(cfg.MasterKey))
@@ -73,6 +73,10 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		return nil, err
 	}
 	a := &App{Config: cfg, telemetry: telemetry.New(log)}
+	if a.timing, err = timing(); err != nil {
+		return nil, err
+	}
+	a.timing.Delivery.UnknownHold = cfg.UnknownHold
 	if a.Store, err = store.Open(ctx, cfg.DatabaseURL, store.Options{Sealer: sealer, MaxConns: cfg.DatabaseMaxConns}); err != nil {
 		return nil, err
 	}
@@ -109,14 +113,15 @@ func (a *App) build() error {
 	a.counters = queue.NewCounters(countersRedis)
 	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
 	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
-	a.Bulks = bulk.NewService(a.Store, a.Queue, a.counters, a.telemetry)
+	a.limiter = queue.NewLimiter(countersRedis, a.telemetry.ChannelState)
+	a.Bulks = bulk.NewService(bulk.ServiceDeps{
+		Rows: a.Store, Lifecycle: a.Store, Queue: a.Queue, Counters: a.counters, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry,
+	})
 	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Inspection: a.Store, Queue: a.Queue})
 	a.templates = bulk.NewTemplates(a.Store)
-	timing := delivery.DefaultTiming()
-	timing.UnknownHold = cfg.UnknownHold
 	deliverer := delivery.New(delivery.Deps{
-		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: queue.NewLimiter(countersRedis), Counters: a.counters,
-		Queue: a.Queue, Observer: a.telemetry, Timing: timing,
+		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
+		Queue: a.Queue, Observer: a.telemetry, Timing: a.timing.Delivery,
 		Providers: map[message.Type]delivery.Provider{
 			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
 			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
@@ -157,10 +162,10 @@ func (a *App) StartWorker() error {
 	}
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
-		SweepEvery: sweepEvery,
+		SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.timing.Clean), CleanEvery: a.timing.Clean,
 		Runner: bulk.NewRunner(bulk.RunnerDeps{
 			Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters, Expirer: a.counters,
-			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Observer: a.telemetry, Timing: bulk.DefaultTiming(), Window: a.Config.FeedWindow,
+			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
 		}),
 	})
 	return a.worker.Start()

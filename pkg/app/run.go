@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"herald/pkg/config"
+	"herald/pkg/queue"
 )
 
 // Exit codes of every program.
@@ -68,6 +69,7 @@ func adminAddress(role Role, cfg *config.Config) string {
 
 func serve(ctx context.Context, role Role, cfg *config.Config) error {
 	log := cfg.Logger().With("role", string(role))
+	queue.SetLogger(log)
 	a, err := Open(ctx, cfg, log)
 	if err != nil {
 		return err

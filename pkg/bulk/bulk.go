@@ -23,7 +23,9 @@ type Status string
 // The statuses of a bulk.
 const (
 	Processing Status = "PROCESSING"
+	Paused     Status = "PAUSED"
 	Completed  Status = "COMPLETED"
+	Cancelled  Status = "CANCELLED"
 )
 
 // Bulk is one accepted bulk send.
@@ -38,13 +40,13 @@ type Bulk struct {
 	Request  json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
 
 	Status      Status
-	Planned     bool   // every lead has its message row
-	PlanCursor  string // where planning goes on
-	Total       int64  // message rows so far: the audience, once Planned
-	NotFound    int64  // ids in the request that are no lead's
-	FeedSeq     int64  // messages below it have been handed to the queue, or were settled already
-	SettledSeq  int64  // messages below it are settled and counted
-	Final       *stats.Counts
+	Planned     bool          // every lead has its message row
+	PlanCursor  string        // where planning goes on
+	Total       int64         // message rows so far: the audience, once Planned
+	NotFound    int64         // ids in the request that are no lead's
+	FeedSeq     int64         // messages below it have been handed to the queue, or were settled already
+	SettledSeq  int64         // messages below it are settled and counted
+	Final       *stats.Counts // nil until nothing more can happen to the bulk
 	CreatedAt   time.Time
 	StartedAt   *time.Time
 	CompletedAt *time.Time
@@ -62,17 +64,30 @@ type Rows interface {
 	Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error)
 }
 
+// Lifecycle moves a bulk from one of some statuses to another and ends the lease on it, so that whoever runs it stops
+// and somebody else looks at it anew. A bulk in another status is a message.Error conflict that names the status.
+type Lifecycle interface {
+	Move(ctx context.Context, id uuid.UUID, from []Status, to Status) error
+}
+
 // Lease names a bulk and the token of the process that runs it.
 type Lease struct {
 	BulkID uuid.UUID
 	Token  uuid.UUID
 }
 
-// Leases gives one process at a time the right to run a bulk. Ready lists bulks that nobody runs, oldest first, and
-// counts all that are running. Acquire returns a message.Error conflict when another holds it. Renew and Release
+// Running is a bulk that runs or waits to be run. Free says that nobody holds its lease.
+type Running struct {
+	ID      uuid.UUID
+	Channel channel.Key
+	Free    bool
+}
+
+// Leases gives one process at a time the right to run a bulk: one that is not paused and not over. Running lists
+// them, oldest first. Acquire returns a message.Error conflict when another holds it. Renew and Release
 // return ErrLeaseLost when the token is no longer the lease's.
 type Leases interface {
-	Ready(ctx context.Context, limit int) (ids []uuid.UUID, running int, err error)
+	Running(ctx context.Context) ([]Running, error)
 	Acquire(ctx context.Context, l Lease, ttl time.Duration) (*Bulk, error)
 	Renew(ctx context.Context, l Lease, ttl time.Duration) error
 	Release(ctx context.Context, l Lease) error
@@ -119,11 +134,13 @@ type Row struct {
 }
 
 // Feed walks a bulk's messages in their order. Walk returns those from a sequence number on. Advance moves both
-// cursors forward, never back, or returns ErrLeaseLost. Finish completes the bulk with its final counts if it is
-// planned and no message is open, and says whether it is complete now.
+// cursors forward, never back, or returns ErrLeaseLost. Cancel takes back those of the messages that wait: they become
+// CANCELLED, or stay UNKNOWN for good. Finish ends the bulk with its final counts if it is planned or cancelled and no
+// message is open, and says whether it is over now.
 type Feed interface {
 	Walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]Row, error)
 	Advance(ctx context.Context, l Lease, feedSeq, settledSeq int64) error
+	Cancel(ctx context.Context, ids []uuid.UUID) error
 	Finish(ctx context.Context, bulkID uuid.UUID) (bool, error)
 }
 
@@ -139,6 +156,13 @@ type Queue interface {
 	Enqueue(ctx context.Context, t message.Type, p message.Priority, tasks []Task) error
 	Wake(ctx context.Context, bulkID uuid.UUID) error
 	Workers(ctx context.Context) (int, error)
+}
+
+// Pacer tells how a channel's provider behaves at the moment (ACTIVE, THROTTLED or DOWN), and how many calls a second
+// go over the channel, 0 for as many as there are.
+type Pacer interface {
+	State(ctx context.Context, k channel.Key) channel.State
+	Rate(ctx context.Context, c *channel.Channel) float64
 }
 
 // Counters hold a bulk's counts while it runs. Read says false when they are missing or being refolded. Between

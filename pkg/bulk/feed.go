@@ -2,28 +2,32 @@ package bulk
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
 
 	"herald/pkg/channel"
+	"herald/pkg/fault"
 	"herald/pkg/message"
 	"herald/pkg/stats"
 )
 
 // The window: how many tasks of a bulk may be in the queue at a time. It bounds Redis, the work that a lost Redis
-// means, and how long a pause takes to be felt.
+// means, and how long a pause takes to be felt. Over a channel with a rate it is what the workers may send before long,
+// so that no task comes up only to be told to wait.
 const (
 	windowPerWorker = 2_000
 	windowMost      = 20_000
 	windowLeast     = 20
-	windowSeconds   = 5 // of the channel's rate, where it has one
-	refill          = 4 // the part of the window that must be free before it is filled: fewer, larger pages
+	windowTime      = 1.5 // seconds of the channel's rate, where it has one: as long as a delivery waits for its turn
+	refill          = 4   // the part of the window that must be free before it is filled: fewer, larger pages
 	feedPage        = 2_000
 	walkPage        = 5_000
 
-	pauseFull = 5 * time.Millisecond   // between two looks while the window is full
-	pauseIdle = 100 * time.Millisecond // the longest pause while the last messages are under way
+	pauseFull  = 5 * time.Millisecond   // between two looks while the window is full
+	pauseIdle  = 100 * time.Millisecond // the longest pause while the last messages are under way
+	lookAround = time.Second            // between two looks at the channel and the other bulks
 )
 
 func (c *course) channelOf(ctx context.Context) (*channel.Channel, error) {
@@ -35,32 +39,26 @@ func (c *course) channelOf(ctx context.Context) (*channel.Channel, error) {
 	return ch, err
 }
 
-// window returns how many tasks this bulk may have in the queue now.
+// window returns how many tasks this bulk may have in the queue now: its share of what its channel sends, or of what
+// the workers hold.
 func (c *course) window(ctx context.Context, ch *channel.Channel) int64 {
 	if c.Window > 0 {
 		return int64(c.Window)
 	}
-	if ch.RatePerSecond > 0 {
-		return max(int64(ch.RatePerSecond*windowSeconds), windowLeast)
+	all, same := c.company(ch.Key)
+	if rate := c.Pacer.Rate(ctx, ch); rate > 0 {
+		return max(int64(math.Ceil(rate*windowTime/float64(same))), windowLeast)
 	}
 	workers, err := c.Queue.Workers(ctx)
 	if err != nil || workers < 1 {
 		workers = 1
 	}
-	c.Runner.mu.Lock()
-	running := max(c.running, 1)
-	c.Runner.mu.Unlock()
-	return max(int64(min(workers*windowPerWorker, windowMost)/running), windowLeast)
+	return max(int64(min(workers*windowPerWorker, windowMost)/all), windowLeast)
 }
 
 // feed keeps the window filled until every message is settled, then finishes the bulk.
 func (c *course) feed(ctx context.Context) error {
-	if err := c.reconcile(ctx); err != nil {
-		return err
-	}
 	var (
-		ch       *channel.Channel
-		err      error
 		window   int64
 		looked   time.Time
 		checked  = time.Now()
@@ -69,10 +67,12 @@ func (c *course) feed(ctx context.Context) error {
 		pause    = pauseFull
 	)
 	for {
-		if time.Since(looked) > time.Second {
-			if ch, err = c.channelOf(ctx); err != nil {
+		if time.Since(looked) > lookAround {
+			ch, err := c.channelOf(ctx)
+			if err != nil {
 				return err
 			}
+			c.hold(ch.State == channel.Paused)
 			window, looked = c.window(ctx, ch), time.Now()
 		}
 		counts, err := c.counts(ctx)
@@ -82,10 +82,17 @@ func (c *course) feed(ctx context.Context) error {
 		if n := counts.Released(); n != released {
 			released, moved, pause = n, time.Now(), pauseFull
 		}
+		since, idle := time.Since(checked), time.Since(moved)
+		if c.lost || since > c.Timing.Reconcile || (since > c.Timing.Stall && idle > c.Timing.Stall) {
+			if err := c.reconcile(ctx); err != nil {
+				return err
+			}
+			checked = time.Now()
+		}
 		total, planned := c.progress()
 		room := window - (c.bulk.FeedSeq - released)
 		switch {
-		case c.bulk.FeedSeq < total && room >= min(max(window/refill, 1), total-c.bulk.FeedSeq):
+		case !c.held && c.bulk.FeedSeq < total && room >= min(max(window/refill, 1), total-c.bulk.FeedSeq):
 			if err := c.feedPage(ctx, min(room, total-c.bulk.FeedSeq, feedPage)); err != nil {
 				return err
 			}
@@ -95,17 +102,37 @@ func (c *course) feed(ctx context.Context) error {
 				return err
 			}
 		}
-		if since := time.Since(checked); since > c.Timing.Reconcile || (since > c.Timing.Stall && time.Since(moved) > c.Timing.Stall) {
-			if err := c.reconcile(ctx); err != nil {
-				return err
-			}
-			checked = time.Now()
-		}
 		if !c.await(ctx, pause) {
 			return ctx.Err()
 		}
 		if c.bulk.FeedSeq >= total {
 			pause = min(pause*2, pauseIdle)
+		}
+	}
+}
+
+// hold notes whether the channel is paused. Workers drop the tasks that they meet meanwhile, so when it goes on every
+// waiting message is enqueued again.
+func (c *course) hold(held bool) {
+	if c.held && !held {
+		c.lost = true
+	}
+	c.held = held
+}
+
+// cancel takes back every message that waits, and looks after those under way until each has its end. Nothing is added
+// to a bulk that is cancelled, so what it has so far is its audience.
+func (c *course) cancel(ctx context.Context) error {
+	c.bulk.FeedSeq = c.total
+	for pause := pauseFull; ; pause = min(2*pause, c.Timing.Retry) {
+		if err := c.reconcile(ctx); err != nil {
+			return err
+		}
+		if done, err := c.finish(ctx); done || err != nil {
+			return err
+		}
+		if !c.await(ctx, pause) {
+			return ctx.Err()
 		}
 	}
 }
@@ -139,6 +166,7 @@ func (c *course) counts(ctx context.Context) (stats.Counts, error) {
 			if counts, ok, err = c.Counters.Read(ctx, c.bulk.ID); err != nil || ok {
 				return err
 			}
+			c.lost = true
 			if err := c.refold(ctx); err != nil {
 				return err
 			}
@@ -203,9 +231,11 @@ func (c *course) feedPage(ctx context.Context, limit int64) error {
 			}
 		}
 		next := rows[len(rows)-1].Mark.Seq + 1
+		fault.Point(fault.PageWalked)
 		if err := c.Queue.Enqueue(ctx, c.bulk.Channel.Type, c.bulk.Priority, tasks); err != nil {
 			return err
 		}
+		fault.Point(fault.PageEnqueued)
 		if err := c.Feed.Advance(ctx, c.lease, next, c.bulk.SettledSeq); err != nil {
 			return err
 		}
@@ -233,21 +263,19 @@ func (c *course) finish(ctx context.Context) (bool, error) {
 
 // reconcile walks the rows that were fed and not known to be settled, and repairs what was lost on the way: settled
 // rows that were not counted, claims that expired, tasks that vanished. A PENDING row may simply be waiting its turn,
-// so it is enqueued again only when the walk before saw it PENDING too.
+// so unless it is known that tasks were lost it is enqueued again only when the walk before saw it PENDING too. Of a
+// bulk that is cancelled it takes back what waits.
 func (c *course) reconcile(ctx context.Context) error {
 	return c.again(ctx, "reconcile", func() error {
-		if _, ok, err := c.Counters.Read(ctx, c.bulk.ID); err != nil {
-			return err
-		} else if !ok {
-			if err := c.refold(ctx); err != nil {
-				return err
-			}
-		}
 		pending := map[uuid.UUID]bool{}
-		settled, unbroken := c.bulk.SettledSeq, true
+		settled, ended, unbroken := c.bulk.SettledSeq, c.bulk.SettledSeq, true
 		err := c.walk(ctx, c.bulk.SettledSeq, func(rows []Row) error {
 			for _, r := range rows {
-				if unbroken = unbroken && r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Status.Rank() > 0 && !r.Mark.Waiting; unbroken {
+				over := r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Status.Rank() > 0 && !r.Mark.Waiting
+				if over {
+					ended++
+				}
+				if unbroken = unbroken && over; unbroken {
 					settled = r.Mark.Seq + 1
 				}
 			}
@@ -256,7 +284,10 @@ func (c *course) reconcile(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.seen = pending
+		if err := c.verify(ctx, ended); err != nil {
+			return err
+		}
+		c.seen, c.lost = pending, false
 		if settled == c.bulk.SettledSeq {
 			return nil
 		}
@@ -268,21 +299,38 @@ func (c *course) reconcile(ctx context.Context) error {
 	})
 }
 
+// verify makes the counters anew if they are gone, or know of fewer ended messages than there are: then Redis came back
+// with an older state.
+func (c *course) verify(ctx context.Context, ended int64) error {
+	counts, ok, err := c.Counters.Read(ctx, c.bulk.ID)
+	if err != nil || (ok && counts.Settled() >= ended) {
+		return err
+	}
+	return c.refold(ctx)
+}
+
 func (c *course) repair(ctx context.Context, rows []Row, pending map[uuid.UUID]bool) error {
 	var lost []Task
+	var back []uuid.UUID
 	for _, r := range rows {
+		waits := r.Mark.Status == message.Pending || r.Mark.Waiting
 		switch {
 		case r.Mark.Seq >= c.bulk.FeedSeq:
-		case r.Mark.Status == message.Pending:
-			pending[r.ID] = true
-			if c.seen[r.ID] {
-				lost = append(lost, Task{r.ID, r.Generation})
-			}
 		case r.Mark.Status == message.Sending && !r.Claimed:
 			if err := c.Rescuer.Rescue(ctx, r.ID); err != nil {
 				return err
 			}
+		case waits && c.bulk.Status == Cancelled:
+			back = append(back, r.ID)
+		case r.Mark.Status == message.Pending && !c.held:
+			pending[r.ID] = true
+			if c.lost || c.seen[r.ID] {
+				lost = append(lost, Task{r.ID, r.Generation})
+			}
 		}
+	}
+	if len(back) > 0 {
+		return c.Feed.Cancel(ctx, back)
 	}
 	return c.Queue.Enqueue(ctx, c.bulk.Channel.Type, c.bulk.Priority, lost)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/audience"
+	"herald/pkg/fault"
 	"herald/pkg/message"
 )
 
@@ -41,6 +42,7 @@ func (c *course) plan(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			fault.Point(fault.PagePlanned)
 			cursor, done = page.Next, page.Done
 			base += int64(len(rows))
 			return nil

@@ -38,9 +38,8 @@ type RunnerDeps struct {
 	Counters Counters
 	Expirer  Expirer
 	Rescuer  Rescuer
-	Channels interface {
-		Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
-	}
+	Channels Channels
+	Pacer    Pacer
 	Observer Observer
 	Timing   Timing
 	Window   int // tasks of one bulk in the queue; 0: derived from the channel's rate and the workers
@@ -54,7 +53,7 @@ type Runner struct {
 	done    chan struct{}
 	mu      sync.Mutex
 	mine    map[uuid.UUID]bool
-	running int // bulks that run anywhere, at the last look
+	running []Running // everywhere, at the last look
 }
 
 const (
@@ -112,7 +111,7 @@ func (r *Runner) loop(ctx context.Context) {
 }
 
 func (r *Runner) look(ctx context.Context, wg *sync.WaitGroup) {
-	ids, running, err := r.Leases.Ready(ctx, maxRunning)
+	running, err := r.Leases.Running(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Observer.BulkError(ctx, "look for bulks", uuid.Nil, err)
@@ -122,9 +121,23 @@ func (r *Runner) look(ctx context.Context, wg *sync.WaitGroup) {
 	r.mu.Lock()
 	r.running = running
 	r.mu.Unlock()
-	for _, id := range ids {
-		r.take(ctx, wg, id)
+	for _, b := range running {
+		if b.Free {
+			r.take(ctx, wg, b.ID)
+		}
 	}
+}
+
+// company returns among how many bulks, this one included, the workers are shared, and a channel.
+func (r *Runner) company(k channel.Key) (all, same int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.running {
+		if b.Channel == k {
+			same++
+		}
+	}
+	return max(len(r.running), 1), max(same, 1)
 }
 
 func (r *Runner) take(ctx context.Context, wg *sync.WaitGroup, id uuid.UUID) {
@@ -145,7 +158,12 @@ func (r *Runner) take(ctx context.Context, wg *sync.WaitGroup, id uuid.UUID) {
 			delete(r.mine, id)
 			r.mu.Unlock()
 		}()
-		if err := r.run(ctx, id); err != nil && ctx.Err() == nil && !message.IsCode(err, message.CodeConflict) {
+		err := r.run(ctx, id)
+		switch {
+		case err == nil, ctx.Err() != nil, message.IsCode(err, message.CodeConflict):
+		case errors.Is(err, ErrLeaseLost):
+			r.Observer.BulkEvent(ctx, "left", id) // it was paused or cancelled, or another process has it
+		default:
 			r.Observer.BulkError(ctx, "run", id, err)
 		}
 	}()
@@ -159,8 +177,10 @@ type course struct {
 	mu      sync.Mutex
 	total   int64
 	planned bool
-	more    chan struct{} // the planner added rows
-	seen    map[uuid.UUID]bool
+	more    chan struct{}      // the planner added rows
+	seen    map[uuid.UUID]bool // PENDING at the last walk
+	held    bool               // its channel is paused
+	lost    bool               // Redis lost something, or the bulk is new here: enqueue every PENDING message
 }
 
 func (r *Runner) run(ctx context.Context, id uuid.UUID) error {
@@ -176,14 +196,19 @@ func (r *Runner) run(ctx context.Context, id uuid.UUID) error {
 			r.Observer.BulkError(rctx, "release", id, err)
 		}
 	}()
-	c := &course{Runner: r, bulk: b, lease: lease, total: b.Total, planned: b.Planned, more: make(chan struct{}, 1), seen: map[uuid.UUID]bool{}}
+	c := &course{Runner: r, bulk: b, lease: lease, total: b.Total, planned: b.Planned, more: make(chan struct{}, 1), seen: map[uuid.UUID]bool{}, lost: true}
 	ctx, finished := context.WithCancel(ctx)
 	defer finished()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.keepLease(gctx) })
-	g.Go(func() error { return c.plan(gctx) })
+	if b.Status != Cancelled {
+		g.Go(func() error { return c.plan(gctx) })
+	}
 	g.Go(func() error {
 		defer finished()
+		if b.Status == Cancelled {
+			return c.cancel(gctx)
+		}
 		return c.feed(gctx)
 	})
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
@@ -193,10 +218,10 @@ func (r *Runner) run(ctx context.Context, id uuid.UUID) error {
 }
 
 // keepLease renews the lease until the context ends. When it cannot be sure of the lease any more, everything that
-// works under it stops.
+// works under it stops. It asks often, since a bulk that is paused or cancelled loses its lease.
 func (c *course) keepLease(ctx context.Context) error {
 	expires := time.Now().Add(c.Timing.Lease)
-	for sleep(ctx, c.Timing.Lease/3) {
+	for sleep(ctx, min(c.Timing.Lease/3, c.Timing.Poll)) {
 		asked := time.Now()
 		err := c.Leases.Renew(ctx, c.lease, c.Timing.Lease)
 		switch {

@@ -10,6 +10,7 @@ import (
 
 	"herald/pkg/audience"
 	"herald/pkg/channel"
+	"herald/pkg/fault"
 	"herald/pkg/message"
 	"herald/pkg/render"
 	"herald/pkg/stats"
@@ -27,17 +28,28 @@ type Order struct {
 
 // Service accepts bulks and tells how they stand.
 type Service struct {
-	rows     Rows
-	queue    Queue
-	counters Counters
-	observer Observer
+	ServiceDeps
 	draining chan struct{}
 }
 
-// NewService makes a Service.
-func NewService(rows Rows, queue Queue, counters Counters, o Observer) *Service {
-	return &Service{rows, queue, counters, o, make(chan struct{})}
+// ServiceDeps is what a Service works with.
+type ServiceDeps struct {
+	Rows      Rows
+	Lifecycle Lifecycle
+	Queue     Queue
+	Counters  Counters
+	Channels  Channels
+	Pacer     Pacer
+	Observer  Observer
 }
+
+// Channels gives channels, a moment old at most.
+type Channels interface {
+	Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
+}
+
+// NewService makes a Service.
+func NewService(d ServiceDeps) *Service { return &Service{d, make(chan struct{})} }
 
 // Drain makes everybody who waits get the figures of this moment, because the process is about to stop.
 func (s *Service) Drain() { close(s.draining) }
@@ -56,16 +68,50 @@ func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 		Priority: o.Priority, Content: o.Content, Criteria: o.Criteria, Request: o.Request, Status: Processing,
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
-	if err := s.rows.InsertBulk(ctx, b); err != nil {
+	fault.Point(fault.BulkInserting)
+	if err := s.Rows.InsertBulk(ctx, b); err != nil {
 		return nil, err
 	}
-	s.observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
-	wctx, cancel := context.WithTimeout(ctx, redisPatience)
-	defer cancel()
-	if err := s.queue.Wake(wctx, b.ID); err != nil {
-		s.observer.BulkError(ctx, "wake", b.ID, err) // a worker finds it by itself
-	}
+	fault.Point(fault.BulkInserted)
+	s.Observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
+	s.wake(ctx, b.ID)
 	return b, nil
+}
+
+// wake is best effort: a worker finds the bulk by itself.
+func (s *Service) wake(ctx context.Context, id uuid.UUID) {
+	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	if err := s.Queue.Wake(ctx, id); err != nil {
+		s.Observer.BulkError(ctx, "wake", id, err)
+	}
+}
+
+// Pause stops a bulk: no message leaves any more but those whose delivery has begun.
+func (s *Service) Pause(ctx context.Context, id uuid.UUID) (*View, error) {
+	return s.move(ctx, id, "paused", []Status{Processing}, Paused)
+}
+
+// Resume lets a paused bulk go on where it was.
+func (s *Service) Resume(ctx context.Context, id uuid.UUID) (*View, error) {
+	return s.move(ctx, id, "resumed", []Status{Paused}, Processing)
+}
+
+// Cancel ends a bulk: its planning stops, messages that wait are taken back, and those under way run to their end.
+func (s *Service) Cancel(ctx context.Context, id uuid.UUID) (*View, error) {
+	return s.move(ctx, id, "cancelled", []Status{Processing, Paused}, Cancelled)
+}
+
+// move changes a bulk's status. Errors are message.Errors: not_found, and conflict for a bulk in another status.
+func (s *Service) move(ctx context.Context, id uuid.UUID, event string, from []Status, to Status) (*View, error) {
+	if err := s.Lifecycle.Move(ctx, id, from, to); err != nil {
+		return nil, err
+	}
+	s.Observer.BulkEvent(ctx, event, id)
+	if to != Paused {
+		s.wake(ctx, id)
+	}
+	return s.Get(ctx, id)
 }
 
 // check validates an order's content, and renders its templates once, for nobody.
@@ -78,15 +124,18 @@ func check(o Order) (*render.Template, error) {
 	return tpl, message.Invalid(errs)
 }
 
-// View is a bulk and its figures at one moment.
+// View is a bulk, its figures at one moment, and, until the bulk is over, the state of its channel, which may explain
+// what the bulk waits for.
 type View struct {
 	*Bulk
 	stats.Figures
+	ChannelState  channel.State
+	ChannelReason string
 }
 
 // Get returns how a bulk stands: its final counts when it is complete, else the counters', else the database's.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
-	b, err := s.rows.Bulk(ctx, id)
+	b, err := s.Rows.Bulk(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -95,22 +144,30 @@ func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
 
 func (s *Service) view(ctx context.Context, b *Bulk) (*View, error) {
 	if b.Final != nil {
-		return &View{b, stats.Compute(b.Total, *b.Final)}, nil
+		return &View{Bulk: b, Figures: stats.Compute(b.Total, *b.Final)}, nil
 	}
 	rctx, cancel := context.WithTimeout(ctx, redisPatience)
 	defer cancel()
-	counts, ok, err := s.counters.Read(rctx, b.ID)
+	counts, ok, err := s.Counters.Read(rctx, b.ID)
 	if err != nil || !ok {
-		if counts, err = s.rows.Tally(ctx, b.ID); err != nil {
+		if counts, err = s.Rows.Tally(ctx, b.ID); err != nil {
 			return nil, err
 		}
 	}
-	return &View{b, stats.Compute(b.Total, counts)}, nil
+	v := &View{Bulk: b, Figures: stats.Compute(b.Total, counts)}
+	ch, err := s.Channels.Get(ctx, b.Channel)
+	if err != nil {
+		return nil, err
+	}
+	if v.ChannelState, v.ChannelReason = ch.State, ch.StateReason; ch.State == channel.Active {
+		v.ChannelState = s.Pacer.State(rctx, b.Channel)
+	}
+	return v, nil
 }
 
 // List returns bulks, newest first, beginning before an id.
 func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View, error) {
-	bulks, err := s.rows.Bulks(ctx, before, limit)
+	bulks, err := s.Rows.Bulks(ctx, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -130,16 +187,16 @@ const (
 	waitMost  = 250 * time.Millisecond
 )
 
-// Wait returns how a bulk stands once it is complete, or after at most d. It holds no connection while it waits.
+// Wait returns how a bulk stands once it is over, or after at most d. It holds no connection while it waits.
 func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*View, error) {
 	deadline := time.Now().Add(d)
 	for pause := waitFirst; ; pause = min(pause*2, waitMost) {
-		b, err := s.rows.Bulk(ctx, id)
+		b, err := s.Rows.Bulk(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		left := time.Until(deadline)
-		if b.Status == Completed || left <= 0 {
+		if b.Final != nil || left <= 0 {
 			return s.view(ctx, b)
 		}
 		t := time.NewTimer(min(pause, left))

@@ -22,10 +22,12 @@ const (
 // State says whether a channel sends.
 type State string
 
-// The states of a channel.
+// The states of a channel. The first two are its own; the others are how its provider behaves at the moment.
 const (
-	Active State = "ACTIVE"
-	Paused State = "PAUSED" // by a person, or because the provider refused its credentials
+	Active    State = "ACTIVE"
+	Paused    State = "PAUSED"    // by a person, or because the provider refused its credentials
+	Throttled State = "THROTTLED" // the provider refuses what is too much for it
+	Down      State = "DOWN"      // the provider does not answer; one call at a time finds out when it does
 )
 
 // Policy says what becomes of a message whose outcome is not known.

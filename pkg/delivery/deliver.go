@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/channel"
+	"herald/pkg/fault"
 	"herald/pkg/message"
 	"herald/pkg/render"
 	"herald/pkg/stats"
@@ -50,6 +51,7 @@ type work struct {
 	lead       *message.Lead
 	template   *render.Template
 	suppressed message.Reason
+	held       bool
 	inline     bool // within a request: a NotSent turns into QUEUED
 	event      Event
 }
@@ -58,9 +60,11 @@ type work struct {
 func (w *work) single() bool { return w.BulkID == uuid.Nil }
 
 const (
-	settleBudget = 10 * time.Second // an outcome is written even when the request that caused it is gone
-	recordPause  = 50 * time.Millisecond
-	inlineWait   = time.Second // the longest that a delivery waits for the channel's rate before it steps aside
+	settleBudget  = 10 * time.Second // an outcome is written even when the request that caused it is gone
+	claimBudget   = 30 * time.Second // a claim whose answer was lost is asked for again
+	queuePatience = time.Second      // a caller waits for its answer
+	recordPause   = 50 * time.Millisecond
+	leastAside    = 100 * time.Millisecond // the shortest time that a delivery steps aside
 )
 
 // Run delivers a message by its id, as a worker does. A nil error with no Again means that nothing is left to do for
@@ -74,7 +78,7 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed}
+	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed, held: loaded.Held}
 	w.event.Load = time.Since(start)
 	return d.deliver(ctx, w, start)
 }
@@ -92,6 +96,9 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	if w.Status.Rank() > 0 { // an UNKNOWN message that is due again is put back to wait first
 		return Result{Status: w.Status, Reason: w.Reason}, nil
 	}
+	if w.held {
+		return d.hold(w), nil
+	}
 	if w.suppressed != message.NoReason {
 		return d.settle(ctx, w, Outcome{
 			Status: message.Skipped, Reason: w.suppressed, Failure: &message.Failure{Code: string(w.suppressed), Text: "the recipient is on the suppression list"},
@@ -100,9 +107,6 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	ch, err := d.Channels.Get(ctx, channel.Key{ID: w.ChannelID, Type: w.Type})
 	if err != nil {
 		return Result{}, err
-	}
-	if ch.State == channel.Paused {
-		return Result{Status: w.Status, Again: d.Timing.PausedRetry}, nil
 	}
 	if w.Attempt >= MaxAttempts {
 		reason := w.Reason
@@ -126,10 +130,18 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 			Status: message.Failed, Reason: message.RenderInvalid, Failure: &message.Failure{Code: string(message.RenderInvalid), Text: err.Error()},
 		})
 	}
-	if wait := d.awaitRate(ctx, w, ch); wait > 0 {
+	if wait := d.awaitTurn(ctx, w, ch); wait > 0 {
 		return d.stepAside(ctx, w, wait)
 	}
 	return d.send(ctx, w, Envelope{MessageID: w.ID, Channel: ch, Recipient: w.Recipient, Content: content})
+}
+
+// hold leaves a message as it is. Whoever runs its bulk enqueues it again when it goes on; a single looks for itself.
+func (d *Deliverer) hold(w *work) Result {
+	if w.single() {
+		return Result{Status: w.Status, Again: d.Timing.PausedRetry}
+	}
+	return Result{Status: w.Status}
 }
 
 func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, error) {
@@ -140,24 +152,32 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 	return t, message.Invalid(errs)
 }
 
-// awaitRate takes the calls from the channel's rate, waiting a little if need be. It returns how long to step aside,
-// 0 when the message may go. Without an answer from the limiter the message goes: the provider has the last word.
-func (d *Deliverer) awaitRate(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
-	if ch.RatePerSecond == 0 {
+// awaitTurn waits for the channel's next turn. It returns how long to step aside when none is near, 0 when the message
+// may go. Without an answer from the limiter the message goes: the provider has the last word.
+func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
+	turn, err := d.Limiter.Take(ctx, ch, d.Providers[w.Type].Parts(w.contentOf())-w.Part, w.single())
+	switch {
+	case err != nil:
 		return 0
+	case !turn.Given:
+		return max(turn.Wait, leastAside)
+	case turn.Wait > 0 && !sleep(ctx, turn.Wait):
+		return leastAside
 	}
-	n := d.Providers[w.Type].Parts(w.contentOf()) - w.Part
-	for deadline := time.Now().Add(inlineWait); ; {
-		wait, err := d.Limiter.Take(ctx, ch, n)
-		if err != nil || wait <= 0 {
-			return 0
-		}
-		if time.Now().Add(wait).After(deadline) {
-			return wait
-		}
-		if !sleep(ctx, wait) {
-			return wait
-		}
+	return 0
+}
+
+// report tells the limiter what a call met.
+func (d *Deliverer) report(ctx context.Context, w *work, ch *channel.Channel, r Response) {
+	signal := Answered
+	switch {
+	case r.Class == NotSent && r.Fault == OfRate:
+		signal = Throttled
+	case r.Class == NotKnown, r.Class == NotSent && r.Fault == OfNobody:
+		signal = Failing
+	}
+	if err := d.Limiter.Report(context.WithoutCancel(ctx), ch, signal, r.RetryAfter); err != nil {
+		w.event.Err = errors.Join(w.event.Err, err)
 	}
 }
 
@@ -180,18 +200,19 @@ func (d *Deliverer) stepAside(ctx context.Context, w *work, wait time.Duration) 
 func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, error) {
 	provider := d.Providers[w.Type]
 	claim := Claim{ID: w.ID, Token: uuid.New(), TTL: d.Timing.Claim}
+	fault.Point(fault.MessageLoaded)
 	began := time.Now()
-	ok, err := d.Ledger.Claim(ctx, claim)
+	claimed, err := d.claim(ctx, claim)
 	w.event.Claim = time.Since(began)
 	if err != nil {
 		return Result{}, err
 	}
-	if !ok {
+	if claimed.IsZero() {
 		return Result{Status: w.Status}, nil // settled, or another has it
 	}
 	w.Attempt++
 	w.event.Attempt = w.Attempt
-	claimed := time.Now()
+	fault.Point(fault.MessageClaimed)
 	parts := provider.Parts(&e.Content.Content)
 	for e.Part = w.Part; ; e.Part++ {
 		if time.Since(claimed) > d.Timing.Stale || ctx.Err() != nil {
@@ -203,6 +224,8 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		cancel()
 		w.event.Send += time.Since(started)
 		w.event.Class = resp.Class
+		fault.Point(fault.ProviderAnswered)
+		d.report(ctx, w, e.Channel, resp)
 		o := d.judge(ctx, w, e, resp)
 		o.Token = claim.Token
 		o.Attempt = attemptOf(w, e.Part, started, resp)
@@ -215,6 +238,26 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 			return res, err
 		}
 		claimed = time.Now()
+	}
+}
+
+// claim takes the message, and returns since when it is held: the time before the ledger was asked, so that a process
+// that was frozen on the way knows it. A claim whose answer was lost is asked for again, since only its owner knows
+// that nothing was sent under it. The zero time says that the message is not there to be claimed.
+func (d *Deliverer) claim(ctx context.Context, c Claim) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimBudget)
+	defer cancel()
+	for pause := recordPause; ; pause = min(2*pause, time.Second) {
+		asked := time.Now()
+		ok, err := d.Ledger.Claim(ctx, c)
+		switch {
+		case err == nil && ok:
+			return asked, nil
+		case err == nil:
+			return time.Time{}, nil
+		case !message.IsCode(err, message.CodeUnavailable) || !sleep(ctx, pause):
+			return time.Time{}, err
+		}
 	}
 }
 
@@ -253,7 +296,10 @@ func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Res
 			o.Status, o.Reason = message.Failed, message.ChannelCredentials
 			return
 		}
-		o.GiveBack, o.Again = true, d.Timing.PausedRetry
+		o.GiveBack = true
+		if w.single() {
+			o.Again = d.Timing.PausedRetry
+		}
 	case OfRate:
 		o.GiveBack, o.Again = true, max(r.RetryAfter, time.Second)
 	default:
@@ -342,6 +388,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 		w.Part = o.Part
 		return res, nil
 	}
+	fault.Point(fault.MessageSettled)
 	if !w.single() {
 		began = time.Now()
 		mark := stats.Mark{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}
@@ -351,23 +398,38 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 			}
 		}
 		w.event.Count = time.Since(began)
+		fault.Point(fault.MessageCounted)
 	}
 	if w.inline && o.Status == message.Queued {
-		if err := d.Queue.Later(ctx, w.Message, o.Again); err != nil {
+		lctx, cancel := context.WithTimeout(ctx, queuePatience)
+		defer cancel()
+		if err := d.Queue.Later(lctx, w.Message, o.Again); err != nil {
 			w.event.Err = errors.Join(w.event.Err, err) // the sweep finds the row
 		}
 	}
 	return res, nil
 }
 
-// record writes an outcome, again and again while the ledger does not answer: what happened is known only here.
+// record writes an outcome, again and again while the ledger does not answer: what happened is known only here. When
+// the answer to the write was lost, the row tells whether it took effect.
 func (d *Deliverer) record(ctx context.Context, o Outcome) (Settled, error) {
-	for pause := recordPause; ; pause = min(2*pause, time.Second) {
-		settled, err := d.Ledger.Settle(ctx, o)
-		if err == nil || !message.IsCode(err, message.CodeUnavailable) || !sleep(ctx, pause) {
-			return settled, err
+	settled, err := d.Ledger.Settle(ctx, o)
+	for pause := recordPause; message.IsCode(err, message.CodeUnavailable) && sleep(ctx, pause); pause = min(2*pause, time.Second) {
+		if settled, err = d.recorded(ctx, o); err == nil && !settled.OK {
+			settled, err = d.Ledger.Settle(ctx, o)
 		}
 	}
+	return settled, err
+}
+
+// recorded says whether the row shows an outcome: it stands as the outcome says, under the outcome's claim.
+func (d *Deliverer) recorded(ctx context.Context, o Outcome) (Settled, error) {
+	loaded, err := d.Ledger.Load(ctx, o.ID)
+	if err != nil {
+		return Settled{}, err
+	}
+	m := loaded.Message
+	return Settled{OK: loaded.ClaimToken == o.Token && m.Status == o.Status && m.Part == o.Part, At: m.UpdatedAt}, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

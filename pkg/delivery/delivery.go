@@ -28,13 +28,13 @@ type Timing struct {
 	UnknownHold time.Duration // how long an UNKNOWN message waits for events before it is sent once more
 	Watch       time.Duration // how long after it was due a message is looked at again by the sweep
 	Backoff     time.Duration // after the first failure to reach a provider; it doubles with each
-	PausedRetry time.Duration // how often a task looks whether its paused channel sends again
+	PausedRetry time.Duration // how often a single looks whether its paused channel sends again
 }
 
 // DefaultTiming is the Timing of a real deployment.
 func DefaultTiming() Timing {
 	return Timing{
-		Claim: 60 * time.Second, Stale: 20 * time.Second, UnknownHold: 5 * time.Minute, Watch: 60 * time.Second,
+		Claim: 60 * time.Second, Stale: 20 * time.Second, UnknownHold: 5 * time.Minute, Watch: 30 * time.Second,
 		Backoff: 2 * time.Second, PausedRetry: 15 * time.Second,
 	}
 }
@@ -92,9 +92,10 @@ type Provider interface {
 type Loaded struct {
 	Message      *message.Message
 	Lead         *message.Lead
-	ClaimToken   uuid.UUID      // of the claim that the row is under, uuid.Nil for none
+	ClaimToken   uuid.UUID      // of the last claim, uuid.Nil for none; it is in force while the row is SENDING
 	ClaimExpired bool           // by the database's clock
 	Suppressed   message.Reason // why the recipient must not be contacted, NoReason when nothing says so
+	Held         bool           // its bulk is paused or cancelled, or its channel is paused: not now
 }
 
 // Claim is the exclusive, expiring right to send a message.
@@ -123,9 +124,9 @@ type Outcome struct {
 }
 
 // Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
-// concurrent calls share a statement. Load returns a message.Error not_found. Claim says false when the row is not
-// there to be claimed: settled, or claimed by another. Settle is not OK when the claim has passed to somebody else
-// (the outcome is then kept as evidence in attempts only).
+// concurrent calls share a statement. All may be repeated when their answer was lost. Load returns a message.Error
+// not_found. Claim says false when the row is not there to be claimed: settled, or claimed by another. Settle is not OK
+// when the row is not under the claim any more (the outcome is then kept as evidence in attempts only).
 type Ledger interface {
 	Insert(ctx context.Context, m *message.Message) error
 	Load(ctx context.Context, id uuid.UUID) (Loaded, error)
@@ -155,10 +156,27 @@ type Channels interface {
 	Pause(ctx context.Context, k channel.Key, reason string) error
 }
 
-// Limiter shares a channel's rate between all processes. Take takes n calls' worth, or returns how long to wait before
-// asking again.
+// Turn is the answer to who asks when to call: after Wait, when it was Given, else ask again after Wait.
+type Turn struct {
+	Given bool
+	Wait  time.Duration
+}
+
+// Signal is what a call tells of its channel's health.
+type Signal string
+
+// The signals.
+const (
+	Answered  Signal = "answered"  // the provider does its work
+	Throttled Signal = "throttled" // it refused the call as one too many
+	Failing   Signal = "failing"   // it was not reached, or gave no usable answer
+)
+
+// Limiter paces the calls over a channel for all processes together. Take asks for the turn of n calls; a single's comes
+// before those of bulks. Report tells what a call met; alone is how long a throttled channel must be left alone.
 type Limiter interface {
-	Take(ctx context.Context, c *channel.Channel, n int) (wait time.Duration, err error)
+	Take(ctx context.Context, c *channel.Channel, n int, single bool) (Turn, error)
+	Report(ctx context.Context, c *channel.Channel, s Signal, alone time.Duration) error
 }
 
 // Counters count a bulk's settled messages. Counting the same mark again changes nothing. A loss is repaired by the

@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ type world struct {
 	events   []delivery.Event
 	paused   string
 	limit    time.Duration
+	signals  []delivery.Signal
 	onSend   func()
 	countErr error
 }
@@ -68,8 +70,12 @@ func (w *world) Pause(_ context.Context, _ channel.Key, reason string) error {
 	w.paused = reason
 	return nil
 }
-func (w *world) Take(context.Context, *channel.Channel, int) (time.Duration, error) {
-	return w.limit, nil
+func (w *world) Take(context.Context, *channel.Channel, int, bool) (delivery.Turn, error) {
+	return delivery.Turn{Given: w.limit == 0, Wait: w.limit}, nil
+}
+func (w *world) Report(_ context.Context, _ *channel.Channel, s delivery.Signal, _ time.Duration) error {
+	w.signals = append(w.signals, s)
+	return nil
 }
 func (w *world) Count(_ context.Context, _ uuid.UUID, m stats.Mark) error {
 	w.marks = append(w.marks, m)
@@ -149,7 +155,7 @@ func TestEachClassLeavesItsRow(t *testing.T) {
 		"refused":     {refused, message.Failed, 1, false, false, true},
 		"unreachable": {unreachable, message.Pending, 1, true, true, false},
 		"throttled":   {throttled, message.Pending, 0, true, true, false},
-		"dead":        {dead, message.Pending, 0, true, true, false},
+		"dead":        {dead, message.Pending, 0, false, false, false},
 		"not known":   {lost, message.Unknown, 1, false, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,9 +182,47 @@ func TestRetryAfterIsObeyedAndDeadCredentialsPause(t *testing.T) {
 	if w.paused != "revoked" {
 		t.Errorf("paused with %q", w.paused)
 	}
-	w.ch.State = channel.Paused
-	if res := w.run(id); res.Again == 0 || w.sends != 2 {
-		t.Errorf("a paused channel sends: %+v, %d sends", res, w.sends)
+	if m := w.load(id); m.Status != message.Pending || m.Attempt != 0 {
+		t.Errorf("neither used an attempt, yet %+v", m)
+	}
+	if want := []delivery.Signal{delivery.Throttled, delivery.Answered}; !slices.Equal(w.signals, want) {
+		t.Errorf("signals %v, want %v", w.signals, want)
+	}
+}
+
+// While a channel is paused, a bulk's message is left to whoever runs the bulk, and a single looks again by itself.
+func TestPausedChannelsSendNothing(t *testing.T) {
+	w := newWorld(t)
+	sealer, err := channel.NewSealer(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.store, w.d.Ledger = s, s
+	paused := *w.ch
+	paused.State = channel.Paused
+	if err := s.InsertChannel(t.Context(), &paused); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		bulk  uuid.UUID
+		again bool
+	}{"of a bulk": {uuid.New(), false}, "a single": {uuid.Nil, true}} {
+		id := w.row(func(m *message.Message) {
+			if m.BulkID = c.bulk; c.bulk == uuid.Nil {
+				m.Status, m.Content = message.Queued, &message.Content{Subject: "s", Text: "t"}
+			}
+		})
+		if res := w.run(id); (res.Again > 0) != c.again || w.sends != 0 || w.load(id).Attempt != 0 {
+			t.Errorf("%s: %+v, %d sends", name, res, w.sends)
+		}
 	}
 }
 
@@ -335,6 +379,50 @@ type forgetful struct {
 	delivery.Ledger
 	fail int
 	err  error
+}
+
+// mute is a ledger that does what it is told and whose answers are lost the first time.
+type mute struct {
+	delivery.Ledger
+	claimed, settled bool
+}
+
+func (m *mute) Claim(ctx context.Context, c delivery.Claim) (bool, error) {
+	ok, err := m.Ledger.Claim(ctx, c)
+	if !m.claimed {
+		m.claimed = true
+		return false, message.Unavailable("the database", errors.New("unexpected EOF"))
+	}
+	return ok, err
+}
+
+func (m *mute) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled, error) {
+	s, err := m.Ledger.Settle(ctx, o)
+	if !m.settled {
+		m.settled = true
+		return delivery.Settled{}, message.Unavailable("the database", errors.New("unexpected EOF"))
+	}
+	return s, err
+}
+
+// The database did what it was asked, and its answers were lost: the message is sent once, counted once, and no trace
+// of an accident stays.
+func TestLostAnswersOfTheLedger(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{accepted}
+	w.d.Ledger = &mute{Ledger: w.store}
+	id := w.row(nil)
+	res := w.run(id)
+	m, attempts, err := w.store.Message(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Status != message.Sent || m.Status != message.Sent || m.Attempt != 1 || w.sends != 1 || len(w.marks) != 1 || w.events[0].Fenced {
+		t.Errorf("%+v, %d sends, marks %+v", m, w.sends, w.marks)
+	}
+	if len(attempts) != 1 || attempts[0].Outcome != message.AttemptSent {
+		t.Errorf("attempts %+v", attempts)
+	}
 }
 
 func (f *forgetful) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled, error) {

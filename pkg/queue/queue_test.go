@@ -14,7 +14,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"herald/pkg/bulk"
-	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/stats"
 	"herald/pkg/testenv"
@@ -201,31 +200,6 @@ func TestPresence(t *testing.T) {
 		}
 		a.Stop()
 	})
-}
-
-func TestLimiter(t *testing.T) {
-	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
-		l := NewLimiter(rdb)
-		c := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.SMS}, RatePerSecond: 0.5}
-		if wait, err := l.Take(t.Context(), c, 1); wait != 0 || err != nil {
-			t.Fatalf("the first call waits %v, %v", wait, err)
-		}
-		wait, err := l.Take(t.Context(), c, 1)
-		if err != nil || wait < time.Second || wait > 2*time.Second {
-			t.Errorf("the second call waits %v at one in two seconds, %v", wait, err)
-		}
-	})
-}
-
-func TestLimiterWithoutRedis(t *testing.T) {
-	l := NewLimiter(connect(t, "redis://127.0.0.1:1"))
-	c := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.SMS}, RatePerSecond: 0.5}
-	for i, want := range []bool{false, true} {
-		wait, err := l.Take(t.Context(), c, 1)
-		if err != nil || (wait > 0) != want {
-			t.Errorf("call %d waits %v, %v", i, wait, err)
-		}
-	}
 }
 
 // handler records what it gets, and answers as told.

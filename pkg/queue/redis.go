@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"time"
 
@@ -29,9 +30,20 @@ func Connect(redisURL string, poolSize int) (redis.UniversalClient, error) {
 		return nil, errors.New("REDIS_URL is not a Redis URL")
 	}
 	o.PoolSize = poolSize
-	o.ContextTimeoutEnabled = true // off by default: a command would outlive the context of its caller
+	o.ContextTimeoutEnabled = true       // off by default: a command would outlive the context of its caller
+	o.DialerRetries, o.MaxRetries = 1, 2 // commands are tried again by those who know how long they may wait
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = 2*time.Second, 5*time.Second, 5*time.Second, 5*time.Second
 	return redis.NewClient(o), nil
+}
+
+// SetLogger makes what the Redis client has to say part of a program's log.
+func SetLogger(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
+
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the client's logger. Its words name addresses of servers and no keys.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis", "msg", fmt.Sprintf(format, v...))
 }
 
 // fail names what was being done; a Redis that does not answer is unavailable to the caller.

@@ -91,7 +91,9 @@ func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk) error {
 		Priority: string(b.Priority), Content: encode(b.Content), Criteria: encode(criteria), LeadIDs: packIDs(b.Criteria.LeadIDs),
 		Request: document(b.Request), Status: string(b.Status), CreatedAt: stamp(b.CreatedAt),
 	}
-	return fail("insert the bulk", s.db.WithContext(ctx).Create(&row).Error)
+	return repeat(ctx, func() error {
+		return fail("insert the bulk", s.db.WithContext(ctx).Clauses(oncePerID).Create(&row).Error)
+	})
 }
 
 func (s *Store) readBulk(ctx context.Context, columns string, id uuid.UUID) (*bulk.Bulk, error) {
@@ -164,28 +166,29 @@ FROM messages WHERE bulk_id = ? GROUP BY status, reason, next_attempt_at IS NOT 
 	return c, err
 }
 
-// Ready implements bulk.Leases.
-func (s *Store) Ready(ctx context.Context, limit int) ([]uuid.UUID, int, error) {
+// Running implements bulk.Leases.
+func (s *Store) Running(ctx context.Context) ([]bulk.Running, error) {
 	var rows []struct {
-		ID   uuid.UUID
-		Free bool
+		ID          uuid.UUID
+		ChannelID   uuid.UUID
+		ChannelType string
+		Free        bool
 	}
 	err := s.db.WithContext(ctx).Raw(`
-SELECT id, lease_expires_at IS NULL OR lease_expires_at < ? AS free FROM bulks WHERE status = 'PROCESSING' ORDER BY id`, s.now()).Scan(&rows).Error
-	var free []uuid.UUID
-	for _, r := range rows {
-		if r.Free && len(free) < limit {
-			free = append(free, r.ID)
-		}
+SELECT id, channel_id, channel_type, lease_expires_at IS NULL OR lease_expires_at < ? AS free
+FROM bulks WHERE final IS NULL AND status <> 'PAUSED' ORDER BY id`, s.now()).Scan(&rows).Error
+	running := make([]bulk.Running, len(rows))
+	for i, r := range rows {
+		running[i] = bulk.Running{ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, Free: r.Free}
 	}
-	return free, len(rows), fail("look for bulks", err)
+	return running, fail("look for bulks", err)
 }
 
 // Acquire implements bulk.Leases.
 func (s *Store) Acquire(ctx context.Context, l bulk.Lease, ttl time.Duration) (*bulk.Bulk, error) {
 	res := s.db.WithContext(ctx).Exec(`
 UPDATE bulks SET lease_token = ?, lease_expires_at = ?, started_at = COALESCE(started_at, ?)
-WHERE id = ? AND status = 'PROCESSING' AND (lease_expires_at IS NULL OR lease_expires_at < ?)`,
+WHERE id = ? AND final IS NULL AND status <> 'PAUSED' AND (lease_expires_at IS NULL OR lease_expires_at < ?)`,
 		l.Token, s.in(ttl), s.now(), l.BulkID, s.now())
 	if res.Error != nil {
 		return nil, fail("acquire the bulk", res.Error)
@@ -263,6 +266,28 @@ UPDATE bulks SET feed_seq = CASE WHEN feed_seq > ? THEN feed_seq ELSE ? END, set
 WHERE id = ? AND lease_token = ?`, feedSeq, feedSeq, settledSeq, settledSeq, l.BulkID, l.Token))
 }
 
+// Cancel implements bulk.Feed.
+func (s *Store) Cancel(ctx context.Context, ids []uuid.UUID) error {
+	return fail("cancel messages", s.db.WithContext(ctx).Exec(`
+UPDATE messages SET
+    status = CASE WHEN status = 'UNKNOWN' THEN status ELSE 'CANCELLED' END, reason = CASE WHEN status = 'UNKNOWN' THEN reason ELSE 'cancelled' END,
+    next_attempt_at = NULL, updated_at = ?
+WHERE id IN ? AND (status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL))`, s.now(), ids).Error)
+}
+
+// Move implements bulk.Lifecycle. It takes the bulk from whoever runs it.
+func (s *Store) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, to bulk.Status) error {
+	res := s.db.WithContext(ctx).Exec("UPDATE bulks SET status = ?, lease_token = NULL, lease_expires_at = NULL WHERE id = ? AND status IN ?", string(to), id, from)
+	if res.Error != nil || res.RowsAffected == 1 {
+		return fail("move the bulk", res.Error)
+	}
+	b, err := s.Bulk(ctx, id)
+	if err != nil {
+		return err
+	}
+	return message.Errorf(message.CodeConflict, "the bulk is %s", b.Status)
+}
+
 // Finish implements bulk.Feed.
 func (s *Store) Finish(ctx context.Context, bulkID uuid.UUID) (bool, error) {
 	done := false
@@ -271,7 +296,7 @@ func (s *Store) Finish(ctx context.Context, bulkID uuid.UUID) (bool, error) {
 		if err := tx.Select(bulkColumns).Where("id = ?", bulkID).Take(&row).Error; err != nil {
 			return err
 		}
-		if done = row.Status == string(bulk.Completed); done || !row.Planned {
+		if done = len(row.Final) > 0; done || row.Status == string(bulk.Paused) || (!row.Planned && row.Status != string(bulk.Cancelled)) {
 			return nil
 		}
 		var open bool
@@ -286,8 +311,9 @@ SELECT EXISTS (SELECT 1 FROM messages WHERE bulk_id = ? AND seq >= ? AND
 		if err != nil {
 			return err
 		}
-		res := tx.Exec("UPDATE bulks SET status = 'COMPLETED', final = ?, completed_at = ? WHERE id = ? AND status = 'PROCESSING'",
-			encode(counts), s.now(), bulkID)
+		res := tx.Exec(`
+UPDATE bulks SET status = CASE WHEN status = 'PROCESSING' THEN 'COMPLETED' ELSE status END, final = ?, completed_at = ?
+WHERE id = ? AND status = ? AND final IS NULL`, encode(counts), s.now(), bulkID, row.Status)
 		done = res.RowsAffected == 1
 		return res.Error
 	})

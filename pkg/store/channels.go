@@ -137,7 +137,7 @@ func (s *Store) UpdateChannel(ctx context.Context, c *channel.Channel) error {
 func (s *Store) DeleteChannel(ctx context.Context, k channel.Key) error {
 	res := s.db.WithContext(ctx).Exec(`
 DELETE FROM channels WHERE id = ? AND type = ?
-    AND NOT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND status = 'PROCESSING')
+    AND NOT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND final IS NULL)
     AND NOT EXISTS (SELECT 1 FROM messages WHERE next_attempt_at IS NOT NULL AND channel_id = ? AND channel_type = ?)`,
 		k.ID, string(k.Type), k.ID, string(k.Type), k.ID, string(k.Type))
 	if res.Error != nil || res.RowsAffected == 1 {

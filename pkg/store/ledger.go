@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm/clause"
 
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
@@ -55,8 +56,13 @@ func (s *Store) Insert(ctx context.Context, m *message.Message) error {
 	if m.Content != nil {
 		row.Content = encode(m.Content)
 	}
-	return fail("insert the message", s.db.WithContext(ctx).Create(&row).Error)
+	return repeat(ctx, func() error {
+		return fail("insert the message", s.db.WithContext(ctx).Clauses(oncePerID).Create(&row).Error)
+	})
 }
+
+// oncePerID makes an insert that was done already change nothing.
+var oncePerID = clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoNothing: true}
 
 // Due implements delivery.Watched.
 func (s *Store) Due(ctx context.Context, limit int, again time.Duration) ([]delivery.Due, error) {

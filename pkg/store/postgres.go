@@ -29,11 +29,13 @@ SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provid
        COALESCE((SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
                  CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END
                  ORDER BY s.reason DESC LIMIT 1), ''),
+       COALESCE(b.status <> 'PROCESSING', false) OR COALESCE(c.state = 'PAUSED', false),
        l.id, COALESCE(l.first_name, ''), COALESCE(l.last_name, ''), COALESCE(l.email, ''), COALESCE(l.phone, ''),
        COALESCE(l.instagram_id, ''), COALESCE(l.company, ''), COALESCE(l.title, ''), COALESCE(l.status, ''),
        COALESCE(l.source, ''), COALESCE(l.city, ''), COALESCE(l.state, ''), COALESCE(l.country, ''),
        COALESCE(l.timezone, ''), COALESCE(l.language, ''), COALESCE(l.assignee_id, ''), l.tags, l.custom_fields
-FROM unnest($1::uuid[]) u(id) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id`
+FROM unnest($1::uuid[]) u(id) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
+     LEFT JOIN bulks b ON b.id = m.bulk_id LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type`
 
 func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	rows, err := h.pool.Query(ctx, loadSQL, ids)
@@ -46,12 +48,13 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 		l       leadRow
 		leadID  *uuid.UUID
 		expired bool
+		held    bool
 		reason  string
 	)
 	into := []any{
 		&m.ID, &m.BulkID, &m.Seq, &m.LeadID, &m.ChannelID, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
 		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
-		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &reason,
+		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &reason, &held,
 		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
 		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields),
 	}
@@ -60,7 +63,7 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 		if err != nil {
 			return err
 		}
-		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired, Suppressed: message.Reason(reason)}
+		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired, Suppressed: message.Reason(reason), Held: held}
 		if leadID != nil {
 			l.ID = *leadID
 			if loaded.Lead, err = l.lead(); err != nil {
@@ -80,16 +83,17 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 	return out, nil
 }
 
-// The claim is a compare-and-set: only a waiting row is taken. A row that nobody watches stays so, which keeps the
-// update within its page; a watched one is to be looked at when the claim expires.
+// The claim is a compare-and-set: only a waiting row is taken, or one that the same claim has taken already. A row that
+// nobody watches stays so, which keeps the update within its page; a watched one is to be looked at when the claim
+// expires.
 const claimSQL = `
 UPDATE messages m SET
-    status = 'SENDING', attempt = m.attempt + 1, claim_token = u.token, claimed_at = now(),
+    status = 'SENDING', attempt = m.attempt + CASE WHEN m.status = 'SENDING' THEN 0 ELSE 1 END, claim_token = u.token, claimed_at = now(),
     claim_expires_at = now() + u.ttl * interval '1 second',
     next_attempt_at = CASE WHEN m.next_attempt_at IS NOT NULL THEN now() + u.ttl * interval '1 second' END,
     updated_at = now()
 FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) u(id, token, ttl)
-WHERE m.id = u.id AND m.status IN ('PENDING', 'QUEUED')
+WHERE m.id = u.id AND (m.status IN ('PENDING', 'QUEUED') OR (m.status = 'SENDING' AND m.claim_token = u.token))
 RETURNING m.claim_token`
 
 func (h *postgresHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
@@ -116,14 +120,14 @@ func (h *postgresHot) claim(ctx context.Context, claims []delivery.Claim) ([]boo
 	return out, nil
 }
 
-// An outcome is a compare-and-set on the claim's token, or, without one, on a row that is open and not claimed.
+// An outcome is a compare-and-set on the claim's token, or, without one, on a row that is open and not claimed. The
+// token stays in the row, so that a lost answer can be told from a lost claim.
 const settleSQL = `
 UPDATE messages m SET
     status = u.status, reason = u.reason, failure = u.failure::jsonb, http_status = u.http_status, cost_micros = u.cost, part = u.part,
     provider_message_id = CASE WHEN u.provider_message_id = '' THEN m.provider_message_id ELSE u.provider_message_id END,
     attempt = m.attempt - CASE WHEN u.give_back THEN 1 ELSE 0 END,
     unknowns = m.unknowns + CASE WHEN u.status = 'UNKNOWN' THEN 1 ELSE 0 END,
-    claim_token = CASE WHEN u.keep > 0 THEN m.claim_token END,
     claim_expires_at = CASE WHEN u.keep > 0 THEN now() + u.keep * interval '1 second' END,
     claimed_at = CASE WHEN u.keep > 0 THEN now() ELSE m.claimed_at END,
     next_attempt_at = CASE WHEN u.keep > 0 THEN m.next_attempt_at WHEN u.again > 0 THEN now() + u.again * interval '1 second' END,
@@ -132,7 +136,7 @@ UPDATE messages m SET
 FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::bigint[], $9::int[],
             $10::float8[], $11::bool[], $12::float8[])
      u(id, token, status, reason, failure, provider_message_id, http_status, cost, part, keep, give_back, again)
-WHERE m.id = u.id AND m.claim_token IS NOT DISTINCT FROM u.token AND m.status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')
+WHERE m.id = u.id AND CASE WHEN u.token IS NULL THEN m.status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE m.status = 'SENDING' AND m.claim_token = u.token END
 RETURNING m.id, u.token, m.updated_at`
 
 type settleArgs struct {

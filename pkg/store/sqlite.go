@@ -52,6 +52,9 @@ func (h *sqliteHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loade
 		if l.Suppressed, err = h.suppressed(db, &rows[i]); err != nil {
 			return nil, err
 		}
+		if l.Held, err = h.held(db, &rows[i]); err != nil {
+			return nil, err
+		}
 		l.ClaimExpired = rows[i].ClaimExpiresAt != nil && rows[i].ClaimExpiresAt.Before(now)
 		if at, ok := byID[m.LeadID]; ok {
 			l.Lead = &leads[at]
@@ -63,6 +66,15 @@ func (h *sqliteHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loade
 		out[i] = found[id]
 	}
 	return out, nil
+}
+
+// held says whether a message's bulk or channel sends nothing now.
+func (h *sqliteHot) held(db *gorm.DB, m *messageRow) (bool, error) {
+	var held bool
+	err := db.Raw(`
+SELECT EXISTS (SELECT 1 FROM bulks WHERE id = ? AND status <> 'PROCESSING')
+    OR EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'PAUSED')`, m.BulkID, m.ChannelID, m.ChannelType).Scan(&held).Error
+	return held, err
 }
 
 // suppressed returns why a message's recipient must not be contacted.
@@ -83,9 +95,9 @@ func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool,
 		for i, c := range claims {
 			until := now.Add(c.TTL)
 			res := tx.Exec(`
-UPDATE messages SET status = 'SENDING', attempt = attempt + 1, claim_token = ?, claimed_at = ?, claim_expires_at = ?,
+UPDATE messages SET status = 'SENDING', attempt = attempt + CASE WHEN status = 'SENDING' THEN 0 ELSE 1 END, claim_token = ?, claimed_at = ?, claim_expires_at = ?,
     next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN ? END, updated_at = ?
-WHERE id = ? AND status IN ('PENDING', 'QUEUED')`, c.Token, now, until, until, now, c.ID)
+WHERE id = ? AND (status IN ('PENDING', 'QUEUED') OR (status = 'SENDING' AND claim_token = ?))`, c.Token, now, until, until, now, c.ID, c.Token)
 			if res.Error != nil {
 				return res.Error
 			}
@@ -115,13 +127,12 @@ UPDATE messages SET status = @status, reason = @reason, failure = @failure, http
     provider_message_id = CASE WHEN @pid = '' THEN provider_message_id ELSE @pid END,
     attempt = attempt - CASE WHEN @back THEN 1 ELSE 0 END,
     unknowns = unknowns + CASE WHEN @status = 'UNKNOWN' THEN 1 ELSE 0 END,
-    claim_token = CASE WHEN @keep THEN claim_token END,
     claim_expires_at = CASE WHEN @keep THEN @until END,
     claimed_at = CASE WHEN @keep THEN @now ELSE claimed_at END,
     next_attempt_at = CASE WHEN @keep THEN next_attempt_at ELSE @again END,
     sent_at = CASE WHEN @status = 'SENT' THEN @now ELSE sent_at END,
     updated_at = @now
-WHERE id = @id AND claim_token IS @token AND status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')`, map[string]any{
+WHERE id = @id AND CASE WHEN @token IS NULL THEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE status = 'SENDING' AND claim_token = @token END`, map[string]any{
 				"status": string(o.Status), "reason": string(o.Reason), "failure": failure, "http": o.HTTPStatus, "cost": int64(o.Cost),
 				"part": o.Part, "pid": o.ProviderMessageID, "back": o.GiveBack, "keep": o.Keep > 0, "until": now.Add(o.Keep), "now": now,
 				"again": again, "id": o.ID, "token": nullID(o.Token),

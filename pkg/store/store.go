@@ -286,6 +286,29 @@ func fail(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
+// repeatBudget is how long a write that may be repeated is tried while its connection breaks.
+const repeatBudget = 2 * time.Second
+
+// repeat runs a write that changes nothing when it was done already, again if the database did not answer: it may be
+// the answer alone that was lost.
+func repeat(ctx context.Context, write func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, repeatBudget)
+	defer cancel()
+	for pause := 20 * time.Millisecond; ; pause *= 2 {
+		err := write()
+		if !message.IsCode(err, message.CodeUnavailable) {
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
+}
+
 // isData says whether the database refused a value, so that one bad row must not take others with it.
 func isData(err error) bool {
 	var pg *pgconn.PgError

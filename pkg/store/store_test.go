@@ -143,6 +143,34 @@ func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
 	})
 }
 
+// A claim or an outcome whose answer was lost may be repeated, and changes nothing the second time.
+func TestClaimsAndOutcomesMayBeRepeated(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		m := insertSingle(t, s, nil)
+		must(t, s.Insert(t.Context(), m)) // so may the insert
+		c := delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}
+		for range 2 {
+			ok, err := s.Claim(t.Context(), c)
+			must(t, err)
+			if !ok {
+				t.Error("the claim is not its owner's")
+			}
+		}
+		if ok, err := s.Claim(t.Context(), delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}); ok || err != nil {
+			t.Errorf("another took it: %v, %v", ok, err)
+		}
+		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: c.Token, Status: message.Sent, Part: 1}) ||
+			settle(t, s, delivery.Outcome{ID: m.ID, Token: c.Token, Status: message.Sent, Part: 1}) {
+			t.Error("an outcome takes effect once")
+		}
+		l, err := s.Load(t.Context(), m.ID)
+		must(t, err)
+		if l.Message.Attempt != 1 || l.Message.Status != message.Sent || l.ClaimToken != c.Token {
+			t.Errorf("%+v", l.Message)
+		}
+	})
+}
+
 func TestGiveBackRetryAndUnknown(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store) {
 		m := insertSingle(t, s, nil)
@@ -152,7 +180,7 @@ func TestGiveBackRetryAndUnknown(t *testing.T) {
 		}
 		l, err := s.Load(t.Context(), m.ID)
 		must(t, err)
-		if l.Message.Attempt != 0 || l.Message.Status != message.Queued || l.Message.NextAttemptAt == nil || l.ClaimToken != uuid.Nil {
+		if l.Message.Attempt != 0 || l.Message.Status != message.Queued || l.Message.NextAttemptAt == nil || l.ClaimToken != token {
 			t.Errorf("after give back: %+v", l.Message)
 		}
 		token, ok := claim(t, s, m.ID, time.Minute)
@@ -303,17 +331,17 @@ func TestLease(t *testing.T) {
 		ctx := t.Context()
 		ids := []uuid.UUID{newID(), newID()}
 		b := insertBulk(t, s, ids)
-		ready, running, err := s.Ready(ctx, 10)
+		running, err := s.Running(ctx)
 		must(t, err)
-		if len(ready) != 1 || ready[0] != b.ID || running != 1 {
-			t.Errorf("ready %v, running %d", ready, running)
+		if len(running) != 1 || running[0] != (bulk.Running{ID: b.ID, Channel: b.Channel, Free: true}) {
+			t.Errorf("running %v", running)
 		}
 		lease, got := acquire(t, s, b.ID, time.Minute)
 		if !slices.Equal(got.Criteria.LeadIDs, ids) || got.StartedAt == nil || got.Content.Subject != "s" {
 			t.Errorf("acquired %+v", got)
 		}
-		if ready, _, _ := s.Ready(ctx, 10); len(ready) != 0 {
-			t.Error("a held bulk is ready")
+		if running, err := s.Running(ctx); err != nil || len(running) != 1 || running[0].Free {
+			t.Errorf("a held bulk is free: %v, %v", running, err)
 		}
 		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
 			t.Errorf("acquired twice: %v", err)

@@ -5,12 +5,14 @@ package telemetry
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 )
@@ -23,6 +25,7 @@ type Telemetry struct {
 	stages     *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	failures   *prometheus.CounterVec
+	cleaned    *prometheus.CounterVec
 }
 
 // New makes a Telemetry with a registry of its own.
@@ -45,7 +48,10 @@ func New(log *slog.Logger) *Telemetry {
 			Name: "herald_failures_total", Help: "Steps that failed and will be done again, by what was being done.",
 		}, []string{"during"}),
 	}
-	t.registry.MustRegister(t.deliveries, t.stages, t.requests, t.failures,
+	t.cleaned = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "herald_queue_cleaned_total", Help: "Tasks that were found stuck in Redis and removed or put back, by what was wrong with them.",
+	}, []string{"kind"})
+	t.registry.MustRegister(t.deliveries, t.stages, t.requests, t.failures, t.cleaned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }
@@ -111,6 +117,17 @@ func (t *Telemetry) BulkError(ctx context.Context, during string, bulkID uuid.UU
 func (t *Telemetry) Failure(ctx context.Context, during string, err error, args ...any) {
 	t.failures.WithLabelValues(during).Inc()
 	t.log.WarnContext(ctx, "failed, will try again", append([]any{"during", during, "error", err.Error()}, args...)...)
+}
+
+// ChannelState reports that a channel's provider behaves differently from before.
+func (t *Telemetry) ChannelState(k channel.Key, s channel.State) {
+	t.log.Warn("channel "+strings.ToLower(string(s)), "channel_id", k.ID.String(), "type", string(k.Type))
+}
+
+// Cleaned reports tasks that were found stuck in Redis.
+func (t *Telemetry) Cleaned(ctx context.Context, kind string, n int) {
+	t.cleaned.WithLabelValues(kind).Add(float64(n))
+	t.log.ErrorContext(ctx, "stuck tasks were found in Redis and taken care of", "kind", kind, "tasks", n)
 }
 
 // Request reports one HTTP request.

@@ -1,0 +1,5 @@
+//go:build !faults
+
+package app
+
+func timing() (Timing, error) { return DefaultTiming(), nil }

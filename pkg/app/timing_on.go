@@ -1,0 +1,20 @@
+//go:build faults
+
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+// timing reads HERALD_TIMING, a Timing in JSON.
+func timing() (Timing, error) {
+	t := DefaultTiming()
+	if v := os.Getenv("HERALD_TIMING"); v != "" {
+		if err := json.Unmarshal([]byte(v), &t); err != nil {
+			return t, fmt.Errorf("HERALD_TIMING: %w", err)
+		}
+	}
+	return t, nil
+}
