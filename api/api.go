@@ -36,12 +36,14 @@ type Deps struct {
 	Telemetry *telemetry.Telemetry
 	Health    func(context.Context) telemetry.Health
 	BulkWait  time.Duration // how long a bulk send waits when the request does not say
+	InFlight  int           // requests that are worked on at a time
 }
 
 // Server answers requests. It is an http.Handler.
 type Server struct {
 	Deps
 	echo *echo.Echo
+	gate *gate
 }
 
 // Sizes and times of the server.
@@ -54,6 +56,8 @@ const (
 	writeTimeout  = 90 * time.Second // above the longest wait for a bulk
 	idleTimeout   = 60 * time.Second
 )
+
+const importPath = "/api/leads/import"
 
 type route struct {
 	method, path string
@@ -78,7 +82,7 @@ func (s *Server) routes() []route {
 		{http.MethodDelete, "/api/channels/:id/:type", s.deleteChannel},
 		{http.MethodGet, "/api/leads", s.listLeads},
 		{http.MethodPost, "/api/leads", s.createLead},
-		{http.MethodPost, "/api/leads/import", s.importLeads},
+		{http.MethodPost, importPath, s.importLeads},
 		{http.MethodGet, "/api/leads/:id", s.getLead},
 		{http.MethodPatch, "/api/leads/:id", s.patchLead},
 		{http.MethodDelete, "/api/leads/:id", s.eraseLead},
@@ -94,10 +98,10 @@ func (s *Server) routes() []route {
 func New(d Deps) *Server {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	s := &Server{Deps: d, echo: e}
+	s := &Server{Deps: d, echo: e, gate: newGate(d.InFlight)}
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
-	e.Pre(s.observe)
+	e.Pre(s.observe, s.admit)
 	for _, r := range s.routes() {
 		e.Add(r.method, r.path, r.handler)
 	}

@@ -32,12 +32,18 @@ const (
 
 func start(t *testing.T) *herald {
 	t.Helper()
+	return startWith(t, func(*config.Config) {})
+}
+
+func startWith(t *testing.T, change func(*config.Config)) *herald {
+	t.Helper()
 	t.Parallel()
 	cfg, err := config.Parse(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.Listen, cfg.DatabaseURL, cfg.RedisURL = "127.0.0.1:0", "", ""
+	change(cfg)
 	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func readJSON(c echo.Context) (*wire.Object, *wire.Errors, error) {
 			return nil, nil, message.Errorf(message.CodeMediaType, "the body must be application/json")
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, maxBody))
+	body, err := io.ReadAll(c.Request().Body) // it is in memory already
 	if err != nil {
 		return nil, nil, readError(err, maxBody)
 	}

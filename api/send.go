@@ -258,6 +258,11 @@ type singleResponse struct {
 }
 
 func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
+	leave, ok := enter(s.gate.sends[ch.Type], gateWait)
+	if !ok {
+		return errBusy
+	}
+	defer leave()
 	sent, err := s.Sender.Send(c.Request().Context(), delivery.Single{
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
 		Purpose: req.purpose, Priority: req.priority,
@@ -306,6 +311,12 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	wait, applied := s.prefer(c)
 	if applied != "" {
 		c.Response().Header().Set("Preference-Applied", applied)
+	}
+	leavePlace(c)
+	if leave, ok := enter(s.gate.waits, 0); ok {
+		defer leave()
+	} else {
+		wait = 0
 	}
 	v, err := s.Bulks.Wait(ctx, b.ID, wait)
 	if err != nil {

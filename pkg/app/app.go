@@ -184,7 +184,7 @@ func (a *App) StartAPI() (string, error) {
 	a.telemetry.Log().Warn("there are no API keys: everybody who reaches this address may send", "listen", l.Addr().String())
 	a.http = api.New(api.Deps{
 		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store, Telemetry: a.telemetry,
-		Health: a.Health, BulkWait: a.Config.BulkWait,
+		Health: a.Health, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
 	}).HTTPServer()
 	a.http.ErrorLog = slog.NewLogLogger(a.telemetry.Log().Handler(), slog.LevelDebug)
 	go func() {

@@ -29,8 +29,9 @@ type Config struct {
 	AllowNoAuth      bool          `env:"HERALD_ALLOW_NO_AUTH" help:"let the API listen beyond loopback although it knows no API keys yet; only behind something that guards it"`
 	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials. Required outside the embedded mode"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
+	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests that the API works on at a time; who comes beyond that is told to come back"`
 	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=200,sms=64,instagram_dm=64" help:"sends in flight per worker process and type, or one number for each"`
-	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
+	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 1.5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
 	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits for the provider's events before it is sent once more"`
 	SendGridURL      string        `env:"HERALD_SENDGRID_URL" envDefault:"https://api.sendgrid.com" help:"base URL of SendGrid's API"`
 	TwilioURL        string        `env:"HERALD_TWILIO_URL" envDefault:"https://api.twilio.com" help:"base URL of Twilio's API"`
@@ -168,6 +169,9 @@ func (c *Config) check(need Need) []error {
 	}
 	if c.UnknownHold < time.Second {
 		bad("HERALD_UNKNOWN_HOLD", "must be at least 1s")
+	}
+	if c.InFlight < 1 || c.InFlight > 100_000 {
+		bad("HERALD_IN_FLIGHT", "must be from 1 to 100000")
 	}
 	if c.FeedWindow < 0 || c.FeedWindow > 1_000_000 {
 		bad("HERALD_FEED_WINDOW", "must be from 0 to 1000000")

@@ -6,6 +6,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net"
@@ -107,7 +108,8 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
 	}
-	s.sql = stdlib.OpenDBFromPool(s.pool)
+	s.sql = sql.OpenDB(patientConnector{stdlib.GetPoolConnector(s.pool)})
+	s.sql.SetMaxIdleConns(0) // the pool below keeps them
 	s.db, err = gorm.Open(postgres.New(postgres.Config{Conn: s.sql}), gormConfig())
 	if err != nil {
 		s.pool.Close()
@@ -115,6 +117,23 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 	}
 	s.hot = &postgresHot{pool: s.pool}
 	return nil
+}
+
+// poolWait is how long a statement waits for a connection. Longer means that there is more to do than the database does.
+const poolWait = time.Second
+
+// patientConnector waits for a connection, but not for long.
+type patientConnector struct{ driver.Connector }
+
+// Connect implements driver.Connector.
+func (c patientConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	wctx, cancel := context.WithTimeout(ctx, poolWait)
+	defer cancel()
+	conn, err := c.Connector.Connect(wctx)
+	if err != nil && wctx.Err() != nil && ctx.Err() == nil {
+		return nil, message.Unavailable("the database", fmt.Errorf("no connection within %s: %w", poolWait, err))
+	}
+	return conn, err
 }
 
 // scrub keeps a password in the URL out of an error.
@@ -260,12 +279,15 @@ func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 // fail names what was being done, and gives failures that a caller can act on their code: a missing record, a taken
 // key, a value that the database refuses, a database that does not answer.
 func fail(doing string, err error) error {
+	var known *message.Error
 	var pg *pgconn.PgError
 	var netErr net.Error
 	var connErr *pgconn.ConnectError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &known):
+		return err
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return message.Errorf(message.CodeNotFound, "not found")
 	case errors.Is(err, gorm.ErrDuplicatedKey):

@@ -1,0 +1,139 @@
+package api
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/message"
+)
+
+// gate bounds what the API does at a time. Who comes when all places are taken waits a moment and is then told to come
+// back, which costs next to nothing: so what is under way stays as fast as it is, and memory does not grow. A body is
+// read before its request takes a place, so a slow client holds none, and only the bytes that it has sent.
+type gate struct {
+	places  chan struct{}
+	sends   map[message.Type]chan struct{} // of the places, at most these send singles of a type: no provider takes all
+	imports chan struct{}
+	waits   chan struct{} // bulk sends that wait for their figures; they hold no place
+	bodies  atomic.Int64  // bytes of bodies that are held
+}
+
+const (
+	gateWait   = 10 * time.Millisecond // for a place
+	maxBodies  = 256 << 20             // bytes of bodies at a time, of requests under way and of slow clients
+	maxImports = 4                     // files at a time; each is read as fast as it is written
+	maxWaits   = 2_000
+	comeBack   = time.Second
+	firstRead  = 4 << 10
+)
+
+func newGate(places int) *gate {
+	g := &gate{
+		places: make(chan struct{}, places), imports: make(chan struct{}, maxImports), waits: make(chan struct{}, maxWaits),
+		sends: map[message.Type]chan struct{}{},
+	}
+	for _, t := range message.Types {
+		g.sends[t] = make(chan struct{}, max(places/2, 1))
+	}
+	return g
+}
+
+func busy(what string) error {
+	return &message.Error{Code: message.CodeUnavailable, Message: what, RetryAfter: comeBack}
+}
+
+var errBusy = busy("too many requests are under way; come back in a moment")
+
+// enter takes a place, waiting a moment for it, and returns how to leave it, which may be called twice.
+func enter(places chan struct{}, patience time.Duration) (leave func(), ok bool) {
+	select {
+	case places <- struct{}{}:
+	default:
+		if patience == 0 {
+			return nil, false
+		}
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		select {
+		case places <- struct{}{}:
+		case <-t.C:
+			return nil, false
+		}
+	}
+	return sync.OnceFunc(func() { <-places }), true
+}
+
+const placeKey = "place"
+
+// admit lets a request in or tells it to come back. Probes are always let in.
+func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		path := c.Request().URL.Path
+		if !strings.HasPrefix(path, "/api/") {
+			return next(c)
+		}
+		places, patience := s.gate.places, gateWait
+		if path == importPath {
+			places, patience = s.gate.imports, 0
+		} else {
+			held, err := s.gate.hold(c)
+			defer func() { s.gate.bodies.Add(-held) }()
+			if err != nil {
+				return err
+			}
+		}
+		leave, ok := enter(places, patience)
+		if !ok {
+			return errBusy
+		}
+		defer leave()
+		c.Set(placeKey, leave)
+		return next(c)
+	}
+}
+
+// leavePlace gives a request's place to another while it only waits.
+func leavePlace(c echo.Context) {
+	if leave, ok := c.Get(placeKey).(func()); ok {
+		leave()
+	}
+}
+
+// hold reads a request's body into memory and returns how many bytes it counts for.
+func (g *gate) hold(c echo.Context) (held int64, err error) {
+	body := c.Request().Body
+	if body == nil || body == http.NoBody {
+		return 0, nil
+	}
+	r := http.MaxBytesReader(c.Response(), body, maxBody)
+	buf := make([]byte, 0, firstRead)
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		if grown := int64(cap(buf)) - held; grown > 0 {
+			held += grown
+			if g.bodies.Add(grown) > maxBodies {
+				return held, errBusy
+			}
+		}
+		n, rerr := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if errors.Is(rerr, io.EOF) {
+			break
+		}
+		if rerr != nil {
+			return held, readError(rerr, maxBody)
+		}
+	}
+	c.Request().Body = io.NopCloser(bytes.NewReader(buf))
+	return held, nil
+}
