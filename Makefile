@@ -1,7 +1,7 @@
 # What a developer does with Herald. CI runs .ci/run.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: run build test race property lint bench
+.PHONY: run build test race property faults lint bench
 
 run: ## start everything in one process, with demo data
 	go run ./cmd/herald demo
@@ -13,10 +13,13 @@ test: ## the whole suite; also on PostgreSQL and redis-server where they are fou
 	go test ./...
 
 race: ## the suite under the race detector, without what only the SQLite suite repeats
-	go test -race -skip '/sqlite$$' ./...
+	go test -race -skip '/sqlite$$|TestFailureMatrix' ./...
 
 property: ## the same audience everywhere, for ten thousand random descriptions
 	go test ./pkg/store -run TestTheSameAudienceEverywhere -rapid.checks=10000
+
+faults: ## the failure matrix in its long form, with its table; an hour
+	go test ./pkg/app -run TestFailureMatrix -faults.long -v -timeout 90m -count=1 | grep -v '^{'
 
 lint: ## formatting, vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
@@ -28,29 +30,32 @@ import (
 	"herald/pkg/testenv"
 )
 
-// built says that there are binaries to remove.
-var built bool
+// built is the directories with programs that are to be removed.
+var built []string
 
-// binaries builds the programs once.
-var binaries = sync.OnceValues(func() (string, error) {
-	built = true
-	dir, err := os.MkdirTemp("", "herald-bin-")
-	if err != nil {
-		return "", err
-	}
-	out, err := exec.Command("go", "build", "-o", dir, "herald/cmd/...").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build: %w: %s", err, out)
-	}
-	return dir, nil
-})
+// build builds the programs, with the build tags given, and returns their directory.
+func build(tags string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "herald-bin-")
+		if err != nil {
+			return "", err
+		}
+		built = append(built, dir)
+		out, err := exec.Command("go", "build", "-tags", tags, "-o", dir, "herald/cmd/...").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("build: %w: %s", err, out)
+		}
+		return dir, nil
+	})
+}
+
+// The programs as they are, and those that die where a test wants it.
+var binaries, faultyBinaries = build(""), build("faults")
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if built {
-		if dir, err := binaries(); err == nil {
-			_ = os.RemoveAll(dir)
-		}
+	for _, dir := range built {
+		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
@@ -58,12 +63,17 @@ func TestMain(m *testing.M) {
 // system is a deployment: real programs on a PostgreSQL database and a redis-server of their own, and the simulator as
 // the witness of what was sent.
 type system struct {
-	t    *testing.T
-	bin  string
-	env  []string
-	base string
-	sim  *simulator.Simulator
-	q    *queue.Client
+	t        *testing.T
+	bin      string
+	env      []string
+	base     string
+	database string // as the test reaches it, whatever stands between it and the programs
+	sim      *simulator.Simulator
+	simURL   string
+	rdb      redis.UniversalClient
+	q        *queue.Client
+
+	startedAPI *process
 }
 
 // process is one running program.
@@ -89,30 +99,59 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
+// plan is what is special about a deployment; what is empty is made.
+type plan struct {
+	programs func() (string, error)
+	database string // of the test's own
+	redis    string
+	env      []string // of the programs
+	api      []string // of the API alone
+}
+
 func deploy(t *testing.T) *system {
 	t.Helper()
-	bin, err := binaries()
+	return deployAs(t, plan{})
+}
+
+func deployAs(t *testing.T, p plan) *system {
+	t.Helper()
+	if p.programs == nil {
+		p.programs = binaries
+	}
+	if p.redis == "" {
+		p.redis = testenv.Redis(t, testenv.RedisServer)
+	}
+	if p.database == "" {
+		p.database = testenv.Database(t, testenv.Postgres)
+	}
+	bin, err := p.programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &system{t: t, bin: bin}
-	redisURL, databaseURL := testenv.Redis(t, testenv.RedisServer), testenv.Database(t, testenv.Postgres)
-	sim, simURL := testenv.Simulator(t)
-	s.sim = sim
+	s := &system{t: t, bin: bin, database: p.database}
+	s.sim, s.simURL = testenv.Simulator(t)
 	port := testenv.FreePort(t)
 	s.base = fmt.Sprintf("http://127.0.0.1:%d", port)
-	s.env = append(os.Environ(), "DATABASE_URL="+databaseURL, "REDIS_URL="+redisURL, "HERALD_MASTER_KEY="+testenv.MasterKey(),
-		"HERALD_SENDGRID_URL="+simURL, "HERALD_TWILIO_URL="+simURL, "HERALD_INSTAGRAM_URL="+simURL, fmt.Sprintf("HERALD_LISTEN=127.0.0.1:%d", port),
-		"HERALD_ADMIN_LISTEN=127.0.0.1:0")
-	rdb, err := queue.Connect(redisURL, 4)
-	if err != nil {
+	s.env = append(os.Environ(), "DATABASE_URL="+p.database, "REDIS_URL="+p.redis, "HERALD_MASTER_KEY="+testenv.MasterKey(),
+		"HERALD_SENDGRID_URL="+s.simURL, "HERALD_TWILIO_URL="+s.simURL, "HERALD_INSTAGRAM_URL="+s.simURL,
+		fmt.Sprintf("HERALD_LISTEN=127.0.0.1:%d", port), "HERALD_ADMIN_LISTEN=127.0.0.1:0")
+	s.env = append(s.env, p.env...) // the last value of a variable counts
+	if s.rdb, err = queue.Connect(p.redis, 4); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = rdb.Close() })
-	s.q = queue.NewClient(rdb)
+	t.Cleanup(func() { _ = s.rdb.Close() })
+	s.q = queue.NewClient(s.rdb)
 	s.run("herald", "migrate", "up")
-	s.start("api")
-	testenv.Eventually(t, 20*time.Second, "the API is ready", func() bool {
+	s.startAPI(p.api...)
+	return s
+}
+
+// startAPI starts the API and waits until it answers.
+func (s *system) startAPI(env ...string) *process {
+	s.t.Helper()
+	p := s.start("api", env...)
+	s.startedAPI = p
+	testenv.Eventually(s.t, 30*time.Second, "the API is ready", func() bool {
 		res, err := http.Get(s.base + "/readyz")
 		if err != nil {
 			return false
@@ -120,12 +159,12 @@ func deploy(t *testing.T) *system {
 		defer res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	})
-	return s
+	return p
 }
 
 func (s *system) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
-	cmd.Env = s.env
+	cmd.Env = slices.Clone(s.env)
 	return cmd
 }
 
@@ -137,9 +176,10 @@ func (s *system) run(name string, args ...string) {
 }
 
 // start starts a program, and makes sure that it ends with the test, by itself and with success.
-func (s *system) start(name string) *process {
+func (s *system) start(name string, env ...string) *process {
 	s.t.Helper()
 	p := &process{cmd: s.command(name), log: &syncBuffer{}}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -153,6 +193,7 @@ func (s *system) terminate(p *process) {
 	if p.cmd.ProcessState != nil {
 		return
 	}
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be frozen
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	done := make(chan error, 1)
 	go func() { done <- p.cmd.Wait() }()
@@ -212,19 +253,30 @@ type figures struct {
 	Sent    int    `json:"messages_sent"`
 	Failed  int    `json:"messages_failed"`
 	Pending int    `json:"messages_pending"`
+	Unknown int    `json:"messages_unknown"`
+	Channel *struct {
+		State  string
+		Reason *string `json:"state_reason"`
+	}
+	Reasons map[string]int `json:"failure_reasons"`
 }
 
-// load imports n leads from CSV and returns their ids.
+// load makes the channels, imports n leads from CSV and returns their ids.
 func (s *system) load(n int) []string {
 	s.t.Helper()
-	s.post("/api/channels", "application/json", `{"type":"EMAIL","name":"Mail","sender":"news@acme.test","credentials":{"api_key":"SG.secret"},"default":true}`, &struct{}{})
+	for _, c := range []string{
+		`{"id":"` + mailChannel + `","type":"EMAIL","name":"Mail","sender":"news@acme.test","credentials":{"api_key":"SG.secret"},"default":true}`,
+		`{"id":"` + textChannel + `","type":"SMS","name":"SMS","sender":"+15005550006","credentials":{"account_sid":"AC00000000000000000000000000000000","auth_token":"secret"},"default":true}`,
+	} {
+		s.post("/api/channels", "application/json", c, &struct{}{})
+	}
 	ids := make([]string, n)
 	var csv strings.Builder
 	w := bufio.NewWriter(&csv)
-	fmt.Fprintln(w, "id,first_name,email,company")
+	fmt.Fprintln(w, "id,first_name,email,phone,company")
 	for i := range ids {
 		ids[i] = uuid.Must(uuid.NewV7()).String()
-		fmt.Fprintf(w, "%s,Name%d,lead%d@example.com,Company %d\n", ids[i], i, i, i%50)
+		fmt.Fprintf(w, "%s,Name%d,lead%d@example.com,+1555%07d,Company %d\n", ids[i], i, i, i, i%50)
 	}
 	_ = w.Flush()
 	var report struct{ Imported, Updated, Rejected int }
@@ -235,17 +287,34 @@ func (s *system) load(n int) []string {
 	return ids
 }
 
-func (s *system) sendBulk(ids []string) figures {
+const (
+	mailChannel = "0190a000-0000-7000-8000-000000000001"
+	textChannel = "0190a000-0000-7000-8000-000000000002"
+)
+
+// order is the request for a bulk of a type to some leads.
+func (s *system) order(typ string, ids []string) string {
 	s.t.Helper()
-	body, err := json.Marshal(map[string]any{
-		"bulk_settings": map[string]any{"lead_ids": ids},
-		"message_data":  map[string]any{"subject": "Hi {{ first_name }}", "content": "Hello {{ first_name }} of {{ company }}"},
-	})
+	data := map[string]any{"content": "Hello {{ first_name }} of {{ company }}"}
+	if typ == "email" {
+		data["subject"] = "Hi {{ first_name }}"
+	}
+	body, err := json.Marshal(map[string]any{"sender_type": typ, "bulk_settings": map[string]any{"lead_ids": ids}, "message_data": data})
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return string(body)
+}
+
+func (s *system) sendBulk(ids []string) figures {
+	s.t.Helper()
+	return s.sendBulkOf("email", ids)
+}
+
+func (s *system) sendBulkOf(typ string, ids []string) figures {
+	s.t.Helper()
 	var f figures
-	s.post("/api/messaging/send", "application/json", string(body), &f, "Prefer", "respond-async")
+	s.post("/api/messaging/send", "application/json", s.order(typ, ids), &f, "Prefer", "respond-async")
 	return f
 }
 
@@ -283,8 +352,8 @@ func (s *system) noTaskLeft() {
 	}
 }
 
-// delivered returns how many messages a worker says that it has sent.
-func (s *system) delivered(p *process) int {
+// metric returns the first value of a metric of a process, 0 when it has none. The name may carry labels.
+func (s *system) metric(p *process, name string) float64 {
 	s.t.Helper()
 	_, after, ok := strings.Cut(p.log.String(), `"msg":"admin listens"`)
 	address := regexp.MustCompile(`"address":"([^"]+)"`).FindStringSubmatch(after)
@@ -300,12 +369,21 @@ func (s *system) delivered(p *process) int {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	count := regexp.MustCompile(`herald_deliveries_total\{reason="",status="SENT",type="EMAIL"\} ([0-9]+)`).FindSubmatch(metrics)
-	if count == nil {
+	v := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(metrics)
+	if v == nil {
 		return 0
 	}
-	n, _ := strconv.Atoi(string(count[1]))
+	n, err := strconv.ParseFloat(string(v[1]), 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	return n
+}
+
+// delivered returns how many messages a worker says that it has sent.
+func (s *system) delivered(p *process) int {
+	s.t.Helper()
+	return int(s.metric(p, `herald_deliveries_total{reason="",status="SENT",type="EMAIL"}`))
 }
 
 // watchPending notes the largest number of tasks that wait in a queue, until the context ends.

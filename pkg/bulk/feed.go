@@ -128,6 +128,9 @@ func (c *course) cancel(ctx context.Context) error {
 		if err := c.reconcile(ctx); err != nil {
 			return err
 		}
+		if c.takenBack { // they are counted the next time round
+			continue
+		}
 		if done, err := c.finish(ctx); done || err != nil {
 			return err
 		}
@@ -267,6 +270,7 @@ func (c *course) finish(ctx context.Context) (bool, error) {
 // bulk that is cancelled it takes back what waits.
 func (c *course) reconcile(ctx context.Context) error {
 	return c.again(ctx, "reconcile", func() error {
+		c.takenBack = false
 		pending := map[uuid.UUID]bool{}
 		settled, ended, unbroken := c.bulk.SettledSeq, c.bulk.SettledSeq, true
 		err := c.walk(ctx, c.bulk.SettledSeq, func(rows []Row) error {
@@ -330,6 +334,7 @@ func (c *course) repair(ctx context.Context, rows []Row, pending map[uuid.UUID]b
 		}
 	}
 	if len(back) > 0 {
+		c.takenBack = true
 		return c.Feed.Cancel(ctx, back)
 	}
 	return c.Queue.Enqueue(ctx, c.bulk.Channel.Type, c.bulk.Priority, lost)

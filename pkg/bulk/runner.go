@@ -180,7 +180,9 @@ type course struct {
 	more    chan struct{}      // the planner added rows
 	seen    map[uuid.UUID]bool // PENDING at the last walk
 	held    bool               // its channel is paused
-	lost    bool               // Redis lost something, or the bulk is new here: enqueue every PENDING message
+
+	takenBack bool // the last walk cancelled messages
+	lost      bool // Redis lost something, or the bulk is new here: enqueue every PENDING message
 }
 
 func (r *Runner) run(ctx context.Context, id uuid.UUID) error {

@@ -16,11 +16,12 @@ import (
 
 // Store keeps channels. Get and Default return a message.Error not_found when there is none; Insert returns conflict
 // when the key is taken. Credentials come and go in the clear; the store seals them. All but Insert may be repeated.
+// PauseChannel changes nothing when the channel was updated after the time that the caller has seen it with.
 type Store interface {
 	InsertChannel(ctx context.Context, c *Channel) error
 	Channel(ctx context.Context, k Key) (*Channel, error)
 	Channels(ctx context.Context, after Key, limit int) ([]Channel, error)
-	SetChannelState(ctx context.Context, k Key, s State, reason string) error
+	PauseChannel(ctx context.Context, k Key, seen time.Time, reason string) error
 }
 
 // Editor changes channels. UpdateChannel writes one over the one with its key. DeleteChannel refuses, as a conflict,
@@ -106,13 +107,11 @@ func (r *Registry) List(ctx context.Context, after Key, limit int) ([]Channel, e
 	return r.store.Channels(ctx, after, limit)
 }
 
-// Pause stops a channel with a reason that a person will read.
-func (r *Registry) Pause(ctx context.Context, k Key, reason string) error {
-	if err := r.store.SetChannelState(ctx, k, Paused, reason); err != nil {
-		return err
-	}
-	r.forget(k)
-	return nil
+// Pause stops a channel with a reason that a person will read. What was found out with a channel as it was before
+// somebody changed it, its credentials for example, does not stop it as it is now.
+func (r *Registry) Pause(ctx context.Context, c *Channel, reason string) error {
+	defer r.forget(c.Key)
+	return r.store.PauseChannel(ctx, c.Key, c.UpdatedAt, reason)
 }
 
 func (r *Registry) forget(k Key) {

@@ -289,7 +289,7 @@ func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Res
 		if r.Failure != nil {
 			why = r.Failure.Text
 		}
-		if err := d.Channels.Pause(context.WithoutCancel(ctx), e.Channel.Key, why); err != nil {
+		if err := d.Channels.Pause(context.WithoutCancel(ctx), e.Channel, why); err != nil {
 			w.event.Err = err
 		}
 		if w.inline {

@@ -150,10 +150,10 @@ type Contents interface {
 	Template(ctx context.Context, bulkID uuid.UUID) (*render.Template, error)
 }
 
-// Channels gives channels, a moment old at most, and pauses one.
+// Channels gives channels, a moment old at most, and pauses one, unless it was changed since it was given.
 type Channels interface {
 	Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
-	Pause(ctx context.Context, k channel.Key, reason string) error
+	Pause(ctx context.Context, c *channel.Channel, reason string) error
 }
 
 // Turn is the answer to who asks when to call: after Wait, when it was Given, else ask again after Wait.

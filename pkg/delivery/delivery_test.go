@@ -66,7 +66,7 @@ func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
 	return tpl, nil
 }
 func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
-func (w *world) Pause(_ context.Context, _ channel.Key, reason string) error {
+func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) error {
 	w.paused = reason
 	return nil
 }

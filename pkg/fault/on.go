@@ -4,10 +4,13 @@ package fault
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // HERALD_FAULT says what happens where: point=action@n, the n-th time that the process passes the point. The actions
@@ -39,5 +42,8 @@ func Point(name string) {
 	if action == "stop" {
 		sig = syscall.SIGSTOP
 	}
-	_ = syscall.Kill(os.Getpid(), sig)
+	// Sent to the thread itself, the signal acts before the next instruction; sent to the process, some later.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
 }

@@ -16,7 +16,8 @@ import (
 
 // Limiter paces the calls over each channel for all processes together, by Redis's clock: within the channel's rate,
 // within what the provider lets through, and with a single call at a time to a provider that does not answer. Without
-// Redis each process keeps to the channel's rate by itself. It implements delivery.Limiter and bulk.Pacer.
+// Redis bulks wait, and singles keep to the channel's rate in each process by itself. It implements delivery.Limiter and
+// bulk.Pacer.
 type Limiter struct {
 	rdb     redis.UniversalClient
 	changed func(channel.Key, channel.State)
@@ -48,8 +49,9 @@ const (
 	paceTTL    = time.Hour              // an idle channel's pace is forgotten
 	slowLeast  = time.Second            // between two reductions: calls in flight all meet the same refusal
 	slowTo     = 0.75                   // of the rate at which the provider refused
-	growth     = 0.04                   // of that, gained back every second
-	forgetSlow = time.Minute            // after so long without a refusal the provider is believed to take all
+	growth     = 0.04                   // of that, gained back every second: about where it refuses, it is tried with care
+	trustAfter = 10 * time.Second       // after so long without a refusal the rate doubles every second
+	forgetSlow = 40 * time.Second       // and after so long the provider is believed to take all
 	patience   = 300 * time.Millisecond // a call does not wait longer for Redis to say when its turn is
 	awayFor    = time.Second            // and after that nobody asks for a while
 	failsMost  = 5                      // calls without an answer in a row that make a channel DOWN
@@ -72,10 +74,10 @@ func paceKey(k channel.Key) string {
 // one is under way.
 var paceLua = fmt.Sprintf(`
 local AHEAD, SINGLE_AHEAD, TTL = %d, %d, %d
-local SLOW_LEAST, SLOW_TO, GROWTH, FORGET = %d, %g, %g, %d
+local SLOW_LEAST, SLOW_TO, GROWTH, TRUST, FORGET = %d, %g, %g, %g, %d
 local FAILS, PROBE_LEAST, PROBE_MOST = %d, %d, %d
 `, turnAhead.Microseconds(), singleAhead.Microseconds(), paceTTL.Milliseconds(),
-	slowLeast.Microseconds(), slowTo, growth, forgetSlow.Microseconds(),
+	slowLeast.Microseconds(), slowTo, growth, trustAfter.Seconds(), forgetSlow.Microseconds(),
 	failsMost, probeLeast.Microseconds(), probeMost.Microseconds()) + `
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
@@ -84,7 +86,9 @@ local function field(i) return tonumber(h[i] or 0) or 0 end
 local tat, rate, slowed, hold, fails, probing = field(1), field(2), field(3), field(4), field(5), field(6)
 local function set(name, v) redis.call('HSET', KEYS[1], name, string.format('%.0f', v)) end
 if rate > 0 then
-  if now - slowed > FORGET then rate = 0 else rate = rate * (1 + GROWTH * (now - slowed) / 1000000) end
+  local s = (now - slowed) / 1000000
+  if now - slowed > FORGET then rate = 0
+  else rate = rate * (1 + GROWTH * math.min(s, TRUST)) * 2 ^ math.max(s - TRUST, 0) end
 end
 `
 
@@ -216,7 +220,10 @@ func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bo
 	}
 	v, err := l.ask(ctx, takeScript, c.Key, between, n, first)
 	if err != nil {
-		return l.takeLocal(c, n), nil //nolint:nilerr // without Redis each process limits itself
+		if single {
+			return l.takeLocal(c, n), nil //nolint:nilerr // a single does not wait for Redis
+		}
+		return delivery.Turn{Wait: awayFor}, nil //nolint:nilerr // a bulk's message does, so that the rate is kept
 	}
 	return delivery.Turn{Given: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}, nil
 }

@@ -149,9 +149,12 @@ func TestLimiterWithoutRedis(t *testing.T) {
 	}
 	c := paced(0.25)
 	for i, want := range []bool{true, false} {
-		if turn := take(t, l, c, false); turn.Given != want {
-			t.Errorf("call %d: %+v", i, turn)
+		if turn := take(t, l, c, true); turn.Given != want || turn.Given == (turn.Wait > 0) {
+			t.Errorf("single %d: %+v", i, turn)
 		}
+	}
+	if turn := take(t, l, c, false); turn.Given || turn.Wait <= 0 {
+		t.Errorf("a bulk's message: %+v", turn)
 	}
 	if s := l.State(t.Context(), c.Key); s != channel.Active {
 		t.Errorf("without Redis the channel is %s", s)

@@ -193,12 +193,9 @@ func (s *Store) Channels(ctx context.Context, after channel.Key, limit int) ([]c
 	return out, nil
 }
 
-// SetChannelState implements channel.Store.
-func (s *Store) SetChannelState(ctx context.Context, k channel.Key, state channel.State, reason string) error {
-	res := s.db.WithContext(ctx).Exec("UPDATE channels SET state = ?, state_reason = ?, updated_at = ? WHERE id = ? AND type = ?",
-		string(state), reason, s.now(), k.ID, string(k.Type))
-	if res.Error == nil && res.RowsAffected == 0 {
-		return noChannel(k)
-	}
-	return fail("set the channel's state", res.Error)
+// PauseChannel implements channel.Store.
+func (s *Store) PauseChannel(ctx context.Context, k channel.Key, seen time.Time, reason string) error {
+	return fail("pause the channel", s.db.WithContext(ctx).Exec(
+		"UPDATE channels SET state = 'PAUSED', state_reason = ?, updated_at = ? WHERE id = ? AND type = ? AND state = 'ACTIVE' AND updated_at = ?",
+		reason, stamp(time.Now()), k.ID, string(k.Type), stamp(seen)).Error)
 }

@@ -92,7 +92,11 @@ func TestChannels(t *testing.T) {
 		if def.Key != sms.Key {
 			t.Errorf("default is %v", def.Key)
 		}
-		must(t, s.SetChannelState(ctx, c.Key, channel.Paused, "dead key"))
+		must(t, s.PauseChannel(ctx, c.Key, got.UpdatedAt.Add(-time.Second), "an older key"))
+		if got, err := s.Channel(ctx, c.Key); err != nil || got.State != channel.Active {
+			t.Errorf("paused for what was true before its change: %v, %v", got, err)
+		}
+		must(t, s.PauseChannel(ctx, c.Key, got.UpdatedAt, "dead key"))
 		got, err = s.Channel(ctx, c.Key)
 		must(t, err)
 		if got.State != channel.Paused || got.StateReason != "dead key" {

@@ -4,20 +4,16 @@
 package testenv
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"net"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +61,12 @@ func Database(t testing.TB, kind string) string {
 	if kind == SQLite {
 		return "sqlite://" + filepath.Join(t.TempDir(), "test.db")
 	}
-	server := postgresServer()
+	return databaseOn(t, postgresServer(), kind)
+}
+
+// databaseOn makes an empty database on a server and removes it when the test ends.
+func databaseOn(t testing.TB, server, kind string) string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, server)
@@ -132,51 +133,6 @@ func Redis(t testing.TB, kind string) string {
 		absent(t, "redis-server", err)
 	}
 	return StartRedis(t, bin, FreePort(t)).URL
-}
-
-// Server is a redis-server of the test's own.
-type Server struct {
-	URL string
-	cmd *exec.Cmd
-}
-
-// StartRedis starts a redis-server that keeps nothing, and stops it when the test ends.
-func StartRedis(t testing.TB, bin string, port int) *Server {
-	t.Helper()
-	cmd := exec.Command(bin, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start redis-server: %v", err)
-	}
-	s := &Server{URL: fmt.Sprintf("redis://127.0.0.1:%d/0", port), cmd: cmd}
-	t.Cleanup(s.Kill)
-	ready := make(chan bool, 1)
-	go func() {
-		for sc := bufio.NewScanner(out); sc.Scan(); {
-			if strings.Contains(sc.Text(), "Ready to accept connections") {
-				ready <- true
-			}
-		}
-		close(ready)
-	}()
-	select {
-	case ok := <-ready:
-		if !ok {
-			t.Fatal("redis-server ended at once")
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("redis-server does not start")
-	}
-	return s
-}
-
-// Kill ends the server without a goodbye.
-func (s *Server) Kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
 }
 
 // Simulator starts a simulator and returns it with its URL.

@@ -86,6 +86,7 @@ type Simulator struct {
 
 	mu      sync.Mutex
 	rules   []Rule
+	limits  map[string]*window
 	counts  map[string]int
 	by      map[string]int64
 	records []Accepted
@@ -95,7 +96,7 @@ type Simulator struct {
 
 // New makes a Simulator that accepts everything at once.
 func New() *Simulator {
-	s := &Simulator{mux: http.NewServeMux(), counts: map[string]int{}, by: map[string]int64{}}
+	s := &Simulator{mux: http.NewServeMux(), limits: map[string]*window{}, counts: map[string]int{}, by: map[string]int64{}}
 	s.mux.HandleFunc("POST /v3/mail/send", s.sendGrid)
 	s.mux.HandleFunc("POST /2010-04-01/Accounts/{sid}/Messages.json", s.twilio)
 	s.mux.HandleFunc("POST /{version}/{account}/messages", s.instagram)
@@ -113,6 +114,39 @@ func New() *Simulator {
 
 // ServeHTTP implements http.Handler.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// window counts what a vendor took in the present second.
+type window struct {
+	most   int
+	second int64
+	taken  int
+}
+
+// SetLimit makes a vendor take so many messages a second, and refuse the rest with its 429. 0 ends that.
+func (s *Simulator) SetLimit(provider string, perSecond int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if perSecond == 0 {
+		delete(s.limits, provider)
+		return
+	}
+	s.limits[provider] = &window{most: perSecond}
+}
+
+// tooMuch says whether a vendor has taken what it takes in a second.
+func (s *Simulator) tooMuch(provider string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.limits[provider]
+	if w == nil {
+		return false
+	}
+	if now := time.Now().Unix(); now != w.second {
+		w.second, w.taken = now, 0
+	}
+	w.taken++
+	return w.taken > w.most
+}
 
 // Script replaces the rules.
 func (s *Simulator) Script(rules ...Rule) {
@@ -232,6 +266,9 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, v vendor, a A
 	fault, retryIn := s.fault(v.name, a.Recipient)
 	if fault == None {
 		fault = magic
+	}
+	if fault == None && s.tooMuch(v.name) {
+		fault = Throttle
 	}
 	a.Provider = v.name
 	switch fault {
