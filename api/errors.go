@@ -124,7 +124,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			if err != nil {
 				s.fail(err, c)
 			}
-			s.Telemetry.Request(c.Request().Context(), c.Request().Method, c.Path(), c.Response().Status, time.Since(start), id, err)
+			s.Telemetry.Request(c.Request().Context(), c.Request().Method, c.Path(), c.Response().Status, time.Since(start), id, errors.Is(err, errBusy), err)
 		}()
 		return next(c)
 	}

@@ -51,7 +51,7 @@ func showBulk(v *bulk.View) bulkResponse {
 		r.FailureReasons = map[message.Reason]int64{}
 	}
 	if v.ChannelState != "" {
-		r.Channel = &bulkChannel{v.Bulk.Channel.ID.String(), v.Bulk.Channel.Type, v.ChannelState, orNull(v.ChannelReason)}
+		r.Channel = &bulkChannel{v.Channel.ID.String(), v.Channel.Type, v.ChannelState, orNull(v.ChannelReason)}
 	}
 	return r
 }

@@ -258,7 +258,7 @@ type singleResponse struct {
 }
 
 func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
-	leave, ok := enter(s.gate.sends[ch.Type], gateWait)
+	leave, ok := enter(s.gate.sends[ch.Type], 0)
 	if !ok {
 		return errBusy
 	}

@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 // system is a deployment: real programs on a PostgreSQL database and a redis-server of their own, and the simulator as
 // the witness of what was sent.
 type system struct {
-	t        *testing.T
+	t        testing.TB
 	bin      string
 	env      []string
 	base     string
@@ -108,12 +108,12 @@ type plan struct {
 	api      []string // of the API alone
 }
 
-func deploy(t *testing.T) *system {
+func deploy(t testing.TB) *system {
 	t.Helper()
 	return deployAs(t, plan{})
 }
 
-func deployAs(t *testing.T, p plan) *system {
+func deployAs(t testing.TB, p plan) *system {
 	t.Helper()
 	if p.programs == nil {
 		p.programs = binaries

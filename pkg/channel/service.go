@@ -43,7 +43,7 @@ type Registry struct {
 	defaults DefaultStore
 	editor   Editor
 	mu       sync.Mutex
-	cache    map[Key]cached
+	cache    map[Key]cached // a default stands under its type alone
 }
 
 type cached struct {
@@ -63,13 +63,18 @@ func NewRegistry(store Store, defaults DefaultStore, editor Editor) *Registry {
 
 // Get returns a channel, at most a moment old. The result is shared: it must not be changed.
 func (r *Registry) Get(ctx context.Context, k Key) (*Channel, error) {
+	return r.recent(k, func() (*Channel, error) { return r.store.Channel(ctx, k) })
+}
+
+// recent returns what is cached under a key, or what read says.
+func (r *Registry) recent(k Key, read func() (*Channel, error)) (*Channel, error) {
 	r.mu.Lock()
 	c, ok := r.cache[k]
 	r.mu.Unlock()
 	if ok && time.Now().Before(c.until) {
 		return c.channel, nil
 	}
-	ch, err := r.store.Channel(ctx, k)
+	ch, err := read()
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +87,9 @@ func (r *Registry) Get(ctx context.Context, k Key) (*Channel, error) {
 	return ch, nil
 }
 
-// Default returns the default channel of a type.
+// Default returns the default channel of a type, at most a moment old. The result is shared: it must not be changed.
 func (r *Registry) Default(ctx context.Context, t message.Type) (*Channel, error) {
-	return r.defaults.DefaultChannel(ctx, t)
+	return r.recent(Key{Type: t}, func() (*Channel, error) { return r.defaults.DefaultChannel(ctx, t) })
 }
 
 // Find returns the channels that one id names, one per type at most.
@@ -117,6 +122,7 @@ func (r *Registry) Pause(ctx context.Context, c *Channel, reason string) error {
 func (r *Registry) forget(k Key) {
 	r.mu.Lock()
 	delete(r.cache, k)
+	delete(r.cache, Key{Type: k.Type})
 	r.mu.Unlock()
 }
 
@@ -146,6 +152,7 @@ func (r *Registry) Create(ctx context.Context, c *Channel) error {
 	if errs := prepare(c); len(errs) > 0 {
 		return message.Invalid(errs)
 	}
+	defer r.forget(c.Key)
 	return r.store.InsertChannel(ctx, c)
 }
 

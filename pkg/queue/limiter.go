@@ -48,9 +48,10 @@ const (
 	paceLook   = 500 * time.Millisecond // how old what is known of a healthy channel may be
 	paceTTL    = time.Hour              // an idle channel's pace is forgotten
 	slowLeast  = time.Second            // between two reductions: calls in flight all meet the same refusal
-	slowTo     = 0.75                   // of the rate at which the provider refused
+	slowTo     = 0.85                   // of the rate at which the provider refused
 	growth     = 0.04                   // of that, gained back every second: about where it refuses, it is tried with care
-	trustAfter = 10 * time.Second       // after so long without a refusal the rate doubles every second
+	trustAfter = 10 * time.Second       // after so long without a refusal the rate doubles every second;
+	trustFirst = 2 * time.Second        // at first sooner, since what one process had accepted is less than what all may
 	forgetSlow = 40 * time.Second       // and after so long the provider is believed to take all
 	patience   = 300 * time.Millisecond // a call does not wait longer for Redis to say when its turn is
 	awayFor    = time.Second            // and after that nobody asks for a while
@@ -69,21 +70,21 @@ func paceKey(k channel.Key) string {
 }
 
 // The pace of a channel is a hash, with times in microseconds: tat, when the next turn is to be had; rate, what the
-// provider let through at its last refusal, and slowed, when that was; until, before when nothing is called; fails, how
+// provider let through at its last refusal, slowed, from when on that grows, and reduced, when it was set; until, before when nothing is called; fails, how
 // many calls in a row got no answer; probes, how many of them were made to see whether that is over, and probing while
 // one is under way.
 var paceLua = fmt.Sprintf(`
 local AHEAD, SINGLE_AHEAD, TTL = %d, %d, %d
-local SLOW_LEAST, SLOW_TO, GROWTH, TRUST, FORGET = %d, %g, %g, %g, %d
+local SLOW_LEAST, SLOW_TO, GROWTH, TRUST, TRUST_FIRST, FORGET = %d, %g, %g, %g, %g, %d
 local FAILS, PROBE_LEAST, PROBE_MOST = %d, %d, %d
 `, turnAhead.Microseconds(), singleAhead.Microseconds(), paceTTL.Milliseconds(),
-	slowLeast.Microseconds(), slowTo, growth, trustAfter.Seconds(), forgetSlow.Microseconds(),
+	slowLeast.Microseconds(), slowTo, growth, trustAfter.Seconds(), trustFirst.Seconds(), forgetSlow.Microseconds(),
 	failsMost, probeLeast.Microseconds(), probeMost.Microseconds()) + `
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
-local h = redis.call('HMGET', KEYS[1], 'tat', 'rate', 'slowed', 'until', 'fails', 'probing')
+local h = redis.call('HMGET', KEYS[1], 'tat', 'rate', 'slowed', 'until', 'fails', 'probing', 'reduced')
 local function field(i) return tonumber(h[i] or 0) or 0 end
-local tat, rate, slowed, hold, fails, probing = field(1), field(2), field(3), field(4), field(5), field(6)
+local tat, rate, slowed, hold, fails, probing, reduced = field(1), field(2), field(3), field(4), field(5), field(6), field(7)
 local function set(name, v) redis.call('HSET', KEYS[1], name, string.format('%.0f', v)) end
 if rate > 0 then
   local s = (now - slowed) / 1000000
@@ -120,10 +121,12 @@ var reportScript = redis.NewScript(paceLua + `
 if ARGV[1] == 'throttled' then
   if fails >= FAILS then hold = 0 end
   redis.call('HDEL', KEYS[1], 'fails', 'probing', 'probes')
-  if now - slowed > SLOW_LEAST then
-    if rate > 0 then rate = rate * SLOW_TO else rate = tonumber(ARGV[3]) end
+  if now - reduced > SLOW_LEAST then
+    local since = now
+    if rate > 0 then rate = rate * SLOW_TO else rate, since = tonumber(ARGV[3]), now - (TRUST - TRUST_FIRST) * 1000000 end
     redis.call('HSET', KEYS[1], 'rate', tostring(math.max(rate, 1)))
-    set('slowed', now)
+    set('slowed', since)
+    set('reduced', now)
   end
   set('until', math.max(hold, now + ARGV[2]))
 elseif ARGV[1] == 'failing' then
@@ -221,9 +224,9 @@ func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bo
 	v, err := l.ask(ctx, takeScript, c.Key, between, n, first)
 	if err != nil {
 		if single {
-			return l.takeLocal(c, n), nil //nolint:nilerr // a single does not wait for Redis
+			return l.takeLocal(c, n), nil // a single does not wait for Redis
 		}
-		return delivery.Turn{Wait: awayFor}, nil //nolint:nilerr // a bulk's message does, so that the rate is kept
+		return delivery.Turn{Wait: awayFor}, nil // a bulk's message does, so that the rate is kept
 	}
 	return delivery.Turn{Given: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}, nil
 }
@@ -273,7 +276,7 @@ func (l *Limiter) Report(ctx context.Context, c *channel.Channel, s delivery.Sig
 	return fail("report on a channel", err)
 }
 
-var errAway = errors.New("Redis did not answer a moment ago")
+var errAway = errors.New("no answer from Redis a moment ago")
 
 // ask runs a script on a channel's pace. It waits a little only, and after a failure nobody asks for a while.
 func (l *Limiter) ask(ctx context.Context, script *redis.Script, k channel.Key, args ...any) ([]int64, error) {

@@ -15,6 +15,7 @@ import (
 // hot is the statements that carry a row per recipient, in each database's own way. Every method takes a group and
 // returns one result per item, in order.
 type hot interface {
+	insert(ctx context.Context, rows []messageRow) ([]struct{}, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
 	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
@@ -57,7 +58,8 @@ func (s *Store) Insert(ctx context.Context, m *message.Message) error {
 		row.Content = encode(m.Content)
 	}
 	return repeat(ctx, func() error {
-		return fail("insert the message", s.db.WithContext(ctx).Clauses(oncePerID).Create(&row).Error)
+		_, err := s.inserts.Do(ctx, row)
+		return fail("insert the message", err)
 	})
 }
 
@@ -67,7 +69,7 @@ var oncePerID = clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoNoth
 // Due implements delivery.Watched.
 func (s *Store) Due(ctx context.Context, limit int, again time.Duration) ([]delivery.Due, error) {
 	skip := ""
-	if s.pool != nil {
+	if s.pools != nil {
 		skip = "FOR UPDATE SKIP LOCKED"
 	}
 	var rows []struct {

@@ -21,6 +21,41 @@ import (
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
 type postgresHot struct{ pool *pgxpool.Pool }
 
+// A message that is there already, because the answer to its insert was lost, stays as it is.
+const insertSQL = `
+INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+                      content, metadata, status, next_attempt_at, scheduled_at, created_at, updated_at)
+SELECT u.id, u.bulk_id, u.seq, u.lead_id, u.channel_id, u.channel_type, u.provider, u.recipient, u.address_hash, u.message_type, u.priority,
+       u.content::jsonb, u.metadata::jsonb, u.status, u.next_attempt_at, u.scheduled_at, u.created_at, u.created_at
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[],
+            $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[])
+     u(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority, content, metadata,
+       status, next_attempt_at, scheduled_at, created_at)
+ON CONFLICT (id) DO NOTHING`
+
+func (h *postgresHot) insert(ctx context.Context, rows []messageRow) ([]struct{}, error) {
+	_, err := h.pool.Exec(ctx, insertSQL,
+		column(rows, func(r *messageRow) uuid.UUID { return r.ID }), column(rows, func(r *messageRow) *uuid.UUID { return r.BulkID }),
+		column(rows, func(r *messageRow) int64 { return r.Seq }), column(rows, func(r *messageRow) *uuid.UUID { return r.LeadID }),
+		column(rows, func(r *messageRow) uuid.UUID { return r.ChannelID }), column(rows, func(r *messageRow) string { return r.ChannelType }),
+		column(rows, func(r *messageRow) string { return r.Provider }), column(rows, func(r *messageRow) string { return r.Recipient }),
+		column(rows, func(r *messageRow) []byte { return r.AddressHash }), column(rows, func(r *messageRow) string { return r.MessageType }),
+		column(rows, func(r *messageRow) string { return r.Priority }), column(rows, func(r *messageRow) *string { return r.Content.text() }),
+		column(rows, func(r *messageRow) *string { return r.Metadata.text() }), column(rows, func(r *messageRow) string { return r.Status }),
+		column(rows, func(r *messageRow) *time.Time { return r.NextAttemptAt }), column(rows, func(r *messageRow) *time.Time { return r.ScheduledAt }),
+		column(rows, func(r *messageRow) time.Time { return r.CreatedAt }))
+	return make([]struct{}, len(rows)), err
+}
+
+// column is one column of rows, as an array parameter.
+func column[R, V any](rows []R, of func(*R) V) []V {
+	values := make([]V, len(rows))
+	for i := range rows {
+		values[i] = of(&rows[i])
+	}
+	return values
+}
+
 // The columns of a message with its lead, in the order in which load scans them.
 const loadSQL = `
 SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,

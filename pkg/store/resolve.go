@@ -50,7 +50,7 @@ func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.
 	if len(ids) == 0 {
 		return page, nil
 	}
-	q := &compiler{postgres: s.pool != nil}
+	q := &compiler{postgres: s.pools != nil}
 	where := q.ids(ids) + " AND " + q.criteria(c, false)
 	var err error
 	if page.Candidates, err = s.candidates(ctx, q, t, where, limit); err != nil {
@@ -64,7 +64,7 @@ func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.
 
 // missing counts the ids that are no lead's.
 func (s *Store) missing(ctx context.Context, ids []uuid.UUID) (int64, error) {
-	q := &compiler{postgres: s.pool != nil}
+	q := &compiler{postgres: s.pools != nil}
 	n, err := s.count(ctx, "SELECT count(*) FROM leads WHERE "+q.ids(ids), q.args)
 	return int64(len(ids)) - n, err
 }
@@ -90,7 +90,7 @@ func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message
 			return page, err
 		}
 	}
-	q := &compiler{postgres: s.pool != nil}
+	q := &compiler{postgres: s.pools != nil}
 	where := "leads.id > " + q.arg(last.String())
 	if end != uuid.Nil {
 		where += " AND leads.id <= " + q.arg(end.String())
@@ -117,7 +117,7 @@ func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message
 
 // slabEnd returns the last id of a slab, uuid.Nil when it reaches to the end.
 func (s *Store) slabEnd(ctx context.Context, after uuid.UUID, size int) (uuid.UUID, error) {
-	q := &compiler{postgres: s.pool != nil}
+	q := &compiler{postgres: s.pools != nil}
 	var ids []uuid.UUID
 	err := s.rows(ctx, "SELECT id FROM leads WHERE id > "+q.arg(after.String())+" ORDER BY id LIMIT 1 OFFSET "+strconv.Itoa(size-1), q.args,
 		func(id uuid.UUID, _ string) { ids = append(ids, id) }, false)
@@ -146,8 +146,8 @@ func (s *Store) rows(ctx context.Context, sql string, args []any, each func(id u
 	if !withText {
 		into = into[:1]
 	}
-	if s.pool != nil {
-		rows, err := s.pool.Query(ctx, sql, args...)
+	if s.pools != nil {
+		rows, err := s.pools.search.Query(ctx, sql, args...)
 		if err != nil {
 			return err
 		}
@@ -172,8 +172,8 @@ func (s *Store) rows(ctx context.Context, sql string, args []any, each func(id u
 }
 
 func (s *Store) count(ctx context.Context, sql string, args []any) (n int64, err error) {
-	if s.pool != nil {
-		err = s.pool.QueryRow(ctx, sql, args...).Scan(&n)
+	if s.pools != nil {
+		err = s.pools.search.QueryRow(ctx, sql, args...).Scan(&n)
 	} else {
 		err = s.sql.QueryRowContext(ctx, sql, args...).Scan(&n)
 	}
@@ -182,7 +182,7 @@ func (s *Store) count(ctx context.Context, sql string, args []any) (n int64, err
 
 // CountLeads counts the leads that criteria describe, in one statement.
 func (s *Store) CountLeads(ctx context.Context, c *audience.Criteria) (int64, error) {
-	q := &compiler{postgres: s.pool != nil}
+	q := &compiler{postgres: s.pools != nil}
 	n, err := s.count(ctx, "SELECT count(*) FROM leads WHERE "+q.criteria(c, true), q.args)
 	return n, fail("count the leads", err)
 }

@@ -56,6 +56,15 @@ func (d document) orNull() any {
 	return []byte(d)
 }
 
+// text is the document as a nullable parameter.
+func (d document) text() *string {
+	if len(d) == 0 {
+		return nil
+	}
+	s := string(d)
+	return &s
+}
+
 func encode(v any) document {
 	b, err := json.Marshal(v)
 	if err != nil {

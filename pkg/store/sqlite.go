@@ -21,6 +21,12 @@ type sqliteHot struct{ db *gorm.DB }
 // batchRows bounds the parameters of one insert.
 const batchRows = 200
 
+func (h *sqliteHot) insert(ctx context.Context, rows []messageRow) ([]struct{}, error) {
+	return make([]struct{}, len(rows)), h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		return tx.Clauses(oncePerID).CreateInBatches(rows, batchRows).Error
+	})
+}
+
 func (h *sqliteHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	db := h.db.WithContext(ctx)
 	var rows []messageRow

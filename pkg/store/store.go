@@ -46,9 +46,10 @@ const defaultConns = 24
 type Store struct {
 	db      *gorm.DB
 	sql     *sql.DB
-	pool    *pgxpool.Pool // nil on SQLite
+	pools   *pools // nil on SQLite
 	sealer  *channel.Sealer
 	hot     hot
+	inserts *batch.Group[messageRow, struct{}]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
 	claims  *batch.Group[delivery.Claim, bool]
 	settles *batch.Group[delivery.Outcome, delivery.Settled]
@@ -73,9 +74,10 @@ func Open(ctx context.Context, databaseURL string, o Options) (*Store, error) {
 		return nil, err
 	}
 	flushers := 1
-	if s.pool != nil {
+	if s.pools != nil {
 		flushers = 2
 	}
+	s.inserts = batch.New("insert", flushers, isData, s.hot.insert)
 	s.loads = batch.New("load", flushers, isData, s.hot.load)
 	s.claims = batch.New("claim", flushers, isData, s.hot.claim)
 	s.settles = batch.New("settle", flushers, isData, s.hot.settle)
@@ -96,7 +98,6 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", scrub(err, databaseURL))
 	}
-	cfg.MaxConns = int32(conns)
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	for name, v := range map[string]string{
 		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",
@@ -105,18 +106,57 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 			cfg.ConnConfig.RuntimeParams[name] = v
 		}
 	}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+	if s.pools, err = openPools(ctx, cfg, conns); err != nil {
 		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
 	}
-	s.sql = sql.OpenDB(patientConnector{stdlib.GetPoolConnector(s.pool)})
+	s.sql = sql.OpenDB(patientConnector{stdlib.GetPoolConnector(s.pools.records)})
 	s.sql.SetMaxIdleConns(0) // the pool below keeps them
 	s.db, err = gorm.Open(postgres.New(postgres.Config{Conn: s.sql}), gormConfig())
 	if err != nil {
-		s.pool.Close()
+		s.pools.close()
 		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
 	}
-	s.hot = &postgresHot{pool: s.pool}
+	s.hot = &postgresHot{pool: s.pools.hot}
 	return nil
+}
+
+// pools share the connections of one process out by use, so that no use waits behind another: outcomes are recorded
+// while requests queue, and requests are answered while an audience is searched.
+type pools struct {
+	hot     *pgxpool.Pool // the ledger's statements, in groups
+	records *pgxpool.Pool // GORM's
+	search  *pgxpool.Pool // audiences
+}
+
+// openPools shares conns out. The first two find every row by a key. They are told not to scan, because a plan that was
+// made, and kept, while a table was small would scan it when it is large.
+func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, error) {
+	hot, search := max(conns/3, 2), max(conns/6, 1)
+	p := &pools{}
+	for _, use := range []struct {
+		pool  **pgxpool.Pool
+		conns int
+		scans string
+	}{{&p.hot, hot, "off"}, {&p.records, max(conns-hot-search, 1), "off"}, {&p.search, search, "on"}} {
+		c := cfg.Copy()
+		c.MaxConns = int32(use.conns)
+		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
+		pool, err := pgxpool.NewWithConfig(ctx, c)
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		*use.pool = pool
+	}
+	return p, nil
+}
+
+func (p *pools) close() {
+	for _, pool := range []*pgxpool.Pool{p.hot, p.records, p.search} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
 }
 
 // poolWait is how long a statement waits for a connection. Longer means that there is more to do than the database does.
@@ -167,18 +207,19 @@ func (s *Store) openSQLite(path string) error {
 
 // Close ends the groups and the connections.
 func (s *Store) Close() {
+	s.inserts.Close()
 	s.loads.Close()
 	s.claims.Close()
 	s.settles.Close()
 	_ = s.sql.Close()
-	if s.pool != nil {
-		s.pool.Close()
+	if s.pools != nil {
+		s.pools.close()
 	}
 }
 
 // Dialect returns "postgres" or "sqlite".
 func (s *Store) Dialect() string {
-	if s.pool != nil {
+	if s.pools != nil {
 		return "postgres"
 	}
 	return "sqlite"
@@ -192,7 +233,7 @@ func (s *Store) goose() (*goose.Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("migrations: %w", err)
 	}
-	if s.pool == nil {
+	if s.pools == nil {
 		return goose.NewProvider(goose.DialectSQLite3, s.sql, files)
 	}
 	// Several processes may migrate at once: the first one does, the others wait for it.
@@ -268,7 +309,7 @@ func (s *Store) now() clause.Expr { return s.in(0) }
 
 // in is the time after d in a statement.
 func (s *Store) in(d time.Duration) clause.Expr {
-	if s.pool != nil {
+	if s.pools != nil {
 		return gorm.Expr("now() + ? * interval '1 second'", d.Seconds())
 	}
 	return gorm.Expr("?", stamp(time.Now().Add(d)))

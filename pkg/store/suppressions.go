@@ -113,8 +113,8 @@ func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpos
 	for i := range hashes {
 		list[i] = hashes[i][:]
 	}
-	if s.pool != nil {
-		rows, err := s.pool.Query(ctx, "SELECT address_hash, reason FROM suppressions WHERE type = $1 AND address_hash = ANY($2::bytea[]) AND "+
+	if s.pools != nil {
+		rows, err := s.pools.hot.Query(ctx, "SELECT address_hash, reason FROM suppressions WHERE type = $1 AND address_hash = ANY($2::bytea[]) AND "+
 			purposeColumn[p]+" ORDER BY reason", string(t), list)
 		if err != nil {
 			return nil, fail("look for suppressions", err)

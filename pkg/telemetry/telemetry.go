@@ -130,16 +130,22 @@ func (t *Telemetry) Cleaned(ctx context.Context, kind string, n int) {
 	t.log.ErrorContext(ctx, "stuck tasks were found in Redis and taken care of", "kind", kind, "tasks", n)
 }
 
-// Request reports one HTTP request.
-func (t *Telemetry) Request(ctx context.Context, method, route string, status int, d time.Duration, requestID string, err error) {
+// Request reports one HTTP request. shed says that it was told to come back because there are too many.
+func (t *Telemetry) Request(ctx context.Context, method, route string, status int, d time.Duration, requestID string, shed bool, err error) {
 	t.requests.WithLabelValues(method, route, statusLabel(status)).Observe(d.Seconds())
+	level := slog.LevelInfo
+	switch {
+	case shed:
+		level = slog.LevelDebug // there are many of them just when there is no time for them; the metric counts them
+	case status >= 500:
+		level = slog.LevelError
+	}
+	if !t.log.Enabled(ctx, level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("method", method), slog.String("route", route), slog.Int("status", status), slog.Duration("duration", d),
 		slog.String("request_id", requestID),
-	}
-	level := slog.LevelInfo
-	if status >= 500 {
-		level = slog.LevelError
 	}
 	if err != nil && status >= 500 {
 		attrs = append(attrs, slog.String("error", err.Error()))
