@@ -192,7 +192,7 @@ func (s *system) settled(f figures, n int) (copies int) {
 		Unknowns  int
 	}
 	rows := query(s, pgx.RowToStructByPos[row], "SELECT recipient, status, unknowns FROM messages WHERE bulk_id = $1", f.BulkID)
-	counts, accepted := map[string]int{}, s.accepts()
+	counts, accepted := map[string]int{}, s.sim.Times()
 	for _, r := range rows {
 		counts[r.Status]++
 		got := accepted[r.Recipient]
@@ -218,15 +218,6 @@ func (s *system) settled(f figures, n int) (copies int) {
 	s.counted(f)
 	s.nothingLeft()
 	return copies
-}
-
-// accepts returns how often the simulator accepted something for each recipient.
-func (s *system) accepts() map[string]int {
-	times := map[string]int{}
-	for _, a := range s.sim.Accepted("") {
-		times[a.Recipient]++
-	}
-	return times
 }
 
 // counted compares the counters in Redis with a bulk's figures, where Redis has counters: they may be lost with it
@@ -558,13 +549,11 @@ var rows = []struct {
 	}},
 	{"11 PostgreSQL restarts at once", func(t *testing.T) string {
 		cluster := testenv.StartPostgres(t)
-		s := faulty(t, plan{database: cluster.Database(t)})
-		return awayDatabase(t, s, cluster.Restart)
+		return awayDatabase(t, plan{database: cluster.Database(t)}, cluster.Restart)
 	}},
 	{"11 PostgreSQL freezes", func(t *testing.T) string {
 		proxy, through := throughProxy(t)
-		s := faulty(t, plan{database: through})
-		return awayDatabase(t, s, func() {
+		return awayDatabase(t, plan{database: through}, func() {
 			proxy.Freeze()
 			<-time.After(pick(4*time.Second, 20*time.Second))
 			proxy.Thaw()
@@ -572,8 +561,7 @@ var rows = []struct {
 	}},
 	{"11 PostgreSQL's answers to commits are lost", func(t *testing.T) string {
 		proxy, through := throughProxy(t)
-		s := faulty(t, plan{database: through})
-		said := awayDatabase(t, s, func() {
+		said := awayDatabase(t, plan{database: through}, func() {
 			for range 15 {
 				proxy.LoseAnswers(2)
 				<-time.After(100 * time.Millisecond)
@@ -816,11 +804,12 @@ func awayRedis(t *testing.T, redis *testenv.Server, leave, back func()) string {
 // away runs a bulk while Redis is gone for a while. Meanwhile singles are delivered, and bulks accepted.
 func away(t *testing.T, s *system, leave, back func()) string {
 	s.sim.SetLatency(30 * time.Millisecond)
-	ids := s.load(2 * size())
+	n := pick(600, 3_000)
+	ids := s.load(n)
 	s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
 	s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
 	f := s.sendBulk(ids)
-	s.reach(f.BulkID, size()/2)
+	s.reach(f.BulkID, n/4)
 	leave()
 	left := time.Now()
 	single := fmt.Sprintf(`{"message_data":{"recipient":"single%d@example.com","subject":"s","content":"c"}}`, 1)
@@ -837,7 +826,7 @@ func away(t *testing.T, s *system, leave, back func()) string {
 	returned := time.Now()
 	f, second = s.over(f.BulkID), s.over(second.BulkID)
 	took := time.Since(returned)
-	if copies := s.settled(f, 2*size()); copies != 0 || f.Sent != 2*size() || took > time.Minute {
+	if copies := s.settled(f, n); copies != 0 || f.Sent != n || took > time.Minute {
 		t.Errorf("%d second copies, %+v, %s after it came back", copies, f, took)
 	}
 	if copies := s.settled(second, 50); copies != 0 || second.Sent != 50 {
@@ -859,13 +848,23 @@ func throughProxy(t *testing.T) (*testenv.Proxy, string) {
 }
 
 // awayDatabase runs a bulk while the database misbehaves. Requests get 200 or 503 meanwhile and nothing else.
-func awayDatabase(t *testing.T, s *system, misbehave func()) string {
+func awayDatabase(t *testing.T, p plan, misbehave func()) string {
+	// A claim lasts as long as in a real deployment: longer than the database is away.
+	timing := quick()
+	timing.Delivery.Claim, timing.Delivery.Stale = app.DefaultTiming().Delivery.Claim, app.DefaultTiming().Delivery.Stale
+	b, err := json.Marshal(timing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.env = []string{"HERALD_TIMING=" + string(b)}
+	s := faulty(t, p)
 	s.sim.SetLatency(30 * time.Millisecond)
-	ids := s.load(2 * size())
+	n := pick(600, 3_000)
+	ids := s.load(n)
 	s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
 	s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
 	f := s.sendBulkOf("sms", ids)
-	s.reach(f.BulkID, size()/2)
+	s.reach(f.BulkID, n/4)
 	stop, done := make(chan struct{}), make(chan struct{})
 	answers := map[int]int{}
 	sent := []string{}
@@ -896,7 +895,7 @@ func awayDatabase(t *testing.T, s *system, misbehave func()) string {
 	close(stop)
 	<-done
 	f = s.over(f.BulkID)
-	if copies := s.settled(f, 2*size()); copies != 0 || f.Sent != 2*size() || f.Unknown != 0 {
+	if copies := s.settled(f, n); copies != 0 || f.Sent != n || f.Unknown != 0 {
 		t.Errorf("%d second copies, %+v", copies, f)
 	}
 	if n := s.number("SELECT count(*) FROM messages WHERE id = ANY($1)", sent); n != len(sent) {

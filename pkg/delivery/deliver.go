@@ -60,7 +60,7 @@ type work struct {
 func (w *work) single() bool { return w.BulkID == uuid.Nil }
 
 const (
-	settleBudget  = 10 * time.Second // an outcome is written even when the request that caused it is gone
+	inlineBudget  = 10 * time.Second // an outcome is written even when the caller has gone; one that waits is told in time
 	claimBudget   = 30 * time.Second // a claim whose answer was lost is asked for again
 	queuePatience = time.Second      // a caller waits for its answer
 	recordPause   = 50 * time.Millisecond
@@ -360,7 +360,11 @@ func attemptOf(w *work, part int, started time.Time, r Response) *message.Attemp
 // settle writes an outcome, counts it, and hands a single that waits to the workers. The write has its own budget:
 // what happened is recorded even when the caller has gone.
 func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleBudget)
+	budget := max(d.Timing.Claim, inlineBudget) // as long as nobody else may have the message
+	if w.inline {
+		budget = inlineBudget
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
 	defer cancel()
 	o.ID = w.ID
 	res := Result{Status: o.Status, Reason: o.Reason, Failure: o.Failure, ProviderMessageID: o.ProviderMessageID, Cost: o.Cost, Again: o.Again}

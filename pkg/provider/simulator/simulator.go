@@ -197,6 +197,18 @@ func (s *Simulator) Report() Report {
 	return r
 }
 
+// Times returns how often each recipient was accepted, by all vendors together.
+func (s *Simulator) Times() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	times := map[string]int{}
+	for key, n := range s.counts {
+		_, recipient, _ := strings.Cut(key, " ")
+		times[recipient] += n
+	}
+	return times
+}
+
 // Accepted returns the latest accepted messages, to one recipient or, with "", to all.
 func (s *Simulator) Accepted(recipient string) []Accepted {
 	s.mu.Lock()

@@ -1,0 +1,29 @@
+package audience_test
+
+import (
+	"testing"
+
+	"herald/pkg/audience"
+	"herald/pkg/message"
+)
+
+// Whatever stands in a lead's field, what is taken for an address is one, and stays so when it is read again.
+func FuzzUsable(f *testing.F) {
+	for _, s := range []string{"ann@example.com", " Ann <ann@example.com>", "a@b@c", "+1 (555) 123-4567", "0049 170 1234567", "١٢٣", "17841400000000000", "ann@exämple.com", "a\x00@b.c", "@", "+"} {
+		f.Add(s, "DE")
+	}
+	f.Fuzz(func(t *testing.T, stored, region string) {
+		for _, typ := range message.Types {
+			address, reason := audience.Usable(typ, stored, region)
+			if (address == "") == (reason == message.NoReason) {
+				t.Errorf("%s %q: %q, %q", typ, stored, address, reason)
+			}
+			if address == "" {
+				continue
+			}
+			if again, ok := message.ValidRecipient(typ, address); !ok || again != address {
+				t.Errorf("%s %q: %q is no recipient: %q", typ, stored, address, again)
+			}
+		}
+	})
+}
