@@ -1,7 +1,7 @@
 # What a developer does with Herald. CI runs .ci/run.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: run build test race property faults lint bench
+.PHONY: run build test race property faults fuzz lint bench
 
 run: ## start everything in one process, with demo data
 	go run ./cmd/herald demo
@@ -18,8 +18,12 @@ race: ## the suite under the race detector, without what only the SQLite suite r
 property: ## the same audience everywhere, for ten thousand random descriptions
 	go test ./pkg/store -run TestTheSameAudienceEverywhere -rapid.checks=10000
 
-faults: ## the failure matrix in its long form, with its table; an hour
+faults: ## the failure matrix in its long form, with its table; some ten minutes
 	go test ./pkg/app -run TestFailureMatrix -faults.long -v -timeout 90m -count=1 | grep -v '^{'
+
+fuzz: ## each fuzz target for a minute
+	set -e; for t in wire:FuzzDecode lead:FuzzImport store:FuzzAudience render:FuzzTemplate audience:FuzzUsable; do \
+	  go test ./pkg/$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime 60s -fuzzminimizetime 1s; done
 
 lint: ## formatting, vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
