@@ -134,8 +134,8 @@ func BenchmarkOverload(b *testing.B) {
 	s.sim.SetLatency(50 * time.Millisecond)
 	const d = 10 * time.Second
 	best := 0.0
-	for _, n := range []int{64, 128, 256, 400} {
-		l, rate := s.clients(n, d/2)
+	for _, n := range []int{128, 256, 400} {
+		l, rate := s.clients(n, d)
 		b.Logf("%4d clients: %.0f a second, %d refused, odd %v", n, rate, len(l.refused), l.odd)
 		best = max(best, rate)
 	}
