@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -46,11 +45,9 @@ func newGate(places int) *gate {
 	return g
 }
 
-func busy(what string) error {
-	return &message.Error{Code: message.CodeUnavailable, Message: what, RetryAfter: comeBack}
+var errBusy = &message.Error{
+	Code: message.CodeUnavailable, Message: "too many requests are under way; come back in a moment", RetryAfter: comeBack,
 }
-
-var errBusy = busy("too many requests are under way; come back in a moment")
 
 // enter takes a place, waiting a moment for it, and returns how to leave it, which may be called twice.
 func enter(places chan struct{}, patience time.Duration) (leave func(), ok bool) {
@@ -71,7 +68,11 @@ func enter(places chan struct{}, patience time.Duration) (leave func(), ok bool)
 	return sync.OnceFunc(func() { <-places }), true
 }
 
-const placeKey = "place"
+// What a request carries.
+const (
+	placeKey = "place" // how to leave its place
+	bodyKey  = "body"  // its body, read
+)
 
 // admit lets a request in or tells it to come back. Probes are always let in.
 func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
@@ -107,7 +108,7 @@ func leavePlace(c echo.Context) {
 	}
 }
 
-// hold reads a request's body into memory and returns how many bytes it counts for.
+// hold reads a request's body into memory, for readJSON, and returns how many bytes it counts for.
 func (g *gate) hold(c echo.Context) (held int64, err error) {
 	body := c.Request().Body
 	if body == nil || body == http.NoBody {
@@ -134,6 +135,6 @@ func (g *gate) hold(c echo.Context) (held int64, err error) {
 			return held, readError(rerr, maxBody)
 		}
 	}
-	c.Request().Body = io.NopCloser(bytes.NewReader(buf))
+	c.Set(bodyKey, buf)
 	return held, nil
 }

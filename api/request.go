@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"slices"
@@ -27,10 +26,7 @@ func readJSON(c echo.Context) (*wire.Object, *wire.Errors, error) {
 			return nil, nil, message.Errorf(message.CodeMediaType, "the body must be application/json")
 		}
 	}
-	body, err := io.ReadAll(c.Request().Body) // it is in memory already
-	if err != nil {
-		return nil, nil, readError(err, maxBody)
-	}
+	body, _ := c.Get(bodyKey).([]byte) // there may be none
 	v, err := wire.Decode(body)
 	if err != nil {
 		return nil, nil, err

@@ -178,6 +178,12 @@ func (s *system) number(sql string, args ...any) int {
 	return query(s, pgx.RowTo[int], sql, args...)[0]
 }
 
+// unknowns returns how many messages were ever UNKNOWN.
+func (s *system) unknowns() int {
+	s.t.Helper()
+	return s.number("SELECT count(*) FROM messages WHERE unknowns > 0")
+}
+
 // settled checks what holds after every fault, whatever it was: each recipient has one row and one end; the database,
 // the figures and the counters agree; no recipient was accepted more often than once plus the resends that are on
 // record; nothing of the bulk is left in Redis. It returns the number of second copies.
@@ -281,6 +287,28 @@ func dyingWorker(t *testing.T, typ, point string, n, when int, env ...string) (*
 	return s, f
 }
 
+// held is the row of a worker that dies at a point over a channel that never sends a second time.
+func held(point string) func(t *testing.T) string {
+	return func(t *testing.T) string {
+		s, f := dyingWorker(t, "sms", point, size(), 50)
+		if copies := s.settled(f, size()); copies != 0 || f.Unknown == 0 || f.Sent+f.Unknown != size() {
+			t.Errorf("%d second copies, %+v", copies, f)
+		}
+		return fmt.Sprintf("%d sent, %d UNKNOWN and stay so, 0 twice", f.Sent, f.Unknown)
+	}
+}
+
+// exactly is the row of a worker with one send at a time, which dies at a point where it is known what happened.
+func exactly(point, said string) func(t *testing.T) string {
+	return func(t *testing.T) string {
+		s, f := dyingWorker(t, "email", point, size(), 20, "HERALD_WORKER_CONCURRENCY=1")
+		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() || f.Unknown != 0 || s.unknowns() != 0 {
+			t.Errorf("%d second copies, %+v", copies, f)
+		}
+		return said
+	}
+}
+
 func size() int {
 	if *long {
 		return 5_000
@@ -380,28 +408,16 @@ var rows = []struct {
 		}
 		return fmt.Sprintf("%d answers lost, all sent once", proxy.Lost())
 	}},
-	{"4 a worker dies before the claim", func(t *testing.T) string {
-		s, f := dyingWorker(t, "email", fault.MessageLoaded, size(), 20, "HERALD_WORKER_CONCURRENCY=1")
-		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() || f.Unknown != 0 {
-			t.Errorf("%d second copies, %+v", copies, f)
-		}
-		return "0 lost, 0 twice"
-	}},
+	{"4 a worker dies before the claim", exactly(fault.MessageLoaded, "0 lost, 0 twice")},
 	{"5 a worker dies after claims, resend_once", func(t *testing.T) string {
 		s, f := dyingWorker(t, "email", fault.MessageClaimed, size(), 50)
 		copies := s.settled(f, size())
 		if f.Sent != size() {
 			t.Errorf("%+v", f)
 		}
-		return fmt.Sprintf("all sent, %d copies, %d were UNKNOWN", copies, s.number("SELECT count(*) FROM messages WHERE unknowns > 0"))
+		return fmt.Sprintf("all sent, %d copies, %d were UNKNOWN", copies, s.unknowns())
 	}},
-	{"5 a worker dies after claims, hold", func(t *testing.T) string {
-		s, f := dyingWorker(t, "sms", fault.MessageClaimed, size(), 50)
-		if copies := s.settled(f, size()); copies != 0 || f.Unknown == 0 || f.Sent+f.Unknown != size() {
-			t.Errorf("%d second copies, %+v", copies, f)
-		}
-		return fmt.Sprintf("%d sent, %d UNKNOWN and stay so, 0 twice", f.Sent, f.Unknown)
-	}},
+	{"5 a worker dies after claims, hold", held(fault.MessageClaimed)},
 	{"5 a worker dies after the provider's answer, resend_once", func(t *testing.T) string {
 		s, f := dyingWorker(t, "email", fault.ProviderAnswered, size(), 50)
 		copies := s.settled(f, size())
@@ -410,27 +426,9 @@ var rows = []struct {
 		}
 		return fmt.Sprintf("all sent, %d copies, each on record", copies)
 	}},
-	{"5 a worker dies after the provider's answer, hold", func(t *testing.T) string {
-		s, f := dyingWorker(t, "sms", fault.ProviderAnswered, size(), 50)
-		if copies := s.settled(f, size()); copies != 0 || f.Unknown == 0 || f.Sent+f.Unknown != size() {
-			t.Errorf("%d second copies, %+v", copies, f)
-		}
-		return fmt.Sprintf("%d sent, %d UNKNOWN, 0 twice", f.Sent, f.Unknown)
-	}},
-	{"6 a worker dies before it counts an outcome", func(t *testing.T) string {
-		s, f := dyingWorker(t, "email", fault.MessageSettled, size(), 20, "HERALD_WORKER_CONCURRENCY=1")
-		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() || s.number("SELECT count(*) FROM messages WHERE unknowns > 0") != 0 {
-			t.Errorf("%d second copies, %+v", copies, f)
-		}
-		return "counts exact, no second send"
-	}},
-	{"6 a worker dies before it acknowledges a task", func(t *testing.T) string {
-		s, f := dyingWorker(t, "email", fault.MessageCounted, size(), 20, "HERALD_WORKER_CONCURRENCY=1")
-		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() || s.number("SELECT count(*) FROM messages WHERE unknowns > 0") != 0 {
-			t.Errorf("%d second copies, %+v", copies, f)
-		}
-		return "counts exact, no second send"
-	}},
+	{"5 a worker dies after the provider's answer, hold", held(fault.ProviderAnswered)},
+	{"6 a worker dies before it counts an outcome", exactly(fault.MessageSettled, "counts exact, no second send")},
+	{"6 a worker dies before it acknowledges a task", exactly(fault.MessageCounted, "counts exact, no second send")},
 	{"7 Asynq archives tasks", func(t *testing.T) string {
 		s := faulty(t, plan{})
 		s.sim.SetLatency(100 * time.Millisecond)
@@ -463,7 +461,7 @@ var rows = []struct {
 		}
 		_ = sleeper.cmd.Process.Signal(syscall.SIGCONT)
 		testenv.Eventually(t, time.Minute, "the late worker gives up its claim", func() bool {
-			return s.number("SELECT count(*) FROM messages WHERE unknowns > 0") == 1 && s.metric(sleeper, "go_goroutines") > 0 &&
+			return s.unknowns() == 1 && s.metric(sleeper, "go_goroutines") > 0 &&
 				strings.Contains(sleeper.log.String(), `"fenced":true`)
 		})
 		if copies := s.settled(f, size()); copies != 0 || f.Unknown != 1 || s.sim.Report().Accepted != int64(size()-1) {
@@ -502,7 +500,7 @@ var rows = []struct {
 			fleet[i%2] = s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
 		}
 		f = s.over(f.BulkID)
-		if copies := s.settled(f, n); copies != 0 || f.Sent != n || s.number("SELECT count(*) FROM messages WHERE unknowns > 0") != 0 {
+		if copies := s.settled(f, n); copies != 0 || f.Sent != n || s.unknowns() != 0 {
 			t.Errorf("%d second copies, %+v", copies, f)
 		}
 		return "4 restarts, 0 UNKNOWN"
@@ -744,7 +742,7 @@ var rows = []struct {
 		}
 		f = s.over(f.BulkID)
 		copies := s.settled(f, n)
-		unknowns := s.number("SELECT count(*) FROM messages WHERE unknowns > 0")
+		unknowns := s.unknowns()
 		if f.Sent != n || unknowns > deaths*10 {
 			t.Errorf("%d messages were UNKNOWN after %d deaths with 10 sends in flight, %+v", unknowns, deaths, f)
 		}
@@ -790,7 +788,7 @@ func badProvider(t *testing.T, typ string, most int, rules ...simulator.Rule) st
 	s.sim.Script(rules...)
 	f := s.over(s.sendBulkOf(typ, ids).BulkID)
 	copies := s.settled(f, size())
-	unknowns := s.number("SELECT count(*) FROM messages WHERE unknowns > 0")
+	unknowns := s.unknowns()
 	if f.Sent+f.Unknown != size() || unknowns == 0 || unknowns > most || copies > most {
 		t.Errorf("%d were UNKNOWN, %d copies, %+v", unknowns, copies, f)
 	}

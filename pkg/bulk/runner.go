@@ -12,6 +12,7 @@ import (
 	"herald/pkg/audience"
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/pause"
 )
 
 // Timing is how long things take that tests shorten.
@@ -223,7 +224,7 @@ func (r *Runner) run(ctx context.Context, id uuid.UUID) error {
 // works under it stops. It asks often, since a bulk that is paused or cancelled loses its lease.
 func (c *course) keepLease(ctx context.Context) error {
 	expires := time.Now().Add(c.Timing.Lease)
-	for sleep(ctx, min(c.Timing.Lease/3, c.Timing.Poll)) {
+	for pause.For(ctx, min(c.Timing.Lease/3, c.Timing.Poll)) {
 		asked := time.Now()
 		err := c.Leases.Renew(ctx, c.lease, c.Timing.Lease)
 		switch {
@@ -248,7 +249,7 @@ func (c *course) again(ctx context.Context, what string, step func() error) erro
 			return ctx.Err()
 		}
 		c.Observer.BulkError(ctx, what, c.bulk.ID, err)
-		if !sleep(ctx, c.Timing.Retry) {
+		if !pause.For(ctx, c.Timing.Retry) {
 			return ctx.Err()
 		}
 	}

@@ -250,14 +250,3 @@ func (t *Templates) Template(ctx context.Context, bulkID uuid.UUID) (*render.Tem
 	t.cache[bulkID] = tpl
 	return tpl, nil
 }
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

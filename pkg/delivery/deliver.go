@@ -11,6 +11,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/fault"
 	"herald/pkg/message"
+	"herald/pkg/pause"
 	"herald/pkg/render"
 	"herald/pkg/stats"
 )
@@ -153,15 +154,13 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 }
 
 // awaitTurn waits for the channel's next turn. It returns how long to step aside when none is near, 0 when the message
-// may go. Without an answer from the limiter the message goes: the provider has the last word.
+// may go.
 func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
-	turn, err := d.Limiter.Take(ctx, ch, d.Providers[w.Type].Parts(w.contentOf())-w.Part, w.single())
+	turn := d.Limiter.Take(ctx, ch, d.Providers[w.Type].Parts(w.contentOf())-w.Part, w.single())
 	switch {
-	case err != nil:
-		return 0
 	case !turn.Given:
 		return max(turn.Wait, leastAside)
-	case turn.Wait > 0 && !sleep(ctx, turn.Wait):
+	case turn.Wait > 0 && !pause.For(ctx, turn.Wait):
 		return leastAside
 	}
 	return 0
@@ -247,7 +246,7 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 func (d *Deliverer) claim(ctx context.Context, c Claim) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimBudget)
 	defer cancel()
-	for pause := recordPause; ; pause = min(2*pause, time.Second) {
+	for wait := recordPause; ; wait = min(2*wait, time.Second) {
 		asked := time.Now()
 		ok, err := d.Ledger.Claim(ctx, c)
 		switch {
@@ -255,7 +254,7 @@ func (d *Deliverer) claim(ctx context.Context, c Claim) (time.Time, error) {
 			return asked, nil
 		case err == nil:
 			return time.Time{}, nil
-		case !message.IsCode(err, message.CodeUnavailable) || !sleep(ctx, pause):
+		case !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait):
 			return time.Time{}, err
 		}
 	}
@@ -418,7 +417,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 // the answer to the write was lost, the row tells whether it took effect.
 func (d *Deliverer) record(ctx context.Context, o Outcome) (Settled, error) {
 	settled, err := d.Ledger.Settle(ctx, o)
-	for pause := recordPause; message.IsCode(err, message.CodeUnavailable) && sleep(ctx, pause); pause = min(2*pause, time.Second) {
+	for wait := recordPause; message.IsCode(err, message.CodeUnavailable) && pause.For(ctx, wait); wait = min(2*wait, time.Second) {
 		if settled, err = d.recorded(ctx, o); err == nil && !settled.OK {
 			settled, err = d.Ledger.Settle(ctx, o)
 		}
@@ -434,15 +433,4 @@ func (d *Deliverer) recorded(ctx context.Context, o Outcome) (Settled, error) {
 	}
 	m := loaded.Message
 	return Settled{OK: loaded.ClaimToken == o.Token && m.Status == o.Status && m.Part == o.Part, At: m.UpdatedAt}, nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

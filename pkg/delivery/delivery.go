@@ -175,7 +175,7 @@ const (
 // Limiter paces the calls over a channel for all processes together. Take asks for the turn of n calls; a single's comes
 // before those of bulks. Report tells what a call met; alone is how long a throttled channel must be left alone.
 type Limiter interface {
-	Take(ctx context.Context, c *channel.Channel, n int, single bool) (Turn, error)
+	Take(ctx context.Context, c *channel.Channel, n int, single bool) Turn
 	Report(ctx context.Context, c *channel.Channel, s Signal, alone time.Duration) error
 }
 

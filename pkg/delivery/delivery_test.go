@@ -70,8 +70,8 @@ func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) erro
 	w.paused = reason
 	return nil
 }
-func (w *world) Take(context.Context, *channel.Channel, int, bool) (delivery.Turn, error) {
-	return delivery.Turn{Given: w.limit == 0, Wait: w.limit}, nil
+func (w *world) Take(context.Context, *channel.Channel, int, bool) delivery.Turn {
+	return delivery.Turn{Given: w.limit == 0, Wait: w.limit}
 }
 func (w *world) Report(_ context.Context, _ *channel.Channel, s delivery.Signal, _ time.Duration) error {
 	w.signals = append(w.signals, s)

@@ -70,9 +70,9 @@ func paceKey(k channel.Key) string {
 }
 
 // The pace of a channel is a hash, with times in microseconds: tat, when the next turn is to be had; rate, what the
-// provider let through at its last refusal, slowed, from when on that grows, and reduced, when it was set; until, before when nothing is called; fails, how
-// many calls in a row got no answer; probes, how many of them were made to see whether that is over, and probing while
-// one is under way.
+// provider let through at its last refusal, slowed, from when on that grows, and reduced, when it was set; until, before
+// when nothing is called; fails, how many calls in a row got no answer; probes, how many of them were made to see whether
+// that is over, and probing while one is under way.
 var paceLua = fmt.Sprintf(`
 local AHEAD, SINGLE_AHEAD, TTL = %d, %d, %d
 local SLOW_LEAST, SLOW_TO, GROWTH, TRUST, TRUST_FIRST, FORGET = %d, %g, %g, %g, %g, %d
@@ -211,9 +211,9 @@ func (l *Limiter) Rate(ctx context.Context, c *channel.Channel) float64 {
 }
 
 // Take implements delivery.Limiter. A healthy channel without a rate costs no question.
-func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bool) (delivery.Turn, error) {
+func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bool) delivery.Turn {
 	if state, _ := l.look(ctx, c.Key); state == channel.Active && c.RatePerSecond == 0 {
-		return delivery.Turn{Given: true}, nil
+		return delivery.Turn{Given: true}
 	}
 	between, first := int64(0), 0
 	if c.RatePerSecond > 0 {
@@ -225,11 +225,11 @@ func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bo
 	v, err := l.ask(ctx, takeScript, c.Key, between, n, first)
 	if err != nil {
 		if single {
-			return l.takeLocal(c, n), nil // a single does not wait for Redis
+			return l.takeLocal(c, n) // a single does not wait for Redis
 		}
-		return delivery.Turn{Wait: awayFor}, nil // a bulk's message does, so that the rate is kept
+		return delivery.Turn{Wait: awayFor} // a bulk's message does, so that the rate is kept
 	}
-	return delivery.Turn{Given: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}, nil
+	return delivery.Turn{Given: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}
 }
 
 func (l *Limiter) takeLocal(c *channel.Channel, n int) delivery.Turn {

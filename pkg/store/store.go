@@ -31,6 +31,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/pause"
 )
 
 // Options of a store.
@@ -357,16 +358,9 @@ const repeatBudget = 2 * time.Second
 func repeat(ctx context.Context, write func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, repeatBudget)
 	defer cancel()
-	for pause := 20 * time.Millisecond; ; pause *= 2 {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		err := write()
-		if !message.IsCode(err, message.CodeUnavailable) {
-			return err
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait) {
 			return err
 		}
 	}

@@ -98,6 +98,7 @@ type Cluster struct {
 	t   testing.TB
 	dir string
 	opt string
+	as  *syscall.Credential // nil: as the test itself
 }
 
 // Database returns the URL of an empty database on the server.
@@ -132,6 +133,7 @@ func StartPostgres(t testing.TB) *Cluster {
 		}
 		uid, _ := strconv.Atoi(u.Uid)
 		gid, _ := strconv.Atoi(u.Gid)
+		c.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 		if err := os.Chown(dir, uid, gid); err != nil {
 			t.Fatal(err)
 		}
@@ -153,15 +155,7 @@ func (c *Cluster) run(name string, args ...string) {
 	}
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Dir = "/"
-	if os.Getuid() == 0 {
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.as}
 	// The server that pg_ctl starts keeps its streams open, so they are files and no pipes.
 	log, err := os.CreateTemp("", "herald-pg-*.log")
 	if err != nil {
