@@ -7,21 +7,19 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptrace"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/redact"
 )
 
 const (
 	idleConns = 1024             // kept per provider; the default of two would dial for almost every send
 	idleTime  = 30 * time.Second // below the vendors' own, so that a connection is not used as they close it
-	maxText   = 300              // characters of a provider's words that are kept
 	maxRetry  = time.Hour        // the longest Retry-After that is obeyed
 )
 
@@ -64,13 +62,13 @@ func kind(err error) string {
 	if i := strings.LastIndex(msg, ": "); i >= 0 {
 		msg = msg[i+2:]
 	}
-	return Redact(msg)
+	return redact.Short(msg)
 }
 
 // Unclear is an answer, or the lack of one, after which the message may or may not have been sent.
 func Unclear(status int, code, text string) delivery.Response {
 	return delivery.Response{
-		Class: delivery.NotKnown, Reason: message.OutcomeUnknown, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: Redact(text)},
+		Class: delivery.NotKnown, Reason: message.OutcomeUnknown, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: redact.Short(text)},
 	}
 }
 
@@ -88,7 +86,7 @@ func (a Answer) failure() *message.Failure {
 	if code == "" {
 		code = "http_" + strconv.Itoa(a.Status)
 	}
-	text := Redact(a.Text)
+	text := redact.Short(a.Text)
 	if text == "" {
 		text = http.StatusText(a.Status)
 	}
@@ -149,21 +147,4 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 		wait = time.Unix(s, 0).Sub(now)
 	}
 	return min(max(wait, 0), maxRetry)
-}
-
-var personal = regexp.MustCompile(`[^\s"'<>(),;:]+@[^\s"'<>(),;]+|\+?[0-9][0-9 ()-]{5,}[0-9]|\b(SG\.|EAA|IG|Bearer |Basic )[A-Za-z0-9._~+/=-]{8,}`)
-
-// Redact takes addresses, numbers and tokens out of a provider's words and shortens them.
-func Redact(s string) string {
-	s = strings.ToValidUTF8(strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s), "?")
-	s = strings.TrimSpace(personal.ReplaceAllString(s, "***"))
-	if utf8.RuneCountInString(s) > maxText {
-		s = string([]rune(s)[:maxText]) + "…"
-	}
-	return s
 }
