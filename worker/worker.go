@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
 	"herald/pkg/queue"
@@ -28,6 +29,9 @@ type Deps struct {
 	SweepEvery time.Duration
 	Janitor    *queue.Janitor
 	CleanEvery time.Duration
+
+	Effects     access.Effects
+	ForgetEvery time.Duration
 }
 
 // Worker is one worker process's work.
@@ -48,6 +52,7 @@ func (w *Worker) Start() error {
 	w.stop = cancel
 	w.wg.Go(func() { w.every(ctx, w.SweepEvery, w.sweep) })
 	w.wg.Go(func() { w.every(ctx, w.CleanEvery, w.clean) })
+	w.wg.Go(func() { w.every(ctx, w.ForgetEvery, w.forget) })
 	if err := w.Servers.Start(w); err != nil {
 		cancel()
 		w.wg.Wait()
@@ -120,6 +125,13 @@ func (w *Worker) sweep(ctx context.Context) {
 		w.Telemetry.Failure(ctx, "sweep", err)
 	} else if n > 0 {
 		w.Telemetry.Log().InfoContext(ctx, "swept", "messages", n)
+	}
+}
+
+// forget removes idempotency keys that are too old to mean anything.
+func (w *Worker) forget(ctx context.Context) {
+	if err := w.Effects.ForgetEffects(ctx); err != nil && ctx.Err() == nil {
+		w.Telemetry.Failure(ctx, "forget idempotency keys", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/audience"
 	"herald/pkg/channel"
 	"herald/pkg/message"
@@ -27,6 +28,9 @@ const (
 	Completed  Status = "COMPLETED"
 	Cancelled  Status = "CANCELLED"
 )
+
+// Statuses lists every Status.
+var Statuses = []Status{Processing, Paused, Completed, Cancelled}
 
 // Bulk is one accepted bulk send.
 type Bulk struct {
@@ -55,10 +59,11 @@ type Bulk struct {
 // ErrLeaseLost says that another process may have taken the bulk over; whoever gets it must stop.
 var ErrLeaseLost = errors.New("the lease on the bulk is lost")
 
-// Rows keeps bulks. Bulk returns a message.Error not_found. Bulks lists them newest first, beginning before an id
+// Rows keeps bulks. InsertBulk takes an idempotency key, if there is one, in the same transaction; when it is taken it
+// writes nothing and returns access.ErrKeyTaken. Bulk returns a message.Error not_found. Bulks lists them newest first, beginning before an id
 // (uuid.Nil: at the newest). Tally counts a bulk's messages in the database, which takes time in proportion to them.
 type Rows interface {
-	InsertBulk(ctx context.Context, b *Bulk) error
+	InsertBulk(ctx context.Context, b *Bulk, key *access.IdempotencyKey) error
 	Bulk(ctx context.Context, id uuid.UUID) (*Bulk, error)
 	Bulks(ctx context.Context, before uuid.UUID, limit int) ([]Bulk, error)
 	Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error)

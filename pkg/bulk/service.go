@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/audience"
 	"herald/pkg/channel"
 	"herald/pkg/fault"
@@ -24,6 +25,7 @@ type Order struct {
 	Purpose  message.Purpose
 	Priority message.Priority
 	Request  json.RawMessage
+	Key      *access.IdempotencyKey // nil: ordered again, it is another bulk
 }
 
 // Service accepts bulks and tells how they stand.
@@ -58,7 +60,7 @@ func (s *Service) Drain() { close(s.draining) }
 const redisPatience = time.Second
 
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
-// invalid with paths below message_data.
+// invalid with paths below message_data, unavailable; or access.ErrKeyTaken, and nothing is done.
 func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 	if _, err := check(o); err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
 	fault.Point(fault.BulkInserting)
-	if err := s.Rows.InsertBulk(ctx, b); err != nil {
+	if err := s.Rows.InsertBulk(ctx, b, o.Key); err != nil {
 		return nil, err
 	}
 	fault.Point(fault.BulkInserted)

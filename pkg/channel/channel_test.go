@@ -72,6 +72,32 @@ func TestSealIsBoundToKeyAndPlace(t *testing.T) {
 	}
 }
 
+func TestMasterKeysAreExchanged(t *testing.T) {
+	before := sealer(t, 1)
+	sealed, err := before.Seal(NewSecret("value"), "here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	during, err := NewSealer(bytes.Repeat([]byte{2}, 32), bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := during.Open(sealed, "here")
+	if err != nil || secret.Reveal() != "value" || during.Current(sealed) || !before.Current(sealed) {
+		t.Fatalf("the key before does not open: %v", err)
+	}
+	again, err := during.Seal(secret, "here")
+	if err != nil || !during.Current(again) {
+		t.Fatalf("not sealed with the new key: %v", err)
+	}
+	if got, err := sealer(t, 2).Open(again, "here"); err != nil || got.Reveal() != "value" {
+		t.Errorf("the new key alone does not open: %v", err)
+	}
+	if _, err := before.Open(again, "here"); err == nil {
+		t.Error("the old key opens what the new one sealed")
+	}
+}
+
 func TestMasterKey(t *testing.T) {
 	for in, ok := range map[string]bool{
 		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=": true, "": false, "AAAA": false, "!": false,

@@ -61,50 +61,86 @@ func ParseMasterKey(s string) ([]byte, error) {
 }
 
 // Sealer encrypts credentials at rest with AES-256-GCM. What it seals is bound to a context (the channel and the
-// field), so a sealed value copied elsewhere does not open.
+// field), so a sealed value copied elsewhere does not open. It seals with one key and opens with that and others, so that
+// a master key can be exchanged while Herald runs.
 type Sealer struct {
-	id   string
-	aead cipher.AEAD
+	id   string // of the key that seals
+	keys map[string]cipher.AEAD
 }
 
-// NewSealer makes a Sealer of a 32-byte master key.
-func NewSealer(key []byte) (*Sealer, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+// NewSealer makes a Sealer of the 32-byte master key that seals and of others that only open.
+func NewSealer(key []byte, others ...[]byte) (*Sealer, error) {
+	s := &Sealer{id: keyID(key), keys: make(map[string]cipher.AEAD, 1+len(others))}
+	for _, k := range append([][]byte{key}, others...) {
+		block, err := aes.NewCipher(k)
+		if err != nil {
+			return nil, fmt.Errorf("master key: %w", err)
+		}
+		if s.keys[keyID(k)], err = cipher.NewGCM(block); err != nil {
+			return nil, fmt.Errorf("master key: %w", err)
+		}
 	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
-	}
-	sum := sha256.Sum256(key)
-	return &Sealer{id: hex.EncodeToString(sum[:4]), aead: aead}, nil
+	return s, nil
 }
+
+// keyID names a key without telling anything of it.
+func keyID(key []byte) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:4])
+}
+
+const sealVersion = "v1"
 
 // Seal encrypts a secret for a context. The result names the key, so that keys can be exchanged.
 func (s *Sealer) Seal(secret Secret, context string) (string, error) {
-	nonce := make([]byte, s.aead.NonceSize())
+	aead := s.keys[s.id]
+	nonce := make([]byte, aead.NonceSize())
 	if _, err := rand.Read(nonce); err != nil {
 		return "", fmt.Errorf("seal: %w", err)
 	}
-	box := s.aead.Seal(nonce, nonce, []byte(secret.value), []byte(context))
-	return "v1." + s.id + "." + base64.RawStdEncoding.EncodeToString(box), nil
+	box := aead.Seal(nonce, nonce, []byte(secret.value), []byte(context))
+	return sealVersion + "." + s.id + "." + base64.RawStdEncoding.EncodeToString(box), nil
+}
+
+// take splits a sealed value into the id of its key, which it may not have, and what is sealed.
+func (s *Sealer) take(sealed string) (id, box string, ok bool) {
+	parts := strings.SplitN(sealed, ".", 3)
+	if len(parts) != 3 || parts[0] != sealVersion {
+		return "", "", false
+	}
+	return parts[1], parts[2], true
+}
+
+// Current says whether a value is sealed with the key that seals now.
+func (s *Sealer) Current(sealed string) bool {
+	id, _, ok := s.take(sealed)
+	return ok && id == s.id
+}
+
+// CheckKey fails when a value is sealed with a key that is not at hand.
+func (s *Sealer) CheckKey(sealed string) error {
+	id, _, _ := s.take(sealed)
+	if _, ok := s.keys[id]; id != "" && !ok {
+		return fmt.Errorf("sealed with master key %s, which is not at hand; this is %s", id, s.id)
+	}
+	return nil
 }
 
 // Open decrypts what Seal made for the same context.
 func (s *Sealer) Open(sealed, context string) (Secret, error) {
-	parts := strings.SplitN(sealed, ".", 3)
-	if len(parts) != 3 || parts[0] != "v1" {
+	id, text, ok := s.take(sealed)
+	if !ok {
 		return Secret{}, errors.New("open: not a sealed value")
 	}
-	if parts[1] != s.id {
-		return Secret{}, fmt.Errorf("open: sealed with master key %s, this is %s", parts[1], s.id)
+	if err := s.CheckKey(sealed); err != nil {
+		return Secret{}, fmt.Errorf("open: %w", err)
 	}
-	box, err := base64.RawStdEncoding.DecodeString(parts[2])
-	if err != nil || len(box) < s.aead.NonceSize() {
+	aead := s.keys[id]
+	box, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil || len(box) < aead.NonceSize() {
 		return Secret{}, errors.New("open: not a sealed value")
 	}
-	plain, err := s.aead.Open(nil, box[:s.aead.NonceSize()], box[s.aead.NonceSize():], []byte(context))
+	plain, err := aead.Open(nil, box[:aead.NonceSize()], box[aead.NonceSize():], []byte(context))
 	if err != nil {
 		return Secret{}, errors.New("open: sealed for another place, or altered")
 	}

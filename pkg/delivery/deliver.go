@@ -326,10 +326,10 @@ func (d *Deliverer) waiting(w *work) message.Status {
 }
 
 // Unsettled says what becomes of a message whose outcome is not known, by its channel's policy: it stays UNKNOWN, or
-// it waits for the provider's events and is then sent once more. A single is never sent again by itself, because its
-// caller may do that, and a message is sent again only once.
+// it waits for the provider's events and is then sent once more. A single without an idempotency key is never sent again
+// by itself, because its caller may do that, and a message is sent again only once.
 func (d *Deliverer) Unsettled(m *message.Message, ch *channel.Channel) (message.Status, message.Reason, time.Duration) {
-	if ch.OnUnknown == channel.ResendOnce && m.BulkID != uuid.Nil && m.Unknowns == 0 {
+	if ch.OnUnknown == channel.ResendOnce && (m.BulkID != uuid.Nil || m.Keyed) && m.Unknowns == 0 {
 		return message.Unknown, message.OutcomeUnknown, d.Timing.UnknownHold
 	}
 	return message.Unknown, message.OutcomeUnknown, 0

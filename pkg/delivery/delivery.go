@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/render"
@@ -124,11 +125,12 @@ type Outcome struct {
 }
 
 // Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
-// concurrent calls share a statement. All may be repeated when their answer was lost. Load returns a message.Error
-// not_found. Claim says false when the row is not there to be claimed: settled, or claimed by another. Settle is not OK
+// concurrent calls share a statement. All may be repeated when their answer was lost. Insert takes an idempotency key, if
+// there is one, in the same transaction; when it is taken it writes nothing and returns access.ErrKeyTaken. Load returns a
+// message.Error not_found. Claim says false when the row is not there to be claimed: settled, or claimed by another. Settle is not OK
 // when the row is not under the claim any more (the outcome is then kept as evidence in attempts only).
 type Ledger interface {
-	Insert(ctx context.Context, m *message.Message) error
+	Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error
 	Load(ctx context.Context, id uuid.UUID) (Loaded, error)
 	Claim(ctx context.Context, c Claim) (bool, error)
 	Settle(ctx context.Context, o Outcome) (Settled, error)

@@ -109,7 +109,7 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 	if change != nil {
 		change(m)
 	}
-	if err := w.store.Insert(w.t.Context(), m); err != nil {
+	if err := w.store.Insert(w.t.Context(), m, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	return m.ID

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/render"
@@ -22,6 +23,7 @@ type Single struct {
 	Metadata  json.RawMessage
 	Purpose   message.Purpose
 	Priority  message.Priority
+	Key       *access.IdempotencyKey // nil: sent again, it is another message
 }
 
 // Leads finds the lead that a single names as its contact; not_found when there is none.
@@ -40,11 +42,17 @@ type Sender struct {
 	*Deliverer
 	Leads        Leads
 	Suppressions Suppressions
+	Records      Records
+}
+
+// Records reads one message whole; not_found when there is none.
+type Records interface {
+	Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error)
 }
 
 // Send writes the message's row, delivers it, and answers with what became of it. Once the row is written the caller
 // gets an answer that tells its state, even when a part of Herald fails on the way. Errors are message.Errors: invalid
-// with paths below message_data, channel_paused, unavailable.
+// with paths below message_data, channel_paused, unavailable; or access.ErrKeyTaken, and nothing is done.
 func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	start := time.Now()
 	if req.Channel.State == channel.Paused {
@@ -68,10 +76,10 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	m := &message.Message{
 		ID: uuid.Must(uuid.NewV7()), LeadID: req.LeadID, ChannelID: req.Channel.ID, Type: req.Channel.Type,
 		Provider: req.Channel.Provider, Recipient: recipient, Purpose: req.Purpose, Priority: req.Priority,
-		Content: &req.Content, Metadata: req.Metadata, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
+		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 		NextAttemptAt: &watch,
 	}
-	if err := s.Ledger.Insert(ctx, m); err != nil {
+	if err := s.Ledger.Insert(ctx, m, req.Key); err != nil {
 		return nil, err
 	}
 	w := &work{Message: m, lead: lead, template: tpl, suppressed: suppressed[hash], inline: true}
@@ -85,6 +93,38 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 		}
 	}
 	return &Sent{Message: m, Result: res}, nil
+}
+
+// comeBack is when to ask again for a single that is being worked on.
+const comeBack = time.Second
+
+// Replay answers for a single that was sent before, from its row as it stands. While it is being worked on, the error is a
+// message.Error in_progress; it is over when the claim on it has expired.
+func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*Sent, error) {
+	loaded, err := s.Ledger.Load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	m := loaded.Message
+	switch {
+	case m.Status == message.Sending && loaded.ClaimExpired:
+		if err := s.Rescue(ctx, id); err != nil {
+			return nil, err
+		}
+	case m.Status == message.Sending, s.untouched(m):
+		return nil, &message.Error{Code: message.CodeInProgress, Message: "this request is being worked on; ask again in a moment", RetryAfter: comeBack}
+	}
+	if m, _, err = s.Records.Message(ctx, id); err != nil {
+		return nil, err
+	}
+	return &Sent{Message: m, Result: Result{
+		Status: m.Status, Reason: m.Reason, Failure: m.Failure, ProviderMessageID: m.ProviderMessageID, Cost: m.Cost, SentAt: m.SentAt,
+	}}, nil
+}
+
+// untouched says whether a single is written and its sender, if it lives, is on the way to the claim.
+func (s *Sender) untouched(m *message.Message) bool {
+	return m.Status == message.Queued && m.UpdatedAt.Equal(m.CreatedAt) && time.Since(m.CreatedAt) < s.Timing.Claim
 }
 
 func (s *Sender) contact(ctx context.Context, id uuid.UUID) (*message.Lead, error) {

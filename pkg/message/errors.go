@@ -19,7 +19,17 @@ const (
 	CodeMediaType   Code = "unsupported_media_type"
 	CodeThrottled   Code = "throttled"   // carries RetryAfter
 	CodeUnavailable Code = "unavailable" // carries RetryAfter
+
+	CodeUnauthorized Code = "unauthorized" // nobody knows who asks
+	CodeForbidden    Code = "forbidden"    // it is known who asks, and they may not
+	CodeInProgress   Code = "in_progress"  // the same request is being worked on; carries RetryAfter
 )
+
+// Codes lists every Code.
+var Codes = []Code{
+	CodeInvalid, CodeNotFound, CodeConflict, CodePaused, CodeTooLarge, CodeMediaType, CodeThrottled, CodeUnavailable, CodeUnauthorized,
+	CodeForbidden, CodeInProgress,
+}
 
 // Error is a failure that may be shown to the caller as it is.
 type Error struct {
@@ -89,6 +99,12 @@ const (
 	SlugDatetime    = "datetime_parsing"
 	SlugUnsupported = "not_supported_yet"
 )
+
+// Slugs lists every slug.
+var Slugs = []string{
+	SlugMissing, SlugString, SlugTooShort, SlugTooLong, SlugEnum, SlugUUID, SlugJSON, SlugExtra, SlugValue, SlugObject, SlugList, SlugListLong,
+	SlugListShort, SlugBool, SlugInt, SlugNumber, SlugDatetime, SlugUnsupported,
+}
 
 // Invalid makes the Error for fields that are wrong, or nil when none is.
 func Invalid(fields []FieldError) error {

@@ -119,6 +119,7 @@ type Message struct {
 	Priority  Priority
 	Content   *Content        // singles carry their own; a bulk's messages share the bulk's
 	Metadata  json.RawMessage // the caller's own object, singles only
+	Keyed     bool            // a single that was sent under an idempotency key: its caller cannot send it twice
 
 	Status     Status
 	Reason     Reason
@@ -143,8 +144,8 @@ type Message struct {
 // Failure is a provider's refusal in its own words: Code is the provider's code where it gave one, Text is safe to
 // show and to store (no address, no secret).
 type Failure struct {
-	Code string `json:"code"`
-	Text string `json:"message"`
+	Code string `json:"code" doc:"The provider's own code, or a reason of ours." example:"21610"`
+	Text string `json:"message" doc:"What it said, without addresses and secrets." example:"Attempt to send to unsubscribed recipient"`
 }
 
 // The outcomes of an attempt.

@@ -1,5 +1,7 @@
 package message
 
+import "slices"
+
 // Status is where a message stands. The open ones come first; the settled ones have a rank, and a settled message
 // only moves to a higher one.
 type Status string
@@ -87,6 +89,9 @@ var reasons = []Reason{
 	OutsideWindow, ProviderRefused, RenderInvalid, ChannelCredentials, ChannelRefused, Unreachable,
 	ProviderUnavailable, Poison,
 }
+
+// Reasons lists every reason but NoReason.
+func Reasons() []Reason { return slices.Clone(reasons[1:]) }
 
 // ReasonCount is how many numbers reasons can have; it bounds the closed list.
 const ReasonCount = 28

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/message"
@@ -83,7 +84,7 @@ func unpackIDs(b []byte) []uuid.UUID {
 }
 
 // InsertBulk implements bulk.Rows.
-func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk) error {
+func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.IdempotencyKey) error {
 	criteria := b.Criteria
 	criteria.LeadIDs = nil
 	row := bulkRow{
@@ -92,7 +93,20 @@ func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk) error {
 		Request: document(b.Request), Status: string(b.Status), CreatedAt: stamp(b.CreatedAt),
 	}
 	return repeat(ctx, func() error {
-		return fail("insert the bulk", s.db.WithContext(ctx).Clauses(oncePerID).Create(&row).Error)
+		err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			ok, err := takeKey(tx, key, access.Effect{ID: b.ID, Bulk: true}, s.now(), s.in(-access.KeepEffects))
+			if err == nil && !ok {
+				err = access.ErrKeyTaken
+			}
+			if err != nil {
+				return err
+			}
+			return tx.Clauses(oncePerID).Create(&row).Error
+		})
+		if errors.Is(err, access.ErrKeyTaken) {
+			return err
+		}
+		return fail("insert the bulk", err)
 	})
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,8 +84,8 @@ func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
 	if err := r.AllowedSenders.decode(&c.AllowedSenders); err != nil {
 		return nil, err
 	}
-	var sealed map[string]string
-	if err := r.Credentials.decode(&sealed); err != nil {
+	sealed, err := s.sealedOf(r)
+	if err != nil {
 		return nil, err
 	}
 	for field, v := range sealed {
@@ -191,6 +192,72 @@ func (s *Store) Channels(ctx context.Context, after channel.Key, limit int) ([]c
 		out = append(out, *c)
 	}
 	return out, nil
+}
+
+// Reseal seals every credential anew that is not sealed with the present master key, and returns how many channels that
+// changed. A channel that somebody changes at the same moment is sealed anew by that.
+func (s *Store) Reseal(ctx context.Context) (int, error) {
+	if s.sealer == nil {
+		return 0, errNoSealer
+	}
+	var rows []channelRow
+	if err := s.db.WithContext(ctx).Find(&rows).Error; err != nil {
+		return 0, fail("read the channels", err)
+	}
+	changed := 0
+	for i := range rows {
+		old, err := s.sealedOf(&rows[i])
+		if err != nil {
+			return changed, err
+		}
+		current := true
+		for _, v := range old {
+			current = current && s.sealer.Current(v)
+		}
+		if current {
+			continue
+		}
+		c, err := s.channelOf(&rows[i])
+		if err != nil {
+			return changed, err
+		}
+		row, err := s.rowOfChannel(c)
+		if err != nil {
+			return changed, err
+		}
+		res := s.db.WithContext(ctx).Exec("UPDATE channels SET credentials = ? WHERE id = ? AND type = ? AND credentials = ?", row.Credentials, row.ID, row.Type, rows[i].Credentials)
+		if res.Error != nil {
+			return changed, fail("seal a channel anew", res.Error)
+		}
+		changed += int(res.RowsAffected)
+	}
+	return changed, nil
+}
+
+func (s *Store) sealedOf(r *channelRow) (map[string]string, error) {
+	sealed := map[string]string{}
+	return sealed, r.Credentials.decode(&sealed)
+}
+
+// CheckSeals fails when credentials are sealed with a master key that is not at hand: every send over their channel would
+// fail.
+func (s *Store) CheckSeals(ctx context.Context) error {
+	var rows []channelRow
+	if err := s.db.WithContext(ctx).Select("id, type, credentials").Find(&rows).Error; err != nil {
+		return fail("read the channels", err)
+	}
+	for i := range rows {
+		sealed, err := s.sealedOf(&rows[i])
+		if err != nil {
+			return err
+		}
+		for _, v := range sealed {
+			if err := s.sealer.CheckKey(v); err != nil {
+				return fmt.Errorf("channel %s of type %s: %w", rows[i].ID, rows[i].Type, err)
+			}
+		}
+	}
+	return nil
 }
 
 // PauseChannel implements channel.Store.

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm/clause"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -15,12 +16,34 @@ import (
 // hot is the statements that carry a row per recipient, in each database's own way. Every method takes a group and
 // returns one result per item, in order.
 type hot interface {
-	insert(ctx context.Context, rows []messageRow) ([]struct{}, error)
+	insert(ctx context.Context, singles []single) ([]bool, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
 	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
 	saveLeads(ctx context.Context, created, updated []leadRow) error
+}
+
+// single is a message to be written, and the idempotency key that must not be taken for it, or nil.
+type single struct {
+	messageRow
+	key *access.IdempotencyKey
+}
+
+// claim is the key, or the zero one.
+func (r *single) claim() access.IdempotencyKey {
+	if r.key == nil {
+		return access.IdempotencyKey{}
+	}
+	return *r.key
+}
+
+// hashOf is one of the key's hashes, NULL without a key.
+func (r *single) hashOf(of func(*access.IdempotencyKey) []byte) []byte {
+	if r.key == nil {
+		return nil
+	}
+	return of(r.key)
 }
 
 // Load implements delivery.Ledger.
@@ -46,19 +69,22 @@ func (s *Store) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settle
 }
 
 // Insert implements delivery.Ledger.
-func (s *Store) Insert(ctx context.Context, m *message.Message) error {
+func (s *Store) Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error {
 	hash := message.HashAddress(m.Recipient)
 	row := messageRow{
 		ID: m.ID, BulkID: nullID(m.BulkID), Seq: m.Seq, LeadID: nullID(m.LeadID), ChannelID: m.ChannelID,
 		ChannelType: string(m.Type), Provider: m.Provider, Recipient: m.Recipient, AddressHash: hash[:],
-		MessageType: string(m.Purpose), Priority: string(m.Priority), Metadata: document(m.Metadata), Status: string(m.Status),
+		MessageType: string(m.Purpose), Priority: string(m.Priority), Metadata: document(m.Metadata), Status: string(m.Status), Keyed: m.Keyed,
 		CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt), ScheduledAt: utc(m.ScheduledAt), NextAttemptAt: utc(m.NextAttemptAt),
 	}
 	if m.Content != nil {
 		row.Content = encode(m.Content)
 	}
 	return repeat(ctx, func() error {
-		_, err := s.inserts.Do(ctx, row)
+		written, err := s.inserts.Do(ctx, single{row, key})
+		if err == nil && !written {
+			return access.ErrKeyTaken
+		}
 		return fail("insert the message", err)
 	})
 }

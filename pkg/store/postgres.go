@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -21,30 +24,82 @@ import (
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
 type postgresHot struct{ pool *pgxpool.Pool }
 
-// A message that is there already, because the answer to its insert was lost, stays as it is.
+// A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
+// is taken, by another effect that still stands, is not written: only keys that were free, or are this message's, come
+// out of k. $22 is for how many seconds a key stands.
 const insertSQL = `
-INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-                      content, metadata, status, next_attempt_at, scheduled_at, created_at, updated_at)
-SELECT u.id, u.bulk_id, u.seq, u.lead_id, u.channel_id, u.channel_type, u.provider, u.recipient, u.address_hash, u.message_type, u.priority,
-       u.content::jsonb, u.metadata::jsonb, u.status, u.next_attempt_at, u.scheduled_at, u.created_at, u.created_at
-FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::text[],
-            $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[])
-     u(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority, content, metadata,
-       status, next_attempt_at, scheduled_at, created_at)
-ON CONFLICT (id) DO NOTHING`
+WITH u AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[],
+        $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[],
+        $18::bool[], $19::text[], $20::bytea[], $21::bytea[])
+        u(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority, content, metadata,
+          status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, fingerprint)
+), k AS (
+    INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
+    SELECT caller, key_hash, fingerprint, id, false, now() FROM u WHERE key_hash IS NOT NULL
+    ON CONFLICT (caller, key_hash) DO UPDATE SET
+        fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
+    WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $22 * interval '1 second'
+    RETURNING effect_id
+), m AS (
+    INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+                          content, metadata, status, next_attempt_at, scheduled_at, created_at, updated_at, keyed)
+    SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+           content::jsonb, metadata::jsonb, status, next_attempt_at, scheduled_at, created_at, created_at, keyed
+    FROM u WHERE key_hash IS NULL OR id IN (SELECT effect_id FROM k)
+    ON CONFLICT (id) DO NOTHING
+)
+SELECT effect_id FROM k`
 
-func (h *postgresHot) insert(ctx context.Context, rows []messageRow) ([]struct{}, error) {
-	_, err := h.pool.Exec(ctx, insertSQL,
-		column(rows, func(r *messageRow) uuid.UUID { return r.ID }), column(rows, func(r *messageRow) *uuid.UUID { return r.BulkID }),
-		column(rows, func(r *messageRow) int64 { return r.Seq }), column(rows, func(r *messageRow) *uuid.UUID { return r.LeadID }),
-		column(rows, func(r *messageRow) uuid.UUID { return r.ChannelID }), column(rows, func(r *messageRow) string { return r.ChannelType }),
-		column(rows, func(r *messageRow) string { return r.Provider }), column(rows, func(r *messageRow) string { return r.Recipient }),
-		column(rows, func(r *messageRow) []byte { return r.AddressHash }), column(rows, func(r *messageRow) string { return r.MessageType }),
-		column(rows, func(r *messageRow) string { return r.Priority }), column(rows, func(r *messageRow) *string { return r.Content.text() }),
-		column(rows, func(r *messageRow) *string { return r.Metadata.text() }), column(rows, func(r *messageRow) string { return r.Status }),
-		column(rows, func(r *messageRow) *time.Time { return r.NextAttemptAt }), column(rows, func(r *messageRow) *time.Time { return r.ScheduledAt }),
-		column(rows, func(r *messageRow) time.Time { return r.CreatedAt }))
-	return make([]struct{}, len(rows)), err
+// insert writes singles. Keys go in in one order, so that no two groups wait for each other, and of two messages with the
+// same key in a group only the first: the second finds it taken.
+func (h *postgresHot) insert(ctx context.Context, singles []single) ([]bool, error) {
+	rows, at := make([]single, 0, len(singles)), make(map[uuid.UUID]int, len(singles))
+	keys := map[access.IdempotencyKey]bool{}
+	written := make([]bool, len(singles))
+	for i := range singles {
+		key := singles[i].key
+		if written[i] = key == nil; key != nil {
+			claim := access.IdempotencyKey{Caller: key.Caller, Hash: key.Hash}
+			if keys[claim] {
+				continue
+			}
+			keys[claim] = true
+		}
+		rows = append(rows, singles[i])
+		at[singles[i].ID] = i
+	}
+	slices.SortFunc(rows, byKey)
+	found, err := h.pool.Query(ctx, insertSQL,
+		column(rows, func(r *single) uuid.UUID { return r.ID }), column(rows, func(r *single) *uuid.UUID { return r.BulkID }),
+		column(rows, func(r *single) int64 { return r.Seq }), column(rows, func(r *single) *uuid.UUID { return r.LeadID }),
+		column(rows, func(r *single) uuid.UUID { return r.ChannelID }), column(rows, func(r *single) string { return r.ChannelType }),
+		column(rows, func(r *single) string { return r.Provider }), column(rows, func(r *single) string { return r.Recipient }),
+		column(rows, func(r *single) []byte { return r.AddressHash }), column(rows, func(r *single) string { return r.MessageType }),
+		column(rows, func(r *single) string { return r.Priority }), column(rows, func(r *single) *string { return r.Content.text() }),
+		column(rows, func(r *single) *string { return r.Metadata.text() }), column(rows, func(r *single) string { return r.Status }),
+		column(rows, func(r *single) *time.Time { return r.NextAttemptAt }), column(rows, func(r *single) *time.Time { return r.ScheduledAt }),
+		column(rows, func(r *single) time.Time { return r.CreatedAt }), column(rows, func(r *single) bool { return r.Keyed }),
+		column(rows, func(r *single) string { return r.claim().Caller }),
+		column(rows, func(r *single) []byte { return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] }) }),
+		column(rows, func(r *single) []byte {
+			return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Fingerprint[:] })
+		}),
+		access.KeepEffects.Seconds())
+	if err != nil {
+		return nil, err
+	}
+	taken, err := pgx.CollectRows(found, pgx.RowTo[uuid.UUID])
+	for _, id := range taken {
+		written[at[id]] = true
+	}
+	return written, err
+}
+
+// byKey orders singles by their idempotency keys, those without first.
+func byKey(a, b single) int {
+	x, y := a.claim(), b.claim()
+	return cmp.Or(cmp.Compare(x.Caller, y.Caller), bytes.Compare(x.Hash[:], y.Hash[:]))
 }
 
 // column is one column of rows, as an array parameter.
@@ -60,7 +115,7 @@ func column[R, V any](rows []R, of func(*R) V) []V {
 const loadSQL = `
 SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
        m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.provider_message_id,
-       m.claim_token, COALESCE(m.claim_expires_at < now(), false), m.claimed_at, m.next_attempt_at,
+       m.claim_token, COALESCE(m.claim_expires_at < now(), false), m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at,
        COALESCE((SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
                  CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END
                  ORDER BY s.reason DESC LIMIT 1), ''),
@@ -89,7 +144,7 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 	into := []any{
 		&m.ID, &m.BulkID, &m.Seq, &m.LeadID, &m.ChannelID, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
 		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
-		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &reason, &held,
+		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &m.Keyed, &m.CreatedAt, &m.UpdatedAt, &reason, &held,
 		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
 		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields),
 	}

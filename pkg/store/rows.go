@@ -121,6 +121,7 @@ type messageRow struct {
 	Priority          string
 	Content           document
 	Metadata          document
+	Keyed             bool
 	Status            string
 	Reason            string
 	Failure           document
@@ -148,7 +149,7 @@ func (r *messageRow) message() (*message.Message, error) {
 	m := &message.Message{
 		ID: r.ID, BulkID: orNil(r.BulkID), Seq: r.Seq, LeadID: orNil(r.LeadID), ChannelID: r.ChannelID,
 		Type: message.Type(r.ChannelType), Provider: r.Provider, Recipient: r.Recipient,
-		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Metadata: json.RawMessage(r.Metadata),
+		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Metadata: json.RawMessage(r.Metadata), Keyed: r.Keyed,
 		Status: message.Status(r.Status), Reason: message.Reason(r.Reason), Attempt: r.Attempt, Unknowns: r.Unknowns,
 		Part: r.Part, Generation: r.Generation, ProviderMessageID: r.ProviderMessageID, HTTPStatus: r.HTTPStatus,
 		Cost: message.Micros(r.CostMicros), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),

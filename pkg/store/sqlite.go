@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -21,8 +22,23 @@ type sqliteHot struct{ db *gorm.DB }
 // batchRows bounds the parameters of one insert.
 const batchRows = 200
 
-func (h *sqliteHot) insert(ctx context.Context, rows []messageRow) ([]struct{}, error) {
-	return make([]struct{}, len(rows)), h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+func (h *sqliteHot) insert(ctx context.Context, singles []single) ([]bool, error) {
+	written := make([]bool, len(singles))
+	now := stamp(time.Now())
+	return written, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		rows := make([]messageRow, 0, len(singles))
+		for i := range singles {
+			ok, err := takeKey(tx, singles[i].key, access.Effect{ID: singles[i].ID}, now, now.Add(-access.KeepEffects))
+			if err != nil {
+				return err
+			}
+			if written[i] = ok; ok {
+				rows = append(rows, singles[i].messageRow)
+			}
+		}
+		if len(rows) == 0 {
+			return nil
+		}
 		return tx.Clauses(oncePerID).CreateInBatches(rows, batchRows).Error
 	})
 }

@@ -50,7 +50,7 @@ type Store struct {
 	pools   *pools // nil on SQLite
 	sealer  *channel.Sealer
 	hot     hot
-	inserts *batch.Group[messageRow, struct{}]
+	inserts *batch.Group[single, bool]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
 	claims  *batch.Group[delivery.Claim, bool]
 	settles *batch.Group[delivery.Outcome, delivery.Settled]

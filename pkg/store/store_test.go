@@ -86,7 +86,7 @@ func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *
 	if change != nil {
 		change(m)
 	}
-	must(t, s.Insert(t.Context(), m))
+	must(t, s.Insert(t.Context(), m, nil))
 	return m
 }
 
@@ -147,7 +147,7 @@ func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
 func TestClaimsAndOutcomesMayBeRepeated(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store) {
 		m := insertSingle(t, s, nil)
-		must(t, s.Insert(t.Context(), m)) // so may the insert
+		must(t, s.Insert(t.Context(), m, nil)) // so may the insert
 		c := delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}
 		for range 2 {
 			ok, err := s.Claim(t.Context(), c)
@@ -314,7 +314,7 @@ func insertBulk(t *testing.T, s *store.Store, ids []uuid.UUID) *bulk.Bulk {
 		Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids},
 		Request: []byte(`{"a": 1}`), Status: bulk.Processing, CreatedAt: micro(time.Now()),
 	}
-	must(t, s.InsertBulk(t.Context(), b))
+	must(t, s.InsertBulk(t.Context(), b, nil))
 	return b
 }
 

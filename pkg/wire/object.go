@@ -73,6 +73,9 @@ func (o *Object) Has(name string) bool {
 	return ok && v != nil
 }
 
+// Value returns the whole object as it was decoded.
+func (o *Object) Value() map[string]any { return o.m }
+
 // Raw returns a field's value as it was decoded.
 func (o *Object) Raw(name string) (any, bool) { return o.get(name) }
 

@@ -1,0 +1,172 @@
+package access_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"herald/pkg/access"
+	"herald/pkg/message"
+	"herald/pkg/queue"
+	"herald/pkg/store"
+	"herald/pkg/testenv"
+)
+
+// keyring makes a Keyring over a database and a Redis of their own.
+func keyring(t *testing.T, rate float64) *access.Keyring {
+	t.Helper()
+	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rdb, err := queue.Connect(testenv.Redis(t, testenv.MiniRedis), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	return access.NewKeyring(access.KeyringDeps{
+		Keys: s, Uses: s, Limiter: queue.NewKeyLimiter(rdb), Rate: rate,
+		Failed: func(_ context.Context, err error) { t.Error(err) },
+	})
+}
+
+func create(t *testing.T, r *access.Keyring, k access.Key) (*access.Key, string) {
+	t.Helper()
+	token, err := r.Create(t.Context(), &k, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &k, token
+}
+
+func TestAuthenticate(t *testing.T) {
+	r := keyring(t, 0)
+	if used, err := r.InUse(t.Context()); used || err != nil {
+		t.Fatalf("keys are in use before there are any: %v, %v", used, err)
+	}
+	past := time.Now().Add(-time.Second)
+	valid, token := create(t, r, access.Key{Name: "valid", Scopes: []access.Scope{access.Read}})
+	_, expired := create(t, r, access.Key{Scopes: access.Scopes, ExpiresAt: &past})
+	revokedKey, revoked := create(t, r, access.Key{Scopes: access.Scopes})
+	if err := r.Keys.RevokeAPIKey(t.Context(), revokedKey.ID); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Authenticate(t.Context(), token)
+	if err != nil || got.ID != valid.ID || !got.Allows(access.Read) || got.Allows(access.Send) || got.Allows(access.Admin) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if k, err := r.Keys.APIKey(t.Context(), valid.ID); err != nil || k.LastUsedAt == nil {
+		t.Errorf("that it was used is not on record: %v, %v", k, err)
+	}
+	stranger := "hk_0000000000000000_" + base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+	for name, bad := range map[string]string{
+		"expired": expired, "revoked": revoked, "of nobody": stranger, "no token": "", "something else": "Bearer",
+		"another secret":   token[:len("hk_0123456789abcdef_")] + base64.RawURLEncoding.EncodeToString(make([]byte, 32)),
+		"another's secret": token[:len("hk_0123456789abcdef_")] + revoked[len("hk_0123456789abcdef_"):],
+		"cut short":        token[:len(token)-1], "with more": token + "A", "in capitals": strings.ToUpper(token),
+	} {
+		if _, err := r.Authenticate(t.Context(), bad); !message.IsCode(err, message.CodeUnauthorized) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What was found out about an unknown or absent key holds for a moment only.
+	testenv.Eventually(t, 5*time.Second, "the keyring sees that there are keys", func() bool {
+		used, err := r.InUse(t.Context())
+		return used && err == nil
+	})
+	if err := r.Keys.RevokeAPIKey(t.Context(), valid.ID); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 5*time.Second, "the revocation takes effect", func() bool {
+		_, err := r.Authenticate(t.Context(), token)
+		return message.IsCode(err, message.CodeUnauthorized)
+	})
+}
+
+func TestRates(t *testing.T) {
+	r := keyring(t, 3)
+	_, usual := create(t, r, access.Key{Scopes: access.Scopes})
+	_, slow := create(t, r, access.Key{Scopes: access.Scopes, Rate: 0.5})
+	for name, c := range map[string]struct {
+		token string
+		burst int
+	}{"the deployment's rate": {usual, 3}, "a rate of its own": {slow, 1}} {
+		taken := 0
+		var wait *message.Error
+		for range 20 {
+			_, err := r.Authenticate(t.Context(), c.token)
+			if err == nil {
+				taken++
+			} else if !errors.As(err, &wait) || wait.Code != message.CodeThrottled || wait.RetryAfter <= 0 {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		// The clock goes on meanwhile: on a slow machine one more may have become free.
+		if taken < c.burst || taken > c.burst+2 || wait == nil {
+			t.Errorf("%s: %d of 20 requests at once", name, taken)
+		}
+	}
+}
+
+func TestScopes(t *testing.T) {
+	got, err := access.ParseScopes(" Send,read,send")
+	if err != nil || len(got) != 2 || got[0] != access.Send || got[1] != access.Read {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "write", "send,", "send read"} {
+		if _, err := access.ParseScopes(bad); err == nil {
+			t.Errorf("%q is taken for scopes", bad)
+		}
+	}
+}
+
+func TestParseIdempotencyKey(t *testing.T) {
+	for in, want := range map[string]string{
+		"8e03978e-40d5-43dd-bc93-6894a57f9324": "8e03978e-40d5-43dd-bc93-6894a57f9324", `"8e03978e"`: "8e03978e", ` x `: "x", `"a \"b\" \\ c"`: `a "b" \ c`,
+		`a"b`: `a"b`, `"`: "", `"a`: "", `""`: "", "": "", `"a"b"`: "", `"a\n"`: "", "\x00": "", "é": "", `"a\`: "",
+	} {
+		got, err := access.ParseIdempotencyKey(in)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("ParseIdempotencyKey(%q) = %q, %v, want %q", in, got, err, want)
+		}
+	}
+}
+
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, s := range []string{`"a\"b"`, "bare", `"`, "\xff", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, v string) {
+		key, err := access.ParseIdempotencyKey(v)
+		if (err == nil) == (key == "") {
+			t.Errorf("%q: %q, %v", v, key, err)
+		}
+	})
+}
+
+// A stranger's token is never let in, and never more than refused.
+func FuzzToken(f *testing.F) {
+	for _, s := range []string{"", "hk_", "hk_0123456789abcdef_", "hk_0123456789abcdef_" + strings.Repeat("A", 43), "hk_zz_zz", "hk_0123456789ABCDEF_" + strings.Repeat("A", 43)} {
+		f.Add(s)
+	}
+	r := access.NewKeyring(access.KeyringDeps{Keys: nobody{}})
+	f.Fuzz(func(t *testing.T, token string) {
+		if k, err := r.Authenticate(context.Background(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
+			t.Errorf("%q: %v, %v", token, k, err)
+		}
+	})
+}
+
+// nobody is a store without keys.
+type nobody struct{ access.Keys }
+
+func (nobody) APIKey(context.Context, string) (*access.Key, error) {
+	return nil, message.Errorf(message.CodeNotFound, "not found")
+}
