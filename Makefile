@@ -1,7 +1,9 @@
 # What a developer does with Herald. CI runs .ci/run.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: run build test race property faults fuzz lint bench
+REDOCLY := @redocly/cli@2.77.0
+
+.PHONY: run build test race property faults fuzz lint contract bench
 
 run: ## start everything in one process, with demo data
 	go run ./cmd/herald demo
@@ -22,13 +24,17 @@ faults: ## the failure matrix in its long form, with its table; some ten minutes
 	go test ./pkg/app -run TestFailureMatrix -faults.long -v -timeout 90m -count=1 | grep -v '^{'
 
 fuzz: ## each fuzz target for a minute
-	set -e; for t in wire:FuzzDecode lead:FuzzImport store:FuzzAudience render:FuzzTemplate audience:FuzzUsable; do \
+	set -e; for t in wire:FuzzDecode lead:FuzzImport store:FuzzAudience render:FuzzTemplate audience:FuzzUsable access:FuzzToken \
+	  access:FuzzIdempotencyKey; do \
 	  go test ./pkg/$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime 60s -fuzzminimizetime 1s; done
 
 lint: ## formatting, vet and golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
 	go run $(GOLANGCI) run ./...
+
+contract: ## the OpenAPI document, as a public linter sees it; needs npx
+	d=$$(mktemp -d) && go run ./cmd/herald openapi > $$d/openapi.json && npx --yes $(REDOCLY) lint --config api/redocly.yaml $$d/openapi.json; s=$$?; rm -rf $$d; exit $$s
 
 bench: ## Go benchmarks of the hot parts
 	go test -run '^$$' -bench . -benchmem ./...

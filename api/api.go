@@ -10,8 +10,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
+	"herald/pkg/contract"
 	"herald/pkg/delivery"
 	"herald/pkg/lead"
 	"herald/pkg/message"
@@ -31,6 +33,9 @@ type Deps struct {
 	Bulks     *bulk.Service
 	Preview   *bulk.Previewer
 	Channels  *channel.Registry
+	Keys      *access.Keyring
+	Effects   access.Effects
+	Local     bool // it listens on a loopback address, where it answers everybody until there is an API key
 	Leads     *lead.Service
 	Messages  Messages
 	Telemetry *telemetry.Telemetry
@@ -42,8 +47,9 @@ type Deps struct {
 // Server answers requests. It is an http.Handler.
 type Server struct {
 	Deps
-	echo *echo.Echo
-	gate *gate
+	echo  *echo.Echo
+	gate  *gate
+	pages contractPages
 }
 
 // Sizes and times of the server.
@@ -59,53 +65,62 @@ const (
 
 const importPath = "/api/leads/import"
 
+// route is one line of the table of routes. A route below /api/ has a scope that its caller's key must have; the others
+// are for everybody.
 type route struct {
 	method, path string
+	scope        access.Scope
 	handler      echo.HandlerFunc
 }
 
 func (s *Server) routes() []route {
 	return []route{
-		{http.MethodPost, "/api/messaging/send", s.send},
-		{http.MethodGet, "/api/messaging/messages", s.listMessages},
-		{http.MethodGet, "/api/messaging/messages/:id", s.getMessage},
-		{http.MethodGet, "/api/messaging/bulk", s.listBulks},
-		{http.MethodGet, "/api/messaging/bulk/:id", s.getBulk},
-		{http.MethodPost, "/api/messaging/bulk/:id/pause", s.changeBulk(s.Bulks.Pause)},
-		{http.MethodPost, "/api/messaging/bulk/:id/resume", s.changeBulk(s.Bulks.Resume)},
-		{http.MethodPost, "/api/messaging/bulk/:id/cancel", s.changeBulk(s.Bulks.Cancel)},
-		{http.MethodGet, "/api/messaging/bulk/:id/leads/:lead_id", s.explainLead},
-		{http.MethodGet, "/api/channels", s.listChannels},
-		{http.MethodPost, "/api/channels", s.createChannel},
-		{http.MethodGet, "/api/channels/:id/:type", s.getChannel},
-		{http.MethodPatch, "/api/channels/:id/:type", s.patchChannel},
-		{http.MethodDelete, "/api/channels/:id/:type", s.deleteChannel},
-		{http.MethodGet, "/api/leads", s.listLeads},
-		{http.MethodPost, "/api/leads", s.createLead},
-		{http.MethodPost, importPath, s.importLeads},
-		{http.MethodGet, "/api/leads/:id", s.getLead},
-		{http.MethodPatch, "/api/leads/:id", s.patchLead},
-		{http.MethodDelete, "/api/leads/:id", s.eraseLead},
-		{http.MethodGet, "/api/suppressions", s.listSuppressions},
-		{http.MethodPost, "/api/suppressions", s.createSuppression},
-		{http.MethodDelete, "/api/suppressions/:id", s.deleteSuppression},
-		{http.MethodGet, "/healthz", func(c echo.Context) error { return c.JSON(http.StatusOK, map[string]string{"status": "ok"}) }},
-		{http.MethodGet, "/readyz", s.ready},
+		{http.MethodPost, "/api/messaging/send", access.Send, s.send},
+		{http.MethodGet, "/api/messaging/messages", access.Read, s.listMessages},
+		{http.MethodGet, "/api/messaging/messages/:id", access.Read, s.getMessage},
+		{http.MethodGet, "/api/messaging/bulk", access.Read, s.listBulks},
+		{http.MethodGet, "/api/messaging/bulk/:id", access.Read, s.getBulk},
+		{http.MethodPost, "/api/messaging/bulk/:id/pause", access.Send, s.changeBulk(s.Bulks.Pause)},
+		{http.MethodPost, "/api/messaging/bulk/:id/resume", access.Send, s.changeBulk(s.Bulks.Resume)},
+		{http.MethodPost, "/api/messaging/bulk/:id/cancel", access.Send, s.changeBulk(s.Bulks.Cancel)},
+		{http.MethodGet, "/api/messaging/bulk/:id/leads/:lead_id", access.Read, s.explainLead},
+		{http.MethodGet, "/api/channels", access.Read, s.listChannels},
+		{http.MethodPost, "/api/channels", access.Admin, s.createChannel},
+		{http.MethodGet, "/api/channels/:id/:type", access.Read, s.getChannel},
+		{http.MethodPatch, "/api/channels/:id/:type", access.Admin, s.patchChannel},
+		{http.MethodDelete, "/api/channels/:id/:type", access.Admin, s.deleteChannel},
+		{http.MethodGet, "/api/leads", access.Read, s.listLeads},
+		{http.MethodPost, "/api/leads", access.Send, s.createLead},
+		{http.MethodPost, importPath, access.Send, s.importLeads},
+		{http.MethodGet, "/api/leads/:id", access.Read, s.getLead},
+		{http.MethodPatch, "/api/leads/:id", access.Send, s.patchLead},
+		{http.MethodDelete, "/api/leads/:id", access.Admin, s.eraseLead},
+		{http.MethodGet, "/api/suppressions", access.Read, s.listSuppressions},
+		{http.MethodPost, "/api/suppressions", access.Send, s.createSuppression},
+		{http.MethodDelete, "/api/suppressions/:id", access.Admin, s.deleteSuppression},
+		{http.MethodGet, "/openapi.json", "", s.openapi},
+		{http.MethodGet, "/docs", "", s.docs},
+		{http.MethodGet, "/healthz", "", func(c echo.Context) error { return c.JSON(http.StatusOK, contract.Health{Status: "ok"}) }},
+		{http.MethodGet, "/readyz", "", s.ready},
 	}
 }
 
 // New makes a Server.
-func New(d Deps) *Server {
+func New(d Deps) (*Server, error) {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	s := &Server{Deps: d, echo: e, gate: newGate(d.InFlight)}
+	var err error
+	if s.pages, err = makePages(s.routes()); err != nil {
+		return nil, err
+	}
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
-	e.Pre(s.observe, s.admit)
+	e.Pre(s.observe, s.identify, s.admit)
 	for _, r := range s.routes() {
-		e.Add(r.method, r.path, r.handler)
+		e.Add(r.method, r.path, require(r.scope, r.handler))
 	}
-	return s
+	return s, nil
 }
 
 // ServeHTTP implements http.Handler.

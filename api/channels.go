@@ -6,39 +6,17 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"herald/pkg/channel"
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
 
-type channelResponse struct {
-	ID             string            `json:"id"`
-	Type           message.Type      `json:"type"`
-	Provider       string            `json:"provider"`
-	Name           string            `json:"name"`
-	Sender         string            `json:"sender"`
-	SenderName     *string           `json:"sender_name"`
-	AllowedSenders []string          `json:"allowed_senders"`
-	Credentials    map[string]string `json:"credentials"`
-	Price          float64           `json:"price"`
-	PriceMedia     float64           `json:"price_media"`
-	Currency       string            `json:"currency"`
-	RatePerSecond  *float64          `json:"rate_per_second"`
-	Default        bool              `json:"default"`
-	OnUnknown      channel.Policy    `json:"on_unknown"`
-	BaseURL        *string           `json:"base_url"`
-	Region         *string           `json:"region"`
-	State          channel.State     `json:"state"`
-	StateReason    *string           `json:"state_reason"`
-	CreatedAt      *string           `json:"created_at"`
-	UpdatedAt      *string           `json:"updated_at"`
-}
-
-func showChannel(c *channel.Channel) channelResponse {
-	r := channelResponse{
+func showChannel(c *channel.Channel) contract.Channel {
+	r := contract.Channel{
 		ID: c.ID.String(), Type: c.Type, Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: orNull(c.SenderName),
 		AllowedSenders: append([]string{}, c.AllowedSenders...), Credentials: map[string]string{}, Price: c.Price.Amount(),
-		PriceMedia: c.PriceMedia.Amount(), Currency: c.Currency, Default: c.Default, OnUnknown: c.OnUnknown, BaseURL: orNull(c.BaseURL),
-		Region: orNull(c.Region), State: c.State, StateReason: orNull(c.StateReason), CreatedAt: at(&c.CreatedAt), UpdatedAt: at(&c.UpdatedAt),
+		PriceMedia: c.PriceMedia.Amount(), Currency: c.Currency, Default: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: orNull(c.BaseURL),
+		Region: orNull(c.Region), State: string(c.State), StateReason: orNull(c.StateReason), CreatedAt: at(&c.CreatedAt), UpdatedAt: at(&c.UpdatedAt),
 	}
 	for name, secret := range c.Credentials {
 		r.Credentials[name] = secret.Hint()

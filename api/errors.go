@@ -14,7 +14,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/contract"
 	"herald/pkg/message"
+	"herald/pkg/telemetry"
 )
 
 // statuses is the one table from a code to an HTTP status. What is not in it is a 500 that says nothing.
@@ -27,13 +29,17 @@ var statuses = map[message.Code]int{
 	message.CodeMediaType:   http.StatusUnsupportedMediaType,
 	message.CodeThrottled:   http.StatusTooManyRequests,
 	message.CodeUnavailable: http.StatusServiceUnavailable,
+
+	message.CodeUnauthorized: http.StatusUnauthorized,
+	message.CodeForbidden:    http.StatusForbidden,
+	message.CodeInProgress:   http.StatusConflict,
 }
 
-type problem struct {
-	Detail    string `json:"detail"`
-	Code      string `json:"code"`
-	RequestID string `json:"request_id,omitempty"`
-}
+// The codes of problems that are HTTP's own.
+const (
+	codeMethod   = "method_not_allowed"
+	codeInternal = "internal"
+)
 
 // fail answers with an error. It is Echo's error handler, so the framework's own errors come here too.
 func (s *Server) fail(err error, c echo.Context) {
@@ -41,15 +47,18 @@ func (s *Server) fail(err error, c echo.Context) {
 		return
 	}
 	status, body := s.problem(err, c)
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+	switch {
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, message.IsCode(err, message.CodeInProgress):
 		c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(retryAfter(err)))
+	case status == http.StatusUnauthorized:
+		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="herald"`)
 	}
 	if werr := c.JSON(status, body); werr != nil {
 		s.Telemetry.Failure(c.Request().Context(), "answer", werr)
 	}
 }
 
-var notHere = problem{Detail: "there is nothing at this path", Code: "not_found"}
+var notHere = contract.Problem{Detail: "there is nothing at this path", Code: "not_found"}
 
 // known says whether some method has a route at a path. Echo lets a parameter at a route's end take the rest of the
 // path, slashes and all, so its own word on that is not enough.
@@ -73,21 +82,29 @@ func (s *Server) problem(err error, c echo.Context) (int, any) {
 		if len(fields) == 0 {
 			fields = []message.FieldError{{Loc: []any{"body"}, Msg: e.Message, Type: message.SlugValue}}
 		}
-		return http.StatusUnprocessableEntity, map[string]any{"detail": fields}
+		return http.StatusUnprocessableEntity, contract.ValidationError{Detail: wireErrors(fields)}
 	case errors.As(err, &e):
 		if status, ok := statuses[e.Code]; ok {
-			return status, problem{Detail: e.Message, Code: string(e.Code)}
+			return status, contract.Problem{Detail: e.Message, Code: string(e.Code)}
 		}
 	case errors.As(err, &he) && he.Code == http.StatusNotFound:
 		return http.StatusNotFound, notHere
 	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed && !s.known(c.Request().URL.Path):
 		return http.StatusNotFound, notHere
 	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed:
-		return http.StatusMethodNotAllowed, problem{Detail: "this path does not take the method " + c.Request().Method, Code: "method_not_allowed"}
+		return http.StatusMethodNotAllowed, contract.Problem{Detail: "this path does not take the method " + c.Request().Method, Code: codeMethod}
 	}
-	return http.StatusInternalServerError, problem{
-		Detail: "something went wrong here; the request id finds it in the log", Code: "internal", RequestID: requestID(c),
+	return http.StatusInternalServerError, contract.Problem{
+		Detail: "something went wrong here; the request id finds it in the log", Code: codeInternal, RequestID: requestID(c),
 	}
+}
+
+func wireErrors(fields []message.FieldError) []contract.FieldError {
+	out := make([]contract.FieldError, len(fields))
+	for i, f := range fields {
+		out[i] = contract.FieldError(f)
+	}
+	return out
 }
 
 func retryAfter(err error) int {
@@ -112,8 +129,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		h := c.Response().Header()
 		h.Set(headerRequestID, id)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-store")
+		for name, v := range securityHeaders {
+			h.Set(name, v)
+		}
 		defer func() {
 			if p := recover(); p != nil {
 				if e, ok := p.(error); ok && errors.Is(e, http.ErrAbortHandler) {
@@ -124,10 +142,31 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			if err != nil {
 				s.fail(err, c)
 			}
-			s.Telemetry.Request(c.Request().Context(), c.Request().Method, c.Path(), c.Response().Status, time.Since(start), id, errors.Is(err, errBusy), err)
+			s.Telemetry.Request(c.Request().Context(), telemetry.Request{
+				Method: methodLabel(c.Request().Method), Route: c.Path(), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: caller(c),
+				Shed: errors.Is(err, errBusy) || message.IsCode(err, message.CodeThrottled), Err: err,
+			})
 		}()
 		return next(c)
 	}
+}
+
+// securityHeaders are for browsers that get here: nothing that the API answers is to be run, framed, guessed at or kept.
+var securityHeaders = map[string]string{
+	"X-Content-Type-Options":       "nosniff",
+	"Cache-Control":                "no-store",
+	"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Referrer-Policy":              "no-referrer",
+}
+
+// methodLabel keeps methods that somebody made up out of the metrics.
+func methodLabel(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
 }
 
 // plainID says whether a caller's request id can be used as it is: it goes into headers and logs.

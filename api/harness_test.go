@@ -12,9 +12,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/app"
 	"herald/pkg/config"
 	"herald/pkg/provider/simulator"
+	"herald/pkg/testenv"
 )
 
 // herald is one whole Herald, embedded, answering on a loopback address.
@@ -23,6 +25,8 @@ type herald struct {
 	base string
 	app  *app.Embedded
 	sim  *simulator.Simulator
+
+	token string // of the API key that calls are made with; empty for none
 }
 
 const (
@@ -52,7 +56,7 @@ func startWith(t *testing.T, change func(*config.Config)) *herald {
 	if err := e.StartWorker(); err != nil {
 		t.Fatal(err)
 	}
-	addr, err := e.StartAPI()
+	addr, err := e.StartAPI(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +87,14 @@ func (h *herald) call(method, path, body string, headers ...string) answer {
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	if h.token != "" {
+		req.Header.Set("Authorization", "Bearer "+h.token)
+	}
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
+	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -95,7 +105,11 @@ func (h *herald) call(method, path, body string, headers ...string) answer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	the(h).holds(h.t, exchange{method, path, body, req.Header, res.StatusCode, res.Header, b})
 	a := answer{status: res.StatusCode, header: res.Header, raw: string(b)}
+	if res.StatusCode == http.StatusNoContent || strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+		return a
+	}
 	if err := json.Unmarshal(b, &a.body); err != nil {
 		h.t.Fatalf("%s %s: %d, not JSON: %q", method, path, res.StatusCode, b)
 	}
@@ -169,14 +183,23 @@ func (a answer) locs() map[string]string {
 // status makes a request whose answer has no body.
 func (h *herald) status(method, path string) int {
 	h.t.Helper()
-	req, err := http.NewRequestWithContext(h.t.Context(), method, h.base+path, nil)
+	return h.call(method, path, "").status
+}
+
+// key makes an API key and waits until the API asks for one.
+func (h *herald) key(k access.Key) (*access.Key, string) {
+	h.t.Helper()
+	token, err := h.app.Keys.Create(h.t.Context(), &k, false)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	return res.StatusCode
+	testenv.Eventually(h.t, 10*time.Second, "the API asks for a key", func() bool {
+		res, err := http.Get(h.base + "/api/leads")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		defer res.Body.Close()
+		return res.StatusCode == http.StatusUnauthorized
+	})
+	return &k, token
 }

@@ -9,37 +9,14 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/contract"
 	"herald/pkg/lead"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
 
-type leadResponse struct {
-	ID              string         `json:"id"`
-	FirstName       *string        `json:"first_name"`
-	LastName        *string        `json:"last_name"`
-	Email           *string        `json:"email"`
-	Phone           *string        `json:"phone"`
-	InstagramID     *string        `json:"instagram_id"`
-	Company         *string        `json:"company"`
-	Title           *string        `json:"title"`
-	Status          *string        `json:"status"`
-	Source          *string        `json:"source"`
-	City            *string        `json:"city"`
-	State           *string        `json:"state"`
-	Country         *string        `json:"country"`
-	Timezone        *string        `json:"timezone"`
-	Language        *string        `json:"language"`
-	AssigneeID      *string        `json:"assignee_id"`
-	Tags            []string       `json:"tags"`
-	CustomFields    map[string]any `json:"custom_fields"`
-	CreatedAt       *string        `json:"created_at"`
-	UpdatedAt       *string        `json:"updated_at"`
-	LastContactedAt *string        `json:"last_contacted_at"`
-}
-
-func showLead(l *message.Lead) leadResponse {
-	r := leadResponse{
+func showLead(l *message.Lead) contract.Lead {
+	r := contract.Lead{
 		ID: l.ID.String(), FirstName: orNull(l.FirstName), LastName: orNull(l.LastName), Email: orNull(l.Email), Phone: orNull(l.Phone),
 		InstagramID: orNull(l.InstagramID), Company: orNull(l.Company), Title: orNull(l.Title), Status: orNull(l.Status),
 		Source: orNull(l.Source), City: orNull(l.City), State: orNull(l.State), Country: orNull(l.Country), Timezone: orNull(l.Timezone),
@@ -112,7 +89,15 @@ func (s *Server) importLeads(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, report)
+	return c.JSON(http.StatusOK, showReport(report))
+}
+
+func showReport(r lead.Report) contract.ImportReport {
+	out := contract.ImportReport{Imported: r.Imported, Updated: r.Updated, Rejected: r.Rejected, Errors: make([]contract.ImportError, len(r.Errors))}
+	for i, e := range r.Errors {
+		out.Errors[i] = contract.ImportError(e)
+	}
+	return out
 }
 
 // patientReader moves the connection's deadlines on with every read.

@@ -8,37 +8,18 @@ import (
 
 	"herald/pkg/audience"
 	"herald/pkg/bulk"
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
 
-type sampleResponse struct {
-	LeadID      string  `json:"lead_id"`
-	Recipient   string  `json:"recipient"`
-	Subject     *string `json:"subject"`
-	Content     *string `json:"content"`
-	HTMLContent *string `json:"html_content"`
-	Segments    *int    `json:"segments"`
-	Error       *string `json:"error"`
-}
-
-type previewResponse struct {
-	TotalLeads       int64                    `json:"total_leads"`
-	Reachable        int64                    `json:"reachable"`
-	LeadsNotFound    int64                    `json:"leads_not_found"`
-	Skipped          map[message.Reason]int64 `json:"skipped"`
-	EstimatedCost    float64                  `json:"estimated_cost"`
-	EstimatedSeconds float64                  `json:"estimated_seconds"`
-	Samples          []sampleResponse         `json:"samples"`
-}
-
-func showPreview(p *bulk.Preview) previewResponse {
-	r := previewResponse{
+func showPreview(p *bulk.Preview) contract.Preview {
+	r := contract.Preview{
 		TotalLeads: p.Total, Reachable: p.Reachable, LeadsNotFound: p.NotFound, Skipped: p.Skipped, EstimatedCost: p.Cost.Amount(),
-		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Samples: []sampleResponse{},
+		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Samples: []contract.Sample{},
 	}
 	for _, s := range p.Samples {
-		sample := sampleResponse{
+		sample := contract.Sample{
 			LeadID: s.LeadID.String(), Recipient: s.Recipient, Subject: orNull(s.Subject), Content: orNull(s.Text), HTMLContent: orNull(s.HTML),
 		}
 		if s.Segments > 0 {
@@ -51,14 +32,6 @@ func showPreview(p *bulk.Preview) previewResponse {
 		r.Samples = append(r.Samples, sample)
 	}
 	return r
-}
-
-type explanationResponse struct {
-	LeadID     string             `json:"lead_id"`
-	InAudience bool               `json:"in_audience"`
-	Message    *messageResponse   `json:"message"`
-	Matches    *bool              `json:"matches_now"`
-	Criteria   []audience.Verdict `json:"criteria"`
 }
 
 // explainLead tells why a lead was sent to, skipped, failed or not in the audience. Matches_now and the criteria judge
@@ -76,13 +49,24 @@ func (s *Server) explainLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	r := explanationResponse{LeadID: e.LeadID.String(), InAudience: e.Message != nil, Criteria: append([]audience.Verdict{}, e.Verdicts...)}
+	r := contract.Explanation{LeadID: e.LeadID.String(), InAudience: e.Message != nil, Criteria: showVerdicts(e.Verdicts)}
 	if e.Message != nil {
 		m := showMessage(e.Message)
 		r.Message = &m
 	}
 	if e.Lead != nil {
-		r.Matches = &e.Matches
+		r.MatchesNow = &e.Matches
 	}
 	return c.JSON(http.StatusOK, r)
+}
+
+func showVerdicts(list []audience.Verdict) []contract.Verdict {
+	out := make([]contract.Verdict, len(list))
+	for i, v := range list {
+		out[i] = contract.Verdict{
+			Criterion: v.Criterion, ID: v.ID, Logic: v.Logic, Field: v.Field, Operator: string(v.Operator), Value: v.Value, Actual: v.Actual, Matched: v.Matched,
+			Conditions: showVerdicts(v.Conditions),
+		}
+	}
+	return out
 }

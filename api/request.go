@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -179,14 +180,9 @@ func (q *query) close() error {
 	return q.errs.Err()
 }
 
-type list[T any] struct {
-	Items      []T     `json:"items"`
-	NextCursor *string `json:"next_cursor"`
-}
-
 // listOf makes a page: items was asked for with one more than limit, which tells whether there is a next page.
-func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string) list[T] {
-	l := list[T]{Items: make([]T, 0, limit)}
+func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string) contract.Page[T] {
+	l := contract.Page[T]{Items: make([]T, 0, limit)}
 	for i := range items {
 		if i == limit {
 			next := base64.RawURLEncoding.EncodeToString([]byte(key(&items[i-1])))
@@ -211,12 +207,12 @@ func pathID(c echo.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
-// at writes a time as the wire has it: RFC 3339, UTC, seconds.
-func at(t *time.Time) *string {
+// at is a time as the wire has it: in UTC, to the second.
+func at(t *time.Time) *time.Time {
 	if t == nil {
 		return nil
 	}
-	s := t.UTC().Format(time.RFC3339)
+	s := t.UTC().Truncate(time.Second)
 	return &s
 }
 

@@ -12,9 +12,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/audience"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
+	"herald/pkg/contract"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/wire"
@@ -30,6 +32,7 @@ type sendRequest struct {
 	content   message.Content
 	contactID uuid.UUID
 	metadata  json.RawMessage
+	key       *access.IdempotencyKey
 	bulk      bool
 	dryRun    bool
 	criteria  audience.Criteria
@@ -41,10 +44,15 @@ func (s *Server) send(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	key := idempotencyKey(c, o.Value(), errs)
+	if done, err := s.replay(c, key); done {
+		return err
+	}
 	req := parseSend(c, o, errs)
 	if err := errs.Err(); err != nil {
 		return err
 	}
+	req.key = key
 	ch, err := s.channelFor(c, req)
 	if err != nil {
 		return err
@@ -74,9 +82,6 @@ func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
 		req.channelID = id
 	}
 	_ = q.close() // its mistakes are among errs
-	if c.Request().Header.Get("Idempotency-Key") != "" {
-		errs.Add(message.SlugUnsupported, "Idempotency-Key is not supported yet", "header", "Idempotency-Key")
-	}
 	o.Unsupported("scheduled_at")
 	if req.dryRun = o.Bool("dry_run"); req.dryRun && !req.bulk {
 		o.Fail(message.SlugValue, "only a bulk send can be tried out", "dry_run")
@@ -245,18 +250,6 @@ func under(err error, loc ...any) error {
 	return errs.Err()
 }
 
-type singleResponse struct {
-	Success           bool             `json:"success"`
-	MessageID         string           `json:"message_id"`
-	ChannelUsed       message.Type     `json:"channel_used"`
-	ProviderUsed      string           `json:"provider_used"`
-	ProviderMessageID *string          `json:"provider_message_id"`
-	Status            message.Status   `json:"status"`
-	Cost              float64          `json:"cost"`
-	SentAt            *string          `json:"sent_at"`
-	Error             *message.Failure `json:"error,omitempty"`
-}
-
 func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
 	leave, ok := enter(s.gate.sends[ch.Type], 0)
 	if !ok {
@@ -265,17 +258,20 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 	defer leave()
 	sent, err := s.Sender.Send(c.Request().Context(), delivery.Single{
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
-		Purpose: req.purpose, Priority: req.priority,
+		Purpose: req.purpose, Priority: req.priority, Key: req.key,
 	})
+	if errors.Is(err, access.ErrKeyTaken) {
+		return s.taken(c, req.key)
+	}
 	if err != nil {
 		return underData(err)
 	}
 	return c.JSON(http.StatusOK, showSent(sent))
 }
 
-func showSent(sent *delivery.Sent) singleResponse {
+func showSent(sent *delivery.Sent) contract.SendResponse {
 	m := sent.Message
-	r := singleResponse{
+	r := contract.SendResponse{
 		MessageID: m.ID.String(), ChannelUsed: m.Type, ProviderUsed: m.Provider, ProviderMessageID: orNull(sent.ProviderMessageID),
 		Status: sent.Status, Cost: sent.Cost.Amount(), SentAt: at(sent.SentAt),
 	}
@@ -296,6 +292,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	ctx := c.Request().Context()
 	order := bulk.Order{
 		Channel: ch, Content: req.content, Criteria: req.criteria, Purpose: req.purpose, Priority: req.priority, Request: req.shown,
+		Key: req.key,
 	}
 	if req.dryRun {
 		p, err := s.Preview.Preview(ctx, order)
@@ -305,9 +302,18 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		return c.JSON(http.StatusOK, showPreview(p))
 	}
 	b, err := s.Bulks.Accept(ctx, order)
+	if errors.Is(err, access.ErrKeyTaken) {
+		return s.taken(c, req.key)
+	}
 	if err != nil {
 		return underData(err)
 	}
+	return s.answerBulk(c, b)
+}
+
+// answerBulk waits for a bulk's figures as long as the request says, and answers with those of that moment.
+func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
+	ctx := c.Request().Context()
 	wait, applied := s.prefer(c)
 	if applied != "" {
 		c.Response().Header().Set("Preference-Applied", applied)

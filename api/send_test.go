@@ -10,63 +10,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"herald/pkg/contract"
 	"herald/pkg/provider/simulator"
 )
 
 // The examples of the API's documentation, word for word.
-const (
-	emailExample = `{
-"message_data": {
-"recipient": "customer@example.com",
-"subject": "Welcome to our service!",
-"content": "Thank you for signing up.",
-"html_content": "<h1>Welcome!</h1><p>Thank you for signing up.</p>",
-"sender_name": "Acme Support Team"
-},
-"message_type": "TRANSACTIONAL",
-"priority": "HIGH"
-}`
-	smsExample = `{
-"sender_type": "sms",
-"sender_identifier": "825b8057-c85f-44a9-9e9f-6e7d7389ecfc",
-"message_data": {
-"recipient": "+1234567890",
-"content": "Your appointment is confirmed for tomorrow at 3 PM.",
-"contact_id": "11111111-0001-0001-0001-000000000001",
-"metadata": {
-"campaign_id": "spring_promo",
-"sent_by": "SMS Test"
-}
-}
-}`
-	instagramExample = `{
-"sender_type": "instagram_dm",
-"sender_identifier": "825b8057-c85f-44a9-9e9f-6e7d7389ecfc",
-"message_data": {
-"recipient": "1234567890123456",
-"content": "Thanks for reaching out! We'll get back to you soon.",
-"image_url": "https://example.com/promo.jpg",
-"contact_id": "11111111-0001-0001-0001-000000000001"
-},
-"message_type": "TRANSACTIONAL"
-}`
-	bulkExample = `{
-"bulk_settings": {
-"lead_ids": [
-"550e8400-e29b-41d4-a716-446655440001",
-"550e8400-e29b-41d4-a716-446655440002",
-"550e8400-e29b-41d4-a716-446655440003"
-]
-},
-"message_data": {
-"recipient": "placeholder@example.com",
-"subject": "Special Offer - 50% Off!",
-"content": "Limited time offer just for you!",
-"sender_name": "Marketing Team"
-},
-"message_type": "MARKETING",
-"priority": "NORMAL"
-}`
+var (
+	emailExample     = contract.Example("email")
+	smsExample       = contract.Example("sms")
+	instagramExample = contract.Example("instagram_dm")
+	bulkExample      = contract.Example("bulk_lead_ids")
 )
 
 func TestSingleExamples(t *testing.T) {
@@ -294,8 +247,10 @@ func TestValidation(t *testing.T) {
 			}
 		})
 	}
-	if a := h.must(422, "POST", "/api/messaging/send", emailExample, "Idempotency-Key", "k"); a.locs()[`["header","Idempotency-Key"]`] != "not_supported_yet" {
-		t.Error(a.raw)
+	for key, slug := range map[string]string{`"`: "value_error", " ": "value_error", strings.Repeat("x", 256): "string_too_long"} {
+		if a := h.must(422, "POST", "/api/messaging/send", emailExample, "Idempotency-Key", key); a.locs()[`["header","Idempotency-Key"]`] != slug {
+			t.Errorf("key %q: %s", key, a.raw)
+		}
 	}
 	if after := h.written(); after != before {
 		t.Errorf("%d rows were written by refused requests", after-before)

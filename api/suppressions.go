@@ -6,24 +6,15 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
 
 const maxNote = 1_000 // characters
 
-type suppressionResponse struct {
-	ID           string            `json:"id"`
-	Type         message.Type      `json:"type"`
-	Address      *string           `json:"address"`
-	Reason       message.Reason    `json:"reason"`
-	MessageTypes []message.Purpose `json:"message_types"`
-	Note         *string           `json:"note"`
-	CreatedAt    *string           `json:"created_at"`
-}
-
-func showSuppression(s *message.Suppression) suppressionResponse {
-	return suppressionResponse{
+func showSuppression(s *message.Suppression) contract.Suppression {
+	return contract.Suppression{
 		ID: s.ID.String(), Type: s.Type, Address: orNull(s.Address), Reason: s.Reason, MessageTypes: s.Purposes, Note: orNull(s.Note),
 		CreatedAt: at(&s.CreatedAt),
 	}

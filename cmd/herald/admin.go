@@ -12,6 +12,7 @@ import (
 	"github.com/adrg/xdg"
 
 	"herald/pkg/app"
+	"herald/pkg/channel"
 	"herald/pkg/config"
 	"herald/pkg/store"
 )
@@ -33,6 +34,30 @@ func parse(need config.Need) (*config.Config, error) {
 
 func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
 
+// openStore opens DATABASE_URL, or the embedded file. The sealer may be nil where channels are not touched.
+func openStore(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*store.Store, error) {
+	if cfg.DatabaseURL == "" {
+		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
+			return nil, err
+		}
+		cfg.DatabaseURL = "sqlite://" + filepath.Join(dataDir(), "herald.db")
+	}
+	return store.Open(ctx, cfg.DatabaseURL, store.Options{Sealer: sealer})
+}
+
+// openCurrent is openStore on a schema that must be up to date.
+func openCurrent(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*store.Store, error) {
+	s, err := openStore(ctx, cfg, sealer)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.CheckSchema(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
 type migrateCmd struct {
 	Action string `arg:"" optional:"" default:"up" enum:"up,status" help:"up or status."`
 	JSON   bool   `help:"Print JSON."`
@@ -44,13 +69,7 @@ func (m *migrateCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if cfg.DatabaseURL == "" {
-		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
-			return err
-		}
-		cfg.DatabaseURL = "sqlite://" + filepath.Join(dataDir(), "herald.db")
-	}
-	s, err := store.Open(ctx, cfg.DatabaseURL, store.Options{})
+	s, err := openStore(ctx, cfg, nil)
 	if err != nil {
 		return err
 	}
@@ -138,11 +157,23 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	if err := e.StartWorker(); err != nil {
 		return err
 	}
-	addr, err := e.StartAPI()
+	addr, err := e.StartAPI(ctx)
 	if err != nil {
 		return err
 	}
 	log.Info("herald serves", "api", "http://"+addr, "data", dataDir())
 	<-ctx.Done()
 	return nil
+}
+
+type openapiCmd struct{}
+
+// Run prints the contract.
+func (o *openapiCmd) Run() error {
+	b, err := app.Document()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Println(string(b))
+	return err
 }

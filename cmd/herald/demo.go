@@ -82,7 +82,7 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 	if err := e.StartWorker(); err != nil {
 		return err
 	}
-	addr, err := e.StartAPI()
+	addr, err := e.StartAPI(ctx)
 	if err != nil {
 		return err
 	}

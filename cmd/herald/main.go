@@ -19,6 +19,9 @@ type cli struct {
 	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a file that stays."`
 	Simulator simulatorCmd `cmd:"" help:"Serve the providers' simulator alone, for tests and benchmarks."`
 	Migrate   migrateCmd   `cmd:"" help:"Bring the database's schema up to date, or show how it stands."`
+	Keys      keysCmd      `cmd:"" help:"Make, list and revoke API keys, on the database itself."`
+	Reseal    resealCmd    `cmd:"" help:"Seal every channel's credentials with the present master key."`
+	OpenAPI   openapiCmd   `cmd:"" name:"openapi" help:"Print the OpenAPI document of the API."`
 	Config    configCmd    `cmd:"" help:"Show every setting with its meaning, default and current value."`
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"herald/api"
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/config"
@@ -40,6 +41,7 @@ type App struct {
 	Bulks    *bulk.Service
 	Preview  *bulk.Previewer
 	Queue    *queue.Client
+	Keys     *access.Keyring
 	Sender   *delivery.Sender
 
 	telemetry *telemetry.Telemetry
@@ -64,11 +66,7 @@ const (
 
 // Open connects to everything and refuses a schema that is behind.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
-	key, err := channel.ParseMasterKey(string(cfg.MasterKey))
-	if err != nil {
-		return nil, fmt.Errorf("HERALD_MASTER_KEY %w", err)
-	}
-	sealer, err := channel.NewSealer(key)
+	sealer, err := Sealer(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +78,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	if a.Store, err = store.Open(ctx, cfg.DatabaseURL, store.Options{Sealer: sealer, MaxConns: cfg.DatabaseMaxConns}); err != nil {
 		return nil, err
 	}
-	if err := a.Store.CheckSchema(ctx); err != nil {
+	if err := a.check(ctx); err != nil {
 		a.Store.Close()
 		return nil, err
 	}
@@ -89,6 +87,27 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		return nil, err
 	}
 	return a, nil
+}
+
+// Sealer makes what seals and opens credentials.
+func Sealer(cfg *config.Config) (*channel.Sealer, error) {
+	key, err := channel.ParseMasterKey(string(cfg.MasterKey))
+	if err != nil {
+		return nil, fmt.Errorf("HERALD_MASTER_KEY %w", err)
+	}
+	others, err := cfg.OtherKeys()
+	if err != nil {
+		return nil, fmt.Errorf("HERALD_MASTER_KEY_PREVIOUS %w", err)
+	}
+	return channel.NewSealer(key, others...)
+}
+
+// check refuses a database that this process cannot work on.
+func (a *App) check(ctx context.Context) error {
+	if err := a.Store.CheckSchema(ctx); err != nil {
+		return err
+	}
+	return a.Store.CheckSeals(ctx)
 }
 
 func (a *App) connect(pool int) (redis.UniversalClient, error) {
@@ -112,6 +131,10 @@ func (a *App) build() error {
 	a.Queue = queue.NewClient(queueRedis)
 	a.counters = queue.NewCounters(countersRedis)
 	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
+	a.Keys = access.NewKeyring(access.KeyringDeps{
+		Keys: a.Store, Uses: a.Store, Limiter: queue.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate,
+		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
+	})
 	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
 	a.limiter = queue.NewLimiter(countersRedis, a.telemetry.ChannelState)
 	a.Bulks = bulk.NewService(bulk.ServiceDeps{
@@ -128,7 +151,7 @@ func (a *App) build() error {
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
 		},
 	})
-	a.Sender = &delivery.Sender{Deliverer: deliverer, Leads: a.Store, Suppressions: a.Store}
+	a.Sender = &delivery.Sender{Deliverer: deliverer, Leads: a.Store, Suppressions: a.Store, Records: a.Store}
 	return nil
 }
 
@@ -162,7 +185,7 @@ func (a *App) StartWorker() error {
 	}
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
-		SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.timing.Clean), CleanEvery: a.timing.Clean,
+		Effects: a.Store, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.timing.Clean), CleanEvery: a.timing.Clean,
 		Runner: bulk.NewRunner(bulk.RunnerDeps{
 			Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters, Expirer: a.counters,
 			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
@@ -171,21 +194,46 @@ func (a *App) StartWorker() error {
 	return a.worker.Start()
 }
 
+// Document returns the OpenAPI document of the API.
+func Document() ([]byte, error) { return api.Document() }
+
+// admitAll says whether the API may answer without a key. Only somebody at this machine may be answered so, and only
+// until the first key is made.
+func (a *App) admitAll(ctx context.Context, l net.Listener) (bool, error) {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	local := ok && tcp.IP.IsLoopback()
+	inUse, err := a.Keys.InUse(ctx)
+	switch {
+	case err != nil || inUse:
+		return local, err
+	case !local:
+		return false, fmt.Errorf("HERALD_LISTEN is %s: without an API key the API answers on a loopback address only; make one with `herald keys create`", a.Config.Listen)
+	}
+	a.telemetry.Log().Warn("there are no API keys: everybody on this machine may send", "listen", l.Addr().String())
+	return local, nil
+}
+
 // StartAPI begins to answer requests and returns the address it listens on.
-func (a *App) StartAPI() (string, error) {
+func (a *App) StartAPI(ctx context.Context) (string, error) {
 	l, err := net.Listen("tcp", a.Config.Listen)
 	if err != nil {
 		return "", fmt.Errorf("HERALD_LISTEN: %w", err)
 	}
-	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && !a.Config.AllowNoAuth {
+	local, err := a.admitAll(ctx, l)
+	if err != nil {
 		_ = l.Close()
-		return "", fmt.Errorf("HERALD_LISTEN is %s: without API keys the API answers on a loopback address only", a.Config.Listen)
+		return "", err
 	}
-	a.telemetry.Log().Warn("there are no API keys: everybody who reaches this address may send", "listen", l.Addr().String())
-	a.http = api.New(api.Deps{
-		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store, Telemetry: a.telemetry,
+	server, err := api.New(api.Deps{
+		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store,
+		Keys: a.Keys, Effects: a.Store, Local: local, Telemetry: a.telemetry,
 		Health: a.Health, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
-	}).HTTPServer()
+	})
+	if err != nil {
+		_ = l.Close()
+		return "", err
+	}
+	a.http = server.HTTPServer()
 	a.http.ErrorLog = slog.NewLogLogger(a.telemetry.Log().Handler(), slog.LevelDebug)
 	go func() {
 		if err := a.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {

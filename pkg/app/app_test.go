@@ -51,7 +51,7 @@ func TestStartAndStopLeaveNothing(t *testing.T) {
 		if err := e.StartAdmin("127.0.0.1:0"); err != nil {
 			t.Fatal(err)
 		}
-		addr, err := e.StartAPI()
+		addr, err := e.StartAPI(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestReadinessIsHeldBack(t *testing.T) {
 func TestTheAPIStaysOnLoopback(t *testing.T) {
 	e := embedded(t, func(c *config.Config) { c.Listen = "0.0.0.0:0" })
 	defer e.Stop()
-	if _, err := e.StartAPI(); err == nil || !strings.Contains(err.Error(), "loopback") {
+	if _, err := e.StartAPI(t.Context()); err == nil || !strings.Contains(err.Error(), "loopback") {
 		t.Errorf("listens on every address: %v", err)
 	}
 }
@@ -116,7 +116,7 @@ func TestWithoutRedis(t *testing.T) {
 	if h := e.Health(ctx); !h.Ready || !h.Degraded {
 		t.Errorf("%+v", h)
 	}
-	addr, err := e.StartAPI()
+	addr, err := e.StartAPI(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

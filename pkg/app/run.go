@@ -79,7 +79,7 @@ func serve(ctx context.Context, role Role, cfg *config.Config) error {
 		return err
 	}
 	if role == RoleAPI {
-		addr, err := a.StartAPI()
+		addr, err := a.StartAPI(ctx)
 		if err != nil {
 			return err
 		}

@@ -18,10 +18,10 @@ import (
 const (
 	MaxDepth      = 10
 	MaxConditions = 500
-	maxValue      = 1_000 // characters of a value
-	maxValues     = 1_000 // values of a list
+	MaxValue      = 1_000 // characters of a value
+	MaxValues     = 1_000 // values of a list
 	maxAllValues  = 10_000
-	maxKey        = 200 // characters of a custom field's name
+	MaxKey        = 200 // characters of a custom field's name
 	maxDays       = 36_500
 	customPrefix  = "custom_fields."
 )
@@ -83,6 +83,22 @@ var fields = func() []string {
 	return append(names, "tags", "created_at", "updated_at", "last_contacted_at")
 }()
 
+// Fields lists what a filter may name, custom fields aside.
+func Fields() []string { return slices.Clone(fields) }
+
+// Operators lists every operator once.
+func Operators() []Op {
+	var all []Op
+	for _, ops := range [][]Op{textOps, timeOps, tagOps, customOps} {
+		for _, op := range ops {
+			if !slices.Contains(all, op) {
+				all = append(all, op)
+			}
+		}
+	}
+	return all
+}
+
 func kindOf(field string) (Kind, bool) {
 	switch field {
 	case "tags":
@@ -91,7 +107,7 @@ func kindOf(field string) (Kind, bool) {
 		return Time, true
 	}
 	if key, ok := strings.CutPrefix(field, customPrefix); ok {
-		return Custom, key != "" && utf8.RuneCountInString(key) <= maxKey
+		return Custom, key != "" && utf8.RuneCountInString(key) <= MaxKey
 	}
 	return Text, slices.Contains(fields, field)
 }
@@ -138,8 +154,8 @@ func parseFilter(errs *wire.Errors, o *wire.Object, now time.Time) *Node {
 }
 
 func (p *parser) group(o *wire.Object, depth int) Node {
-	n := Node{ID: o.String("id", maxValue)}
-	switch logic := o.String("logic", maxValue); {
+	n := Node{ID: o.String("id", MaxValue)}
+	switch logic := o.String("logic", MaxValue); {
 	case logic == "" || strings.EqualFold(logic, "and"):
 	case strings.EqualFold(logic, "or"):
 		n.Or = true
@@ -183,8 +199,8 @@ func named(id, msg string) string {
 
 func (p *parser) condition(o *wire.Object) Node {
 	p.conditions++
-	id := o.String("id", maxValue)
-	c := &Condition{Field: o.String("field", maxValue), Op: Op(o.String("operator", maxValue))}
+	id := o.String("id", MaxValue)
+	c := &Condition{Field: o.String("field", MaxValue), Op: Op(o.String("operator", MaxValue))}
 	value, hasValue := o.Raw("value")
 	o.Close()
 	node := Node{ID: id, Cond: c}
@@ -248,8 +264,8 @@ func (v *valueReader) list(mayBeList, mustBeList bool) ([]any, []int) {
 	case isList && len(l) == 0:
 		v.fail(message.SlugListShort, "must have at least 1 element")
 		return nil, nil
-	case isList && len(l) > maxValues:
-		v.fail(message.SlugListLong, fmt.Sprintf("must have at most %d elements", maxValues))
+	case isList && len(l) > MaxValues:
+		v.fail(message.SlugListLong, fmt.Sprintf("must have at most %d elements", MaxValues))
 		return nil, nil
 	case !isList && mustBeList && !mayBeList:
 		v.fail(message.SlugList, "must be an array")
@@ -281,8 +297,8 @@ func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
 			v.fail(message.SlugString, "must be a string", position(at[i])...)
 		case s == "":
 			v.fail(message.SlugTooShort, "must not be empty; is_empty finds missing values", position(at[i])...)
-		case utf8.RuneCountInString(s) > maxValue:
-			v.fail(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", maxValue), position(at[i])...)
+		case utf8.RuneCountInString(s) > MaxValue:
+			v.fail(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", MaxValue), position(at[i])...)
 		default:
 			out = append(out, message.Fold(s))
 		}

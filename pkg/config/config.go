@@ -18,6 +18,7 @@ import (
 
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/redact"
 )
 
 // Config is the settings. The tags give each its variable, default and meaning.
@@ -26,8 +27,9 @@ type Config struct {
 	RedisURL         string        `env:"REDIS_URL" help:"redis:// or rediss://"`
 	Listen           string        `env:"HERALD_LISTEN" envDefault:"127.0.0.1:8080" help:"address of the API"`
 	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the API server's default is 127.0.0.1:9101, the others take a free port and log it"`
-	AllowNoAuth      bool          `env:"HERALD_ALLOW_NO_AUTH" help:"let the API listen beyond loopback although it knows no API keys yet; only behind something that guards it"`
 	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials. Required outside the embedded mode"`
+	PreviousKeys     Masked        `env:"HERALD_MASTER_KEY_PREVIOUS" help:"master keys that open what they sealed and seal nothing any more, separated by commas; see herald reseal"`
+	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests a second of an API key that has no rate of its own; 0: as many as come"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
 	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests that the API works on at a time; who comes beyond that is told to come back"`
 	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=200,sms=64,instagram_dm=64" help:"sends in flight per worker process and type, or one number for each"`
@@ -152,6 +154,12 @@ func (c *Config) check(need Need) []error {
 			bad("HERALD_MASTER_KEY", "%v", err)
 		}
 	}
+	if _, err := c.OtherKeys(); err != nil {
+		bad("HERALD_MASTER_KEY_PREVIOUS", "%v", err)
+	}
+	if c.KeyRate < 0 || c.KeyRate > 1e6 {
+		bad("HERALD_KEY_RATE", "must be from 0 to 1000000")
+	}
 	for name, addr := range map[string]string{"HERALD_LISTEN": c.Listen, "HERALD_ADMIN_LISTEN": c.AdminListen} {
 		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
 			bad(name, "must be host:port")
@@ -185,9 +193,22 @@ func (c *Config) check(need Need) []error {
 	return errs
 }
 
-// Logger makes the program's logger, writing to standard error.
+// OtherKeys returns the master keys that open and do not seal.
+func (c *Config) OtherKeys() ([][]byte, error) {
+	var keys [][]byte
+	for _, s := range strings.FieldsFunc(string(c.PreviousKeys), func(r rune) bool { return r == ',' }) {
+		k, err := channel.ParseMasterKey(s)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// Logger makes the program's logger, writing to standard error. What it did not choose itself it redacts.
 func (c *Config) Logger() *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.LogLevel}
+	o := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: redact.Attr}
 	terminal := false
 	if st, err := os.Stderr.Stat(); err == nil {
 		terminal = st.Mode()&os.ModeCharDevice != 0

@@ -130,25 +130,40 @@ func (t *Telemetry) Cleaned(ctx context.Context, kind string, n int) {
 	t.log.ErrorContext(ctx, "stuck tasks were found in Redis and taken care of", "kind", kind, "tasks", n)
 }
 
-// Request reports one HTTP request. shed says that it was told to come back because there are too many.
-func (t *Telemetry) Request(ctx context.Context, method, route string, status int, d time.Duration, requestID string, shed bool, err error) {
-	t.requests.WithLabelValues(method, route, statusLabel(status)).Observe(d.Seconds())
+// Request is one HTTP request as the log and the metrics see it: no header, no query, no body.
+type Request struct {
+	Method   string
+	Route    string // the pattern, not the path
+	Status   int
+	Duration time.Duration
+	ID       string
+	Caller   string // the id of the API key, empty where there are none
+	Shed     bool   // it was told to come back because there are too many
+	Err      error
+}
+
+// Request reports one HTTP request.
+func (t *Telemetry) Request(ctx context.Context, r Request) {
+	t.requests.WithLabelValues(r.Method, r.Route, statusLabel(r.Status)).Observe(r.Duration.Seconds())
 	level := slog.LevelInfo
 	switch {
-	case shed:
+	case r.Shed:
 		level = slog.LevelDebug // there are many of them just when there is no time for them; the metric counts them
-	case status >= 500:
+	case r.Status >= 500:
 		level = slog.LevelError
 	}
 	if !t.log.Enabled(ctx, level) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("method", method), slog.String("route", route), slog.Int("status", status), slog.Duration("duration", d),
-		slog.String("request_id", requestID),
+		slog.String("method", r.Method), slog.String("route", r.Route), slog.Int("status", r.Status), slog.Duration("duration", r.Duration),
+		slog.String("request_id", r.ID),
 	}
-	if err != nil && status >= 500 {
-		attrs = append(attrs, slog.String("error", err.Error()))
+	if r.Caller != "" {
+		attrs = append(attrs, slog.String("api_key", r.Caller))
+	}
+	if r.Err != nil && r.Status >= 500 {
+		attrs = append(attrs, slog.String("error", r.Err.Error()))
 	}
 	t.log.LogAttrs(ctx, level, "request", attrs...)
 }

@@ -28,7 +28,7 @@ func TestNoPersonalDataIsSeen(t *testing.T) {
 	tel.Delivered(t.Context(), delivery.Event{Message: m, Status: message.Failed, Reason: message.RecipientRefused, Send: time.Second, Again: time.Second, Fenced: true, Err: errors.New("x")})
 	tel.BulkEvent(t.Context(), "planned", m.BulkID, "total", 3)
 	tel.BulkError(t.Context(), "feed", m.BulkID, errors.New("x"))
-	tel.Request(t.Context(), "POST", "/api/x", 500, time.Second, "id", false, errors.New("x"))
+	tel.Request(t.Context(), Request{Method: "POST", Route: "/api/x", Status: 500, Duration: time.Second, ID: "id", Caller: "key", Err: errors.New("x")})
 	a, moved, err := tel.StartAdmin("127.0.0.1:0", true, func(context.Context) Health {
 		return Health{Ready: true, Degraded: true, Parts: map[string]error{"redis": errors.New("secret reason"), "database": nil}}
 	})

@@ -1,0 +1,221 @@
+package api
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"herald/pkg/contract"
+)
+
+//go:embed docs.html
+var docsPage string
+
+// docSection, docOperation, docField are the document as its page shows it.
+type docSection struct {
+	Name, Text string
+	Operations []docOperation
+}
+
+type docOperation struct {
+	ID, Method, Path, Summary, Text, Scope string
+	Params                                 []docField
+	Request                                string // the name of its schema
+	Examples                               []docExample
+	Status                                 int
+	Answers                                []string
+	Errors                                 []docError
+}
+
+type docExample struct{ Name, Body string }
+
+type docError struct {
+	Status int
+	Text   string
+}
+
+type docField struct {
+	Name, In, Type, Text, Example string
+	Refs                          []string
+	Required                      bool
+}
+
+type docSchema struct {
+	Name   string
+	Fields []docField
+}
+
+func (d *document) html() ([]byte, error) {
+	var sections []docSection
+	for _, t := range tags {
+		s := docSection{Name: t.name, Text: t.text}
+		for _, op := range d.operations {
+			if op.tag == t.name {
+				s.Operations = append(s.Operations, d.show(op))
+			}
+		}
+		sections = append(sections, s)
+	}
+	shown := make([]docSchema, len(d.schemas.names))
+	for i, name := range d.schemas.names {
+		shown[i] = docSchema{Name: name, Fields: fieldsOf(d.schemas.all[name])}
+	}
+	page, err := template.New("docs").Parse(docsPage)
+	if err != nil {
+		return nil, fmt.Errorf("parse the page of the document: %w", err)
+	}
+	var b bytes.Buffer
+	err = page.Execute(&b, map[string]any{
+		"Version": contractVersion, "Conventions": strings.Split(strings.ReplaceAll(conventions, "`", ""), "\n\n"), "Sections": sections, "Schemas": shown,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the page of the document: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+func (d *document) show(op described) docOperation {
+	o := docOperation{ID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Text: op.text, Scope: string(op.scope), Status: op.status}
+	for _, p := range op.params {
+		o.Params = append(o.Params, docField{Name: p.name, In: p.in, Type: typeOf(p.schema), Text: p.doc, Example: text(p.example), Required: p.in == "path"})
+	}
+	if op.request != nil {
+		o.Request = componentName(reflect.TypeOf(op.request))
+	}
+	for _, name := range op.examples {
+		var indented bytes.Buffer
+		if json.Indent(&indented, []byte(contract.Example(name)), "", "  ") == nil {
+			o.Examples = append(o.Examples, docExample{strings.ReplaceAll(name, "_", " "), indented.String()})
+		}
+	}
+	for _, name := range slices.Sorted(mapKeys(op.files)) {
+		o.Examples = append(o.Examples, docExample{name, op.files[name]})
+	}
+	for _, a := range op.answers {
+		if t := reflect.TypeOf(a); t.Kind() == reflect.Struct {
+			o.Answers = append(o.Answers, componentName(t))
+		}
+	}
+	for _, status := range op.allErrors() {
+		for _, e := range errorDocs {
+			if e.status == status {
+				o.Errors = append(o.Errors, docError{status, http.StatusText(status)})
+			}
+		}
+	}
+	return o
+}
+
+func mapKeys(m map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func fieldsOf(s *jsonschema.Schema) []docField {
+	fields := make([]docField, len(s.PropertyOrder))
+	for i, name := range s.PropertyOrder {
+		p := s.Properties[name]
+		fields[i] = docField{Name: name, Type: typeOf(p), Text: p.Description, Refs: refsOf(p), Required: slices.Contains(s.Required, name)}
+		if len(p.Examples) > 0 {
+			fields[i].Example = text(p.Examples[0])
+		}
+	}
+	return fields
+}
+
+func text(v any) string {
+	if s, ok := v.(string); ok {
+		return s
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// refsOf are the components that a schema speaks of.
+func refsOf(s *jsonschema.Schema) []string {
+	if s == nil {
+		return nil
+	}
+	var refs []string
+	if name, ok := strings.CutPrefix(s.Ref, schemaPrefix); ok {
+		refs = append(refs, name)
+	}
+	for _, inner := range append(slices.Concat(s.AnyOf, s.OneOf), s.Items, s.AdditionalProperties) {
+		refs = append(refs, refsOf(inner)...)
+	}
+	return refs
+}
+
+// typeOf says in a few words what a value may be.
+func typeOf(s *jsonschema.Schema) string {
+	kinds := s.Types
+	if s.Type != "" {
+		kinds = []string{s.Type}
+	}
+	for _, alternative := range s.AnyOf {
+		if t := typeOf(alternative); t != "" && !slices.Contains(kinds, t) && alternative.Pattern == "" {
+			kinds = append(kinds, t)
+		}
+	}
+	kinds = slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return k == "null" })
+	if len(s.Enum) > 0 {
+		values := make([]string, len(s.Enum))
+		for i, v := range s.Enum {
+			values[i] = fmt.Sprint(v)
+		}
+		kinds = []string{"one of " + strings.Join(values, ", ")}
+	}
+	out := strings.Join(kinds, " or ")
+	if s.Items != nil {
+		if of := typeOf(s.Items); of != "" {
+			out += " of " + of
+		}
+	}
+	if s.Format != "" {
+		out = s.Format
+	}
+	return out + bounds(s)
+}
+
+func bounds(s *jsonschema.Schema) string {
+	var parts []string
+	add := func(format string, v any) { parts = append(parts, fmt.Sprintf(format, v)) }
+	if s.MaxLength != nil {
+		add("at most %d characters", *s.MaxLength)
+	}
+	if s.MinItems != nil {
+		add("at least %d", *s.MinItems)
+	}
+	if s.MaxItems != nil {
+		add("at most %d", *s.MaxItems)
+	}
+	if s.Minimum != nil {
+		add("from %v", *s.Minimum)
+	}
+	if s.Maximum != nil {
+		add("to %v", *s.Maximum)
+	}
+	if v, ok := s.Extra["x-max-bytes"]; ok {
+		add("at most %d bytes", v)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}

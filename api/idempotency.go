@@ -1,0 +1,83 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/access"
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+const (
+	headerIdempotencyKey = "Idempotency-Key"
+	headerReplayed       = "Idempotent-Replayed"
+)
+
+// idempotencyKey reads the header, nil when there is none or when it is wrong, which goes to errs. body is the request as
+// it was decoded: what is written differently and means the same is the same request.
+func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.IdempotencyKey {
+	values := c.Request().Header.Values(headerIdempotencyKey)
+	if len(values) == 0 {
+		return nil
+	}
+	wrong := func(slug, msg string) *access.IdempotencyKey {
+		errs.Add(slug, msg, "header", headerIdempotencyKey)
+		return nil
+	}
+	if len(values) > 1 {
+		return wrong(message.SlugValue, "is given more than once")
+	}
+	key, err := access.ParseIdempotencyKey(values[0])
+	switch {
+	case err != nil:
+		return wrong(message.SlugValue, err.Error())
+	case len(key) > access.MaxIdempotencyKey:
+		return wrong(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", access.MaxIdempotencyKey))
+	}
+	request, _ := json.Marshal([]any{c.QueryParams(), body}) // it came out of JSON
+	return &access.IdempotencyKey{Caller: caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256(request)}
+}
+
+// replay answers a request that was made before under its key, and says whether it was. The answer is made from the
+// message or the bulk as it stands.
+func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, err error) {
+	if key == nil {
+		return false, nil
+	}
+	ctx := c.Request().Context()
+	effect, err := s.Effects.Effect(ctx, key)
+	switch {
+	case message.IsCode(err, message.CodeNotFound):
+		return false, nil
+	case err != nil:
+		return true, err
+	case effect.Fingerprint != key.Fingerprint:
+		return true, message.InvalidField(message.SlugValue, "was used for another request", "header", headerIdempotencyKey)
+	case effect.Bulk:
+		b, err := s.Bulks.Get(ctx, effect.ID)
+		if err != nil {
+			return true, err
+		}
+		c.Response().Header().Set(headerReplayed, "true")
+		return true, s.answerBulk(c, b.Bulk)
+	}
+	sent, err := s.Sender.Replay(ctx, effect.ID)
+	if err != nil {
+		return true, err
+	}
+	c.Response().Header().Set(headerReplayed, "true")
+	return true, c.JSON(http.StatusOK, showSent(sent))
+}
+
+// taken answers a request whose key another one took a moment ago.
+func (s *Server) taken(c echo.Context, key *access.IdempotencyKey) error {
+	if done, err := s.replay(c, key); done || err != nil {
+		return err
+	}
+	return errBusy // it was forgotten in between, which takes seven days
+}

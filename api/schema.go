@@ -1,0 +1,272 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"herald/pkg/audience"
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/contract"
+	"herald/pkg/message"
+)
+
+const schemaPrefix = "#/components/schemas/"
+
+// schemas are the JSON schemas (draft 2020-12, as OpenAPI 3.1 has it) of the types of package contract, in the order in
+// which they were asked for.
+type schemas struct {
+	names []string
+	all   map[string]*jsonschema.Schema
+}
+
+// of returns the schema of a Go type: of a struct a reference to the component that it becomes. In a request, fields are
+// optional and may be null unless they are marked as required, and values of enumerations come in any letter case.
+func (b *schemas) of(t reflect.Type, request bool) *jsonschema.Schema {
+	switch {
+	case t.Kind() == reflect.Pointer:
+		return orNothing(b.of(t.Elem(), request))
+	case t == reflect.TypeFor[time.Time]():
+		return &jsonschema.Schema{Type: "string", Format: "date-time"}
+	case t == reflect.TypeFor[json.RawMessage]():
+		return &jsonschema.Schema{Type: "object"}
+	case t == reflect.TypeFor[contract.FilterNode]():
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
+			b.of(reflect.TypeFor[contract.FilterRequest](), request), b.of(reflect.TypeFor[contract.FilterCondition](), request),
+		}}
+	}
+	switch t.Kind() {
+	case reflect.Struct:
+		return b.component(t, request)
+	case reflect.Slice:
+		return &jsonschema.Schema{Type: "array", Items: b.of(t.Elem(), request)}
+	case reflect.Map:
+		return &jsonschema.Schema{Type: "object", AdditionalProperties: b.of(t.Elem(), request)}
+	case reflect.Bool:
+		return &jsonschema.Schema{Type: "boolean"}
+	case reflect.Int, reflect.Int64:
+		return &jsonschema.Schema{Type: "integer"}
+	case reflect.Float64:
+		return &jsonschema.Schema{Type: "number"}
+	case reflect.Interface:
+		return &jsonschema.Schema{}
+	default:
+		return &jsonschema.Schema{Type: "string"}
+	}
+}
+
+// componentName is a type's own name; a page is named after its items.
+func componentName(t reflect.Type) string {
+	if items, ok := strings.CutPrefix(t.Name(), "Page["); ok {
+		return strings.TrimSuffix(items[strings.LastIndexByte(items, '.')+1:], "]") + "Page"
+	}
+	return t.Name()
+}
+
+func (b *schemas) component(t reflect.Type, request bool) *jsonschema.Schema {
+	name := componentName(t)
+	if b.all[name] != nil {
+		return &jsonschema.Schema{Ref: schemaPrefix + name}
+	}
+	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
+	b.names, b.all[name] = append(b.names, name), s // before its fields, which may refer to it
+	for _, f := range reflect.VisibleFields(t) {
+		tag, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous || !f.IsExported() || tag == "" {
+			continue
+		}
+		required := rest == ""
+		if request {
+			required = f.Tag.Get("required") != ""
+		}
+		of, nullable := f.Type, request && !required
+		if of.Kind() == reflect.Pointer {
+			of, nullable = of.Elem(), true
+		}
+		p := b.of(of, request)
+		limit(p, f.Tag, request)
+		if nullable || (of == reflect.TypeFor[json.RawMessage]() && required) {
+			p = orNothing(p)
+		}
+		if required {
+			s.Required = append(s.Required, tag)
+		}
+		describe(p, f.Tag)
+		s.Properties[tag] = p
+		s.PropertyOrder = append(s.PropertyOrder, tag)
+	}
+	return &jsonschema.Schema{Ref: schemaPrefix + name}
+}
+
+// orNothing also takes null.
+func orNothing(s *jsonschema.Schema) *jsonschema.Schema {
+	switch {
+	case s.Type == "null" || len(s.Types) > 0 || (s.Type == "" && s.Ref == "" && s.AnyOf == nil):
+		return s
+	case s.Type != "" && s.Enum == nil:
+		s.Types, s.Type = []string{s.Type, "null"}, ""
+		return s
+	case s.AnyOf != nil:
+		s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Type: "null"})
+		return s
+	}
+	return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{s, {Type: "null"}}}
+}
+
+func describe(s *jsonschema.Schema, tag reflect.StructTag) {
+	s.Description = tag.Get("doc")
+	example := tag.Get("example")
+	if example == "" {
+		return
+	}
+	var v any
+	if err := json.Unmarshal([]byte(example), &v); err != nil || isString(s) {
+		v = example
+	}
+	s.Examples = []any{v}
+}
+
+func isString(s *jsonschema.Schema) bool {
+	return s.Type == "string" || (len(s.Types) > 0 && s.Types[0] == "string")
+}
+
+// limit puts a tag's bounds into the schema that they speak of.
+func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
+	inner := s
+	if s.Items != nil {
+		inner = s.Items
+	} else if s.AdditionalProperties != nil && s.AdditionalProperties.Not == nil {
+		inner = s.AdditionalProperties
+	}
+	if f := tag.Get("format"); f != "" {
+		inner.Format = f
+		if f == "uuid" {
+			inner.Pattern = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
+		}
+	}
+	if e := tag.Get("enum"); e != "" {
+		set := enumeration(e, request)
+		*inner = *set
+	}
+	number := func(name string) (float64, bool) {
+		v, err := strconv.ParseFloat(tag.Get(name), 64)
+		return v, err == nil
+	}
+	if v, ok := number("each"); ok {
+		inner.MaxLength = jsonschema.Ptr(int(v))
+		if s.Items != nil {
+			inner.MinLength = jsonschema.Ptr(1)
+		}
+	}
+	if v, ok := number("bytes"); ok {
+		s.Extra = map[string]any{"x-max-bytes": int(v)}
+	}
+	numeric := s.Type == "number" || (len(s.Types) > 0 && s.Types[0] == "number")
+	for name, to := range map[string][3]any{
+		"min": {&s.MinItems, &s.MinLength, &s.Minimum}, "max": {&s.MaxItems, &s.MaxLength, &s.Maximum},
+	} {
+		v, ok := number(name)
+		switch {
+		case !ok:
+		case s.Items != nil:
+			*to[0].(**int) = jsonschema.Ptr(int(v)) //nolint:forcetypeassert // of the table above
+		case numeric:
+			*to[2].(**float64) = jsonschema.Ptr(v) //nolint:forcetypeassert // of the table above
+		default:
+			*to[1].(**int) = jsonschema.Ptr(int(v)) //nolint:forcetypeassert // of the table above
+		}
+	}
+}
+
+// enumerations are the values that strings of some kinds may have.
+var enumerations = map[string][]string{
+	"type":               names(message.Types),
+	"provider":           {channel.SendGrid, channel.Twilio, channel.Instagram},
+	"purpose":            names(message.Purposes),
+	"priority_name":      names(message.Priorities),
+	"status":             append(names(message.Open), names(message.Settled)...),
+	"reason":             names(message.Reasons()),
+	"suppression_reason": names(message.SuppressionReasons),
+	"bulk_status":        names(bulk.Statuses),
+	"channel_state":      {string(channel.Active), string(channel.Paused)},
+	"bulk_channel_state": {string(channel.Active), string(channel.Paused), string(channel.Throttled), string(channel.Down)},
+	"policy":             {string(channel.Hold), string(channel.ResendOnce)},
+	"match":              {"all", "any"},
+	"logic":              {"AND", "OR"},
+	"outcome":            {message.AttemptSent, message.AttemptNotSent, message.AttemptRefused, message.AttemptNotKnown, message.AttemptLate},
+	"health":             {"ok", "degraded", "unavailable"},
+	"slug":               message.Slugs,
+	"code":               append(codes(), codeMethod, codeInternal),
+	"operator":           names(audience.Operators()),
+}
+
+// exact are the enumerations of requests whose values come in one letter case only.
+var exact = map[string]bool{"provider": true, "channel_state": true, "policy": true, "operator": true}
+
+func names[E ~string](all []E) []string {
+	out := make([]string, len(all))
+	for i, e := range all {
+		out[i] = string(e)
+	}
+	return out
+}
+
+func enumeration(kind string, request bool) *jsonschema.Schema {
+	switch kind {
+	case "priority":
+		s := enumeration("priority_name", true)
+		s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Type: "string", Pattern: "^[1-5]$"},
+			&jsonschema.Schema{Type: "integer", Minimum: jsonschema.Ptr(1.0), Maximum: jsonschema.Ptr(5.0)})
+		return s
+	case "field":
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
+			enumOf(audience.Fields()), {Type: "string", Pattern: `^custom_fields\..+$`, MaxLength: jsonschema.Ptr(len("custom_fields.") + audience.MaxKey)},
+		}}
+	case "value":
+		one := []*jsonschema.Schema{{Type: "string", MaxLength: jsonschema.Ptr(audience.MaxValue)}, {Type: "number"}, {Type: "boolean"}}
+		return &jsonschema.Schema{AnyOf: append(one, &jsonschema.Schema{
+			Type: "array", MinItems: jsonschema.Ptr(1), MaxItems: jsonschema.Ptr(audience.MaxValues), Items: &jsonschema.Schema{AnyOf: one},
+		})}
+	}
+	values, ok := enumerations[kind]
+	if !ok {
+		panic(fmt.Sprintf("there is no enumeration %q", kind))
+	}
+	if !request || exact[kind] {
+		return enumOf(values)
+	}
+	return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{enumOf(values), {Type: "string", Pattern: anyCase(values)}}}
+}
+
+func enumOf(values []string) *jsonschema.Schema {
+	s := &jsonschema.Schema{Type: "string"}
+	for _, v := range values {
+		s.Enum = append(s.Enum, v)
+	}
+	return s
+}
+
+// anyCase is a regular expression for words in any letter case; the dialect of JSON Schema has no flag for that.
+func anyCase(words []string) string {
+	out := make([]string, len(words))
+	for i, w := range words {
+		var b strings.Builder
+		for _, r := range w {
+			upper, lower := strings.ToUpper(string(r)), strings.ToLower(string(r))
+			if upper == lower {
+				b.WriteString(regexp.QuoteMeta(upper))
+			} else {
+				b.WriteString("[" + upper + lower + "]")
+			}
+		}
+		out[i] = b.String()
+	}
+	return "^(" + strings.Join(out, "|") + ")$"
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"herald/pkg/access"
+	"herald/pkg/app"
+	"herald/pkg/message"
+)
+
+type keysCmd struct {
+	Create keysCreateCmd `cmd:"" help:"Make a key and print it, this once."`
+	List   keysListCmd   `cmd:"" help:"List the keys, without their secrets."`
+	Revoke keysRevokeCmd `cmd:"" help:"Make a key worthless, within a second, for good."`
+}
+
+type keysCreateCmd struct {
+	Name    string  `default:"unnamed" help:"Who holds it, for people."`
+	Scope   string  `required:"" help:"What it allows: send, read, admin, several with commas."`
+	Expires string  `help:"When it ends: a number of days like 90d, or an RFC 3339 time. Never without it."`
+	Rate    float64 `help:"Requests a second; 0: HERALD_KEY_RATE."`
+	IfNone  bool    `help:"Make none where there is a key already."`
+	JSON    bool    `help:"Print JSON."`
+}
+
+// keyView is a key as it is shown. Token is there when it is made.
+type keyView struct {
+	ID         string         `json:"id"`
+	Name       string         `json:"name"`
+	Scopes     []access.Scope `json:"scopes"`
+	Rate       float64        `json:"rate_per_second"`
+	CreatedAt  time.Time      `json:"created_at"`
+	ExpiresAt  *time.Time     `json:"expires_at"`
+	RevokedAt  *time.Time     `json:"revoked_at"`
+	LastUsedAt *time.Time     `json:"last_used_at"`
+	Token      string         `json:"token,omitempty"`
+}
+
+func viewKey(k *access.Key, token string) keyView {
+	return keyView{k.ID, k.Name, k.Scopes, k.Rate, k.CreatedAt, k.ExpiresAt, k.RevokedAt, k.LastUsedAt, token}
+}
+
+// withKeys works on the keys of the database.
+func withKeys(ctx context.Context, work func(k *access.Keyring) error) error {
+	cfg, err := parse(0)
+	if err != nil {
+		return err
+	}
+	s, err := openCurrent(ctx, cfg, nil)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return work(access.NewKeyring(access.KeyringDeps{Keys: s, Uses: s}))
+}
+
+// Run makes a key.
+func (c *keysCreateCmd) Run(ctx context.Context) error {
+	k, err := c.key(time.Now())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return withKeys(ctx, func(keys *access.Keyring) error {
+		token, err := keys.Create(ctx, k, c.IfNone)
+		switch {
+		case err != nil:
+			return err
+		case token == "" && c.JSON:
+			return printJSON(map[string]any{"created": false})
+		case token == "":
+			fmt.Println("there is a key already; none was made")
+			return nil
+		case c.JSON:
+			return printJSON(viewKey(k, token))
+		}
+		fmt.Printf("%s\nThis is the only time that it is shown. Send it as \"Authorization: Bearer …\"; its id is %s.\n", token, k.ID)
+		return nil
+	})
+}
+
+func (c *keysCreateCmd) key(now time.Time) (*access.Key, error) {
+	scopes, err := access.ParseScopes(c.Scope)
+	if err != nil {
+		return nil, err
+	}
+	k := &access.Key{Name: c.Name, Scopes: scopes, Rate: c.Rate}
+	switch {
+	case utf8.RuneCountInString(c.Name) > access.MaxName || strings.ContainsFunc(c.Name, message.IsControl):
+		return nil, fmt.Errorf("--name has at most %d characters and no control characters", access.MaxName)
+	case c.Rate < 0 || c.Rate > 1e6:
+		return nil, fmt.Errorf("--rate is from 0 to 1000000")
+	case c.Expires == "":
+		return k, nil
+	}
+	until, err := expiry(c.Expires, now)
+	if err != nil || !until.After(now) {
+		return nil, fmt.Errorf("--expires is a number of days like 90d, or an RFC 3339 time to come")
+	}
+	k.ExpiresAt = &until
+	return k, nil
+}
+
+func expiry(s string, now time.Time) (time.Time, error) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		return now.AddDate(0, 0, n).UTC().Truncate(time.Second), err
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	return t.UTC(), err
+}
+
+type keysListCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run lists the keys.
+func (c *keysListCmd) Run(ctx context.Context) error {
+	return withKeys(ctx, func(keys *access.Keyring) error {
+		list, err := keys.Keys.APIKeys(ctx)
+		if err != nil {
+			return err
+		}
+		views := make([]keyView, len(list))
+		for i := range list {
+			views[i] = viewKey(&list[i], "")
+		}
+		if c.JSON {
+			return printJSON(views)
+		}
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "ID\tNAME\tSCOPES\tRATE\tCREATED\tEXPIRES\tLAST USED\tSTATE")
+		for _, k := range list {
+			names := make([]string, len(k.Scopes))
+			for i, s := range k.Scopes {
+				names[i] = string(s)
+			}
+			state := "valid"
+			switch {
+			case k.RevokedAt != nil:
+				state = "revoked"
+			case k.ExpiresAt != nil && k.ExpiresAt.Before(time.Now()):
+				state = "expired"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%g\t%s\t%s\t%s\t%s\n", k.ID, k.Name, strings.Join(names, ","), k.Rate,
+				k.CreatedAt.Format(time.DateOnly), day(k.ExpiresAt), day(k.LastUsedAt), state)
+		}
+		return w.Flush()
+	})
+}
+
+func day(t *time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return t.Format(time.DateOnly)
+}
+
+type keysRevokeCmd struct {
+	ID   string `arg:"" help:"The key's id."`
+	JSON bool   `help:"Print JSON."`
+}
+
+// Run revokes a key.
+func (c *keysRevokeCmd) Run(ctx context.Context) error {
+	return withKeys(ctx, func(keys *access.Keyring) error {
+		if err := keys.Keys.RevokeAPIKey(ctx, c.ID); err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(map[string]string{"revoked": c.ID})
+		}
+		fmt.Println("revoked", c.ID)
+		return nil
+	})
+}
+
+type resealCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run seals credentials anew. Where it ends well, HERALD_MASTER_KEY_PREVIOUS is needed no longer.
+func (c *resealCmd) Run(ctx context.Context) error {
+	cfg, err := parse(0)
+	if err != nil {
+		return err
+	}
+	if cfg.MasterKey == "" {
+		return fmt.Errorf("%w: HERALD_MASTER_KEY is required: the key to seal with; HERALD_MASTER_KEY_PREVIOUS names the one before", errUsage)
+	}
+	sealer, err := app.Sealer(cfg)
+	if err != nil {
+		return err
+	}
+	s, err := openCurrent(ctx, cfg, sealer)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	n, err := s.Reseal(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(map[string]int{"resealed": n})
+	}
+	fmt.Printf("%d channels sealed anew\n", n)
+	return nil
+}
