@@ -118,7 +118,11 @@ func New(d Deps) (*Server, error) {
 	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
 	e.Pre(s.observe, s.identify, s.admit)
 	for _, r := range s.routes() {
-		e.Add(r.method, r.path, require(r.scope, r.handler))
+		handler := r.handler
+		if r.scope != "" && !operations[r.method+" "+r.path].asks() {
+			handler = withoutQuery(handler)
+		}
+		e.Add(r.method, r.path, require(r.scope, handler))
 	}
 	return s, nil
 }

@@ -42,6 +42,11 @@ func start(t *testing.T) *herald {
 func startWith(t *testing.T, change func(*config.Config)) *herald {
 	t.Helper()
 	t.Parallel()
+	return launch(t, change)
+}
+
+func launch(t *testing.T, change func(*config.Config)) *herald {
+	t.Helper()
 	cfg, err := config.Parse(0)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,6 +66,11 @@ type operation struct {
 	status                 int               // of success
 	answers                []any             // values of the types of the answer, none for none
 	errors                 []int             // besides those that every operation of its kind has
+}
+
+// asks says whether the operation has parameters in the query.
+func (op operation) asks() bool {
+	return slices.ContainsFunc(op.params, func(p parameter) bool { return p.in == "query" })
 }
 
 // described is an operation with its route.

@@ -112,13 +112,13 @@ func (q *query) address(name string) string {
 	if v == "" {
 		return ""
 	}
-	if t, ok := message.TypeOfRecipient(v); ok {
-		v, _ = message.ValidRecipient(t, v)
+	for _, t := range message.Types {
+		if address, ok := message.ValidRecipient(t, v); ok {
+			return address
+		}
 	}
-	if v == "" {
-		q.errs.Add(message.SlugValue, "is no address", "query", name)
-	}
-	return v
+	q.errs.Add(message.SlugValue, "is no address", "query", name)
+	return ""
 }
 
 // Sizes of a page.
@@ -178,6 +178,18 @@ func (q *query) close() error {
 		q.errs.Add(message.SlugExtra, "unknown parameter", "query", strings.ToValidUTF8(name, "?"))
 	}
 	return q.errs.Err()
+}
+
+// withoutQuery refuses every parameter, on a route that has none.
+func withoutQuery(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().URL.RawQuery != "" {
+			if err := newQuery(c, &wire.Errors{}).close(); err != nil {
+				return err
+			}
+		}
+		return next(c)
+	}
 }
 
 // listOf makes a page: items was asked for with one more than limit, which tells whether there is a next page.

@@ -39,7 +39,7 @@ type ChannelFields struct {
 	PriceMedia     float64  `json:"price_media,omitempty" doc:"Of an SMS with media; price times segments without it." min:"0" max:"1000000000000" example:"0.02"`
 	Currency       string   `json:"currency,omitempty" doc:"Of the prices: three letters; USD when a new channel does not say." min:"3" max:"3" example:"USD"`
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"The most calls a second, over all processes; null: no limit." min:"0.01" max:"1000000000000" example:"50"`
-	Default        bool     `json:"default,omitempty" doc:"Whether it is used for its type when a request names no channel; one of each type may be." example:"true"`
+	Default        bool     `json:"default,omitempty" doc:"Whether it is used for its type when a request names no channel; one of each type may be." example:"false"`
 	OnUnknown      string   `json:"on_unknown,omitempty" doc:"What becomes of a message whose outcome nobody knows: hold leaves it UNKNOWN (SMS and Instagram unless they say otherwise), resend_once sends it a second time after a while (EMAIL)." enum:"policy" example:"resend_once"`
 	BaseURL        string   `json:"base_url,omitempty" doc:"Of the provider's API, where that is not the usual: http or https." max:"2048" example:"https://api.eu.sendgrid.com"`
 	Region         string   `json:"region,omitempty" doc:"The country whose national phone numbers leads may have: two letters." min:"2" max:"2" example:"US"`
