@@ -4,19 +4,19 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/schollz/progressbar/v3"
 
 	"herald/pkg/app"
+	"herald/pkg/client"
 	"herald/pkg/config"
+	"herald/pkg/contract"
+	"herald/pkg/message"
+	"herald/pkg/redact"
 )
 
 type demoCmd struct {
@@ -45,7 +45,7 @@ func (d *demoCmd) Run(ctx context.Context) error {
 	if d.Once {
 		cfg.Listen = "127.0.0.1:0" // nobody else is to reach it
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelError)}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelError), ReplaceAttr: redact.Attr}))
 	dir, err := os.MkdirTemp("", "herald-demo-")
 	if err != nil {
 		return err
@@ -89,24 +89,24 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 	cfg.Listen = addr
 	base := "http://" + addr
 	d.printf("Herald demo on %s: SQLite, Redis in memory, and the providers' simulator, all in this process.\n\n", base)
+	api, err := client.New(base)
+	if err != nil {
+		return err
+	}
 	var singles []sent
-	for _, ex := range singleExamples {
-		answer, err := post(ctx, base, ex.body, "")
+	for _, ex := range []struct{ name, example string }{{"Email", "email"}, {"SMS", "sms"}, {"Instagram DM", "instagram_dm"}} {
+		answer, err := api.SendJSON(ctx, []byte(contract.Example(ex.example)))
 		if err != nil {
 			return fmt.Errorf("%s: %w", ex.name, err)
 		}
 		singles = append(singles, sent{ex.name, answer})
-		var a struct {
-			Status            string `json:"status"`
-			ProviderUsed      string `json:"provider_used"`
-			ProviderMessageID string `json:"provider_message_id"`
-		}
+		var a client.SendResponse
 		if err := json.Unmarshal(answer, &a); err != nil {
 			return err
 		}
-		d.printf("%-14s %s by %s (%s)\n", ex.name, a.Status, a.ProviderUsed, a.ProviderMessageID)
+		d.printf("%-14s %s by %s (%s)\n", ex.name, a.Status, a.ProviderUsed, *a.ProviderMessageID)
 	}
-	answer, err := d.bulk(ctx, base)
+	answer, err := d.bulk(ctx, api)
 	if err != nil {
 		return err
 	}
@@ -114,74 +114,58 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 	if d.JSON {
 		return printJSON(map[string]any{"singles": singles, "bulk": answer})
 	}
-	d.printf("\n%s\n", indent(answer))
+	d.printf("\n%s", bulkText(answer))
 	return nil
 }
 
 // bulk sends to every lead of the demo and shows how it goes.
-func (d *demoCmd) bulk(ctx context.Context, base string) (json.RawMessage, error) {
-	ids := make([]uuid.UUID, d.Leads)
+func (d *demoCmd) bulk(ctx context.Context, api *client.Client) (*client.Bulk, error) {
+	ids := make([]string, d.Leads)
 	for i := range ids {
-		ids[i] = leadID(i)
+		ids[i] = leadID(i).String()
 	}
-	body, err := json.Marshal(map[string]any{
-		"bulk_settings": map[string]any{"lead_ids": ids},
-		"message_data": map[string]any{
-			"subject": `Hello {{ first_name | default: "there" }}`, "content": "News for {{ company | default: \"you\" }}.",
-			"html_content": "<p>News for {{ company | default: \"you\" }}.</p>", "sender_name": "Herald Demo",
+	b, err := api.SendBulk(ctx, client.SendRequest{
+		BulkSettings: &client.BulkSettings{LeadIDs: ids},
+		MessageData: client.MessageData{
+			Subject: `Hello {{ first_name | default: "there" }}`, Content: `News for {{ company | default: "you" }}.`,
+			HTMLContent: `<p>News for {{ company | default: "you" }}.</p>`, SenderName: "Herald Demo",
 		},
-		"message_type": "MARKETING",
+		MessageType: message.Marketing,
 	})
-	if err != nil {
-		return nil, err
-	}
-	answer, err := post(ctx, base, string(body), "respond-async")
 	if err != nil {
 		return nil, fmt.Errorf("bulk: %w", err)
 	}
 	d.printf("\nA bulk to %d leads:\n", d.Leads)
-	show := newProgress(d.Leads, d.JSON)
-	for {
-		var st struct {
-			BulkID string `json:"bulk_id"`
-			Status string `json:"status"`
-			Sent   int    `json:"messages_sent"`
-			Failed int    `json:"messages_failed"`
-		}
-		if err := json.Unmarshal(answer, &st); err != nil {
+	show := newProgress("messages", d.JSON)
+	for b, err = range api.WatchBulk(ctx, b.BulkID) {
+		if err != nil {
 			return nil, err
 		}
-		show(st.Sent + st.Failed)
-		if st.Status == "COMPLETED" {
-			return answer, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-		if answer, err = get(ctx, base+"/api/messaging/bulk/"+st.BulkID); err != nil {
-			return nil, err
-		}
+		show(b.MessagesSent+b.MessagesFailed, int64(d.Leads))
 	}
+	return b, nil
 }
 
-// newProgress returns a function that shows how far a bulk is: a bar on a terminal, a line a second elsewhere.
-func newProgress(total int, quiet bool) func(done int) {
+// newProgress returns a function that shows how far something is, of how many: a bar on a terminal, a line a second
+// elsewhere, nothing where it would be in the way.
+func newProgress(unit string, quiet bool) func(done, total int64) {
 	if quiet {
-		return func(int) {}
+		return func(int64, int64) {}
 	}
 	if st, err := os.Stdout.Stat(); err == nil && st.Mode()&os.ModeCharDevice != 0 {
-		bar := progressbar.NewOptions(total, progressbar.OptionSetWriter(os.Stdout), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-			progressbar.OptionSetItsString("messages"), progressbar.OptionSetWidth(40), progressbar.OptionOnCompletion(func() { fmt.Println() }))
-		return func(done int) { _ = bar.Set(done) }
+		bar := progressbar.NewOptions64(1, progressbar.OptionSetWriter(os.Stdout), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+			progressbar.OptionSetItsString(unit), progressbar.OptionSetWidth(40), progressbar.OptionOnCompletion(func() { fmt.Println() }))
+		return func(done, total int64) {
+			bar.ChangeMax64(max(total, 1))
+			_ = bar.Set64(done)
+		}
 	}
 	var last time.Time
-	shown := -1
-	return func(done int) {
+	shown := int64(-1)
+	return func(done, total int64) {
 		if done != shown && (time.Since(last) > time.Second || done == total) {
 			last, shown = time.Now(), done
-			fmt.Printf("  %d of %d\n", done, total)
+			fmt.Printf("  %d of %d %s\n", done, total, unit)
 		}
 	}
 }
@@ -192,40 +176,4 @@ func indent(b json.RawMessage) string {
 		return string(b)
 	}
 	return out.String()
-}
-
-func post(ctx context.Context, base, body, prefer string) (json.RawMessage, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/messaging/send", bytes.NewReader([]byte(body)))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if prefer != "" {
-		req.Header.Set("Prefer", prefer)
-	}
-	return do(req)
-}
-
-func get(ctx context.Context, url string) (json.RawMessage, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	return do(req)
-}
-
-func do(req *http.Request) (json.RawMessage, error) {
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, err
-	}
-	if res.StatusCode != http.StatusOK {
-		return nil, errors.New(res.Status + ": " + string(b))
-	}
-	return b, nil
 }

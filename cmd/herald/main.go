@@ -17,6 +17,10 @@ import (
 type cli struct {
 	Demo      demoCmd      `cmd:"" help:"Start everything with demo data, send the examples and a bulk, then serve on."`
 	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a file that stays."`
+	Send      sendCmd      `cmd:"" help:"Send a message, or order a bulk, over the API."`
+	Bulk      bulkCmd      `cmd:"" help:"List, show, watch, pause, resume and cancel bulks, over the API."`
+	Channels  channelsCmd  `cmd:"" help:"List, register, pause, resume and delete channels, over the API."`
+	Leads     leadsCmd     `cmd:"" help:"Import leads, over the API."`
 	Simulator simulatorCmd `cmd:"" help:"Serve the providers' simulator alone, for tests and benchmarks."`
 	Migrate   migrateCmd   `cmd:"" help:"Bring the database's schema up to date, or show how it stands."`
 	Keys      keysCmd      `cmd:"" help:"Make, list and revoke API keys, on the database itself."`

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// output runs a command line and returns its exit code and what it printed.
-func output(t *testing.T, args ...string) (int, []byte) {
+// execute runs a command line and returns its exit code and what it printed.
+func execute(t *testing.T, args ...string) (int, []byte) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -28,7 +28,7 @@ func output(t *testing.T, args ...string) (int, []byte) {
 }
 
 func TestDemoOnce(t *testing.T) {
-	code, out := output(t, "demo", "--once", "--json", "--leads", "400")
+	code, out := execute(t, "demo", "--once", "--json", "--leads", "400")
 	var got struct {
 		Singles []struct {
 			Answer struct {
@@ -68,11 +68,11 @@ func TestDemoOnce(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"nonsense"}, {"demo", "--leads", "1"}, {"demo", "--leads", "x"}, {"migrate", "down"}, {}} {
-		if code, _ := output(t, args...); code != 2 {
+		if code, _ := execute(t, args...); code != 2 {
 			t.Errorf("%v: exit code %d, want 2", args, code)
 		}
 	}
-	if code, out := output(t, "--help"); code != 0 || len(out) == 0 {
+	if code, out := execute(t, "--help"); code != 0 || len(out) == 0 {
 		t.Errorf("--help: exit code %d, %q", code, out)
 	}
 }
@@ -80,18 +80,18 @@ func TestUsage(t *testing.T) {
 func TestMigrateAndConfig(t *testing.T) {
 	t.Setenv("DATABASE_URL", "sqlite://"+t.TempDir()+"/x.db")
 	t.Setenv("HERALD_MASTER_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
-	if code, out := output(t, "migrate", "--json"); code != 0 || !json.Valid(out) {
+	if code, out := execute(t, "migrate", "--json"); code != 0 || !json.Valid(out) {
 		t.Errorf("migrate: %d %s", code, out)
 	}
 	var status []struct{ AppliedAt *string }
-	if code, out := output(t, "migrate", "status", "--json"); code != 0 || json.Unmarshal(out, &status) != nil || len(status) == 0 || status[0].AppliedAt == nil {
+	if code, out := execute(t, "migrate", "status", "--json"); code != 0 || json.Unmarshal(out, &status) != nil || len(status) == 0 || status[0].AppliedAt == nil {
 		t.Errorf("status: %d %s", code, out)
 	}
-	if code, out := output(t, "config"); code != 0 || len(out) == 0 {
+	if code, out := execute(t, "config"); code != 0 || len(out) == 0 {
 		t.Errorf("config: %d", code)
 	}
 	t.Setenv("HERALD_BULK_WAIT", "soon")
-	if code, _ := output(t, "config", "--json"); code != 2 {
+	if code, _ := execute(t, "config", "--json"); code != 2 {
 		t.Errorf("config with a mistake: exit code %d", code)
 	}
 }

@@ -14,8 +14,12 @@ import (
 
 	"go.uber.org/goleak"
 
+	"herald/pkg/access"
 	"herald/pkg/app"
+	"herald/pkg/channel"
 	"herald/pkg/config"
+	"herald/pkg/message"
+	"herald/pkg/testenv"
 )
 
 func embedded(t *testing.T, change func(*config.Config)) *app.Embedded {
@@ -86,6 +90,57 @@ func TestTheAPIStaysOnLoopback(t *testing.T) {
 	if _, err := e.StartAPI(t.Context()); err == nil || !strings.Contains(err.Error(), "loopback") {
 		t.Errorf("listens on every address: %v", err)
 	}
+	if _, err := e.Keys.Create(t.Context(), &access.Key{Scopes: access.Scopes}, true); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 10*time.Second, "with a key it listens everywhere", func() bool {
+		_, err := e.StartAPI(t.Context())
+		return err == nil
+	})
+}
+
+// A process without the master key of what is stored does not start, and one that has it beside another does.
+func TestMasterKeysOfWhatIsStored(t *testing.T) {
+	url := testenv.Database(t, testenv.SQLite)
+	open := func(key, previous string) (*app.Embedded, error) {
+		cfg, err := config.Parse(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.DatabaseURL, cfg.RedisURL, cfg.MasterKey, cfg.PreviousKeys = url, "", config.Masked(key), config.Masked(previous)
+		return app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
+	}
+	before, after := testenv.MasterKey(), testenv.MasterKey()
+	e, err := open(before, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
+	if err := e.Channels.Create(t.Context(), ch); err != nil {
+		t.Fatal(err)
+	}
+	e.Stop()
+	if _, err := open(after, ""); err == nil || !strings.Contains(err.Error(), "not at hand") {
+		t.Fatalf("starts without the key: %v", err)
+	}
+	for _, want := range []int{1, 0} {
+		e, err = open(after, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.Channels.Fresh(t.Context(), ch.Key)
+		if err != nil || got.Credentials["api_key"].Reveal() != "SG.x" {
+			t.Errorf("the credential does not open: %v", err)
+		}
+		if n, err := e.Store.Reseal(t.Context()); n != want || err != nil {
+			t.Errorf("%d sealed anew, %v, want %d", n, err, want)
+		}
+		e.Stop()
+	}
+	if e, err = open(after, ""); err != nil {
+		t.Fatalf("sealed anew, and the new key alone does not do: %v", err)
+	}
+	e.Stop()
 }
 
 // A default address that is taken gives way; one that was asked for stops the start.

@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"herald/pkg/app"
+	"herald/pkg/client"
 	"herald/pkg/fault"
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
@@ -90,9 +91,13 @@ func (s *system) try(method, path, body string, headers ...string) (int, string)
 // look returns how a bulk stands, and whether that could be told.
 func (s *system) look(id string) (figures, bool) {
 	s.t.Helper()
-	var f figures
-	status, body := s.try(http.MethodGet, "/api/messaging/bulk/"+id, "")
-	return f, status == http.StatusOK && json.Unmarshal([]byte(body), &f) == nil
+	ctx, cancel := context.WithTimeout(context.Background(), 70*time.Second)
+	defer cancel()
+	b, err := s.api.Bulk(ctx, id)
+	if err != nil {
+		return figures{}, false
+	}
+	return figuresOf(b), true
 }
 
 // reach waits until a bulk has sent so many.
@@ -345,14 +350,17 @@ var rows = []struct {
 		s.died(s.startedAPI)
 		s.start("worker")
 		s.startAPI()
-		var list struct {
-			Items []figures
+		var bulks []string
+		for b, err := range s.api.Bulks(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			bulks = append(bulks, b.BulkID)
 		}
-		s.get("/api/messaging/bulk", &list)
-		if len(list.Items) != 1 {
-			t.Fatalf("%d bulks", len(list.Items))
+		if len(bulks) != 1 {
+			t.Fatalf("%d bulks", len(bulks))
 		}
-		if copies := s.settled(s.over(list.Items[0].BulkID), 50); copies != 0 {
+		if copies := s.settled(s.over(bulks[0]), 50); copies != 0 {
 			t.Errorf("%d second copies", copies)
 		}
 		return "the bulk is on record and is sent, once"
@@ -637,7 +645,7 @@ var rows = []struct {
 		s.sim.Script(simulator.Rule{Provider: simulator.SendGrid, Fault: simulator.Unauthorize})
 		testenv.Eventually(t, time.Minute, "the figures name the paused channel and why", func() bool {
 			f, ok := s.look(f.BulkID)
-			return ok && f.Channel != nil && f.Channel.State == "PAUSED" && f.Channel.Reason != nil && f.Failed == 0
+			return ok && f.Channel != nil && f.Channel.State == "PAUSED" && f.Channel.StateReason != nil && f.Failed == 0
 		})
 		if status, body := s.try("POST", "/api/messaging/send", `{"message_data":{"recipient":"x@example.com","subject":"s","content":"c"}}`); status != 409 {
 			t.Errorf("a single over a paused channel: %d %s", status, body)
@@ -697,12 +705,12 @@ var rows = []struct {
 		for _, share := range []int{2, 5} {
 			s.reach(f.BulkID, size()*share/10)
 			before := s.sim.Report().Accepted
-			s.post("/api/messaging/bulk/"+f.BulkID+"/pause", "application/json", "", &f)
+			f = figuresOf(must[client.Bulk](s)(s.api.PauseBulk(t.Context(), f.BulkID)))
 			s.stands(f.BulkID)
 			if more = int(s.sim.Report().Accepted - before); more > 50 {
 				t.Errorf("%d messages left after the pause, the window is 50", more)
 			}
-			s.post("/api/messaging/bulk/"+f.BulkID+"/resume", "application/json", "", &f)
+			f = figuresOf(must[client.Bulk](s)(s.api.ResumeBulk(t.Context(), f.BulkID)))
 		}
 		f = s.over(f.BulkID)
 		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() {
@@ -718,10 +726,10 @@ var rows = []struct {
 		f := s.sendBulk(ids)
 		s.reach(f.BulkID, size()/3)
 		before := s.sim.Report().Accepted
-		s.post("/api/messaging/bulk/"+f.BulkID+"/cancel", "application/json", "", &f)
+		f = figuresOf(must[client.Bulk](s)(s.api.CancelBulk(t.Context(), f.BulkID)))
 		f = s.over(f.BulkID)
 		more := int(s.sim.Report().Accepted - before)
-		if copies := s.settled(f, size()); copies != 0 || f.Status != "CANCELLED" || more > 50 || f.Reasons["cancelled"] != f.Failed || f.Failed == 0 {
+		if copies := s.settled(f, size()); copies != 0 || f.Status != "CANCELLED" || more > 50 || int(f.Reasons["cancelled"]) != f.Failed || f.Failed == 0 {
 			t.Errorf("%d second copies, %d more, %+v", copies, more, f)
 		}
 		return fmt.Sprintf("%d sent, %d cancelled, %d after the request", f.Sent, f.Failed, more)
@@ -941,7 +949,7 @@ func rated(t *testing.T) string {
 	if rate < perSecond*0.95 || rate > perSecond*1.05 {
 		t.Errorf("%.1f a second left over a channel of %d", rate, perSecond)
 	}
-	s.post("/api/messaging/bulk/"+f.BulkID+"/cancel", "application/json", "", &f)
+	f = figuresOf(must[client.Bulk](s)(s.api.CancelBulk(t.Context(), f.BulkID)))
 	s.settled(s.over(f.BulkID), n)
 	return fmt.Sprintf("%.1f a second of %d, %d singles among them, the slowest %d ms", rate, perSecond, alone, slowest.Milliseconds())
 }
@@ -1001,7 +1009,7 @@ func besides(t *testing.T) string {
 	}
 	s.sim.Script()
 	for _, id := range []string{f.BulkID, mails.BulkID} {
-		s.post("/api/messaging/bulk/"+id+"/cancel", "application/json", "", &f)
+		f = figuresOf(must[client.Bulk](s)(s.api.CancelBulk(t.Context(), id)))
 		s.over(id)
 	}
 	return fmt.Sprintf("%.1f SMS a second while mail hangs and is refused, %.1f before", besides, well)

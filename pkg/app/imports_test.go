@@ -43,14 +43,18 @@ var ours = map[string][]string{
 	"batch":    {},
 	"fault":    {},
 	"pause":    {},
+	"redact":   {},
+	"access":   {"message"},
+	"contract": {"message"},
+	"client":   {"contract", "message"},
 	"render":   {"message"},
 	"audience": {"message", "wire"},
 	"lead":     {"message", "wire"},
 	"channel":  {"message"},
 	"stats":    {"message"},
-	"delivery": {"message", "render", "channel", "stats", "fault", "pause"},
-	"bulk":     {"message", "audience", "render", "channel", "stats", "fault", "pause"},
-	"provider": {"message", "channel", "delivery", "render"},
+	"delivery": {"message", "access", "render", "channel", "stats", "fault", "pause"},
+	"bulk":     {"message", "access", "audience", "render", "channel", "stats", "fault", "pause"},
+	"provider": {"message", "channel", "delivery", "redact", "render"},
 
 	"provider/sendgrid":  {"message", "channel", "delivery", "provider", "render"},
 	"provider/twilio":    {"message", "channel", "delivery", "provider", "render"},
@@ -58,7 +62,7 @@ var ours = map[string][]string{
 	"provider/simulator": {},
 }
 
-var domain = []string{"message", "wire", "render", "audience", "lead", "channel", "stats", "delivery", "bulk"}
+var domain = []string{"message", "wire", "access", "render", "audience", "lead", "channel", "stats", "delivery", "bulk"}
 
 // outside is what the domain never reaches, not even through somebody else.
 var outside = []string{"net/http", "github.com/labstack/echo", "github.com/hibiken/asynq", "gorm.io", "github.com/redis/go-redis",

@@ -24,6 +24,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"herald/pkg/client"
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
 	"herald/pkg/queue"
@@ -67,7 +69,8 @@ type system struct {
 	bin      string
 	env      []string
 	base     string
-	database string // as the test reaches it, whatever stands between it and the programs
+	database string         // as the test reaches it, whatever stands between it and the programs
+	api      *client.Client // makes every call once
 	sim      *simulator.Simulator
 	simURL   string
 	rdb      redis.UniversalClient
@@ -132,6 +135,9 @@ func deployAs(t testing.TB, p plan) *system {
 	s.sim, s.simURL = testenv.Simulator(t)
 	port := testenv.FreePort(t)
 	s.base = fmt.Sprintf("http://127.0.0.1:%d", port)
+	if s.api, err = client.New(s.base, client.WithPatience(0)); err != nil {
+		t.Fatal(err)
+	}
 	s.env = append(os.Environ(), "DATABASE_URL="+p.database, "REDIS_URL="+p.redis, "HERALD_MASTER_KEY="+testenv.MasterKey(),
 		"HERALD_SENDGRID_URL="+s.simURL, "HERALD_TWILIO_URL="+s.simURL, "HERALD_INSTAGRAM_URL="+s.simURL,
 		fmt.Sprintf("HERALD_LISTEN=127.0.0.1:%d", port), "HERALD_ADMIN_LISTEN=127.0.0.1:0")
@@ -152,12 +158,7 @@ func (s *system) startAPI(env ...string) *process {
 	p := s.start("api", env...)
 	s.startedAPI = p
 	testenv.Eventually(s.t, 30*time.Second, "the API is ready", func() bool {
-		res, err := http.Get(s.base + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer res.Body.Close()
-		return res.StatusCode == http.StatusOK
+		return s.api.Ready(context.Background()) == nil
 	})
 	return p
 }
@@ -208,67 +209,46 @@ func (s *system) terminate(p *process) {
 	}
 }
 
-func (s *system) post(path, contentType, body string, into any, headers ...string) {
-	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.base+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", contentType)
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	s.do(req, into)
-}
-
-func (s *system) get(path string, into any) {
-	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.base+path, nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.do(req, into)
-}
-
-func (s *system) do(req *http.Request, into any) {
-	s.t.Helper()
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode > 299 {
-		s.t.Fatalf("%s %s: %d %s %v", req.Method, req.URL.Path, res.StatusCode, b, err)
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
+// figures is how a bulk stands, in the short words of these tests.
 type figures struct {
-	BulkID  string `json:"bulk_id"`
-	Status  string `json:"status"`
-	Total   int    `json:"total_leads"`
-	Sent    int    `json:"messages_sent"`
-	Failed  int    `json:"messages_failed"`
-	Pending int    `json:"messages_pending"`
-	Unknown int    `json:"messages_unknown"`
-	Channel *struct {
-		State  string
-		Reason *string `json:"state_reason"`
+	BulkID, Status                        string
+	Total, Sent, Failed, Pending, Unknown int
+	Channel                               *contract.BulkChannel
+	Reasons                               map[message.Reason]int64
+}
+
+func figuresOf(b *client.Bulk) figures {
+	return figures{
+		b.BulkID, b.Status, int(b.TotalLeads), int(b.MessagesSent), int(b.MessagesFailed), int(b.MessagesPending), int(b.MessagesUnknown), b.Channel, b.FailureReasons,
 	}
-	Reasons map[string]int `json:"failure_reasons"`
+}
+
+// must fails the test when a call of the client failed.
+func must[T any](s *system) func(v *T, err error) *T {
+	return func(v *T, err error) *T {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// bulk returns how a bulk stands.
+func (s *system) bulk(id string) figures {
+	s.t.Helper()
+	return figuresOf(must[client.Bulk](s)(s.api.Bulk(s.t.Context(), id)))
 }
 
 // load makes the channels, imports n leads from CSV and returns their ids.
 func (s *system) load(n int) []string {
 	s.t.Helper()
-	for _, c := range []string{
-		`{"id":"` + mailChannel + `","type":"EMAIL","name":"Mail","sender":"news@acme.test","credentials":{"api_key":"SG.secret"},"default":true}`,
-		`{"id":"` + textChannel + `","type":"SMS","name":"SMS","sender":"+15005550006","credentials":{"account_sid":"AC00000000000000000000000000000000","auth_token":"secret"},"default":true}`,
+	for _, c := range []client.NewChannel{
+		{ID: mailChannel, Type: "email", Name: "Mail", Sender: "news@acme.test", Credentials: map[string]string{"api_key": "SG.secret"}},
+		{ID: textChannel, Type: "sms", Name: "SMS", Sender: "+15005550006", Credentials: map[string]string{"account_sid": "AC00000000000000000000000000000000", "auth_token": "secret"}},
 	} {
-		s.post("/api/channels", "application/json", c, &struct{}{})
+		c.Default = true
+		must[client.Channel](s)(s.api.CreateChannel(s.t.Context(), c))
 	}
 	ids := make([]string, n)
 	var csv strings.Builder
@@ -279,8 +259,7 @@ func (s *system) load(n int) []string {
 		fmt.Fprintf(w, "%s,Name%d,lead%d@example.com,+1555%07d,Company %d\n", ids[i], i, i, i, i%50)
 	}
 	_ = w.Flush()
-	var report struct{ Imported, Updated, Rejected int }
-	s.post("/api/leads/import", "text/csv", csv.String(), &report)
+	report := must[client.ImportReport](s)(s.api.ImportLeads(s.t.Context(), client.CSV, strings.NewReader(csv.String())))
 	if report.Imported != n || report.Rejected != 0 {
 		s.t.Fatalf("import: %+v", report)
 	}
@@ -292,14 +271,21 @@ const (
 	textChannel = "0190a000-0000-7000-8000-000000000002"
 )
 
-// order is the request for a bulk of a type to some leads.
+// request asks for a bulk of a type to some leads.
+func (s *system) request(typ string, ids []string) client.SendRequest {
+	r := client.SendRequest{
+		SenderType: typ, BulkSettings: &client.BulkSettings{LeadIDs: ids}, MessageData: client.MessageData{Content: "Hello {{ first_name }} of {{ company }}"},
+	}
+	if typ == "email" {
+		r.MessageData.Subject = "Hi {{ first_name }}"
+	}
+	return r
+}
+
+// order is request as it goes over the wire.
 func (s *system) order(typ string, ids []string) string {
 	s.t.Helper()
-	data := map[string]any{"content": "Hello {{ first_name }} of {{ company }}"}
-	if typ == "email" {
-		data["subject"] = "Hi {{ first_name }}"
-	}
-	body, err := json.Marshal(map[string]any{"sender_type": typ, "bulk_settings": map[string]any{"lead_ids": ids}, "message_data": data})
+	body, err := json.Marshal(s.request(typ, ids))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -313,15 +299,13 @@ func (s *system) sendBulk(ids []string) figures {
 
 func (s *system) sendBulkOf(typ string, ids []string) figures {
 	s.t.Helper()
-	var f figures
-	s.post("/api/messaging/send", "application/json", s.order(typ, ids), &f, "Prefer", "respond-async")
-	return f
+	return figuresOf(must[client.Bulk](s)(s.api.SendBulk(s.t.Context(), s.request(typ, ids))))
 }
 
 func (s *system) finish(f figures) figures {
 	s.t.Helper()
 	testenv.Eventually(s.t, 5*time.Minute, "the bulk is complete", func() bool {
-		s.get("/api/messaging/bulk/"+f.BulkID, &f)
+		f = s.bulk(f.BulkID)
 		if f.Sent+f.Failed+f.Pending != f.Total {
 			s.t.Fatalf("the figures do not add up: %+v", f)
 		}
@@ -431,7 +415,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	f := s.sendBulk(s.load(n))
 	progress := func(share int) {
 		testenv.Eventually(t, time.Minute, "some messages are sent", func() bool {
-			s.get("/api/messaging/bulk/"+f.BulkID, &f)
+			f = s.bulk(f.BulkID)
 			return f.Sent >= n*share/10
 		})
 	}
@@ -454,12 +438,8 @@ func TestWorkersComeAndGo(t *testing.T) {
 			t.Errorf("the %s worker logged errors: %s", name, p.log)
 		}
 	}
-	var list struct {
-		Items []struct{ Status message.Status }
-	}
-	s.get("/api/messaging/messages?status=unknown&bulk_id="+f.BulkID, &list)
-	if len(list.Items) != 0 {
-		t.Errorf("%d messages are UNKNOWN after an orderly stop", len(list.Items))
+	for m, err := range s.api.Messages(t.Context(), client.MessageFilter{BulkID: f.BulkID, Status: message.Unknown}) {
+		t.Errorf("message %s is UNKNOWN after an orderly stop (%v)", m.ID, err)
 	}
 }
 

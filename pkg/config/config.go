@@ -39,6 +39,8 @@ type Config struct {
 	TwilioURL        string        `env:"HERALD_TWILIO_URL" envDefault:"https://api.twilio.com" help:"base URL of Twilio's API"`
 	InstagramURL     string        `env:"HERALD_INSTAGRAM_URL" envDefault:"https://graph.instagram.com" help:"base URL of Meta's Graph API"`
 	DatabaseMaxConns int           `env:"HERALD_DATABASE_MAX_CONNS" envDefault:"24" help:"database connections per process"`
+	URL              string        `env:"HERALD_URL" envDefault:"http://127.0.0.1:8080" help:"where the command line finds the API"`
+	APIKey           Masked        `env:"HERALD_API_KEY" help:"the API key of the command line"`
 	LogLevel         slog.Level    `env:"HERALD_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	LogFormat        string        `env:"HERALD_LOG_FORMAT" help:"text or json; without it text on a terminal, else json"`
 }
@@ -166,7 +168,7 @@ func (c *Config) check(need Need) []error {
 		}
 	}
 	for name, u := range map[string]string{
-		"HERALD_SENDGRID_URL": c.SendGridURL, "HERALD_TWILIO_URL": c.TwilioURL, "HERALD_INSTAGRAM_URL": c.InstagramURL,
+		"HERALD_URL": c.URL, "HERALD_SENDGRID_URL": c.SendGridURL, "HERALD_TWILIO_URL": c.TwilioURL, "HERALD_INSTAGRAM_URL": c.InstagramURL,
 	} {
 		if p, err := url.Parse(u); err != nil || p.Host == "" || (p.Scheme != "http" && p.Scheme != "https") {
 			bad(name, "must be an http or https URL")

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"herald/pkg/app"
+	"herald/pkg/config"
+	"herald/pkg/contract"
+	"herald/pkg/testenv"
+)
+
+// serveOne serves a Herald that the command line's settings lead to.
+func serveOne(t *testing.T) *app.Embedded {
+	t.Helper()
+	cfg, err := config.Parse(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen, cfg.RedisURL = "127.0.0.1:0", ""
+	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Stop)
+	if err := e.StartWorker(); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := e.StartAPI(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HERALD_URL", "http://"+addr)
+	return e
+}
+
+// file writes a file and returns its path.
+func file(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// wants runs a command line, checks its exit code and what it prints, and returns that.
+func wants(t *testing.T, code int, says string, args ...string) string {
+	t.Helper()
+	got, out := execute(t, args...)
+	if got != code || !strings.Contains(string(out), says) {
+		t.Fatalf("herald %s: exit code %d, want %d: %s", strings.Join(args, " "), got, code, out)
+	}
+	return string(out)
+}
+
+// lines decodes one JSON document in a line.
+func lines[T any](t *testing.T, out string) []T {
+	t.Helper()
+	var all []T
+	for dec := json.NewDecoder(strings.NewReader(out)); dec.More(); {
+		var v T
+		if err := dec.Decode(&v); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+func TestKeysOnTheCommandLine(t *testing.T) {
+	t.Setenv("DATABASE_URL", "sqlite://"+filepath.Join(t.TempDir(), "herald.db"))
+	wants(t, 1, "", "keys", "list")
+	wants(t, 0, "up to date", "migrate")
+	type key struct {
+		ID, Token string
+		Scopes    []string
+		ExpiresAt *string `json:"expires_at"`
+		RevokedAt *string `json:"revoked_at"`
+		Rate      float64 `json:"rate_per_second"`
+	}
+	made := lines[key](t, wants(t, 0, "hk_", "keys", "create", "--if-none", "--scope", "read,send", "--name", "UI", "--expires", "30d", "--rate", "5", "--json"))[0]
+	if len(made.Scopes) != 2 || made.ExpiresAt == nil || made.Rate != 5 || !strings.HasPrefix(made.Token, "hk_"+made.ID+"_") {
+		t.Errorf("%+v", made)
+	}
+	wants(t, 0, "there is a key already", "keys", "create", "--if-none", "--scope", "read")
+	if out := wants(t, 0, made.ID, "keys", "list"); strings.Contains(out, made.Token) || !strings.Contains(out, "valid") {
+		t.Error(out)
+	}
+	wants(t, 0, "revoked", "keys", "revoke", made.ID)
+	wants(t, 0, "revoked", "keys", "list")
+	if list := lines[[]key](t, wants(t, 0, made.ID, "keys", "list", "--json"))[0]; len(list) != 1 || list[0].RevokedAt == nil || list[0].Token != "" {
+		t.Errorf("%+v", list)
+	}
+	wants(t, 1, "", "keys", "revoke", "0000000000000000")
+	for _, args := range [][]string{
+		{"--scope", "everything"}, {}, {"--scope", "read", "--expires", "soon"}, {"--scope", "read", "--expires", "2020-01-01T00:00:00Z"},
+		{"--scope", "read", "--rate", "-1"}, {"--scope", "read", "--name", "a\nb"},
+	} {
+		wants(t, 2, "", append([]string{"keys", "create"}, args...)...)
+	}
+}
+
+func TestTheMasterKeyIsExchanged(t *testing.T) {
+	before, after := testenv.MasterKey(), testenv.MasterKey()
+	t.Setenv("DATABASE_URL", "sqlite://"+filepath.Join(t.TempDir(), "herald.db"))
+	t.Setenv("HERALD_MASTER_KEY", before)
+	serveOne(t)
+	wants(t, 0, `"id"`, "channels", "create", file(t, "c.json", `{"type":"EMAIL","name":"Mail","sender":"a@acme.test","credentials":{"api_key":"SG.a-key-of-a-test"}}`))
+	t.Setenv("HERALD_MASTER_KEY", after)
+	wants(t, 1, "", "reseal")
+	t.Setenv("HERALD_MASTER_KEY_PREVIOUS", before)
+	wants(t, 0, "1 channels sealed anew", "reseal")
+	wants(t, 0, `"resealed": 0`, "reseal", "--json")
+	t.Setenv("HERALD_MASTER_KEY", "")
+	wants(t, 2, "", "reseal")
+}
+
+func TestTheAPIOnTheCommandLine(t *testing.T) {
+	e := serveOne(t)
+	wants(t, 0, `"api_key": "****test"`, "channels", "create", file(t, "c.json", `{"type":"EMAIL","name":"Mail","sender":"a@acme.test","default":true,"credentials":{"api_key":"SG.a-key-of-a-test"}}`))
+	wants(t, 2, "", "channels", "create", file(t, "wrong.json", `{"typ":"EMAIL"}`))
+	channel := lines[contract.Channel](t, wants(t, 0, "Mail", "channels", "list", "--json"))[0]
+	wants(t, 0, "PAUSED", "channels", "pause", channel.ID, "email", "--reason", "a try")
+	wants(t, 0, "PAUSED: a try", "channels")
+	wants(t, 1, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t")
+	wants(t, 0, "ACTIVE", "channels", "resume", channel.ID, "email")
+	wants(t, 2, "", "channels", "resume", channel.ID, "fax")
+
+	wants(t, 0, "2 imported, 0 updated, 0 rejected", "leads", "import", file(t, "leads.csv", "email,first_name\na@example.com,Ann\nb@example.com,Ben\n"))
+	wants(t, 1, "1 imported, 0 updated, 1 rejected", "leads", "import", file(t, "leads.ndjson", "{\"email\":\"c@example.com\"}\n{\"id\":1}\n"))
+	wants(t, 0, `"updated": 2`, "leads", "import", "--json", "--format", "csv", file(t, "leads.txt", "email,company\na@example.com,X\nb@example.com,X\n"))
+	wants(t, 2, "", "leads", "import", file(t, "leads.xls", ""))
+
+	for range 2 {
+		wants(t, 0, `"SENT"`, "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--key", "once")
+	}
+	if n := len(e.Simulator.Accepted("x@example.com")); n != 1 {
+		t.Errorf("sent %d times under one key", n)
+	}
+	wants(t, 1, `"FAILED"`, "send", "--to", "refused@simulator.test", "--subject", "s", "--text", "t")
+	wants(t, 2, "", "send", "--subject", "s")
+	wants(t, 1, "", "send", "--to", "x@example.com")
+	bulk := file(t, "bulk.json", `{"bulk_settings":{"all_leads":true},"message_data":{"subject":"s","content":"c"}}`)
+	wants(t, 0, "3 leads, 3 sent, 0 failed, 0 pending: 100.00 %", "send", "--file", bulk, "--watch")
+	id := lines[contract.Bulk](t, wants(t, 0, "bulk_id", "send", "--file", bulk))[0].BulkID
+	wants(t, 0, "COMPLETED", "bulk", "watch", id)
+	states := lines[contract.Bulk](t, wants(t, 0, "COMPLETED", "bulk", "watch", id, "--json"))
+	if last := states[len(states)-1]; last.MessagesSent != 3 {
+		t.Errorf("%+v", last)
+	}
+	wants(t, 0, id, "bulk", "list")
+	if all := lines[contract.Bulk](t, wants(t, 0, id, "bulk", "list", "--json", "--most", "1")); len(all) != 1 || all[0].BulkID != id {
+		t.Errorf("%+v", all)
+	}
+	wants(t, 1, "", "bulk", "pause", id)
+
+	wants(t, 0, "PAUSED", "channels", "pause", channel.ID, "email")
+	id = lines[contract.Bulk](t, wants(t, 0, "bulk_id", "send", "--file", bulk))[0].BulkID
+	for _, step := range [][2]string{{"pause", "PAUSED"}, {"resume", "PROCESSING"}, {"cancel", "CANCELLED"}, {"watch", "CANCELLED"}, {"show", "3 cancelled"}} {
+		wants(t, 0, step[1], "bulk", step[0], id)
+	}
+	if show := lines[contract.Bulk](t, wants(t, 0, "request", "bulk", "show", id, "--json"))[0]; show.MessagesFailed != 3 {
+		t.Errorf("%+v", show)
+	}
+	wants(t, 0, "deleted", "channels", "delete", channel.ID, "email")
+	t.Setenv("HERALD_URL", "nonsense")
+	wants(t, 2, "", "bulk", "list")
+}
+
+func TestTheDocumentOnTheCommandLine(t *testing.T) {
+	if out := wants(t, 0, `"openapi": "3.1.0"`, "openapi"); !json.Valid([]byte(out)) {
+		t.Error("it is no JSON")
+	}
+}

@@ -1,0 +1,263 @@
+// Package client speaks to Herald's API: typed requests and answers, a context for every call, iterators over lists, and
+// retries that never do a thing twice. Sends carry an Idempotency-Key, so that they may be repeated when an answer is lost.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"herald/pkg/contract"
+)
+
+// The types of requests and answers.
+type (
+	SendRequest    = contract.SendRequest
+	MessageData    = contract.MessageData
+	BulkSettings   = contract.BulkSettings
+	FilterRequest  = contract.FilterRequest
+	FilterNode     = contract.FilterNode
+	Condition      = contract.FilterCondition
+	SendResponse   = contract.SendResponse
+	Bulk           = contract.Bulk
+	Preview        = contract.Preview
+	Explanation    = contract.Explanation
+	Message        = contract.Message
+	Channel        = contract.Channel
+	NewChannel     = contract.NewChannel
+	ChannelFields  = contract.ChannelFields
+	Lead           = contract.Lead
+	NewLead        = contract.NewLead
+	LeadFields     = contract.LeadFields
+	ImportReport   = contract.ImportReport
+	Suppression    = contract.Suppression
+	NewSuppression = contract.NewSuppression
+	FieldError     = contract.FieldError
+)
+
+// Patch changes what it names, by the names on the wire; nil empties a field.
+type Patch map[string]any
+
+// Client is safe for concurrent use.
+type Client struct {
+	base     *url.URL
+	key      string
+	http     *http.Client
+	patience time.Duration
+}
+
+// Option is a choice that New takes.
+type Option func(*Client)
+
+// WithKey sends an API key with every request.
+func WithKey(key string) Option { return func(c *Client) { c.key = key } }
+
+// WithHTTPClient uses a client of the caller's.
+func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
+
+// WithPatience is how long a call goes on trying while the API does not answer or says to come back, DefaultPatience
+// without it; 0: every call is made once.
+func WithPatience(d time.Duration) Option { return func(c *Client) { c.patience = d } }
+
+// DefaultPatience outlasts the restart of a server.
+const DefaultPatience = 30 * time.Second
+
+const (
+	retryFirst     = 100 * time.Millisecond
+	retryMost      = 5 * time.Second
+	answerTimeout  = 90 * time.Second // above the longest wait for a bulk
+	maxAnswer      = 64 << 20
+	connsPerServer = 256
+)
+
+// New makes a Client of an API at a URL, for example http://127.0.0.1:8080.
+func New(baseURL string, options ...Option) (*Client, error) {
+	u, err := url.Parse(baseURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("%q is no http or https URL", baseURL)
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own
+	t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = connsPerServer, answerTimeout
+	c := &Client{base: u, http: &http.Client{Transport: t}, patience: DefaultPatience}
+	for _, o := range options {
+		o(c)
+	}
+	return c, nil
+}
+
+// Error is an answer that says no.
+type Error struct {
+	Status     int    // HTTP's
+	Code       string // for programs; invalid when Fields says what is wrong
+	Detail     string // for people
+	Fields     []FieldError
+	RetryAfter time.Duration
+	RequestID  string // finds the request in the server's log
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	msg := fmt.Sprintf("%d %s: %s", e.Status, e.Code, e.Detail)
+	for _, f := range e.Fields {
+		msg += fmt.Sprintf("\n  %v: %s", f.Loc, f.Msg)
+	}
+	return msg
+}
+
+// IsStatus says whether err is an answer with an HTTP status.
+func IsStatus(err error, status int) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == status
+}
+
+// call is one request.
+type call struct {
+	method, path string
+	query        url.Values
+	body         any                 // encoded as JSON, unless stream is set
+	stream       io.Reader           // of mediaType; it can be read once, so the call is made once
+	mediaType    string              //
+	headers      map[string]string   //
+	repeatable   bool                // doing it twice is the same as doing it once
+	note         func(h http.Header) // told the headers of the answer
+}
+
+// do makes a call, again while that is safe and helps, and reads the answer into into.
+func (c *Client) do(ctx context.Context, r call, into any) error {
+	var body []byte
+	if r.body != nil {
+		var err error
+		if body, err = json.Marshal(r.body); err != nil {
+			return fmt.Errorf("encode the request: %w", err)
+		}
+	}
+	pace := &pacer{ExponentialBackOff: backoff.NewExponentialBackOff()}
+	pace.InitialInterval, pace.MaxInterval = retryFirst, retryMost
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := c.once(ctx, r, body, into)
+		if err != nil && !c.again(ctx, r, err, &pace.least) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(c.patience))
+	return err
+}
+
+// again says whether a call that failed may be made again, and how long to wait at least.
+func (c *Client) again(ctx context.Context, r call, err error, least *time.Duration) bool {
+	if c.patience == 0 || r.stream != nil || ctx.Err() != nil {
+		return false
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		return r.repeatable // no answer: nobody knows whether it was done
+	}
+	*least = e.RetryAfter
+	return e.Status == http.StatusTooManyRequests || (r.repeatable && e.passes())
+}
+
+// pacer waits as long as the server asks, where that is longer than its own pause.
+type pacer struct {
+	*backoff.ExponentialBackOff
+	least time.Duration
+}
+
+// NextBackOff implements backoff.BackOff.
+func (p *pacer) NextBackOff() time.Duration {
+	d := max(p.ExponentialBackOff.NextBackOff(), p.least)
+	p.least = 0
+	return d
+}
+
+// passes says whether the same request may do better later: the server is busy, restarting, or at work on it.
+func (e *Error) passes() bool {
+	switch e.Status {
+	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	case http.StatusConflict:
+		return e.Code == "in_progress"
+	}
+	return false
+}
+
+func (c *Client) once(ctx context.Context, r call, body []byte, into any) error {
+	u := c.base.JoinPath(r.path)
+	u.RawQuery = r.query.Encode()
+	var reader io.Reader = bytes.NewReader(body)
+	if r.stream != nil {
+		reader = r.stream
+	} else if body == nil {
+		reader = nil
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), reader)
+	if err != nil {
+		return fmt.Errorf("make the request: %w", err)
+	}
+	for name, v := range r.headers {
+		req.Header.Set(name, v)
+	}
+	if reader != nil {
+		req.Header.Set("Content-Type", "application/json")
+		if r.mediaType != "" {
+			req.Header.Set("Content-Type", r.mediaType)
+		}
+	}
+	if c.key != "" {
+		req.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", c.base.Host, err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if res.StatusCode >= http.StatusBadRequest {
+		return failure(res, b)
+	}
+	if r.note != nil {
+		r.note(res.Header)
+	}
+	if into == nil || res.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return nil
+}
+
+// failure reads an answer that says no. One that is not Herald's, a proxy's for example, has its status only.
+func failure(res *http.Response, body []byte) error {
+	e := &Error{Status: res.StatusCode, RequestID: res.Header.Get("X-Request-Id")}
+	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {
+		e.RetryAfter = time.Duration(s) * time.Second
+	}
+	var problem struct {
+		Detail json.RawMessage `json:"detail"`
+		Code   string          `json:"code"`
+	}
+	if json.Unmarshal(body, &problem) == nil {
+		e.Code = problem.Code
+		if json.Unmarshal(problem.Detail, &e.Fields) == nil && len(e.Fields) > 0 {
+			e.Code, e.Detail = "invalid", "the request is not valid"
+		} else if json.Unmarshal(problem.Detail, &e.Detail) != nil {
+			e.Detail = ""
+		}
+	}
+	if e.Detail == "" {
+		e.Detail = http.StatusText(res.StatusCode)
+	}
+	return e
+}
