@@ -365,6 +365,7 @@ var rows = []struct {
 		}
 		return "the bulk is on record and is sent, once"
 	}},
+	{"1 the API is killed under keyed sends that are repeated", keyedSends},
 	{"2 the planner dies, and the API after its answer", func(t *testing.T) string {
 		const n = 5_000 // several pages
 		s := faulty(t, plan{})
