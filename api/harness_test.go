@@ -21,7 +21,7 @@ import (
 
 // herald is one whole Herald, embedded, answering on a loopback address.
 type herald struct {
-	t    *testing.T
+	t    testing.TB
 	base string
 	app  *app.Embedded
 	sim  *simulator.Simulator
@@ -45,7 +45,7 @@ func startWith(t *testing.T, change func(*config.Config)) *herald {
 	return launch(t, change)
 }
 
-func launch(t *testing.T, change func(*config.Config)) *herald {
+func launch(t testing.TB, change func(*config.Config)) *herald {
 	t.Helper()
 	cfg, err := config.Parse(0)
 	if err != nil {

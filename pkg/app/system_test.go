@@ -336,8 +336,8 @@ func (s *system) noTaskLeft() {
 	}
 }
 
-// metric returns the first value of a metric of a process, 0 when it has none. The name may carry labels.
-func (s *system) metric(p *process, name string) float64 {
+// metrics returns the metrics of a process.
+func (s *system) metrics(p *process) string {
 	s.t.Helper()
 	_, after, ok := strings.Cut(p.log.String(), `"msg":"admin listens"`)
 	address := regexp.MustCompile(`"address":"([^"]+)"`).FindStringSubmatch(after)
@@ -353,11 +353,17 @@ func (s *system) metric(p *process, name string) float64 {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	v := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindSubmatch(metrics)
+	return string(metrics)
+}
+
+// metric returns the first value of a metric of a process, 0 when it has none. The name may carry labels.
+func (s *system) metric(p *process, name string) float64 {
+	s.t.Helper()
+	v := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(s.metrics(p))
 	if v == nil {
 		return 0
 	}
-	n, err := strconv.ParseFloat(string(v[1]), 64)
+	n, err := strconv.ParseFloat(v[1], 64)
 	if err != nil {
 		s.t.Fatal(err)
 	}

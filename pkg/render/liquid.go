@@ -165,11 +165,14 @@ func parseField(source string, kind engineKind) (f *field, err error) {
 	return &field{template: t}, nil
 }
 
-// clean takes our own step tags out of what the library says.
+// clean leaves of what the library says where the mistake is and which: not the piece of the template that it quotes,
+// which may hold anything, and not our own tags.
 func clean(msg string) string {
-	msg = strings.ReplaceAll(strings.ReplaceAll(msg, "{%"+stepTag+"%}", ""), captureBlock, "capture")
-	return strings.TrimPrefix(msg, "Liquid error ")
+	msg = excerpt.ReplaceAllString(strings.ReplaceAll(msg, captureBlock, "capture"), "")
+	return strings.TrimLeft(strings.TrimPrefix(msg, "Liquid error"), ": ")
 }
+
+var excerpt = regexp.MustCompile(`(?s) in [{"].*`)
 
 // check walks the tokens, refuses what is not allowed, and returns the source with a step tag before everything that
 // does work and at the start of every loop's body.
@@ -302,10 +305,15 @@ func (f *field) render(bindings map[string]any, limit time.Duration) (s string, 
 		}
 	}()
 	if rerr := f.template.FRender(w, vars); rerr != nil {
-		return "", errors.New(clean(rerr.Error()))
+		return "", &libraryError{clean(rerr.Error())}
 	}
 	return w.buf.String(), nil
 }
+
+// libraryError is what the library says of a rendering. It may quote the values that were rendered.
+type libraryError struct{ msg string }
+
+func (e *libraryError) Error() string { return e.msg }
 
 // budget counts the steps of one rendering.
 type budget struct {

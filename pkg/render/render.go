@@ -78,6 +78,10 @@ func (t *Template) Render(bindings map[string]any) (Rendered, error) {
 		*field
 	}{{&out.Subject, t.subject}, {&out.Text, t.text}, {&out.HTML, t.html}} {
 		s, err := f.render(bindings, deliverTime)
+		var quotes *libraryError
+		if errors.As(err, &quotes) {
+			err = errors.New("a template does not render with this lead's values")
+		}
 		if err != nil {
 			return Rendered{}, err
 		}

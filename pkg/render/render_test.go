@@ -188,3 +188,23 @@ func BenchmarkRender(b *testing.B) {
 		}
 	}
 }
+
+// What the library quotes of a template may be anything, and what it quotes of a lead is nobody's to know.
+func TestErrorsQuoteNothing(t *testing.T) {
+	_, errs := Compile(message.Email, message.Content{Subject: `{{ "hunter2" | nonsense }}`, Text: `{% nonsense "hunter2" %}`, HTML: `{{ "hunter2" | }}`})
+	if len(errs) == 0 {
+		t.Error("nothing is wrong")
+	}
+	for _, e := range errs {
+		if strings.Contains(e.Msg, "hunter2") || !strings.HasPrefix(e.Msg, "template: ") {
+			t.Errorf("%q", e.Msg)
+		}
+	}
+	tpl, errs := Compile(message.SMS, message.Content{Text: `{{ first_name | divided_by: 0 }}{{ first_name | date: first_name }}{{ first_name | slice: first_name }}`})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if _, err := tpl.Render((&message.Lead{FirstName: "hunter2"}).Bindings()); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("%v", err)
+	}
+}

@@ -36,6 +36,7 @@ const (
 	Unauthorize Fault = "unauthorized" // the vendor's answer to a dead credential
 	Forbid      Fault = "forbidden"    // the vendor's answer to a sender that is not allowed
 	Refuse      Fault = "refused"      // the vendor's answer to a recipient that is none
+	Quote       Fault = "quote"        // a refusal whose words quote the recipient and the credentials
 	HTML        Fault = "html"         // a proxy's 502 page
 	Empty       Fault = "empty"        // 200 without a body
 	Reset       Fault = "reset"        // the connection breaks before an answer
@@ -302,6 +303,8 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, v vendor, a A
 		w.Header().Set("Content-Type", "text/html")
 		w.WriteHeader(http.StatusBadGateway)
 		_, _ = io.WriteString(w, "<html><h1>502 Bad Gateway</h1></html>")
+	case Quote:
+		quote(w, r, a.Recipient)
 	case Empty:
 		w.WriteHeader(http.StatusOK)
 	case Reset, ResetAfter:
@@ -312,6 +315,16 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, v vendor, a A
 	default:
 		v.refusals[fault](w)
 	}
+}
+
+// quote refuses in the words of all three vendors at once.
+func quote(w http.ResponseWriter, r *http.Request, recipient string) {
+	text := fmt.Sprintf("The address %s was refused for %s", recipient, r.Header.Get("Authorization"))
+	writeJSON(w, http.StatusBadRequest, map[string]any{
+		"errors": []any{map[string]any{"message": text, "field": "personalizations.0.to.0.email"}},
+		"code":   21211, "message": text, "status": http.StatusBadRequest,
+		"error": map[string]any{"message": text, "type": "OAuthException", "code": 100},
+	})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
