@@ -54,7 +54,7 @@ type docSchema struct {
 }
 
 func (d *document) html() ([]byte, error) {
-	var sections []docSection
+	sections := make([]docSection, 0, len(tags))
 	for _, t := range tags {
 		s := docSection{Name: t.name, Text: t.text}
 		for _, op := range d.operations {

@@ -353,7 +353,9 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 			if op.RequestBody == nil || op.RequestBody.Content["application/json"].Examples == nil && bases[op.OperationID] == nil {
 				continue
 			}
-			send := func(h *herald, body string) int { return h.call(method, path(p, &op), body, "Prefer", "respond-async").status }
+			send := func(h *herald, body string) int {
+				return h.call(method, path(p, &op), body, "Prefer", "respond-async").status
+			}
 			for _, base := range bases[op.OperationID] {
 				if a := witness.call(method, path(p, &op), base, "Prefer", "respond-async"); a.status >= 400 {
 					t.Fatalf("%s: a valid request is refused: %s: %s", op.OperationID, a.raw, base)

@@ -139,14 +139,15 @@ func (d *document) json() ([]byte, error) {
 		if at < 0 {
 			at, paths = len(paths), append(paths, member{op.path, object{}})
 		}
-		of := paths[at].value.(object) //nolint:forcetypeassert // made above
-		paths[at].value = append(of, member{strings.ToLower(op.method), d.operation(op)})
+		methods := paths[at].value.(object) //nolint:forcetypeassert // made above
+		methods = append(methods, member{strings.ToLower(op.method), d.operation(op)})
+		paths[at].value = methods
 	}
-	var components object
+	components := make(object, 0, len(d.schemas.names))
 	for _, name := range d.schemas.names {
 		components = append(components, member{name, d.schemas.all[name]})
 	}
-	var tagList []object
+	tagList := make([]object, 0, len(tags))
 	for _, t := range tags {
 		tagList = append(tagList, object{{"name", t.name}, {"description", t.text}})
 	}
@@ -199,18 +200,18 @@ func (d *document) operation(op described) object {
 }
 
 func (d *document) requestBody(op described) object {
-	var content object
+	content := make(object, 0, len(op.files)+1)
 	switch {
 	case op.request != nil:
 		media := object{{"schema", d.schemas.of(reflect.TypeOf(op.request), true)}}
 		if len(op.examples) > 0 {
-			var examples object
+			examples := make(object, 0, len(op.examples))
 			for _, name := range op.examples {
 				examples = append(examples, member{name, object{{"value", json.RawMessage(contract.Example(name))}}})
 			}
 			media = append(media, member{"examples", examples})
 		}
-		content = object{{mediaJSON, media}}
+		content = append(content, member{mediaJSON, media})
 	case op.files != nil:
 		for _, name := range []string{"text/csv", "application/x-ndjson"} {
 			content = append(content, member{name, object{{"schema", &jsonschema.Schema{Type: "string"}}, {"example", op.files[name]}}})
@@ -242,8 +243,10 @@ func (d *document) responses(op described) object {
 		}
 		success = append(success, member{"content", object{{mediaJSON, media}}})
 	}
-	out := object{{strconv.Itoa(op.status), success}}
-	for _, status := range op.allErrors() {
+	errs := op.allErrors()
+	out := make(object, 0, 1+len(errs))
+	out = append(out, member{strconv.Itoa(op.status), success})
+	for _, status := range errs {
 		out = append(out, member{strconv.Itoa(status), object{{"$ref", "#/components/responses/" + responseName(status)}}})
 	}
 	return out
@@ -254,7 +257,7 @@ func answerHeaders(op described) object {
 	if op.id == "send" {
 		names = append(names, headerReplayed, "Preference-Applied")
 	}
-	var o object
+	o := make(object, 0, len(names))
 	for _, n := range names {
 		o = append(o, member{n, object{{"$ref", "#/components/headers/" + n}}})
 	}
@@ -293,7 +296,7 @@ func responseName(status int) string {
 }
 
 func errorResponses() object {
-	var out object
+	out := make(object, 0, len(errorDocs))
 	for _, e := range errorDocs {
 		headers := object{{headerRequestID, object{{"$ref", "#/components/headers/" + headerRequestID}}}}
 		if e.header != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -231,9 +232,8 @@ func enumeration(kind string, request bool) *jsonschema.Schema {
 		}}
 	case "value":
 		one := []*jsonschema.Schema{{Type: "string", MaxLength: jsonschema.Ptr(audience.MaxValue)}, {Type: "number"}, {Type: "boolean"}}
-		return &jsonschema.Schema{AnyOf: append(one, &jsonschema.Schema{
-			Type: "array", MinItems: jsonschema.Ptr(1), MaxItems: jsonschema.Ptr(audience.MaxValues), Items: &jsonschema.Schema{AnyOf: one},
-		})}
+		list := &jsonschema.Schema{Type: "array", MinItems: jsonschema.Ptr(1), MaxItems: jsonschema.Ptr(audience.MaxValues), Items: &jsonschema.Schema{AnyOf: one}}
+		return &jsonschema.Schema{AnyOf: slices.Concat(one, []*jsonschema.Schema{list})}
 	}
 	values, ok := enumerations[kind]
 	if !ok {

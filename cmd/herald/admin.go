@@ -24,8 +24,8 @@ func printJSON(v any) error {
 }
 
 // parse reads the settings; a mistake in them is the caller's.
-func parse(need config.Need) (*config.Config, error) {
-	cfg, err := config.Parse(need)
+func parse() (*config.Config, error) {
+	cfg, err := config.Parse(0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
@@ -65,7 +65,7 @@ type migrateCmd struct {
 
 // Run brings the schema of DATABASE_URL, or of the embedded file, up to date.
 func (m *migrateCmd) Run(ctx context.Context) error {
-	cfg, err := parse(0)
+	cfg, err := parse()
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ type serveCmd struct {
 
 // Run serves until it is told to stop.
 func (s *serveCmd) Run(ctx context.Context) error {
-	cfg, err := parse(0)
+	cfg, err := parse()
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (d *demoCmd) Run(ctx context.Context) error {
 	if d.Leads < len(exampleLeads) || d.Leads > 100_000 {
 		return fmt.Errorf("%w: --leads must be from %d to 100000", errUsage, len(exampleLeads))
 	}
-	cfg, err := parse(0)
+	cfg, err := parse()
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func viewKey(k *access.Key, token string) keyView {
 
 // withKeys works on the keys of the database.
 func withKeys(ctx context.Context, work func(k *access.Keyring) error) error {
-	cfg, err := parse(0)
+	cfg, err := parse()
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ type resealCmd struct {
 
 // Run seals credentials anew. Where it ends well, HERALD_MASTER_KEY_PREVIOUS is needed no longer.
 func (c *resealCmd) Run(ctx context.Context) error {
-	cfg, err := parse(0)
+	cfg, err := parse()
 	if err != nil {
 		return err
 	}

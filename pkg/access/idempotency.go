@@ -69,16 +69,15 @@ func unquote(v string) (string, bool) {
 	var b strings.Builder
 	inner := v[1 : len(v)-1]
 	for i := 0; i < len(inner); i++ {
-		c := inner[i]
-		if c == '\\' {
+		switch inner[i] {
+		case '"':
+			return "", false
+		case '\\':
 			if i++; i == len(inner) || (inner[i] != '"' && inner[i] != '\\') {
 				return "", false
 			}
-			c = inner[i]
-		} else if c == '"' {
-			return "", false
 		}
-		b.WriteByte(c)
+		b.WriteByte(inner[i])
 	}
 	return b.String(), true
 }

@@ -1010,7 +1010,7 @@ func besides(t *testing.T) string {
 	}
 	s.sim.Script()
 	for _, id := range []string{f.BulkID, mails.BulkID} {
-		f = figuresOf(must[client.Bulk](s)(s.api.CancelBulk(t.Context(), id)))
+		must[client.Bulk](s)(s.api.CancelBulk(t.Context(), id))
 		s.over(id)
 	}
 	return fmt.Sprintf("%.1f SMS a second while mail hangs and is refused, %.1f before", besides, well)

@@ -19,7 +19,7 @@ import (
 	"herald/pkg/contract"
 )
 
-// The types of requests and answers.
+// SendRequest and the other types here are the contract's, for requests and answers.
 type (
 	SendRequest    = contract.SendRequest
 	MessageData    = contract.MessageData
