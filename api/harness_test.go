@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/app"
+	"herald/pkg/app/apptest"
 	"herald/pkg/config"
 	"herald/pkg/provider/simulator"
 	"herald/pkg/testenv"
@@ -47,25 +47,8 @@ func startWith(t *testing.T, change func(*config.Config)) *herald {
 
 func launch(t testing.TB, change func(*config.Config)) *herald {
 	t.Helper()
-	cfg, err := config.Parse(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Listen, cfg.DatabaseURL, cfg.RedisURL = "127.0.0.1:0", "", ""
-	change(cfg)
-	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Stop)
-	if err := e.StartWorker(); err != nil {
-		t.Fatal(err)
-	}
-	addr, err := e.StartAPI(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &herald{t: t, base: "http://" + addr, app: e, sim: e.Simulator}
+	e, base := apptest.Start(t, change)
+	h := &herald{t: t, base: base, app: e, sim: e.Simulator}
 	h.must(201, "POST", "/api/channels", `{"id":"`+emailChannel+`","type":"EMAIL","name":"Mail","sender":"news@acme.test","sender_name":"Acme",
 		"allowed_senders":["*@acme.test"],"credentials":{"api_key":"SG.secret-of-the-test"},"price":0.001,"default":true}`)
 	h.must(201, "POST", "/api/channels", `{"id":"`+pairChannel+`","type":"sms","name":"SMS","sender":"+15005550006","price":0.0079,"price_media":0.02,

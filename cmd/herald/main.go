@@ -54,6 +54,10 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	kctx.BindTo(ctx, (*context.Context)(nil))
+	if err := kctx.BindToProvider(remote); err != nil {
+		fmt.Fprintln(os.Stderr, "herald:", err)
+		return app.ExitFailed
+	}
 	switch err := kctx.Run(); {
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(os.Stderr, "herald:", err)

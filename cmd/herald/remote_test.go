@@ -2,13 +2,14 @@ package main
 
 import (
 	"encoding/json"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"herald/pkg/app"
+	"herald/pkg/app/apptest"
 	"herald/pkg/config"
 	"herald/pkg/contract"
 	"herald/pkg/testenv"
@@ -17,24 +18,8 @@ import (
 // serveOne serves a Herald that the command line's settings lead to.
 func serveOne(t *testing.T) *app.Embedded {
 	t.Helper()
-	cfg, err := config.Parse(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Listen, cfg.RedisURL = "127.0.0.1:0", ""
-	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Stop)
-	if err := e.StartWorker(); err != nil {
-		t.Fatal(err)
-	}
-	addr, err := e.StartAPI(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("HERALD_URL", "http://"+addr)
+	e, base := apptest.Start(t, func(c *config.Config) { c.DatabaseURL = os.Getenv("DATABASE_URL") })
+	t.Setenv("HERALD_URL", base)
 	return e
 }
 
@@ -161,6 +146,10 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 
 	wants(t, 0, "PAUSED", "channels", "pause", channel.ID, "email")
 	id = lines[contract.Bulk](t, wants(t, 0, "bulk_id", "send", "--file", bulk))[0].BulkID
+	testenv.Eventually(t, 30*time.Second, "the bulk is planned", func() bool {
+		_, out := execute(t, "bulk", "show", id)
+		return strings.Contains(string(out), "3 leads")
+	})
 	for _, step := range [][2]string{{"pause", "PAUSED"}, {"resume", "PROCESSING"}, {"cancel", "CANCELLED"}, {"watch", "CANCELLED"}, {"show", "3 cancelled"}} {
 		wants(t, 0, step[1], "bulk", step[0], id)
 	}

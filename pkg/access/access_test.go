@@ -11,21 +11,14 @@ import (
 	"herald/pkg/access"
 	"herald/pkg/message"
 	"herald/pkg/queue"
-	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
 // keyring makes a Keyring over a database and a Redis of their own.
 func keyring(t *testing.T, rate float64) *access.Keyring {
 	t.Helper()
-	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	if _, err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := storetest.SQLite(t)
 	rdb, err := queue.Connect(testenv.Redis(t, testenv.MiniRedis), 4)
 	if err != nil {
 		t.Fatal(err)

@@ -98,7 +98,7 @@ func TestImportRules(t *testing.T) {
 		"GORM":      {"gorm.io", []string{"herald/pkg/store"}},
 		"Asynq":     {"github.com/hibiken/asynq", []string{"herald/pkg/queue", "herald/worker"}},
 		"the API":   {"herald/api", []string{"herald/pkg/app"}},
-		"the store": {"herald/pkg/store", []string{"herald/pkg/app", "herald/cmd/herald"}},
+		"the store": {"herald/pkg/store", []string{"herald/pkg/app", "herald/cmd/herald", "herald/pkg/store/storetest"}},
 		"the queue": {"herald/pkg/queue", []string{"herald/pkg/app", "herald/worker"}},
 	} {
 		for _, p := range all {

@@ -20,6 +20,7 @@ import (
 	"herald/pkg/queue"
 	"herald/pkg/stats"
 	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
@@ -47,14 +48,7 @@ const timeout = 30 * time.Second
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	if _, err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := storetest.SQLite(t)
 	rdb, err := queue.Connect(testenv.Redis(t, testenv.MiniRedis), 8)
 	if err != nil {
 		t.Fatal(err)

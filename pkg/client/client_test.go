@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -15,32 +14,16 @@ import (
 	"time"
 
 	"herald/pkg/app"
+	"herald/pkg/app/apptest"
 	"herald/pkg/client"
 	"herald/pkg/config"
 	"herald/pkg/message"
 )
 
-// herald starts a whole Herald, embedded, with a channel, and returns it with its address.
+// herald starts a whole Herald, embedded, and returns it with its address.
 func herald(t *testing.T) (*app.Embedded, string) {
 	t.Helper()
-	cfg, err := config.Parse(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Listen, cfg.DatabaseURL, cfg.RedisURL = "127.0.0.1:0", "", ""
-	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Stop)
-	if err := e.StartWorker(); err != nil {
-		t.Fatal(err)
-	}
-	addr, err := e.StartAPI(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e, "http://" + addr
+	return apptest.Start(t, func(*config.Config) {})
 }
 
 func connect(t *testing.T, base string, options ...client.Option) *client.Client {

@@ -16,6 +16,7 @@ import (
 	"herald/pkg/render"
 	"herald/pkg/stats"
 	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
@@ -41,14 +42,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	if _, err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := storetest.SQLite(t)
 	w := &world{t: t, store: s, parts: 1}
 	w.ch = &channel.Channel{
 		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
@@ -197,14 +191,7 @@ func TestPausedChannelsSendNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	if _, err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
 	w.store, w.d.Ledger = s, s
 	paused := *w.ch
 	paused.State = channel.Paused

@@ -14,19 +14,12 @@ import (
 	"herald/pkg/lead"
 	"herald/pkg/message"
 	"herald/pkg/store"
-	"herald/pkg/testenv"
+	"herald/pkg/store/storetest"
 )
 
 func newService(t *testing.T) (*lead.Service, *store.Store) {
 	t.Helper()
-	s, err := store.Open(t.Context(), testenv.Database(t, testenv.SQLite), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	if _, err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s := storetest.SQLite(t)
 	return lead.NewService(s, s, s), s
 }
 

@@ -13,6 +13,7 @@ import (
 	"herald/pkg/audience"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
@@ -34,14 +35,7 @@ func benchLead(i int, now time.Time) message.Lead {
 
 func benchStore(b *testing.B) *store.Store {
 	b.Helper()
-	s, err := store.Open(context.Background(), testenv.Database(b, testenv.Postgres), store.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(s.Close)
-	if _, err := s.Migrate(context.Background()); err != nil {
-		b.Fatal(err)
-	}
+	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), store.Options{})
 	now := time.Now()
 	const batch = 5_000
 	for from := 0; from < *benchLeads; from += batch {

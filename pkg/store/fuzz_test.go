@@ -6,8 +6,7 @@ import (
 
 	"herald/pkg/audience"
 	"herald/pkg/message"
-	"herald/pkg/store"
-	"herald/pkg/testenv"
+	"herald/pkg/store/storetest"
 	"herald/pkg/wire"
 )
 
@@ -25,14 +24,7 @@ func FuzzAudience(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	s, err := store.Open(f.Context(), testenv.Database(f, testenv.SQLite), store.Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(s.Close)
-	if _, err := s.Migrate(f.Context()); err != nil {
-		f.Fatal(err)
-	}
+	s := storetest.SQLite(f)
 	lead := &message.Lead{FirstName: "Ann", Email: "ann@example.com", Tags: []string{"x"}, CustomFields: map[string]any{"plan": "gold"}, CreatedAt: moment}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := wire.Decode(b)

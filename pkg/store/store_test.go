@@ -15,6 +15,7 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
@@ -30,12 +31,7 @@ func open(t *testing.T, url string) *store.Store {
 	must(t, err)
 	sealer, err := channel.NewSealer(key)
 	must(t, err)
-	s, err := store.Open(t.Context(), url, store.Options{Sealer: sealer})
-	must(t, err)
-	t.Cleanup(s.Close)
-	_, err = s.Migrate(t.Context())
-	must(t, err)
-	return s
+	return storetest.Open(t, url, store.Options{Sealer: sealer})
 }
 
 func must(t *testing.T, err error) {

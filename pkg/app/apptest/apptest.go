@@ -1,0 +1,35 @@
+// Package apptest gives tests a whole Herald in their own process, on embedded parts unless they say otherwise.
+package apptest
+
+import (
+	"log/slog"
+	"testing"
+
+	"herald/pkg/app"
+	"herald/pkg/config"
+)
+
+// Start starts a Herald with worker, API and simulator, and returns it with the URL of its API. change may set what is
+// special about it. It stops when the test ends.
+func Start(t testing.TB, change func(*config.Config)) (*app.Embedded, string) {
+	t.Helper()
+	cfg, err := config.Parse(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen, cfg.DatabaseURL, cfg.RedisURL = "127.0.0.1:0", "", ""
+	change(cfg)
+	e, err := app.OpenEmbedded(t.Context(), cfg, t.TempDir(), true, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Stop)
+	if err := e.StartWorker(); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := e.StartAPI(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, "http://" + addr
+}
