@@ -19,29 +19,50 @@ import (
 	"herald/pkg/contract"
 )
 
-// SendRequest and the other types here are the contract's, for requests and answers.
+// The contract's own types, for requests and answers.
 type (
-	SendRequest    = contract.SendRequest
-	MessageData    = contract.MessageData
-	BulkSettings   = contract.BulkSettings
-	FilterRequest  = contract.FilterRequest
-	FilterNode     = contract.FilterNode
-	Condition      = contract.FilterCondition
-	SendResponse   = contract.SendResponse
-	Bulk           = contract.Bulk
-	Preview        = contract.Preview
-	Explanation    = contract.Explanation
-	Message        = contract.Message
-	Channel        = contract.Channel
-	NewChannel     = contract.NewChannel
-	ChannelFields  = contract.ChannelFields
-	Lead           = contract.Lead
-	NewLead        = contract.NewLead
-	LeadFields     = contract.LeadFields
-	ImportReport   = contract.ImportReport
-	Suppression    = contract.Suppression
+	// SendRequest asks for a message, or a message to many.
+	SendRequest = contract.SendRequest
+	// MessageData is what a message says.
+	MessageData = contract.MessageData
+	// BulkSettings describe whom a bulk reaches.
+	BulkSettings = contract.BulkSettings
+	// FilterRequest is a group of conditions.
+	FilterRequest = contract.FilterRequest
+	// FilterNode is a group or a condition.
+	FilterNode = contract.FilterNode
+	// Condition compares one field of a lead.
+	Condition = contract.FilterCondition
+	// SendResponse tells what became of a single.
+	SendResponse = contract.SendResponse
+	// Bulk is how a bulk stands.
+	Bulk = contract.Bulk
+	// Preview is what a bulk would do.
+	Preview = contract.Preview
+	// Explanation tells why a lead was sent to or not.
+	Explanation = contract.Explanation
+	// Message is one message of the ledger.
+	Message = contract.Message
+	// Channel is a sending account.
+	Channel = contract.Channel
+	// NewChannel registers a sending account.
+	NewChannel = contract.NewChannel
+	// ChannelFields are those of a channel that can be changed.
+	ChannelFields = contract.ChannelFields
+	// Lead is a person.
+	Lead = contract.Lead
+	// NewLead is a person to be stored.
+	NewLead = contract.NewLead
+	// LeadFields are those of a lead that its owner writes.
+	LeadFields = contract.LeadFields
+	// ImportReport is what became of an imported file.
+	ImportReport = contract.ImportReport
+	// Suppression says who must not be contacted.
+	Suppression = contract.Suppression
+	// NewSuppression puts an address on the list.
 	NewSuppression = contract.NewSuppression
-	FieldError     = contract.FieldError
+	// FieldError is one thing that is wrong with one field.
+	FieldError = contract.FieldError
 )
 
 // Patch changes what it names, by the names on the wire; nil empties a field.
