@@ -118,6 +118,11 @@ func (a *App) connect(pool int) (redis.UniversalClient, error) {
 	return rdb, err
 }
 
+// speed is how Asynq gets at Redis.
+func (a *App) speed() queue.Speed {
+	return queue.Speed{Coalesce: a.Config.QueueCoalesce, Prefetch: a.Config.QueuePrefetch, Observe: a.telemetry.QueueStep}
+}
+
 func (a *App) build() error {
 	cfg := a.Config
 	queueRedis, err := a.connect(queuePool)
@@ -128,7 +133,7 @@ func (a *App) build() error {
 	if err != nil {
 		return err
 	}
-	a.Queue = queue.NewClient(queueRedis)
+	a.Queue = queue.NewClient(queueRedis, a.speed())
 	a.counters = queue.NewCounters(countersRedis)
 	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
 	a.Keys = access.NewKeyring(access.KeyringDeps{
@@ -179,7 +184,7 @@ func (a *App) StartWorker() error {
 		poolErr = errors.Join(poolErr, err)
 		return rdb
 	}
-	servers := queue.NewServers(pool, a.Config.Concurrency, a.telemetry.Log())
+	servers := queue.NewServers(pool, a.Config.Concurrency, a.speed(), a.telemetry.Log())
 	if poolErr != nil {
 		return poolErr
 	}
@@ -281,6 +286,9 @@ func (a *App) Stop() {
 func (a *App) close() {
 	if a.counters != nil {
 		a.counters.Close()
+	}
+	if a.Queue != nil {
+		a.Queue.Close()
 	}
 	a.Store.Close()
 	for _, rdb := range a.redis {

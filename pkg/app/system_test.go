@@ -146,7 +146,7 @@ func deployAs(t testing.TB, p plan) *system {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.rdb.Close() })
-	s.q = queue.NewClient(s.rdb)
+	s.q = queue.NewClient(s.rdb, queue.Speed{})
 	s.run("herald", "migrate", "up")
 	s.startAPI(p.api...)
 	return s

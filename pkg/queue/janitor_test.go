@@ -16,7 +16,7 @@ import (
 func TestJanitor(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		ctx := t.Context()
-		c := NewClient(rdb)
+		c := NewClient(rdb, Speed{})
 		j, rival := NewJanitor(rdb, time.Minute), NewJanitor(rdb, time.Minute)
 		const q = "sms.normal"
 		prefix := queuePrefix(q)

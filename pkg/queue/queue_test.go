@@ -159,7 +159,7 @@ func TestCountersFromManyGoroutines(t *testing.T) {
 
 func TestEnqueueingTwiceChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
-		c := NewClient(rdb)
+		c := NewClient(rdb, Speed{})
 		ctx := t.Context()
 		var tasks []bulk.Task
 		for range 150 {
@@ -187,7 +187,7 @@ func TestEnqueueingTwiceChangesNothing(t *testing.T) {
 
 func TestPresence(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
-		c := NewClient(rdb)
+		c := NewClient(rdb, Speed{})
 		a, b := NewPresence(rdb), NewPresence(rdb)
 		a.Start()
 		b.Start()
@@ -229,7 +229,7 @@ func (h *handler) count(id uuid.UUID) int {
 
 func TestServersRunTasksAndTasksThatComeBack(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient, url string) {
-		client := NewClient(rdb)
+		client := NewClient(rdb, Speed{})
 		again := uuid.New()
 		h := &handler{seen: map[uuid.UUID]int{}}
 		h.answer = func(n int) error {
@@ -239,7 +239,7 @@ func TestServersRunTasksAndTasksThatComeBack(t *testing.T) {
 			return nil
 		}
 		s := NewServers(func() redis.UniversalClient { return connect(t, url) },
-			map[message.Type]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, slog.New(slog.DiscardHandler))
+			map[message.Type]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, Speed{}, slog.New(slog.DiscardHandler))
 		must(t, s.Start(h))
 		must(t, client.Enqueue(t.Context(), message.Email, message.Normal, []bulk.Task{{MessageID: again}}))
 		must(t, client.Wake(t.Context(), again))
@@ -270,7 +270,7 @@ func TestConnectSaysWhatItCannot(t *testing.T) {
 }
 
 func TestUnavailableIsSaid(t *testing.T) {
-	c := NewClient(connect(t, "redis://127.0.0.1:1"))
+	c := NewClient(connect(t, "redis://127.0.0.1:1"), Speed{})
 	err := c.Ping(t.Context())
 	if !message.IsCode(err, message.CodeUnavailable) {
 		t.Errorf("ping without Redis: %v", err)

@@ -23,6 +23,7 @@ func (a *Again) Error() string { return fmt.Sprintf("run again in %s", a.After) 
 
 const (
 	shutdownTimeout = 30 * time.Second // longer than any send, so that a stop cuts none off
+	giveBackTime    = 5 * time.Second
 	retryLeast      = time.Second
 	retryMost       = time.Minute
 
@@ -34,13 +35,22 @@ const (
 
 // Servers takes tasks out of the queues: Asynq servers for each type, so that a slow provider takes no other type's
 // workers, and one for the control queue.
-type Servers struct{ servers []*asynq.Server }
+type Servers struct{ servers []*server }
+
+// server is an Asynq server and what stands between it and its connection.
+type server struct {
+	*asynq.Server
+	ahead *prefetcher // nil: none
+	end   func()      // of its pipelines
+}
 
 // NewServers makes the servers with the number of tasks that each type runs at once.
-func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, log *slog.Logger) *Servers {
+func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, speed Speed, log *slog.Logger) *Servers {
 	s := &Servers{}
 	add := func(queues map[string]int, n int) {
-		s.servers = append(s.servers, asynq.NewServerFromRedisClient(rdb(), asynq.Config{
+		conn := rdb()
+		srv := &server{ahead: prefetch(conn, speed), end: coalesce(conn, speed)}
+		srv.Server = asynq.NewServerFromRedisClient(conn, asynq.Config{
 			Concurrency:              n,
 			Queues:                   queues,
 			TaskCheckInterval:        200 * time.Millisecond,
@@ -50,7 +60,8 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 			RetryDelayFunc:           retryDelay,
 			Logger:                   asynqLog{log},
 			LogLevel:                 asynq.WarnLevel,
-		}))
+		})
+		s.servers = append(s.servers, srv)
 	}
 	for _, t := range message.Types {
 		n := concurrency[t]
@@ -85,14 +96,23 @@ func (s *Servers) Start(h asynq.Handler) error {
 	return nil
 }
 
-// Stop takes no more tasks and waits for those under way. The servers stop beside each other: each first finishes the
-// pause between two looks into Redis.
+// Stop takes no more tasks, gives back those that are not begun, and waits for those under way. The servers stop beside
+// each other: each first finishes the pause between two looks into Redis. What cannot be given back, because Redis does
+// not answer, comes back by itself when its lease ends.
 func (s *Servers) Stop() {
-	s.each((*asynq.Server).Stop)
-	s.each((*asynq.Server).Shutdown)
+	s.each(func(srv *server) {
+		srv.Stop()
+		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
+		defer cancel()
+		_ = srv.ahead.stop(ctx)
+	})
+	s.each(func(srv *server) {
+		srv.Shutdown()
+		srv.end()
+	})
 }
 
-func (s *Servers) each(do func(*asynq.Server)) {
+func (s *Servers) each(do func(*server)) {
 	var wg sync.WaitGroup
 	for _, srv := range s.servers {
 		wg.Go(func() { do(srv) })

@@ -23,6 +23,7 @@ type Telemetry struct {
 	registry   *prometheus.Registry
 	deliveries *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
+	queue      *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	failures   *prometheus.CounterVec
 	cleaned    *prometheus.CounterVec
@@ -40,6 +41,10 @@ func New(log *slog.Logger) *Telemetry {
 			Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"type", "stage"}),
+		queue: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "herald_queue_task_seconds", Help: "Time that the steps of a task took in Redis: enqueue, dequeue, ack. Tasks that went together share theirs.",
+			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
+		}, []string{"step"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "herald_http_request_seconds", Help: "Time that requests took, by route and status.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
@@ -51,7 +56,7 @@ func New(log *slog.Logger) *Telemetry {
 	t.cleaned = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "herald_queue_cleaned_total", Help: "Tasks that were found stuck in Redis and removed or put back, by what was wrong with them.",
 	}, []string{"kind"})
-	t.registry.MustRegister(t.deliveries, t.stages, t.requests, t.failures, t.cleaned,
+	t.registry.MustRegister(t.deliveries, t.stages, t.queue, t.requests, t.failures, t.cleaned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }
@@ -101,6 +106,14 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
 	}
 	t.log.LogAttrs(ctx, level, "delivered", attrs...)
+}
+
+// QueueStep reports a step that some tasks made together: each counts with its share of the time.
+func (t *Telemetry) QueueStep(step string, tasks int, took time.Duration) {
+	h := t.queue.WithLabelValues(step)
+	for range tasks {
+		h.Observe(took.Seconds() / float64(tasks))
+	}
 }
 
 // BulkEvent implements bulk.Observer.
