@@ -23,6 +23,9 @@ type cli struct {
 	Leads     leadsCmd     `cmd:"" help:"Import leads, over the API."`
 	Simulator simulatorCmd `cmd:"" help:"Serve the providers' simulator alone, for tests and benchmarks."`
 	Migrate   migrateCmd   `cmd:"" help:"Bring the database's schema up to date, or show how it stands."`
+	Bench     benchCmd     `cmd:"" help:"Measure a deployment: one of its own, or the one at HERALD_URL."`
+	API       apiCmd       `cmd:"" name:"api" hidden:"" help:"Serve the API, like the program api."`
+	Worker    workerCmd    `cmd:"" hidden:"" help:"Work, like the program worker."`
 	Keys      keysCmd      `cmd:"" help:"Make, list and revoke API keys, on the database itself."`
 	Reseal    resealCmd    `cmd:"" help:"Seal every channel's credentials with the present master key."`
 	OpenAPI   openapiCmd   `cmd:"" name:"openapi" help:"Print the OpenAPI document of the API."`

@@ -1,0 +1,432 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/client"
+)
+
+// deployment is what is measured.
+type deployment struct {
+	api       *client.Client
+	simulator string
+	admin     []string
+	tag       string // of the leads that the bench made
+	own       bool
+
+	database string // the URL of the database that was made
+	server   string
+	rdb      *redis.Client
+	workers  []*process
+	others   []*process // in the order in which they were started
+}
+
+// process is a program that the bench started.
+type process struct {
+	name  string
+	cmd   *exec.Cmd
+	lines chan string // what it says, until somebody has heard enough
+	err   *tail
+}
+
+// tail keeps the end of what a program writes, to tell why it failed, and hands whole lines on while they are wanted.
+type tail struct {
+	kept  []byte
+	lines chan string
+	part  []byte
+}
+
+const keptBytes = 4 << 10
+
+// Write implements io.Writer.
+func (t *tail) Write(b []byte) (int, error) {
+	t.kept = append(t.kept, b...)
+	t.kept = t.kept[max(len(t.kept)-keptBytes, 0):]
+	t.part = append(t.part, b...)
+	for {
+		i := strings.IndexByte(string(t.part), '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		select {
+		case t.lines <- string(t.part[:i]):
+		default: // nobody listens any more
+		}
+		t.part = t.part[i+1:]
+	}
+}
+
+const heardLines = 256
+
+func deploy(ctx context.Context, o Options) (*deployment, error) {
+	d := &deployment{tag: "bench " + randomHex(4), simulator: o.Simulator, admin: o.Admin}
+	var err error
+	if o.URL != "" {
+		d.api, err = client.New(o.URL, client.WithKey(o.Key))
+		return d, err
+	}
+	d.own = true
+	if err := d.start(ctx, o); err != nil {
+		d.stop()
+		return nil, err
+	}
+	return d, nil
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// start starts everything on resources of its own.
+func (d *deployment) start(ctx context.Context, o Options) error {
+	if err := d.startRedis(ctx, o); err != nil {
+		return err
+	}
+	if err := d.makeDatabase(ctx, o.Postgres); err != nil {
+		return err
+	}
+	sim, err := d.launch(o.Program, "simulator", nil, "simulator", "--listen", "127.0.0.1:0", "--latency", o.Latency.String())
+	if err != nil {
+		return err
+	}
+	if d.simulator, err = sim.says("simulator listens on "); err != nil {
+		return err
+	}
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	env := append(os.Environ(),
+		"DATABASE_URL="+d.database, "REDIS_URL=redis://"+d.rdb.Options().Addr+"/0", "HERALD_MASTER_KEY="+base64.StdEncoding.EncodeToString(key),
+		"HERALD_LISTEN=127.0.0.1:0", "HERALD_ADMIN_LISTEN=127.0.0.1:0", "HERALD_LOG_FORMAT=json", "HERALD_LOG_LEVEL=info",
+		"HERALD_SENDGRID_URL="+d.simulator, "HERALD_TWILIO_URL="+d.simulator, "HERALD_INSTAGRAM_URL="+d.simulator)
+	migrate := exec.CommandContext(ctx, o.Program, "migrate", "up") //nolint:gosec // this very program
+	migrate.Env = env
+	if out, err := migrate.CombinedOutput(); err != nil {
+		return fmt.Errorf("migrate: %w: %s", err, out)
+	}
+	api, err := d.launch(o.Program, "api", env, "api")
+	if err != nil {
+		return err
+	}
+	for i := range o.Workers {
+		w, err := d.launch(o.Program, "worker"+strconv.Itoa(i+1), env, "worker")
+		if err != nil {
+			return err
+		}
+		d.workers = append(d.workers, w)
+	}
+	for _, p := range append([]*process{api}, d.workers...) {
+		addr, err := p.says(`"msg":"admin listens"`)
+		if err != nil {
+			return err
+		}
+		d.admin = append(d.admin, field(addr, "address"))
+	}
+	line, err := api.says(`"msg":"api listens"`)
+	if err != nil {
+		return err
+	}
+	if d.api, err = client.New("http://" + field(line, "address")); err != nil {
+		return err
+	}
+	_, err = d.api.CreateChannel(ctx, client.NewChannel{
+		Type: "email", Name: "Bench", Sender: "news@bench.example", Credentials: map[string]string{"api_key": "SG.of-the-bench"}, ChannelFields: client.ChannelFields{Default: true},
+	})
+	return err
+}
+
+func field(line, name string) string {
+	var doc map[string]any
+	_ = json.Unmarshal([]byte(line[max(strings.IndexByte(line, '{'), 0):]), &doc) // without it the address is empty, and the next step says so
+	s, _ := doc[name].(string)
+	return s
+}
+
+func (d *deployment) startRedis(ctx context.Context, o Options) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	addr := l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	_ = l.Close()
+	if _, err := d.launch(o.Redis, "redis", nil, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"); err != nil {
+		return err
+	}
+	d.rdb = redis.NewClient(&redis.Options{Addr: addr})
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if err = d.rdb.Ping(ctx).Err(); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+func (d *deployment) makeDatabase(ctx context.Context, server string) error {
+	u, err := url.Parse(server)
+	if err != nil {
+		return fmt.Errorf("the address of PostgreSQL: %w", err)
+	}
+	conn, err := pgx.Connect(ctx, server)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	name := "herald_bench_" + randomHex(6)
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return fmt.Errorf("make a database: %w", err)
+	}
+	u.Path = "/" + name
+	d.server, d.database = server, u.String()
+	return nil
+}
+
+// launch starts a program.
+func (d *deployment) launch(program, name string, env []string, args ...string) (*process, error) {
+	p := &process{name: name, cmd: exec.Command(program, args...), lines: make(chan string, heardLines)} //nolint:gosec,noctx // programs that the user named; they are stopped in order
+	p.err = &tail{lines: p.lines}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.err, p.err
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	d.others = append(d.others, p)
+	return p, nil
+}
+
+// says waits until a program says something and returns what follows it, or the line where it is JSON.
+func (p *process) says(what string) (string, error) {
+	timeout := time.After(30 * time.Second)
+	for {
+		select {
+		case line := <-p.lines:
+			if before, after, ok := strings.Cut(line, what); ok {
+				if strings.HasPrefix(line, "{") {
+					return line, nil
+				}
+				_ = before
+				return strings.TrimSpace(after), nil
+			}
+		case <-timeout:
+			return "", fmt.Errorf("%s does not start: %s", p.name, p.err.kept)
+		}
+	}
+}
+
+// stop ends what was started, the last first, and removes the database.
+func (d *deployment) stop() {
+	for i := len(d.others) - 1; i >= 0; i-- {
+		p := d.others[i]
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		_ = p.cmd.Wait()
+	}
+	if d.rdb != nil {
+		_ = d.rdb.Close()
+	}
+	if d.database == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if conn, err := pgx.Connect(ctx, d.server); err == nil {
+		u, _ := url.Parse(d.database)
+		_, _ = conn.Exec(ctx, "DROP DATABASE "+strings.TrimPrefix(u.Path, "/")+" WITH (FORCE)")
+		_ = conn.Close(ctx)
+	}
+}
+
+const importPart = 500_000 // leads in one file: well below what an import takes
+
+// importLeads makes leads that are this bench's own.
+func (d *deployment) importLeads(ctx context.Context, n int) error {
+	for from := 0; from < n; from += importPart {
+		r, w := io.Pipe()
+		go func() {
+			b := bufio.NewWriter(w)
+			_, _ = b.WriteString("first_name,email,company,tags\n")
+			for i := from; i < min(from+importPart, n); i++ {
+				fmt.Fprintf(b, "Name%d,lead%d+%s@bench.example,Company %d,%s\n", i, i, d.tag[len("bench "):], i%100, d.tag)
+			}
+			_ = w.CloseWithError(b.Flush())
+		}()
+		rep, err := d.api.ImportLeads(ctx, client.CSV, r)
+		if err != nil {
+			return err
+		}
+		if rep.Rejected > 0 || rep.Updated > 0 {
+			return fmt.Errorf("import: %+v", rep)
+		}
+	}
+	return nil
+}
+
+// request is a bulk to the leads of this bench.
+func (d *deployment) request() client.SendRequest {
+	settings := &client.BulkSettings{AllLeads: true}
+	if !d.own {
+		settings = &client.BulkSettings{Filters: &client.FilterRequest{Conditions: []client.FilterNode{{Condition: &client.Condition{Field: "tags", Operator: "contains", Value: d.tag}}}}}
+	}
+	return client.SendRequest{BulkSettings: settings, MessageData: client.MessageData{
+		Subject: "Hello {{ first_name }}", HTMLContent: "<p>Hi {{ first_name }} of {{ company }}, your order is ready.</p>",
+	}}
+}
+
+// settle lets the database come to rest, as it would be before a bulk.
+func (d *deployment) settle(ctx context.Context) error {
+	if !d.own {
+		return nil
+	}
+	conn, err := pgx.Connect(ctx, d.database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "VACUUM ANALYZE leads"); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CHECKPOINT")
+	return err
+}
+
+// report is what the simulator accepted.
+type report struct {
+	Accepted   int64          `json:"accepted"`
+	Recipients int            `json:"recipients"`
+	Repeated   map[string]int `json:"repeated"`
+	First      time.Time      `json:"first"`
+}
+
+func (d *deployment) witness(ctx context.Context) (*report, error) {
+	if d.simulator == "" {
+		return nil, errors.New("the simulator is not at hand")
+	}
+	var r report
+	return &r, fetch(ctx, d.simulator+"/simulator/report", func(b io.Reader) error { return json.NewDecoder(b).Decode(&r) })
+}
+
+func fetch(ctx context.Context, address string, read func(io.Reader) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	return read(res.Body)
+}
+
+// firstMessage is how long after a moment the simulator accepted its first message.
+func (d *deployment) firstMessage(ctx context.Context, began time.Time) (time.Duration, bool) {
+	r, err := d.witness(ctx)
+	if err != nil || r.First.Before(began) {
+		return 0, false
+	}
+	return r.First.Sub(began), true
+}
+
+// once checks that nobody got anything twice.
+func (d *deployment) once(ctx context.Context, o Options) error {
+	if !d.own {
+		return nil
+	}
+	r, err := d.witness(ctx)
+	switch {
+	case err != nil:
+		return err
+	case o.Bulks == 1 && len(r.Repeated) > 0:
+		return fmt.Errorf("%d recipients got something twice", len(r.Repeated))
+	}
+	return nil
+}
+
+// watchMemory samples how much Redis holds, and returns the most.
+func (d *deployment) watchMemory(ctx context.Context) *loop[*int64] {
+	ctx, cancel := context.WithCancel(ctx)
+	l := &loop[*int64]{cancel, make(chan *int64, 1)}
+	go func() {
+		if d.rdb == nil {
+			l.done <- nil
+			return
+		}
+		peak := new(int64)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			info, _ := d.rdb.Info(context.WithoutCancel(ctx), "memory").Result() // a sample that is missing does not matter
+			_, after, _ := strings.Cut(info, "used_memory:")
+			line, _, _ := strings.Cut(after, "\r\n")
+			n, _ := strconv.ParseInt(line, 10, 64)
+			*peak = max(*peak, n)
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+		l.done <- peak
+	}()
+	return l
+}
+
+// stages reads the programs' own timers.
+func (d *deployment) stages(ctx context.Context) map[string]Stage {
+	all := map[string]Stage{}
+	for _, a := range d.admin {
+		_ = fetch(ctx, "http://"+a+"/metrics", func(b io.Reader) error { // one that does not answer is missing in the breakdown
+			parser := expfmt.NewTextParser(model.LegacyValidation)
+			families, err := parser.TextToMetricFamilies(b)
+			for name, f := range families {
+				if name != "herald_delivery_stage_seconds" && name != "herald_queue_task_seconds" && name != "herald_bulk_step_seconds" {
+					continue
+				}
+				for _, m := range f.GetMetric() {
+					for _, label := range m.GetLabel() {
+						if n := label.GetName(); n == "stage" || n == "step" {
+							s := all[label.GetValue()]
+							s.Count += int64(m.GetHistogram().GetSampleCount())
+							s.Seconds += m.GetHistogram().GetSampleSum()
+							all[label.GetValue()] = s
+						}
+					}
+				}
+			}
+			return err
+		})
+	}
+	return all
+}
+
+func difference(after, before map[string]Stage) map[string]Stage {
+	out := map[string]Stage{}
+	for name, s := range after {
+		s.Count -= before[name].Count
+		s.Seconds -= before[name].Seconds
+		if s.Count > 0 {
+			s.MeanUS = s.Seconds / float64(s.Count) * 1e6
+			out[name] = s
+		}
+	}
+	return out
+}

@@ -1,0 +1,68 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// ticks of the kernel's clock a second, as Linux tells user space on every architecture.
+const ticks = 100
+
+// rss is the most that each process that was started has had in memory, in bytes.
+func (d *deployment) rss() map[string]int64 {
+	out := map[string]int64{}
+	for _, p := range d.others {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+		if err != nil {
+			continue // not Linux
+		}
+		_, after, _ := strings.Cut(string(b), "VmHWM:")
+		line, _, _ := strings.Cut(after, "kB")
+		if kb, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64); err == nil {
+			out[p.name] = kb << 10
+		}
+	}
+	return out
+}
+
+// cpu is how many seconds of processor each process has used so far. All of PostgreSQL on this machine counts as one.
+func (d *deployment) cpu() map[string]float64 {
+	out := map[string]float64{}
+	for _, p := range d.others {
+		if s, _, ok := usage(strconv.Itoa(p.cmd.Process.Pid)); ok {
+			out[p.name] = s
+		}
+	}
+	if !d.own {
+		return out
+	}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is well formed
+	for _, path := range stats {
+		if s, name, ok := usage(filepath.Base(filepath.Dir(path))); ok && strings.HasPrefix(name, "postgres") {
+			out["postgres"] += s
+		}
+	}
+	return out
+}
+
+// usage returns a process's seconds of processor, with those of its children that have ended, and its name.
+func usage(pid string) (seconds float64, name string, ok bool) {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, "", false
+	}
+	_, after, _ := strings.Cut(string(b), "(")
+	name, rest, found := strings.Cut(after, ") ")
+	fields := strings.Fields(rest)
+	if !found || len(fields) < 15 {
+		return 0, "", false
+	}
+	for _, f := range fields[11:15] { // utime, stime, cutime, cstime
+		n, _ := strconv.ParseFloat(f, 64)
+		seconds += n / ticks
+	}
+	return seconds, name, true
+}
