@@ -18,10 +18,10 @@ func TestPoisonedTasksLeaveTheQueue(t *testing.T) {
 	var log bytes.Buffer
 	w := worker.New(worker.Deps{Telemetry: telemetry.New(slog.New(slog.NewTextHandler(&log, nil)))})
 	for name, task := range map[string]*asynq.Task{
-		"unknown kind": asynq.NewTask("surprise", []byte(`{"id":"0190a000-0000-7000-8000-000000000001"}`)),
+		"unknown kind": asynq.NewTask("surprise", []byte("0190a000-0000-7000-8000-000000000001")),
 		"no payload":   asynq.NewTask("deliver", nil),
 		"nonsense":     asynq.NewTask("deliver", []byte("\xff\x00")),
-		"no id":        asynq.NewTask("wake", []byte(`{}`)),
+		"no id":        asynq.NewTask("wake", []byte("00000000-0000-0000-0000-000000000000")),
 	} {
 		log.Reset()
 		if err := w.ProcessTask(t.Context(), task); err != nil {

@@ -134,7 +134,7 @@ func (a *App) build() error {
 		return err
 	}
 	a.Queue = queue.NewClient(queueRedis, a.speed())
-	a.counters = queue.NewCounters(countersRedis)
+	a.counters = queue.NewCounters(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
 	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
 	a.Keys = access.NewKeyring(access.KeyringDeps{
 		Keys: a.Store, Uses: a.Store, Limiter: queue.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate,
@@ -156,7 +156,7 @@ func (a *App) build() error {
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
 		},
 	})
-	a.Sender = &delivery.Sender{Deliverer: deliverer, Leads: a.Store, Suppressions: a.Store, Records: a.Store}
+	a.Sender = &delivery.Sender{Deliverer: deliverer, Inserter: a.Store, Leads: a.Store, Suppressions: a.Store, Records: a.Store}
 	return nil
 }
 

@@ -235,7 +235,7 @@ func (s *system) settled(f figures, n int) (copies int) {
 // once the bulk is over.
 func (s *system) counted(f figures) {
 	s.t.Helper()
-	c := queue.NewCounters(s.rdb)
+	c := queue.NewCounters(s.rdb, nil)
 	defer c.Close()
 	id := uuid.MustParse(f.BulkID)
 	counts, ok, err := c.Read(context.Background(), id)

@@ -21,6 +21,7 @@ type Group[T, R any] struct {
 	// alone says for a failed run whether one item may be to blame: then the items run one by one, so that the bad one
 	// fails alone. nil: never.
 	alone func(error) bool
+	lost  func(error) // told what became of items that nobody waits for
 	in    chan *call[T, R]
 	wg    sync.WaitGroup
 }
@@ -29,7 +30,7 @@ type call[T, R any] struct {
 	item   T
 	result R
 	err    error
-	done   chan struct{}
+	done   chan struct{} // nil: nobody waits
 }
 
 // New starts a group whose runs, at most flushers at once, return one result per item in order.
@@ -53,6 +54,20 @@ func (g *Group[T, R]) Do(ctx context.Context, item T) (R, error) {
 	<-c.done
 	return c.result, c.err
 }
+
+// Leave runs an item with whatever others wait, and does not wait for its end. When the run fails the group's Lost is
+// told. It blocks only while more items wait than a few runs take.
+func (g *Group[T, R]) Leave(ctx context.Context, item T) error {
+	select {
+	case g.in <- &call[T, R]{item: item}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w", g.name, ctx.Err())
+	}
+}
+
+// Lost says who is told of failed runs whose items nobody waits for. It must be called before the first Leave.
+func (g *Group[T, R]) Lost(tell func(error)) { g.lost = tell }
 
 // Close waits for what is under way. Nothing may be submitted any more.
 func (g *Group[T, R]) Close() {
@@ -78,8 +93,17 @@ func (g *Group[T, R]) flush() {
 			}
 		}
 		g.execute(batch)
+		var lost error
 		for _, c := range batch {
-			close(c.done)
+			switch {
+			case c.done != nil:
+				close(c.done)
+			case c.err != nil:
+				lost = c.err
+			}
+		}
+		if lost != nil && g.lost != nil {
+			g.lost(lost)
 		}
 	}
 }

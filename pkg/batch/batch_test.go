@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -112,5 +113,34 @@ func TestACancelledCallerDoesNotJoin(t *testing.T) {
 func wait(g *Group[int, int], n int) {
 	for len(g.in) < n {
 		runtime.Gosched()
+	}
+}
+
+// What nobody waits for is run all the same, and somebody is told when that fails.
+func TestItemsThatAreLeft(t *testing.T) {
+	var mu sync.Mutex
+	var seen []int
+	told := make(chan error, 10)
+	g := New("x", 1, nil, func(_ context.Context, items []int) ([]struct{}, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, items...)
+		if slices.Contains(items, 13) {
+			return nil, errors.New("unlucky")
+		}
+		return make([]struct{}, len(items)), nil
+	})
+	g.Lost(func(err error) { told <- err })
+	for i := range 14 {
+		if err := g.Leave(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-told; err == nil || err.Error() != "unlucky" {
+		t.Errorf("told %v", err)
+	}
+	g.Close()
+	if len(seen) != 14 {
+		t.Errorf("%v", seen)
 	}
 }

@@ -54,7 +54,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
-	w := &world{t: t, store: s, rdb: rdb, counters: queue.NewCounters(rdb), tasks: map[uuid.UUID]int{}, timing: timing()}
+	w := &world{t: t, store: s, rdb: rdb, counters: queue.NewCounters(rdb, nil), tasks: map[uuid.UUID]int{}, timing: timing()}
 	t.Cleanup(w.counters.Close)
 	w.ch = &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, State: channel.Active}
 	w.service = bulk.NewService(bulk.ServiceDeps{Rows: s, Lifecycle: s, Queue: w, Counters: w.counters, Channels: w, Pacer: w, Observer: w})

@@ -53,7 +53,9 @@ type work struct {
 	template   *render.Template
 	suppressed message.Reason
 	held       bool
-	inline     bool // within a request: a NotSent turns into QUEUED
+	token      uuid.UUID // of the claim, uuid.Nil before
+	claimed    time.Time // since when at the latest: the time before the ledger was asked
+	inline     bool      // within a request: a NotSent turns into QUEUED
 	event      Event
 }
 
@@ -72,7 +74,13 @@ const (
 // this task; an error means that the ledger or another part did not answer, and that the task must run again.
 func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 	start := time.Now()
-	loaded, err := d.Ledger.Load(ctx, id)
+	claim := d.newClaim(id)
+	fault.Point(fault.MessageLoaded)
+	var loaded Loaded
+	asked, err := d.persist(ctx, func(ctx context.Context) (err error) {
+		loaded, err = d.Ledger.Take(ctx, claim)
+		return err
+	})
 	if message.IsCode(err, message.CodeNotFound) {
 		return Result{}, nil // its bulk was removed
 	}
@@ -80,12 +88,27 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 		return Result{}, err
 	}
 	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed, held: loaded.Held}
-	w.event.Load = time.Since(start)
+	if loaded.Claimed {
+		w.token, w.claimed = claim.Token, asked
+		w.event.Claim = time.Since(start)
+	} else {
+		w.event.Load = time.Since(start)
+	}
 	return d.deliver(ctx, w, start)
+}
+
+func (d *Deliverer) newClaim(id uuid.UUID) Claim {
+	return Claim{ID: id, Token: uuid.New(), TTL: d.Timing.Claim, Most: MaxAttempts}
 }
 
 func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Result, error) {
 	res, err := d.steps(ctx, w)
+	if err != nil && w.token != uuid.Nil && w.event.Send == 0 {
+		// Nothing was called, and only this process knows that.
+		if _, gerr := d.giveBack(ctx, w, time.Second); gerr != nil {
+			err = errors.Join(err, gerr)
+		}
+	}
 	e := &w.event
 	e.Message, e.Status, e.Reason, e.Again, e.Err = w.Message, res.Status, res.Reason, res.Again, errors.Join(e.Err, err)
 	e.Duration = time.Since(start)
@@ -109,7 +132,7 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if w.Attempt >= MaxAttempts {
+	if w.Attempt >= MaxAttempts && w.token == uuid.Nil {
 		reason := w.Reason
 		if reason == message.NoReason {
 			reason = message.Poison
@@ -186,36 +209,38 @@ func (w *work) contentOf() *message.Content {
 	return &c
 }
 
-// stepAside steps aside without having claimed. Inline it hands the message to the workers.
+// giveBack ends a claim under which nothing was called; it uses no attempt.
+func (d *Deliverer) giveBack(ctx context.Context, w *work, again time.Duration) (Result, error) {
+	return d.settle(ctx, w, Outcome{Token: w.token, Status: d.waiting(w), Part: w.Part, GiveBack: true, Again: again, Reason: w.Reason})
+}
+
+// stepAside steps aside before anything was called. Inline it hands the message to the workers.
 func (d *Deliverer) stepAside(ctx context.Context, w *work, wait time.Duration) (Result, error) {
+	if w.token != uuid.Nil {
+		return d.giveBack(ctx, w, wait)
+	}
 	if !w.inline {
 		return Result{Status: w.Status, Again: wait}, nil
 	}
 	return d.settle(ctx, w, Outcome{Status: message.Queued, Again: wait})
 }
 
-// send claims, calls the provider once per part that is still to be sent, and records each outcome before the next
-// call.
+// send claims, unless that is done, calls the provider once per part that is still to be sent, and records each outcome
+// before the next call.
 func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, error) {
 	provider := d.Providers[w.Type]
-	claim := Claim{ID: w.ID, Token: uuid.New(), TTL: d.Timing.Claim}
-	fault.Point(fault.MessageLoaded)
-	began := time.Now()
-	claimed, err := d.claim(ctx, claim)
-	w.event.Claim = time.Since(began)
-	if err != nil {
-		return Result{}, err
+	if w.token == uuid.Nil {
+		if ok, err := d.claim(ctx, w); err != nil || !ok {
+			return Result{Status: w.Status}, err // settled, or another has it
+		}
 	}
-	if claimed.IsZero() {
-		return Result{Status: w.Status}, nil // settled, or another has it
-	}
-	w.Attempt++
 	w.event.Attempt = w.Attempt
 	fault.Point(fault.MessageClaimed)
 	parts := provider.Parts(&e.Content.Content)
 	for e.Part = w.Part; ; e.Part++ {
-		if time.Since(claimed) > d.Timing.Stale || ctx.Err() != nil {
-			return d.settle(ctx, w, Outcome{Token: claim.Token, Status: d.waiting(w), Part: e.Part, GiveBack: true, Again: time.Second, Reason: w.Reason})
+		if time.Since(w.claimed) > d.Timing.Stale || ctx.Err() != nil {
+			w.Part = e.Part
+			return d.giveBack(ctx, w, time.Second)
 		}
 		sctx, cancel := context.WithTimeout(ctx, SendTimeout)
 		started := time.Now()
@@ -226,7 +251,7 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		fault.Point(fault.ProviderAnswered)
 		d.report(ctx, w, e.Channel, resp)
 		o := d.judge(ctx, w, e, resp)
-		o.Token = claim.Token
+		o.Token = w.token
 		o.Attempt = attemptOf(w, e.Part, started, resp)
 		if resp.Class != Accepted || e.Part+1 >= parts {
 			return d.settle(ctx, w, o)
@@ -236,26 +261,38 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		if res, err := d.settle(ctx, w, o); err != nil || w.event.Fenced {
 			return res, err
 		}
-		claimed = time.Now()
+		w.claimed = time.Now()
 	}
 }
 
-// claim takes the message, and returns since when it is held: the time before the ledger was asked, so that a process
-// that was frozen on the way knows it. A claim whose answer was lost is asked for again, since only its owner knows
-// that nothing was sent under it. The zero time says that the message is not there to be claimed.
-func (d *Deliverer) claim(ctx context.Context, c Claim) (time.Time, error) {
+// claim takes the message, and says whether it is there to be taken.
+func (d *Deliverer) claim(ctx context.Context, w *work) (ok bool, err error) {
+	claim := d.newClaim(w.ID)
+	fault.Point(fault.MessageLoaded)
+	began := time.Now()
+	asked, err := d.persist(ctx, func(ctx context.Context) error {
+		ok, err = d.Ledger.Claim(ctx, claim)
+		return err
+	})
+	w.event.Claim = time.Since(began)
+	if ok {
+		w.token, w.claimed = claim.Token, asked
+		w.Attempt++
+	}
+	return ok, err
+}
+
+// persist asks the ledger for a claim until it answers, and returns when it did so: the time before the last asking, so
+// that a process that was frozen on the way knows how old its claim is. A claim whose answer was lost is asked for again,
+// since only its owner knows that nothing was sent under it.
+func (d *Deliverer) persist(ctx context.Context, ask func(ctx context.Context) error) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimBudget)
 	defer cancel()
 	for wait := recordPause; ; wait = min(2*wait, time.Second) {
 		asked := time.Now()
-		ok, err := d.Ledger.Claim(ctx, c)
-		switch {
-		case err == nil && ok:
-			return asked, nil
-		case err == nil:
-			return time.Time{}, nil
-		case !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait):
-			return time.Time{}, err
+		err := ask(ctx)
+		if !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait) {
+			return asked, err
 		}
 	}
 }

@@ -97,6 +97,7 @@ type Loaded struct {
 	ClaimExpired bool           // by the database's clock
 	Suppressed   message.Reason // why the recipient must not be contacted, NoReason when nothing says so
 	Held         bool           // its bulk is paused or cancelled, or its channel is paused: not now
+	Claimed      bool           // by this Take; Message is as it was before, but for Attempt, which counts the claim
 }
 
 // Claim is the exclusive, expiring right to send a message.
@@ -104,6 +105,7 @@ type Claim struct {
 	ID    uuid.UUID
 	Token uuid.UUID
 	TTL   time.Duration
+	Most  int // Take claims no message that was claimed so often before
 }
 
 // Outcome is what a message's row says next. With a Token it is a compare-and-set on that claim; without one it only
@@ -125,15 +127,21 @@ type Outcome struct {
 }
 
 // Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
-// concurrent calls share a statement. All may be repeated when their answer was lost. Insert takes an idempotency key, if
-// there is one, in the same transaction; when it is taken it writes nothing and returns access.ErrKeyTaken. Load returns a
-// message.Error not_found. Claim says false when the row is not there to be claimed: settled, or claimed by another. Settle is not OK
-// when the row is not under the claim any more (the outcome is then kept as evidence in attempts only).
+// concurrent calls share a statement. All may be repeated when their answer was lost. Load returns a message.Error
+// not_found. Take is Load, and a claim with it where nothing can refuse or delay the message any more: it waits, it is not
+// held or suppressed, and its channel has no rate. Claim says false when the row is not there to be claimed: settled, or
+// claimed by another. Settle is not OK when the row is not under the claim any more (the outcome is then kept as evidence in attempts only).
 type Ledger interface {
-	Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error
+	Take(ctx context.Context, c Claim) (Loaded, error)
 	Load(ctx context.Context, id uuid.UUID) (Loaded, error)
 	Claim(ctx context.Context, c Claim) (bool, error)
 	Settle(ctx context.Context, o Outcome) (Settled, error)
+}
+
+// Inserter writes a single, with its idempotency key, if there is one, in the same transaction. When the key is taken it
+// writes nothing and returns access.ErrKeyTaken. It may be repeated when its answer was lost.
+type Inserter interface {
+	Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error
 }
 
 // Settled is the answer to an outcome: whether it took effect, and when by the database's clock.
@@ -181,8 +189,8 @@ type Limiter interface {
 	Report(ctx context.Context, c *channel.Channel, s Signal, alone time.Duration) error
 }
 
-// Counters count a bulk's settled messages. Counting the same mark again changes nothing. A loss is repaired by the
-// reconciler, so the caller only reports the error.
+// Counters count a bulk's settled messages, a moment after they are told. Counting the same mark again changes nothing. A
+// loss is repaired by the reconciler, so nobody waits for the count, and the caller only reports an error.
 type Counters interface {
 	Count(ctx context.Context, bulkID uuid.UUID, m stats.Mark) error
 }

@@ -38,15 +38,23 @@ type world struct {
 	signals  []delivery.Signal
 	onSend   func()
 	countErr error
+	broken   error
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	s := storetest.SQLite(t)
+	sealer, err := channel.NewSealer(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
 	w := &world{t: t, store: s, parts: 1}
 	w.ch = &channel.Channel{
 		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
 		OnUnknown: channel.ResendOnce, State: channel.Active,
+	}
+	if err := s.InsertChannel(t.Context(), w.ch); err != nil {
+		t.Fatal(err)
 	}
 	w.d = delivery.New(delivery.Deps{
 		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Observer: w, Timing: delivery.DefaultTiming(),
@@ -57,7 +65,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
 	tpl, _ := render.Compile(message.Email, message.Content{Subject: "s", Text: "t"})
-	return tpl, nil
+	return tpl, w.broken
 }
 func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
 func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) error {
@@ -187,15 +195,9 @@ func TestRetryAfterIsObeyedAndDeadCredentialsPause(t *testing.T) {
 // While a channel is paused, a bulk's message is left to whoever runs the bulk, and a single looks again by itself.
 func TestPausedChannelsSendNothing(t *testing.T) {
 	w := newWorld(t)
-	sealer, err := channel.NewSealer(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
-	w.store, w.d.Ledger = s, s
 	paused := *w.ch
 	paused.State = channel.Paused
-	if err := s.InsertChannel(t.Context(), &paused); err != nil {
+	if err := w.store.UpdateChannel(t.Context(), &paused); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -342,6 +344,30 @@ func TestRateIsWaitedForOrStoodAsideFor(t *testing.T) {
 	}
 }
 
+// A channel may turn out to be slow, or a template unreadable, once its message is claimed: the claim is given back.
+func TestAClaimThatCannotBeUsedIsGivenBack(t *testing.T) {
+	w := newWorld(t)
+	w.answers, w.limit = []delivery.Response{accepted}, time.Hour
+	id := w.row(nil)
+	if res := w.run(id); res.Again != time.Hour || w.sends != 0 {
+		t.Errorf("%+v, %d sends", res, w.sends)
+	}
+	if m := w.load(id); m.Attempt != 0 || m.Status != message.Pending {
+		t.Errorf("%+v", m)
+	}
+	w.limit, w.broken = 0, errors.New("no template")
+	if _, err := w.d.Run(t.Context(), id); !errors.Is(err, w.broken) {
+		t.Errorf("%v", err)
+	}
+	if m := w.load(id); m.Attempt != 0 || m.Status != message.Pending || w.sends != 0 {
+		t.Errorf("%+v, %d sends", m, w.sends)
+	}
+	w.broken = nil
+	if res := w.run(id); res.Status != message.Sent || w.load(id).Attempt != 1 {
+		t.Errorf("%+v", res)
+	}
+}
+
 func TestACountThatFailsLosesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.answers, w.countErr = []delivery.Response{accepted}, errors.New("redis is gone")
@@ -372,6 +398,15 @@ type forgetful struct {
 type mute struct {
 	delivery.Ledger
 	claimed, settled bool
+}
+
+func (m *mute) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
+	l, err := m.Ledger.Take(ctx, c)
+	if !m.claimed {
+		m.claimed = true
+		return delivery.Loaded{}, message.Unavailable("the database", errors.New("unexpected EOF"))
+	}
+	return l, err
 }
 
 func (m *mute) Claim(ctx context.Context, c delivery.Claim) (bool, error) {
@@ -443,7 +478,7 @@ func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 		w := newWorld(t)
 		w.answers, w.limit, w.ch.RatePerSecond = []delivery.Response{accepted}, c.limit, 1
 		w.d.Ledger = &forgetful{w.store, 100, errors.New("broken")}
-		s := &delivery.Sender{Deliverer: w.d, Suppressions: w}
+		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store, Suppressions: w}
 		sent, err := s.Send(t.Context(), delivery.Single{
 			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,
 		})

@@ -40,6 +40,7 @@ type Sent struct {
 // Sender sends single messages inline.
 type Sender struct {
 	*Deliverer
+	Inserter     Inserter
 	Leads        Leads
 	Suppressions Suppressions
 	Records      Records
@@ -79,7 +80,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 		NextAttemptAt: &watch,
 	}
-	if err := s.Ledger.Insert(ctx, m, req.Key); err != nil {
+	if err := s.Inserter.Insert(ctx, m, req.Key); err != nil {
 		return nil, err
 	}
 	w := &work{Message: m, lead: lead, template: tpl, suppressed: suppressed[hash], inline: true}

@@ -25,10 +25,11 @@ type countItem struct {
 	mark   stats.Mark
 }
 
-// NewCounters makes Counters over a Redis connection of their own.
-func NewCounters(rdb redis.UniversalClient) *Counters {
+// NewCounters makes Counters over a Redis connection of their own. failed is told when messages could not be counted.
+func NewCounters(rdb redis.UniversalClient, failed func(error)) *Counters {
 	c := &Counters{rdb: rdb}
 	c.group = batch.New("count", 1, nil, c.countGroup)
+	c.group.Lost(failed)
 	return c
 }
 
@@ -72,10 +73,9 @@ return 1`)
 // sentRank is the rank of SENT among standings, where waiting comes first.
 var sentRank = message.Sent.Rank() + 1
 
-// Count implements delivery.Counters. Concurrent calls share a script call.
+// Count implements delivery.Counters. It leaves the mark to be counted in a moment, with others.
 func (c *Counters) Count(ctx context.Context, bulkID uuid.UUID, m stats.Mark) error {
-	_, err := c.group.Do(ctx, countItem{bulkID, m})
-	return fail("count", err)
+	return fail("count", c.group.Leave(ctx, countItem{bulkID, m}))
 }
 
 func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{}, error) {

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -82,21 +81,16 @@ const (
 	enqueuers   = 256 // tasks that are enqueued at once: they share pipelines, or at least connections
 )
 
-// payload is all that a task carries.
-type payload struct {
-	ID uuid.UUID `json:"id"`
-}
-
-// ParsePayload returns the id in a task's payload.
+// ParsePayload returns the id that is all that a task carries, as text.
 func ParsePayload(b []byte) (uuid.UUID, error) {
-	var p payload
-	if err := json.Unmarshal(b, &p); err != nil {
+	id, err := uuid.ParseBytes(b)
+	switch {
+	case err != nil:
 		return uuid.Nil, fmt.Errorf("task payload: %w", err)
-	}
-	if p.ID == uuid.Nil {
+	case id == uuid.Nil:
 		return uuid.Nil, errors.New("task payload: no id")
 	}
-	return p.ID, nil
+	return id, nil
 }
 
 // Client puts tasks into the queues. It implements bulk.Queue and delivery.Queue.
@@ -116,12 +110,8 @@ func NewClient(rdb redis.UniversalClient, speed Speed) *Client {
 func (c *Client) Close() { c.end() }
 
 func (c *Client) put(ctx context.Context, kind, queue, taskID string, id uuid.UUID, opts ...asynq.Option) error {
-	b, err := json.Marshal(payload{id})
-	if err != nil {
-		return fmt.Errorf("encode a task: %w", err)
-	}
 	opts = append(opts, asynq.Queue(queue), asynq.TaskID(taskID), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
-	_, err = c.client.EnqueueContext(ctx, asynq.NewTask(kind, b), opts...)
+	_, err := c.client.EnqueueContext(ctx, asynq.NewTask(kind, []byte(id.String())), opts...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil // it is there already
 	}

@@ -27,8 +27,8 @@ const (
 	retryLeast      = time.Second
 	retryMost       = time.Minute
 
-	// A server takes one task at a time out of Redis, which bounds its rate long before the processor does; so a type
-	// with many sends in flight gets several servers.
+	// A server as it comes takes one task at a time out of Redis, which bounds its rate long before the processor does; so
+	// a type with many sends in flight gets several servers, unless tasks are taken ahead.
 	perServer  = 50
 	maxServers = 4
 )
@@ -65,7 +65,10 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 	}
 	for _, t := range message.Types {
 		n := concurrency[t]
-		servers := min(max(n/perServer, 1), maxServers)
+		servers := 1
+		if speed.Prefetch < 2 {
+			servers = min(max(n/perServer, 1), maxServers)
+		}
 		for i := range servers {
 			add(QueuesOf(t), (n+i)/servers)
 		}

@@ -18,6 +18,7 @@ import (
 type hot interface {
 	insert(ctx context.Context, singles []single) ([]bool, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
+	take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
 	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
@@ -49,7 +50,16 @@ func (r *single) hashOf(of func(*access.IdempotencyKey) []byte) []byte {
 // Load implements delivery.Ledger.
 func (s *Store) Load(ctx context.Context, id uuid.UUID) (delivery.Loaded, error) {
 	l, err := s.loads.Do(ctx, id)
-	err = fail("load the message", err)
+	return there(l, id, fail("load the message", err))
+}
+
+// Take implements delivery.Ledger.
+func (s *Store) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
+	l, err := s.takes.Do(ctx, c)
+	return there(l, c.ID, fail("take the message", err))
+}
+
+func there(l delivery.Loaded, id uuid.UUID, err error) (delivery.Loaded, error) {
 	if err == nil && l.Message == nil {
 		err = message.Errorf(message.CodeNotFound, "there is no message %s", id)
 	}
@@ -68,7 +78,7 @@ func (s *Store) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settle
 	return settled, fail("settle the message", err)
 }
 
-// Insert implements delivery.Ledger.
+// Insert implements delivery.Inserter.
 func (s *Store) Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error {
 	hash := message.HashAddress(m.Recipient)
 	row := messageRow{

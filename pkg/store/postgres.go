@@ -111,42 +111,81 @@ func column[R, V any](rows []R, of func(*R) V) []V {
 	return values
 }
 
-// The columns of a message with its lead, in the order in which load scans them.
-const loadSQL = `
-SELECT m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
+// The columns of a message with its lead, in the order in which scanLoaded reads them.
+const loadColumns = `
+       m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
        m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.provider_message_id,
-       m.claim_token, COALESCE(m.claim_expires_at < now(), false), m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at,
+       m.claim_token, COALESCE(m.claim_expires_at < now(), false) AS expired, m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at,
        COALESCE((SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
                  CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END
-                 ORDER BY s.reason DESC LIMIT 1), ''),
-       COALESCE(b.status <> 'PROCESSING', false) OR COALESCE(c.state = 'PAUSED', false),
-       l.id, COALESCE(l.first_name, ''), COALESCE(l.last_name, ''), COALESCE(l.email, ''), COALESCE(l.phone, ''),
-       COALESCE(l.instagram_id, ''), COALESCE(l.company, ''), COALESCE(l.title, ''), COALESCE(l.status, ''),
-       COALESCE(l.source, ''), COALESCE(l.city, ''), COALESCE(l.state, ''), COALESCE(l.country, ''),
-       COALESCE(l.timezone, ''), COALESCE(l.language, ''), COALESCE(l.assignee_id, ''), l.tags, l.custom_fields
-FROM unnest($1::uuid[]) u(id) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
+                 ORDER BY s.reason DESC LIMIT 1), '') AS suppressed,
+       COALESCE(b.status <> 'PROCESSING', false) OR COALESCE(c.state = 'PAUSED', false) AS held,
+       l.id AS lead, COALESCE(l.first_name, '') AS first_name, COALESCE(l.last_name, '') AS last_name, COALESCE(l.email, '') AS email,
+       COALESCE(l.phone, '') AS phone, COALESCE(l.instagram_id, '') AS instagram_id, COALESCE(l.company, '') AS company,
+       COALESCE(l.title, '') AS title, COALESCE(l.status, '') AS lead_status, COALESCE(l.source, '') AS source, COALESCE(l.city, '') AS city,
+       COALESCE(l.state, '') AS state, COALESCE(l.country, '') AS country, COALESCE(l.timezone, '') AS timezone,
+       COALESCE(l.language, '') AS language, COALESCE(l.assignee_id, '') AS assignee_id, l.tags, l.custom_fields`
+
+const loadJoins = ` JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
      LEFT JOIN bulks b ON b.id = m.bulk_id LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type`
 
+const loadSQL = "SELECT " + loadColumns + ", NULL::int, u.n FROM unnest($1::uuid[]) WITH ORDINALITY u(id, n)" + loadJoins
+
+// Loading and claiming in one statement: what is found as nothing refuses or delays it is claimed like claimSQL does, by
+// a compare-and-set. The rows come as they were before, with the attempt of those that were claimed. Of two claims on one
+// message in a group one is held, so what is claimed is told by its token.
+const takeSQL = `
+WITH u AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int[]) WITH ORDINALITY u(id, token, ttl, most, n)
+), f AS MATERIALIZED (
+    SELECT ` + loadColumns + `, u.token, u.ttl, u.n, m.attempt < u.most AND COALESCE(c.state = 'ACTIVE' AND c.rate_per_second = 0, false) AS free
+    FROM u` + loadJoins + `
+), k AS (
+    UPDATE messages m SET ` + claimSet + `
+    FROM f AS u
+    WHERE m.id = u.id AND ((m.status = 'SENDING' AND m.claim_token = u.token)
+        OR (m.status IN ('PENDING', 'QUEUED') AND u.free AND NOT u.held AND u.suppressed = ''))
+    RETURNING m.claim_token, m.attempt
+)
+SELECT f.id, f.bulk_id, f.seq, f.lead_id, f.channel_id, f.channel_type, f.provider, f.recipient, f.message_type, f.priority,
+       f.content, f.status, f.reason, f.attempt, f.unknowns, f.part, f.generation, f.provider_message_id,
+       f.claim_token, f.expired, f.claimed_at, f.next_attempt_at, f.keyed, f.created_at, f.updated_at, f.suppressed, f.held,
+       f.lead, f.first_name, f.last_name, f.email, f.phone, f.instagram_id, f.company, f.title, f.lead_status, f.source, f.city,
+       f.state, f.country, f.timezone, f.language, f.assignee_id, f.tags, f.custom_fields, k.attempt, f.n
+FROM f LEFT JOIN k ON k.claim_token = f.token`
+
 func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
-	rows, err := h.pool.Query(ctx, loadSQL, ids)
+	return h.loaded(ctx, len(ids), loadSQL, ids)
+}
+
+func (h *postgresHot) take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error) {
+	ids, tokens, ttls := claimArrays(claims)
+	return h.loaded(ctx, len(ids), takeSQL, ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) }))
+}
+
+// loaded runs a statement that finds messages, and returns them in the order in which they were asked for.
+func (h *postgresHot) loaded(ctx context.Context, n int, sql string, args ...any) ([]delivery.Loaded, error) {
+	rows, err := h.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[uuid.UUID]delivery.Loaded, len(ids))
+	out := make([]delivery.Loaded, n)
 	var (
+		at      int
 		m       messageRow
 		l       leadRow
 		leadID  *uuid.UUID
 		expired bool
 		held    bool
 		reason  string
+		attempt *int32
 	)
 	into := []any{
 		&m.ID, &m.BulkID, &m.Seq, &m.LeadID, &m.ChannelID, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
 		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
 		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &m.Keyed, &m.CreatedAt, &m.UpdatedAt, &reason, &held,
 		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
-		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields),
+		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields), &attempt, &at,
 	}
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		msg, err := m.message()
@@ -154,43 +193,43 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 			return err
 		}
 		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired, Suppressed: message.Reason(reason), Held: held}
+		if loaded.Claimed = attempt != nil; loaded.Claimed {
+			msg.Attempt = int(*attempt)
+		}
 		if leadID != nil {
 			l.ID = *leadID
 			if loaded.Lead, err = l.lead(); err != nil {
 				return err
 			}
 		}
-		found[m.ID] = loaded
+		out[at-1] = loaded
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	out := make([]delivery.Loaded, len(ids))
-	for i, id := range ids {
-		out[i] = found[id]
-	}
-	return out, nil
+	return out, err
 }
+
+const claimSet = `
+    status = 'SENDING', attempt = m.attempt + CASE WHEN m.status = 'SENDING' THEN 0 ELSE 1 END, claim_token = u.token, claimed_at = now(),
+    claim_expires_at = now() + u.ttl * interval '1 second',
+    next_attempt_at = CASE WHEN m.next_attempt_at IS NOT NULL THEN now() + u.ttl * interval '1 second' END,
+    updated_at = now()`
 
 // The claim is a compare-and-set: only a waiting row is taken, or one that the same claim has taken already. A row that
 // nobody watches stays so, which keeps the update within its page; a watched one is to be looked at when the claim
 // expires.
 const claimSQL = `
-UPDATE messages m SET
-    status = 'SENDING', attempt = m.attempt + CASE WHEN m.status = 'SENDING' THEN 0 ELSE 1 END, claim_token = u.token, claimed_at = now(),
-    claim_expires_at = now() + u.ttl * interval '1 second',
-    next_attempt_at = CASE WHEN m.next_attempt_at IS NOT NULL THEN now() + u.ttl * interval '1 second' END,
-    updated_at = now()
+UPDATE messages m SET ` + claimSet + `
 FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) u(id, token, ttl)
 WHERE m.id = u.id AND (m.status IN ('PENDING', 'QUEUED') OR (m.status = 'SENDING' AND m.claim_token = u.token))
 RETURNING m.claim_token`
 
+func claimArrays(claims []delivery.Claim) (ids, tokens []uuid.UUID, ttls []float64) {
+	return column(claims, func(c *delivery.Claim) uuid.UUID { return c.ID }), column(claims, func(c *delivery.Claim) uuid.UUID { return c.Token }),
+		column(claims, func(c *delivery.Claim) float64 { return c.TTL.Seconds() })
+}
+
 func (h *postgresHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
-	ids, tokens, ttls := make([]uuid.UUID, len(claims)), make([]uuid.UUID, len(claims)), make([]float64, len(claims))
-	for i, c := range claims {
-		ids[i], tokens[i], ttls[i] = c.ID, c.Token, c.TTL.Seconds()
-	}
+	ids, tokens, ttls := claimArrays(claims)
 	rows, err := h.pool.Query(ctx, claimSQL, ids, tokens, ttls)
 	if err != nil {
 		return nil, err

@@ -44,7 +44,10 @@ func (h *sqliteHot) insert(ctx context.Context, singles []single) ([]bool, error
 }
 
 func (h *sqliteHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
-	db := h.db.WithContext(ctx)
+	return h.read(h.db.WithContext(ctx), ids)
+}
+
+func (h *sqliteHot) read(db *gorm.DB, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	var rows []messageRow
 	if err := db.Where("id IN ?", ids).Find(&rows).Error; err != nil {
 		return nil, err
@@ -110,23 +113,59 @@ func (h *sqliteHot) suppressed(db *gorm.DB, m *messageRow) (message.Reason, erro
 	return message.Reason(reasons[0]), nil
 }
 
-func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
-	out := make([]bool, len(claims))
-	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		now := stamp(time.Now())
+// take claims what nothing refuses or delays, as it finds it.
+func (h *sqliteHot) take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error) {
+	var out []delivery.Loaded
+	err := h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
+		if out, err = h.read(tx, column(claims, func(c *delivery.Claim) uuid.UUID { return c.ID })); err != nil {
+			return err
+		}
 		for i, c := range claims {
-			until := now.Add(c.TTL)
-			res := tx.Exec(`
-UPDATE messages SET status = 'SENDING', attempt = attempt + CASE WHEN status = 'SENDING' THEN 0 ELSE 1 END, claim_token = ?, claimed_at = ?, claim_expires_at = ?,
-    next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN ? END, updated_at = ?
-WHERE id = ? AND (status IN ('PENDING', 'QUEUED') OR (status = 'SENDING' AND claim_token = ?))`, c.Token, now, until, until, now, c.ID, c.Token)
-			if res.Error != nil {
-				return res.Error
+			l := &out[i]
+			if l.Message == nil || l.Held || l.Suppressed != message.NoReason {
+				continue
 			}
-			out[i] = res.RowsAffected == 1
+			var free bool
+			if err := tx.Raw("SELECT EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'ACTIVE' AND rate_per_second = 0)",
+				l.Message.ChannelID, string(l.Message.Type)).Scan(&free).Error; err != nil {
+				return err
+			}
+			mine := l.Message.Status == message.Sending && l.ClaimToken == c.Token
+			if !mine && (!free || l.Message.Attempt >= c.Most) {
+				continue
+			}
+			if l.Claimed, err = claimRow(tx, c); err != nil {
+				return err
+			}
+			if l.Claimed && !mine {
+				l.Message.Attempt++
+			}
 		}
 		return nil
 	})
+	return out, err
+}
+
+func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
+	out := make([]bool, len(claims))
+	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
+		for i, c := range claims {
+			if out[i], err = claimRow(tx, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func claimRow(tx *gorm.DB, c delivery.Claim) (bool, error) {
+	now := stamp(time.Now())
+	until := now.Add(c.TTL)
+	res := tx.Exec(`
+UPDATE messages SET status = 'SENDING', attempt = attempt + CASE WHEN status = 'SENDING' THEN 0 ELSE 1 END, claim_token = ?, claimed_at = ?, claim_expires_at = ?,
+    next_attempt_at = CASE WHEN next_attempt_at IS NOT NULL THEN ? END, updated_at = ?
+WHERE id = ? AND (status IN ('PENDING', 'QUEUED') OR (status = 'SENDING' AND claim_token = ?))`, c.Token, now, until, until, now, c.ID, c.Token)
+	return res.RowsAffected == 1, res.Error
 }
 
 func (h *sqliteHot) settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error) {

@@ -16,11 +16,13 @@ import (
 
 	"github.com/glebarez/sqlite"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -52,6 +54,7 @@ type Store struct {
 	hot     hot
 	inserts *batch.Group[single, bool]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
+	takes   *batch.Group[delivery.Claim, delivery.Loaded]
 	claims  *batch.Group[delivery.Claim, bool]
 	settles *batch.Group[delivery.Outcome, delivery.Settled]
 }
@@ -74,14 +77,13 @@ func Open(ctx context.Context, databaseURL string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	flushers := 1
-	if s.pools != nil {
-		flushers = 2
-	}
-	s.inserts = batch.New("insert", flushers, isData, s.hot.insert)
-	s.loads = batch.New("load", flushers, isData, s.hot.load)
-	s.claims = batch.New("claim", flushers, isData, s.hot.claim)
-	s.settles = batch.New("settle", flushers, isData, s.hot.settle)
+	// One run of each kind at a time: what gathers meanwhile goes with the next, so groups, and with them the commits that
+	// they share, grow with the load.
+	s.inserts = batch.New("insert", 1, isData, s.hot.insert)
+	s.loads = batch.New("load", 1, isData, s.hot.load)
+	s.takes = batch.New("take", 1, isData, s.hot.take)
+	s.claims = batch.New("claim", 1, isData, s.hot.claim)
+	s.settles = batch.New("settle", 1, isData, s.hot.settle)
 	return s, nil
 }
 
@@ -142,6 +144,10 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 		c := cfg.Copy()
 		c.MaxConns = int32(use.conns)
 		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
+		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+			pgxuuid.Register(conn.TypeMap()) // ids go as their bytes; without it each is written and read as text
+			return nil
+		}
 		pool, err := pgxpool.NewWithConfig(ctx, c)
 		if err != nil {
 			p.close()
@@ -210,6 +216,7 @@ func (s *Store) openSQLite(path string) error {
 func (s *Store) Close() {
 	s.inserts.Close()
 	s.loads.Close()
+	s.takes.Close()
 	s.claims.Close()
 	s.settles.Close()
 	_ = s.sql.Close()

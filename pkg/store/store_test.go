@@ -3,6 +3,8 @@ package store_test
 import (
 	"context"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -548,4 +550,80 @@ func TestOpenRefusesStrangeURLs(t *testing.T) {
 			t.Errorf("%q opens", u)
 		}
 	}
+}
+
+// Take claims a message that it loads, unless something refuses or delays it, and claims it for one of several.
+func TestTakeClaimsWhatNothingDelays(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: channel.Twilio, Name: "x", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
+		must(t, s.InsertChannel(t.Context(), ch))
+		put := func(change func(*message.Message)) *message.Message {
+			return insertSingle(t, s, func(m *message.Message) {
+				m.ChannelID = ch.ID
+				if change != nil {
+					change(m)
+				}
+			})
+		}
+		take := func(id uuid.UUID, token uuid.UUID) delivery.Loaded {
+			t.Helper()
+			l, err := s.Take(t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute, Most: 2})
+			must(t, err)
+			return l
+		}
+		m, token := put(nil), uuid.New()
+		for range 2 { // the answer may have been lost
+			if l := take(m.ID, token); !l.Claimed || l.Message.Attempt != 1 || l.Message.Recipient != m.Recipient {
+				t.Fatalf("%+v", l)
+			}
+		}
+		if l := take(m.ID, uuid.New()); l.Claimed || l.Message.Status != message.Sending {
+			t.Errorf("claimed twice: %+v", l)
+		}
+		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Queued, GiveBack: true}) {
+			t.Error("the claim is not in force")
+		}
+		var wg sync.WaitGroup
+		var won atomic.Int32
+		for range 20 {
+			wg.Go(func() {
+				if l, err := s.Take(t.Context(), delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute, Most: 2}); err == nil && l.Claimed {
+					won.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if won.Load() != 1 {
+			t.Errorf("%d of 20 hold the claim", won.Load())
+		}
+
+		tried := put(nil)
+		for range 2 {
+			token, _ := claim(t, s, tried.ID, time.Minute)
+			settle(t, s, delivery.Outcome{ID: tried.ID, Token: token, Status: message.Queued})
+		}
+		suppressed := put(func(m *message.Message) { m.Recipient = "+15550002222" })
+		hash := message.HashAddress(suppressed.Recipient)
+		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, Purposes: message.Purposes, CreatedAt: time.Now()}))
+		waiting := put(nil)
+		for name, c := range map[string]struct {
+			id    uuid.UUID
+			state channel.State
+			rate  float64
+		}{
+			"tried too often": {tried.ID, channel.Active, 0}, "suppressed": {suppressed.ID, channel.Active, 0},
+			"its channel is paused": {waiting.ID, channel.Paused, 0}, "its channel has a rate": {waiting.ID, channel.Active, 5},
+			"without a channel": {put(func(m *message.Message) { m.ChannelID = newID() }).ID, channel.Active, 0},
+		} {
+			ch.State, ch.RatePerSecond = c.state, c.rate
+			must(t, s.UpdateChannel(t.Context(), ch))
+			l := take(c.id, uuid.New())
+			if l.Claimed || l.Message.Status != message.Queued || l.Held != (c.state == channel.Paused) || (l.Suppressed != message.NoReason) != (name == "suppressed") {
+				t.Errorf("%s: %+v", name, l)
+			}
+		}
+		if _, err := s.Take(t.Context(), delivery.Claim{ID: newID(), Token: uuid.New(), TTL: time.Minute, Most: 2}); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("nothing is taken: %v", err)
+		}
+	})
 }
