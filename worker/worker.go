@@ -39,10 +39,11 @@ type Worker struct {
 	Deps
 	stop context.CancelFunc
 	wg   sync.WaitGroup
+	pool *pool
 }
 
 // New makes a Worker; Start sets it going.
-func New(d Deps) *Worker { return &Worker{Deps: d} }
+func New(d Deps) *Worker { return &Worker{Deps: d, pool: newPool()} }
 
 // Start begins to work.
 func (w *Worker) Start() error {
@@ -72,6 +73,7 @@ func (w *Worker) Stop() {
 	w.Presence.Stop()
 	w.Runner.Stop()
 	w.Servers.Stop()
+	w.pool.close()
 	w.wg.Wait()
 }
 
@@ -85,7 +87,7 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	}
 	switch task.Type() {
 	case queue.TaskDeliver:
-		return w.deliver(ctx, id)
+		return w.pool.run(ctx, func(ctx context.Context) error { return w.deliver(ctx, id) })
 	case queue.TaskWake:
 		w.Runner.Wake(id)
 	default:

@@ -1,0 +1,112 @@
+package queue
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/bulk"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+	"herald/pkg/testenv"
+)
+
+var benchSpeeds = []struct {
+	name  string
+	speed Speed
+}{{"plain", Speed{}}, {"fast", Speed{Coalesce: true, Prefetch: 100}}}
+
+func benchRedis(b *testing.B) func() redis.UniversalClient {
+	b.Helper()
+	url := testenv.Redis(b, testenv.RedisServer)
+	return func() redis.UniversalClient {
+		rdb, err := Connect(url, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = rdb.Close() })
+		return rdb
+	}
+}
+
+func newTasks(n int) []bulk.Task {
+	tasks := make([]bulk.Task, n)
+	for i := range tasks {
+		tasks[i].MessageID = uuid.Must(uuid.NewV7())
+	}
+	return tasks
+}
+
+func BenchmarkEnqueue(b *testing.B) {
+	for _, s := range benchSpeeds {
+		b.Run(s.name, func(b *testing.B) {
+			c := NewClient(benchRedis(b)(), s.speed)
+			defer c.Close()
+			tasks := newTasks(b.N)
+			b.ResetTimer()
+			if err := c.Enqueue(context.Background(), message.Email, message.Normal, tasks); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+		})
+	}
+}
+
+// BenchmarkProcess is a task's way through a server whose handler does nothing: taken, run, acknowledged.
+func BenchmarkProcess(b *testing.B) {
+	for _, s := range benchSpeeds {
+		b.Run(s.name, func(b *testing.B) {
+			connect := benchRedis(b)
+			c := NewClient(connect(), Speed{Coalesce: true})
+			defer c.Close()
+			if err := c.Enqueue(context.Background(), message.Email, message.Normal, newTasks(b.N)); err != nil {
+				b.Fatal(err)
+			}
+			var done atomic.Int64
+			all := make(chan struct{})
+			servers := NewServers(connect, map[message.Type]int{message.Email: 500, message.SMS: 1, message.InstagramDM: 1}, s.speed, slog.New(slog.DiscardHandler))
+			b.ResetTimer()
+			err := servers.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
+				if done.Add(1) == int64(b.N) {
+					close(all)
+				}
+				return nil
+			}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			<-all
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tasks/s")
+			b.StopTimer()
+			servers.Stop()
+		})
+	}
+}
+
+func BenchmarkCount(b *testing.B) {
+	c := NewCounters(benchRedis(b)(), nil)
+	defer c.Close()
+	ctx, id := context.Background(), uuid.New()
+	if err := c.BeginFold(ctx, id); err != nil {
+		b.Fatal(err)
+	}
+	if err := c.EndFold(ctx, id); err != nil {
+		b.Fatal(err)
+	}
+	marks := make([]stats.Mark, b.N)
+	for i := range marks {
+		marks[i] = stats.Mark{Seq: int64(i), Status: message.Sent, Cost: 1000}
+	}
+	b.ResetTimer()
+	began := time.Now()
+	if err := c.CountAll(ctx, id, marks); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "messages/s")
+}

@@ -1,0 +1,84 @@
+package store_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/bulk"
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/store"
+	"herald/pkg/store/storetest"
+	"herald/pkg/testenv"
+)
+
+// handlers is how many deliveries run beside each other in BenchmarkTakeAndSettle, for each processor.
+const handlers = 250
+
+// BenchmarkTakeAndSettle is what the ledger does for one message of a bulk: it is loaded and claimed, and its outcome
+// recorded. Many do so at once.
+func BenchmarkTakeAndSettle(b *testing.B) {
+	sealer, err := channel.NewSealer(make([]byte, 32))
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), store.Options{Sealer: sealer})
+	ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Name: "x", Sender: "a@acme.test", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
+	if err := s.InsertChannel(b.Context(), ch); err != nil {
+		b.Fatal(err)
+	}
+	n := b.N + 1
+	ids := frozen(b, s, ch, n)
+	var at atomic.Int64
+	b.SetParallelism(handlers)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			c := delivery.Claim{ID: ids[at.Add(1)], Token: uuid.New(), TTL: time.Minute, Most: 8}
+			l, err := s.Take(b.Context(), c)
+			if err != nil || !l.Claimed {
+				b.Errorf("%+v, %v", l, err)
+				return
+			}
+			if st, err := s.Settle(b.Context(), delivery.Outcome{ID: c.ID, Token: c.Token, Status: message.Sent, Part: 1}); err != nil || !st.OK {
+				b.Errorf("%+v, %v", st, err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// frozen writes the messages of a bulk and returns their ids.
+func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUID {
+	b.Helper()
+	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, Purpose: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: micro(time.Now())}
+	if err := s.InsertBulk(b.Context(), row, nil); err != nil {
+		b.Fatal(err)
+	}
+	l := bulk.Lease{BulkID: row.ID, Token: uuid.New()}
+	if _, err := s.Acquire(b.Context(), l, time.Hour); err != nil {
+		b.Fatal(err)
+	}
+	ids := make([]uuid.UUID, 0, n+1)
+	const page = 4_000
+	for len(ids) <= n {
+		rows := make([]bulk.Planned, page)
+		for i := range rows {
+			id := newID()
+			rows[i] = bulk.Planned{ID: id, LeadID: id, Recipient: id.String() + "@example.com", Hash: message.HashAddress(id.String()), Sole: true, Status: message.Pending}
+		}
+		base := int64(len(ids))
+		for i := range rows {
+			ids = append(ids, rows[i].ID)
+		}
+		if err := s.AddPage(b.Context(), bulk.PlanPage{Lease: l, Bulk: row, Base: base, Rows: rows}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return ids
+}
