@@ -120,7 +120,7 @@ func (a *App) connect(pool int) (redis.UniversalClient, error) {
 
 // speed is how Asynq gets at Redis.
 func (a *App) speed() queue.Speed {
-	return queue.Speed{Coalesce: a.Config.QueueCoalesce, Prefetch: a.Config.QueuePrefetch, Observe: a.telemetry.QueueStep}
+	return queue.Speed{Coalesce: a.Config.QueueCoalesce, Prefetch: a.Config.QueuePrefetch, Observe: a.telemetry.Step}
 }
 
 func (a *App) build() error {

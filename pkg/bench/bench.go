@@ -206,6 +206,14 @@ type loop[T any] struct {
 	done chan T
 }
 
+// begin lets something go on until it is ended.
+func begin[T any](ctx context.Context, work func(ctx context.Context) T) *loop[T] {
+	ctx, cancel := context.WithCancel(ctx) //nolint:gosec // end cancels it
+	l := &loop[T]{cancel, make(chan T, 1)}
+	go func() { l.done <- work(ctx) }()
+	return l
+}
+
 func (l *loop[T]) end() T {
 	l.stop()
 	return <-l.done
@@ -213,9 +221,7 @@ func (l *loop[T]) end() T {
 
 // startSingles sends singles at a rate, each at its time, whether those before are answered or not.
 func (d *deployment) startSingles(ctx context.Context, perSecond float64) *loop[*times] {
-	ctx, cancel := context.WithCancel(ctx)
-	l := &loop[*times]{cancel, make(chan *times, 1)}
-	go func() {
+	return begin(ctx, func(ctx context.Context) *times {
 		t := &times{}
 		var wg sync.WaitGroup
 		if perSecond > 0 {
@@ -230,9 +236,8 @@ func (d *deployment) startSingles(ctx context.Context, perSecond float64) *loop[
 			}
 		}
 		wg.Wait()
-		l.done <- t
-	}()
-	return l
+		return t
+	})
 }
 
 func (d *deployment) single(ctx context.Context, n int, t *times) {

@@ -266,7 +266,7 @@ func (d *deployment) importLeads(ctx context.Context, n int) error {
 			b := bufio.NewWriter(w)
 			_, _ = b.WriteString("first_name,email,company,tags\n")
 			for i := from; i < min(from+importPart, n); i++ {
-				fmt.Fprintf(b, "Name%d,lead%d+%s@bench.example,Company %d,%s\n", i, i, d.tag[len("bench "):], i%100, d.tag)
+				_, _ = fmt.Fprintf(b, "Name%d,lead%d+%s@bench.example,Company %d,%s\n", i, i, d.tag[len("bench "):], i%100, d.tag)
 			}
 			_ = w.CloseWithError(b.Flush())
 		}()
@@ -364,12 +364,9 @@ func (d *deployment) once(ctx context.Context, o Options) error {
 
 // watchMemory samples how much Redis holds, and returns the most.
 func (d *deployment) watchMemory(ctx context.Context) *loop[*int64] {
-	ctx, cancel := context.WithCancel(ctx)
-	l := &loop[*int64]{cancel, make(chan *int64, 1)}
-	go func() {
+	return begin(ctx, func(ctx context.Context) *int64 {
 		if d.rdb == nil {
-			l.done <- nil
-			return
+			return nil
 		}
 		peak := new(int64)
 		tick := time.NewTicker(20 * time.Millisecond)
@@ -385,9 +382,8 @@ func (d *deployment) watchMemory(ctx context.Context) *loop[*int64] {
 			case <-tick.C:
 			}
 		}
-		l.done <- peak
-	}()
-	return l
+		return peak
+	})
 }
 
 // stages reads the programs' own timers.
@@ -398,7 +394,7 @@ func (d *deployment) stages(ctx context.Context) map[string]Stage {
 			parser := expfmt.NewTextParser(model.LegacyValidation)
 			families, err := parser.TextToMetricFamilies(b)
 			for name, f := range families {
-				if name != "herald_delivery_stage_seconds" && name != "herald_queue_task_seconds" && name != "herald_bulk_step_seconds" {
+				if name != "herald_delivery_stage_seconds" && name != "herald_message_step_seconds" {
 					continue
 				}
 				for _, m := range f.GetMetric() {

@@ -194,4 +194,5 @@ type Rescuer interface {
 type Observer interface {
 	BulkEvent(ctx context.Context, event string, bulkID uuid.UUID, args ...any)
 	BulkError(ctx context.Context, during string, bulkID uuid.UUID, err error)
+	Step(step string, messages int, took time.Duration)
 }

@@ -90,6 +90,7 @@ func (w *world) BulkEvent(_ context.Context, event string, _ uuid.UUID, _ ...any
 	defer w.mu.Unlock()
 	w.events = append(w.events, event)
 }
+func (w *world) Step(string, int, time.Duration) {}
 func (w *world) BulkError(_ context.Context, during string, _ uuid.UUID, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -28,6 +29,7 @@ func (c *course) plan(ctx context.Context) error {
 	cursor, base, limit := c.bulk.PlanCursor, c.total, firstPage
 	for done := false; !done; limit = nextPage {
 		err := c.again(ctx, "plan", func() error {
+			began := time.Now()
 			page, err := c.Resolver.Resolve(ctx, &c.bulk.Criteria, c.bulk.Channel.Type, cursor, limit)
 			if err != nil {
 				return err
@@ -45,6 +47,7 @@ func (c *course) plan(ctx context.Context) error {
 			fault.Point(fault.PagePlanned)
 			cursor, done = page.Next, page.Done
 			base += int64(len(rows))
+			c.Observer.Step("plan", len(rows), time.Since(began))
 			return nil
 		})
 		if err != nil {

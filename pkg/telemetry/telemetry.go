@@ -23,7 +23,7 @@ type Telemetry struct {
 	registry   *prometheus.Registry
 	deliveries *prometheus.CounterVec
 	stages     *prometheus.HistogramVec
-	queue      *prometheus.HistogramVec
+	steps      *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	failures   *prometheus.CounterVec
 	cleaned    *prometheus.CounterVec
@@ -41,8 +41,8 @@ func New(log *slog.Logger) *Telemetry {
 			Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"type", "stage"}),
-		queue: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "herald_queue_task_seconds", Help: "Time that the steps of a task took in Redis: enqueue, dequeue, ack. Tasks that went together share theirs.",
+		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "herald_message_step_seconds", Help: "Time that steps around the deliveries took for each message: plan, enqueue, dequeue, ack. Messages that went together share theirs.",
 			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
 		}, []string{"step"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -56,7 +56,7 @@ func New(log *slog.Logger) *Telemetry {
 	t.cleaned = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "herald_queue_cleaned_total", Help: "Tasks that were found stuck in Redis and removed or put back, by what was wrong with them.",
 	}, []string{"kind"})
-	t.registry.MustRegister(t.deliveries, t.stages, t.queue, t.requests, t.failures, t.cleaned,
+	t.registry.MustRegister(t.deliveries, t.stages, t.steps, t.requests, t.failures, t.cleaned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }
@@ -108,11 +108,12 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	t.log.LogAttrs(ctx, level, "delivered", attrs...)
 }
 
-// QueueStep reports a step that some tasks made together: each counts with its share of the time.
-func (t *Telemetry) QueueStep(step string, tasks int, took time.Duration) {
-	h := t.queue.WithLabelValues(step)
-	for range tasks {
-		h.Observe(took.Seconds() / float64(tasks))
+// Step reports a step that some messages made together: each counts with its share of the time. It is part of
+// bulk.Observer, and what queue.Speed is told by.
+func (t *Telemetry) Step(step string, messages int, took time.Duration) {
+	h := t.steps.WithLabelValues(step)
+	for range messages {
+		h.Observe(took.Seconds() / float64(messages))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/http/httptest"
 	"net/url"
@@ -199,6 +200,15 @@ func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
+}
+
+// PostgresServer returns the address of a server on which databases may be made.
+func PostgresServer(t testing.TB) string {
+	t.Helper()
+	if !HasPostgres() {
+		absent(t, "PostgreSQL at "+host(postgresServer()), errors.New("it does not answer"))
+	}
+	return postgresServer()
 }
 
 // HasPostgres says whether a PostgreSQL can be had here.
