@@ -56,10 +56,12 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+var crossOrigin = http.NewCrossOriginProtection()
+
 // fromThisMachine refuses what a web page may make the browser of somebody at this machine send, and what a proxy passes
 // on from elsewhere: without API keys, being on this machine is all that a caller has to show.
 func fromThisMachine(r *http.Request) error {
-	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+	if err := crossOrigin.Check(r); err != nil {
 		return message.Errorf(message.CodeForbidden, "without API keys no other site's pages may ask")
 	}
 	host := r.Host

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -96,7 +97,7 @@ func (d *document) show(op described) docOperation {
 			o.Examples = append(o.Examples, docExample{strings.ReplaceAll(name, "_", " "), indented.String()})
 		}
 	}
-	for _, name := range slices.Sorted(mapKeys(op.files)) {
+	for _, name := range slices.Sorted(maps.Keys(op.files)) {
 		o.Examples = append(o.Examples, docExample{name, op.files[name]})
 	}
 	for _, a := range op.answers {
@@ -105,23 +106,9 @@ func (d *document) show(op described) docOperation {
 		}
 	}
 	for _, status := range op.allErrors() {
-		for _, e := range errorDocs {
-			if e.status == status {
-				o.Errors = append(o.Errors, docError{status, http.StatusText(status)})
-			}
-		}
+		o.Errors = append(o.Errors, docError{status, http.StatusText(status)})
 	}
 	return o
-}
-
-func mapKeys(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 func fieldsOf(s *jsonschema.Schema) []docField {

@@ -30,7 +30,7 @@ var tags = []struct{ name, text string }{
 }
 
 func uuidSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Format: "uuid", Pattern: "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"}
+	return &jsonschema.Schema{Type: "string", Format: "uuid", Pattern: uuidPattern}
 }
 
 const exampleID = "01a20960-62b0-796f-9cfb-5b3a36495aeb"

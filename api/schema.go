@@ -19,7 +19,10 @@ import (
 	"herald/pkg/message"
 )
 
-const schemaPrefix = "#/components/schemas/"
+const (
+	schemaPrefix = "#/components/schemas/"
+	uuidPattern  = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+)
 
 // schemas are the JSON schemas (draft 2020-12, as OpenAPI 3.1 has it) of the types of package contract, in the order in
 // which they were asked for.
@@ -149,7 +152,7 @@ func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
 	if f := tag.Get("format"); f != "" {
 		inner.Format = f
 		if f == "uuid" {
-			inner.Pattern = "^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$"
+			inner.Pattern = uuidPattern
 		}
 	}
 	if e := tag.Get("enum"); e != "" {

@@ -23,14 +23,7 @@ func check(t *testing.T, r *bench.Report, leads int, latency float64) {
 
 // The bench starts the real programs, sends, and leaves nothing behind.
 func TestADeploymentOfItsOwn(t *testing.T) {
-	server := testenv.PostgresServer(t)
-	redis, err := exec.LookPath("redis-server")
-	if err != nil {
-		if testenv.InCI() {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	server, redis := testenv.PostgresServer(t), testenv.RedisProgram(t)
 	program := filepath.Join(t.TempDir(), "herald")
 	if out, err := exec.Command("go", "build", "-o", program, "herald/cmd/herald").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -221,11 +221,10 @@ func (p *process) says(what string) (string, error) {
 	for {
 		select {
 		case line := <-p.lines:
-			if before, after, ok := strings.Cut(line, what); ok {
+			if _, after, ok := strings.Cut(line, what); ok {
 				if strings.HasPrefix(line, "{") {
 					return line, nil
 				}
-				_ = before
 				return strings.TrimSpace(after), nil
 			}
 		case <-timeout:

@@ -43,11 +43,7 @@ func StartRedis(t testing.TB, bin string, port int) *Server {
 // fails.
 func OwnRedis(t testing.TB) *Server {
 	t.Helper()
-	bin, err := exec.LookPath("redis-server")
-	if err != nil {
-		absent(t, "redis-server", err)
-	}
-	return StartRedis(t, bin, FreePort(t))
+	return StartRedis(t, RedisProgram(t), FreePort(t))
 }
 
 // Start starts the server, for the first time or after Kill; then it is empty.

@@ -129,11 +129,17 @@ func Redis(t testing.TB, kind string) string {
 	if given := os.Getenv(RedisVariable); given != "" {
 		return given
 	}
+	return StartRedis(t, RedisProgram(t), FreePort(t)).URL
+}
+
+// RedisProgram returns where redis-server is. Without one the test is skipped, in CI it fails.
+func RedisProgram(t testing.TB) string {
+	t.Helper()
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
 		absent(t, "redis-server", err)
 	}
-	return StartRedis(t, bin, FreePort(t)).URL
+	return bin
 }
 
 // Simulator starts a simulator and returns it with its URL.
