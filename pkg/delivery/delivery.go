@@ -97,7 +97,7 @@ type Loaded struct {
 	ClaimExpired bool           // by the database's clock
 	Suppressed   message.Reason // why the recipient must not be contacted, NoReason when nothing says so
 	Held         bool           // its bulk is paused or cancelled, or its channel is paused: not now
-	Claimed      bool           // by this Take; Message is as it was before, but for Attempt, which counts the claim
+	Claimed      bool           // by this Take: Message is SENDING, and its Attempt counts the claim
 }
 
 // Claim is the exclusive, expiring right to send a message.
@@ -128,8 +128,8 @@ type Outcome struct {
 
 // Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
 // concurrent calls share a statement. All may be repeated when their answer was lost. Load returns a message.Error
-// not_found. Take is Load, and a claim with it where nothing can refuse or delay the message any more: it waits, it is not
-// held or suppressed, and its channel has no rate. Claim says false when the row is not there to be claimed: settled, or
+// not_found. Take is Load, and a claim with it where nothing can refuse or delay the message any more: it is of a bulk and has
+// its lead, it waits, it is not held or suppressed, and its channel has no rate. Claim says false when the row is not there to be claimed: settled, or
 // claimed by another. Settle is not OK when the row is not under the claim any more (the outcome is then kept as evidence in attempts only).
 type Ledger interface {
 	Take(ctx context.Context, c Claim) (Loaded, error)

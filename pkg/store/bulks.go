@@ -243,34 +243,36 @@ func (s *Store) AddPage(ctx context.Context, p bulk.PlanPage) error {
 
 // Walk implements bulk.Feed.
 func (s *Store) Walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {
-	var rows []struct {
-		ID         uuid.UUID
-		Seq        int64
-		Status     string
-		Reason     string
-		CostMicros int64
-		Generation int
-		Waiting    bool
-		Claimed    bool
+	rows, err := s.hot.walk(ctx, bulkID, from, limit)
+	return rows, fail("walk the bulk", err)
+}
+
+// walkSQL reads a part of a bulk; what stands for its arguments differs: now, the bulk, the first seq, how many.
+const walkSQL = `
+SELECT id, seq, status, reason, cost_micros, generation, next_attempt_at IS NOT NULL AS waiting, COALESCE(claim_expires_at > %s, false) AS claimed
+FROM messages WHERE bulk_id = %s AND seq >= %s ORDER BY seq LIMIT %s`
+
+// walkedRow is a row of walkSQL.
+type walkedRow struct {
+	ID         uuid.UUID
+	Seq        int64
+	Status     string
+	Reason     string
+	CostMicros int64
+	Generation int
+	Waiting    bool
+	Claimed    bool
+}
+
+func (r *walkedRow) row() bulk.Row {
+	status := message.Status(r.Status)
+	return bulk.Row{
+		ID: r.ID, Generation: r.Generation, Claimed: r.Claimed,
+		Mark: stats.Mark{
+			Seq: r.Seq, Status: status, Reason: message.Reason(r.Reason), Waiting: status == message.Unknown && r.Waiting,
+			Cost: message.Micros(r.CostMicros),
+		},
 	}
-	err := s.db.WithContext(ctx).Raw(`
-SELECT id, seq, status, reason, cost_micros, generation, next_attempt_at IS NOT NULL AS waiting, COALESCE(claim_expires_at > ?, false) AS claimed
-FROM messages WHERE bulk_id = ? AND seq >= ? ORDER BY seq LIMIT ?`, s.now(), bulkID, from, limit).Scan(&rows).Error
-	if err != nil {
-		return nil, fail("walk the bulk", err)
-	}
-	out := make([]bulk.Row, len(rows))
-	for i, r := range rows {
-		status := message.Status(r.Status)
-		out[i] = bulk.Row{
-			ID: r.ID, Generation: r.Generation, Claimed: r.Claimed,
-			Mark: stats.Mark{
-				Seq: r.Seq, Status: status, Reason: message.Reason(r.Reason), Waiting: status == message.Unknown && r.Waiting,
-				Cost: message.Micros(r.CostMicros),
-			},
-		}
-	}
-	return out, nil
 }
 
 // Advance implements bulk.Feed.

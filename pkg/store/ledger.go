@@ -13,8 +13,8 @@ import (
 	"herald/pkg/message"
 )
 
-// hot is the statements that carry a row per recipient, in each database's own way. Every method takes a group and
-// returns one result per item, in order.
+// hot is the statements that carry a row per recipient, in each database's own way. Those of groups return one
+// result per item, in order.
 type hot interface {
 	insert(ctx context.Context, singles []single) ([]bool, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
@@ -22,6 +22,7 @@ type hot interface {
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
 	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
+	walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error)
 	saveLeads(ctx context.Context, created, updated []leadRow) error
 }
 
@@ -161,10 +162,28 @@ func copyNumber(p *bulk.Planned, seq int64) int64 {
 	return seq + 1
 }
 
-// duplicate is a row whose address has a message already.
-func duplicate(p bulk.Planned) bulk.Planned {
-	p.Status, p.Reason, p.Sole = message.Skipped, message.DuplicateRecipient, false
-	return p
+// soleHashes are the addresses that a page's rows want for themselves.
+func soleHashes(p *bulk.PlanPage) [][]byte {
+	hashes := make([][]byte, 0, len(p.Rows))
+	for i := range p.Rows {
+		if p.Rows[i].Sole {
+			hashes = append(hashes, p.Rows[i].Hash[:])
+		}
+	}
+	return hashes
+}
+
+// skipTaken makes duplicates of the rows whose address has a message already.
+func skipTaken(p *bulk.PlanPage, found [][]byte) {
+	taken := make(map[message.Hash]bool, len(found))
+	for _, f := range found {
+		taken[message.Hash(f)] = true
+	}
+	for i := range p.Rows {
+		if r := &p.Rows[i]; r.Sole && taken[r.Hash] {
+			r.Status, r.Reason, r.Sole = message.Skipped, message.DuplicateRecipient, false
+		}
+	}
 }
 
 func hashBytes(p *bulk.Planned) []byte {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"herald/pkg/access"
@@ -111,101 +113,121 @@ func column[R, V any](rows []R, of func(*R) V) []V {
 	return values
 }
 
-// The columns of a message with its lead, in the order in which scanLoaded reads them.
-const loadColumns = `
+// loadColumns are the columns of a message with its lead, in the order in which loaded reads them. text is how a column of
+// the lead is written; every one of them is text and not null, unless there is no lead.
+func loadColumns(text string) string {
+	lead := make([]string, 0, len(leadTexts))
+	for _, c := range leadTexts {
+		lead = append(lead, fmt.Sprintf(text, c))
+	}
+	return `
        m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
        m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.provider_message_id,
-       m.claim_token, COALESCE(m.claim_expires_at < now(), false) AS expired, m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at,
-       COALESCE((SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
-                 CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END
-                 ORDER BY s.reason DESC LIMIT 1), '') AS suppressed,
-       COALESCE(b.status <> 'PROCESSING', false) OR COALESCE(c.state = 'PAUSED', false) AS held,
-       l.id AS lead, COALESCE(l.first_name, '') AS first_name, COALESCE(l.last_name, '') AS last_name, COALESCE(l.email, '') AS email,
-       COALESCE(l.phone, '') AS phone, COALESCE(l.instagram_id, '') AS instagram_id, COALESCE(l.company, '') AS company,
-       COALESCE(l.title, '') AS title, COALESCE(l.status, '') AS lead_status, COALESCE(l.source, '') AS source, COALESCE(l.city, '') AS city,
-       COALESCE(l.state, '') AS state, COALESCE(l.country, '') AS country, COALESCE(l.timezone, '') AS timezone,
-       COALESCE(l.language, '') AS language, COALESCE(l.assignee_id, '') AS assignee_id, l.tags, l.custom_fields`
+       m.claim_token, m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at, u.n,
+       l.id, l.tags, l.custom_fields, ` + strings.Join(lead, ", ")
+}
 
-const loadJoins = ` JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
+var leadTexts = []string{
+	"first_name", "last_name", "email", "phone", "instagram_id", "company", "title", "status", "source", "city", "state", "country", "timezone",
+	"language", "assignee_id",
+}
+
+// suppressedSQL is why a message's recipient must not be contacted, no row where nothing says so.
+const suppressedSQL = `
+    SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
+        CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END`
+
+var loadSQL = "SELECT " + loadColumns("COALESCE(l.%s, '')") + `, COALESCE(m.claim_expires_at < now(), false),
+       COALESCE((` + suppressedSQL + ` ORDER BY s.reason DESC LIMIT 1), ''), COALESCE(b.status <> 'PROCESSING', false) OR COALESCE(c.state = 'PAUSED', false)
+FROM unnest($1::uuid[]) WITH ORDINALITY u(id, n) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
      LEFT JOIN bulks b ON b.id = m.bulk_id LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type`
 
-const loadSQL = "SELECT " + loadColumns + ", NULL::int, u.n FROM unnest($1::uuid[]) WITH ORDINALITY u(id, n)" + loadJoins
-
-// Loading and claiming in one statement: what is found as nothing refuses or delays it is claimed like claimSQL does, by
-// a compare-and-set. The rows come as they were before, with the attempt of those that were claimed. Of two claims on one
-// message in a group one is held, so what is claimed is told by its token.
-const takeSQL = `
-WITH u AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int[]) WITH ORDINALITY u(id, token, ttl, most, n)
-), f AS MATERIALIZED (
-    SELECT ` + loadColumns + `, u.token, u.ttl, u.n, m.attempt < u.most AND COALESCE(c.state = 'ACTIVE' AND c.rate_per_second = 0, false) AS free
-    FROM u` + loadJoins + `
-), k AS (
-    UPDATE messages m SET ` + claimSet + `
-    FROM f AS u
-    WHERE m.id = u.id AND ((m.status = 'SENDING' AND m.claim_token = u.token)
-        OR (m.status IN ('PENDING', 'QUEUED') AND u.free AND NOT u.held AND u.suppressed = ''))
-    RETURNING m.claim_token, m.attempt
-)
-SELECT f.id, f.bulk_id, f.seq, f.lead_id, f.channel_id, f.channel_type, f.provider, f.recipient, f.message_type, f.priority,
-       f.content, f.status, f.reason, f.attempt, f.unknowns, f.part, f.generation, f.provider_message_id,
-       f.claim_token, f.expired, f.claimed_at, f.next_attempt_at, f.keyed, f.created_at, f.updated_at, f.suppressed, f.held,
-       f.lead, f.first_name, f.last_name, f.email, f.phone, f.instagram_id, f.company, f.title, f.lead_status, f.source, f.city,
-       f.state, f.country, f.timezone, f.language, f.assignee_id, f.tags, f.custom_fields, k.attempt, f.n
-FROM f LEFT JOIN k ON k.claim_token = f.token`
+// takeSQL claims, like claimSQL does, the messages of bulks that nothing refuses or delays, and returns them with their
+// leads. That is nearly every message; of the others, and of those that somebody else has, it says nothing.
+var takeSQL = `
+UPDATE messages m SET ` + claimSet + `
+FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int[]) WITH ORDINALITY u(id, token, ttl, most, n), bulks b, channels c, leads l
+WHERE m.id = u.id AND b.id = m.bulk_id AND c.id = m.channel_id AND c.type = m.channel_type AND l.id = m.lead_id
+    AND ((m.status = 'SENDING' AND m.claim_token = u.token)
+        OR (m.status IN ('PENDING', 'QUEUED') AND m.attempt < u.most AND b.status = 'PROCESSING' AND c.state = 'ACTIVE' AND c.rate_per_second = 0
+            AND NOT EXISTS (` + suppressedSQL + `)))
+RETURNING ` + loadColumns("l.%s")
 
 func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
-	return h.loaded(ctx, len(ids), loadSQL, ids)
+	out := make([]delivery.Loaded, len(ids))
+	var expired, held bool
+	var reason string
+	return out, h.loaded(ctx, loadSQL, []any{ids}, []any{&expired, &reason, &held}, func(at int, l delivery.Loaded) {
+		l.ClaimExpired, l.Suppressed, l.Held = expired, message.Reason(reason), held
+		out[at] = l
+	})
 }
 
 func (h *postgresHot) take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error) {
+	out := make([]delivery.Loaded, len(claims))
 	ids, tokens, ttls := claimArrays(claims)
-	return h.loaded(ctx, len(ids), takeSQL, ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) }))
-}
-
-// loaded runs a statement that finds messages, and returns them in the order in which they were asked for.
-func (h *postgresHot) loaded(ctx context.Context, n int, sql string, args ...any) ([]delivery.Loaded, error) {
-	rows, err := h.pool.Query(ctx, sql, args...)
+	args := []any{ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) })}
+	err := h.loaded(ctx, takeSQL, args, nil, func(at int, l delivery.Loaded) {
+		l.Claimed = true
+		out[at] = l
+	})
 	if err != nil {
 		return nil, err
 	}
-	out := make([]delivery.Loaded, n)
-	var (
-		at      int
-		m       messageRow
-		l       leadRow
-		leadID  *uuid.UUID
-		expired bool
-		held    bool
-		reason  string
-		attempt *int32
-	)
-	into := []any{
-		&m.ID, &m.BulkID, &m.Seq, &m.LeadID, &m.ChannelID, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
-		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
-		&m.ClaimToken, &expired, &m.ClaimedAt, &m.NextAttemptAt, &m.Keyed, &m.CreatedAt, &m.UpdatedAt, &reason, &held,
-		&leadID, &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID, &l.Company, &l.Title, &l.Status,
-		&l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields), &attempt, &at,
+	var rest []uuid.UUID
+	var where []int
+	for i := range out {
+		if !out[i].Claimed {
+			rest, where = append(rest, ids[i]), append(where, i)
+		}
 	}
+	if len(rest) == 0 {
+		return out, nil
+	}
+	loaded, err := h.load(ctx, rest)
+	for i := range loaded {
+		out[where[i]] = loaded[i]
+	}
+	return out, err
+}
+
+// loaded runs a statement that returns loadColumns, and after them what more is, and hands each message on with its place
+// among those that were asked for.
+func (h *postgresHot) loaded(ctx context.Context, sql string, args, more []any, each func(at int, l delivery.Loaded)) error {
+	rows, err := h.pool.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	var (
+		at   int
+		m    messageRow
+		l    leadRow
+		idOf struct{ message, bulk, lead, channel, token, person pgtype.UUID } // which, unlike uuid.UUID, are read without going through text
+	)
+	into := append([]any{
+		&idOf.message, &idOf.bulk, &m.Seq, &idOf.lead, &idOf.channel, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
+		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
+		&idOf.token, &m.ClaimedAt, &m.NextAttemptAt, &m.Keyed, &m.CreatedAt, &m.UpdatedAt, &at,
+		&idOf.person, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields), &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID,
+		&l.Company, &l.Title, &l.Status, &l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID,
+	}, more...)
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		msg, err := m.message()
 		if err != nil {
 			return err
 		}
-		loaded := delivery.Loaded{Message: msg, ClaimToken: orNil(m.ClaimToken), ClaimExpired: expired, Suppressed: message.Reason(reason), Held: held}
-		if loaded.Claimed = attempt != nil; loaded.Claimed {
-			msg.Attempt = int(*attempt)
-		}
-		if leadID != nil {
-			l.ID = *leadID
+		msg.ID, msg.BulkID, msg.LeadID, msg.ChannelID = idOf.message.Bytes, idOf.bulk.Bytes, idOf.lead.Bytes, idOf.channel.Bytes
+		loaded := delivery.Loaded{Message: msg, ClaimToken: idOf.token.Bytes}
+		if idOf.person.Valid {
+			l.ID = idOf.person.Bytes
 			if loaded.Lead, err = l.lead(); err != nil {
 				return err
 			}
 		}
-		out[at-1] = loaded
+		each(at-1, loaded)
 		return nil
 	})
-	return out, err
+	return err
 }
 
 const claimSet = `
@@ -374,18 +396,18 @@ const (
 UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6
 WHERE id = $1 AND lease_token = $2 AND total = $7 AND NOT planned`
 
+	takenSQL = "SELECT address_hash FROM messages WHERE bulk_id = $1 AND copy = 0 AND address_hash = ANY($2)"
+
 	addMessagesSQL = `
 INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, copy,
                       message_type, priority, status, reason, created_at, updated_at)
 SELECT u.id, $1, u.seq, u.lead_id, $2, $3, $4, u.recipient, u.address_hash, u.copy, $5, $6, u.status, u.reason, now(), now()
 FROM unnest($7::uuid[], $8::bigint[], $9::uuid[], $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::text[])
-     u(id, seq, lead_id, recipient, address_hash, copy, status, reason)
-ON CONFLICT (address_hash, bulk_id, copy) DO NOTHING
-RETURNING seq`
+     u(id, seq, lead_id, recipient, address_hash, copy, status, reason)`
 )
 
-// addMessages writes a page. The rows that the unique index of addresses refuses, whose address has a message already,
-// are written again as duplicates: asking first which addresses are taken would cost a query over them for every page.
+// addMessages writes a page. Which of its addresses have a message of the bulk already is asked first: that costs less than
+// having every row looked for in every unique index, and nobody else adds to the bulk meanwhile, as that takes its lease.
 func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
 	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, pageSQL, p.Lease.BulkID, p.Lease.Token, len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Base)
@@ -395,57 +417,55 @@ func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
 		if tag.RowsAffected() != 1 {
 			return bulk.ErrLeaseLost
 		}
-		all := make([]int, len(p.Rows))
-		for i := range all {
-			all[i] = i
+		if hashes := soleHashes(&p); p.Base > 0 && len(hashes) > 0 { // within a page the planner finds them
+			rows, err := tx.Query(ctx, takenSQL, p.Bulk.ID, hashes)
+			if err != nil {
+				return err
+			}
+			found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+			if err != nil {
+				return err
+			}
+			skipTaken(&p, found)
 		}
-		refused, err := h.insertRows(ctx, tx, &p, all)
-		if err != nil || len(refused) == 0 {
-			return err
-		}
-		for _, i := range refused {
-			p.Rows[i] = duplicate(p.Rows[i])
-		}
-		_, err = h.insertRows(ctx, tx, &p, refused)
-		return err
+		return h.insertRows(ctx, tx, &p)
 	})
 }
 
-// insertRows writes some rows of a page and returns those that were refused.
-func (h *postgresHot) insertRows(ctx context.Context, tx pgx.Tx, p *bulk.PlanPage, which []int) ([]int, error) {
-	n := len(which)
+// insertRows writes the rows of a page.
+func (h *postgresHot) insertRows(ctx context.Context, tx pgx.Tx, p *bulk.PlanPage) error {
+	n := len(p.Rows)
 	if n == 0 {
-		return nil, nil
+		return nil
 	}
 	ids, leads, seqs, copies := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
 	recipients, statuses, reasons, hashes := make([]string, n), make([]string, n), make([]string, n), make([][]byte, n)
-	for at, i := range which {
+	for i := range p.Rows {
 		r := &p.Rows[i]
-		seqs[at] = p.Base + int64(i)
-		ids[at], leads[at], recipients[at], statuses[at], reasons[at] = r.ID, r.LeadID, r.Recipient, string(r.Status), string(r.Reason)
-		hashes[at], copies[at] = hashBytes(r), copyNumber(r, seqs[at])
+		seqs[i] = p.Base + int64(i)
+		ids[i], leads[i], recipients[i], statuses[i], reasons[i] = r.ID, r.LeadID, r.Recipient, string(r.Status), string(r.Reason)
+		hashes[i], copies[i] = hashBytes(r), copyNumber(r, seqs[i])
 	}
 	b := p.Bulk
-	rows, err := tx.Query(ctx, addMessagesSQL, b.ID, b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
+	_, err := tx.Exec(ctx, addMessagesSQL, b.ID, b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
 		ids, seqs, leads, recipients, hashes, copies, statuses, reasons)
+	return err
+}
+
+var walkHotSQL = fmt.Sprintf(walkSQL, "now()", "$1", "$2", "$3")
+
+func (h *postgresHot) walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {
+	rows, err := h.pool.Query(ctx, walkHotSQL, bulkID, from, limit)
 	if err != nil {
 		return nil, err
 	}
-	written, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil || len(written) == n {
-		return nil, err
-	}
-	there := make(map[int64]bool, len(written))
-	for _, seq := range written {
-		there[seq] = true
-	}
-	var refused []int
-	for _, i := range which {
-		if !there[p.Base+int64(i)] {
-			refused = append(refused, i)
-		}
-	}
-	return refused, nil
+	out := make([]bulk.Row, 0, limit)
+	var r walkedRow
+	_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.Seq, &r.Status, &r.Reason, &r.CostMicros, &r.Generation, &r.Waiting, &r.Claimed}, func() error {
+		out = append(out, r.row())
+		return nil
+	})
+	return out, err
 }
 
 // saveLeadsSQL writes leads over those that are there. A row set in JSON is one parameter, however many columns and rows

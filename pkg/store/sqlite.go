@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -122,7 +123,7 @@ func (h *sqliteHot) take(ctx context.Context, claims []delivery.Claim) ([]delive
 		}
 		for i, c := range claims {
 			l := &out[i]
-			if l.Message == nil || l.Held || l.Suppressed != message.NoReason {
+			if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Held || l.Suppressed != message.NoReason {
 				continue
 			}
 			var free bool
@@ -138,6 +139,7 @@ func (h *sqliteHot) take(ctx context.Context, claims []delivery.Claim) ([]delive
 				return err
 			}
 			if l.Claimed && !mine {
+				l.ClaimToken, l.Message.Status = c.Token, message.Sending
 				l.Message.Attempt++
 			}
 		}
@@ -222,17 +224,17 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		if res.RowsAffected != 1 {
 			return bulk.ErrLeaseLost
 		}
-		taken, err := h.taken(tx, &p)
-		if err != nil {
-			return err
+		if hashes := soleHashes(&p); len(hashes) > 0 {
+			var found [][]byte
+			if err := tx.Table("messages").Where("bulk_id = ? AND copy = 0 AND address_hash IN ?", p.Bulk.ID, hashes).Pluck("address_hash", &found).Error; err != nil {
+				return err
+			}
+			skipTaken(&p, found)
 		}
 		now := stamp(time.Now())
 		b := p.Bulk
 		rows := make([]messageRow, len(p.Rows))
 		for i := range p.Rows {
-			if p.Rows[i].Sole && taken[p.Rows[i].Hash] {
-				p.Rows[i] = duplicate(p.Rows[i])
-			}
 			r := &p.Rows[i]
 			seq := p.Base + int64(i)
 			rows[i] = messageRow{
@@ -249,24 +251,14 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 	})
 }
 
-// taken returns which addresses of a page have a message of the bulk already.
-func (h *sqliteHot) taken(tx *gorm.DB, p *bulk.PlanPage) (map[message.Hash]bool, error) {
-	var hashes [][]byte
-	for i := range p.Rows {
-		if p.Rows[i].Sole {
-			hashes = append(hashes, hashBytes(&p.Rows[i]))
-		}
+func (h *sqliteHot) walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {
+	var rows []walkedRow
+	err := h.db.WithContext(ctx).Raw(fmt.Sprintf(walkSQL, "?", "?", "?", "?"), stamp(time.Now()), bulkID, from, limit).Scan(&rows).Error
+	out := make([]bulk.Row, len(rows))
+	for i := range rows {
+		out[i] = rows[i].row()
 	}
-	taken := map[message.Hash]bool{}
-	if len(hashes) == 0 {
-		return taken, nil
-	}
-	var found [][]byte
-	err := tx.Table("messages").Where("bulk_id = ? AND copy = 0 AND address_hash IN ?", p.Bulk.ID, hashes).Pluck("address_hash", &found).Error
-	for _, f := range found {
-		taken[message.Hash(f)] = true
-	}
-	return taken, err
+	return out, err
 }
 
 func (h *sqliteHot) saveLeads(ctx context.Context, created, updated []leadRow) error {

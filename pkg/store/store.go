@@ -146,6 +146,7 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
 		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 			pgxuuid.Register(conn.TypeMap()) // ids go as their bytes; without it each is written and read as text
+			registerArrays(conn.TypeMap())
 			return nil
 		}
 		pool, err := pgxpool.NewWithConfig(ctx, c)
@@ -328,13 +329,18 @@ func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 // fail names what was being done, and gives failures that a caller can act on their code: a missing record, a taken
 // key, a value that the database refuses, a database that does not answer.
 func fail(doing string, err error) error {
+	if err == nil { // here, because what follows allocates before it looks
+		return nil
+	}
+	return failed(doing, err)
+}
+
+func failed(doing string, err error) error {
 	var known *message.Error
 	var pg *pgconn.PgError
 	var netErr net.Error
 	var connErr *pgconn.ConnectError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &known):
 		return err
 	case errors.Is(err, gorm.ErrRecordNotFound):

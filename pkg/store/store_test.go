@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -557,9 +558,14 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store) {
 		ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: channel.Twilio, Name: "x", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 		must(t, s.InsertChannel(t.Context(), ch))
+		b := insertBulk(t, s, nil)
+		seq := int64(0)
 		put := func(change func(*message.Message)) *message.Message {
+			seq++
+			l := message.Lead{ID: newID(), FirstName: "Ann", Tags: []string{"vip"}, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+			must(t, s.SaveLeads(t.Context(), []message.Lead{l}, nil))
 			return insertSingle(t, s, func(m *message.Message) {
-				m.ChannelID = ch.ID
+				m.ChannelID, m.BulkID, m.LeadID, m.Seq, m.Recipient = ch.ID, b.ID, l.ID, seq, fmt.Sprintf("+1555000%04d", seq)
 				if change != nil {
 					change(m)
 				}
@@ -573,7 +579,11 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		}
 		m, token := put(nil), uuid.New()
 		for range 2 { // the answer may have been lost
-			if l := take(m.ID, token); !l.Claimed || l.Message.Attempt != 1 || l.Message.Recipient != m.Recipient {
+			l := take(m.ID, token)
+			if !l.Claimed || l.Message.Attempt != 1 || l.Message.Recipient != m.Recipient || l.Message.Status != message.Sending || l.Message.BulkID != b.ID {
+				t.Fatalf("%+v", l)
+			}
+			if l.ClaimToken != token || l.Lead == nil || l.Lead.ID != m.LeadID || l.Lead.FirstName != "Ann" || len(l.Lead.Tags) != 1 {
 				t.Fatalf("%+v", l)
 			}
 		}
@@ -614,6 +624,8 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 			"tried too often": {tried.ID, channel.Active, 0}, "suppressed": {suppressed.ID, channel.Active, 0},
 			"its channel is paused": {waiting.ID, channel.Paused, 0}, "its channel has a rate": {waiting.ID, channel.Active, 5},
 			"without a channel": {put(func(m *message.Message) { m.ChannelID = newID() }).ID, channel.Active, 0},
+			"without its lead":  {put(func(m *message.Message) { m.LeadID = newID() }).ID, channel.Active, 0},
+			"a single":          {put(func(m *message.Message) { m.BulkID, m.LeadID = uuid.Nil, uuid.Nil }).ID, channel.Active, 0},
 		} {
 			ch.State, ch.RatePerSecond = c.state, c.rate
 			must(t, s.UpdateChannel(t.Context(), ch))
