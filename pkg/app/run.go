@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -68,16 +67,10 @@ func adminAddress(role Role, cfg *config.Config) string {
 	}
 }
 
-// gcPercent lets the heap grow further than Go's own 100 before it is collected. What is alive is small, some 25 MB in a
-// worker, and most of what a delivery allocates is dead at its end.
-const gcPercent = 150
-
 func serve(ctx context.Context, role Role, cfg *config.Config) error {
 	log := cfg.Logger().With("role", string(role))
 	queue.SetLogger(log)
-	if old := debug.SetGCPercent(gcPercent); old != 100 {
-		debug.SetGCPercent(old) // GOGC says otherwise
-	}
+	paceCollector()
 	a, err := Open(ctx, cfg, log)
 	if err != nil {
 		return err
