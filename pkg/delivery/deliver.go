@@ -286,15 +286,18 @@ func (d *Deliverer) claim(ctx context.Context, w *work) (ok bool, err error) {
 // that a process that was frozen on the way knows how old its claim is. A claim whose answer was lost is asked for again,
 // since only its owner knows that nothing was sent under it.
 func (d *Deliverer) persist(ctx context.Context, ask func(ctx context.Context) error) (time.Time, error) {
+	asked := time.Now()
+	err := ask(ctx)
+	if !message.IsCode(err, message.CodeUnavailable) {
+		return asked, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, claimBudget)
 	defer cancel()
-	for wait := recordPause; ; wait = min(2*wait, time.Second) {
-		asked := time.Now()
-		err := ask(ctx)
-		if !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait) {
-			return asked, err
-		}
+	for wait := recordPause; message.IsCode(err, message.CodeUnavailable) && pause.For(ctx, wait); wait = min(2*wait, time.Second) {
+		asked = time.Now()
+		err = ask(ctx)
 	}
+	return asked, err
 }
 
 // judge turns a classified response into what the row says next.
@@ -393,15 +396,17 @@ func attemptOf(w *work, part int, started time.Time, r Response) *message.Attemp
 	return a
 }
 
-// settle writes an outcome, counts it, and hands a single that waits to the workers. The write has its own budget:
-// what happened is recorded even when the caller has gone.
+// settle writes an outcome, counts it, and hands a single that waits to the workers. What happened is recorded even when
+// the caller has gone.
 func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, error) {
+	ctx = context.WithoutCancel(ctx)
 	budget := max(d.Timing.Claim, inlineBudget) // as long as nobody else may have the message
 	if w.inline {
+		var cancel context.CancelFunc
 		budget = inlineBudget
+		ctx, cancel = context.WithTimeout(ctx, budget)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
-	defer cancel()
 	o.ID = w.ID
 	res := Result{Status: o.Status, Reason: o.Reason, Failure: o.Failure, ProviderMessageID: o.ProviderMessageID, Cost: o.Cost, Again: o.Again}
 	if o.Status == message.Unknown {
@@ -412,7 +417,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 	if o.Again > 0 && o.Status != message.Unknown {
 		stored.Again += d.Timing.Watch // the queue looks first
 	}
-	settled, err := d.record(ctx, stored)
+	settled, err := d.record(ctx, stored, budget)
 	w.event.Settle += time.Since(began)
 	if err != nil {
 		return Result{}, err
@@ -450,10 +455,15 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 	return res, nil
 }
 
-// record writes an outcome, again and again while the ledger does not answer: what happened is known only here. When
+// record writes an outcome, again and again within a budget while the ledger does not answer: what happened is known only here. When
 // the answer to the write was lost, the row tells whether it took effect.
-func (d *Deliverer) record(ctx context.Context, o Outcome) (Settled, error) {
+func (d *Deliverer) record(ctx context.Context, o Outcome, budget time.Duration) (Settled, error) {
 	settled, err := d.Ledger.Settle(ctx, o)
+	if !message.IsCode(err, message.CodeUnavailable) {
+		return settled, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
 	for wait := recordPause; message.IsCode(err, message.CodeUnavailable) && pause.For(ctx, wait); wait = min(2*wait, time.Second) {
 		if settled, err = d.recorded(ctx, o); err == nil && !settled.OK {
 			settled, err = d.Ledger.Settle(ctx, o)

@@ -66,6 +66,9 @@ func Unavailable(what string, cause error) *Error {
 
 // IsCode says whether err is, or wraps, an Error of that code.
 func IsCode(err error, code Code) bool {
+	if err == nil { // here, because what follows allocates before it looks
+		return false
+	}
 	var e *Error
 	return errors.As(err, &e) && e.Code == code
 }

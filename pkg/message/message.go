@@ -223,10 +223,20 @@ func (l *Lead) TextFields() []TextField {
 	}
 }
 
-// Bindings returns the lead as a template sees it.
+// noFields is what a template sees of a lead without custom fields.
+var noFields = map[string]any{}
+
+// Bindings returns the lead as a template sees it. Templates change none of it.
 func (l *Lead) Bindings() map[string]any {
-	b := make(map[string]any, 20)
-	for _, f := range l.TextFields() {
+	fields, filled := l.TextFields(), 0
+	for _, f := range fields {
+		if *f.Value != "" {
+			filled++
+		}
+	}
+	const others = 4                           // below
+	b := make(map[string]any, filled+others+1) // and the renderer adds one
+	for _, f := range fields {
 		if *f.Value != "" {
 			b[f.Name] = *f.Value
 		}
@@ -242,9 +252,8 @@ func (l *Lead) Bindings() map[string]any {
 		tags[i] = t
 	}
 	b["tags"] = tags
-	if l.CustomFields == nil {
-		b["custom_fields"] = map[string]any{}
-	} else {
+	b["custom_fields"] = noFields
+	if l.CustomFields != nil {
 		b["custom_fields"] = l.CustomFields
 	}
 	return b

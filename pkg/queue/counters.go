@@ -55,19 +55,20 @@ var countScript = redis.NewScript(`
 local width, sent = ` + strconv.Itoa(stats.Width) + `, ` + strconv.Itoa(sentRank) + `
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local function rank(s) return math.floor((s + width - 1) / width) end
+local by, cost = {}, 0
 for i = 1, #ARGV, 3 do
   local seq, new, old = ARGV[i], tonumber(ARGV[i + 1]), 0
   local byte = redis.call('GETRANGE', KEYS[1], seq, seq)
   if byte ~= '' then old = string.byte(byte) end
   if rank(new) > rank(old) then
     redis.call('SETRANGE', KEYS[1], seq, string.char(new))
-    redis.call('HINCRBY', KEYS[2], new, 1)
-    if old > 0 then redis.call('HINCRBY', KEYS[2], old, -1) end
-    if rank(new) >= sent and rank(old) < sent and tonumber(ARGV[i + 2]) > 0 then
-      redis.call('HINCRBY', KEYS[2], '` + costField + `', ARGV[i + 2])
-    end
+    by[new] = (by[new] or 0) + 1
+    if old > 0 then by[old] = (by[old] or 0) - 1 end
+    if rank(new) >= sent and rank(old) < sent then cost = cost + tonumber(ARGV[i + 2]) end
   end
 end
+for standing, n in pairs(by) do redis.call('HINCRBY', KEYS[2], standing, n) end
+if cost > 0 then redis.call('HINCRBY', KEYS[2], '` + costField + `', string.format('%.0f', cost)) end
 return 1`)
 
 // sentRank is the rank of SENT among standings, where waiting comes first.

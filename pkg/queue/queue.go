@@ -38,7 +38,8 @@ const (
 )
 
 // weights says how often a lane is looked at first, among the lanes of a type.
-var weights = map[lane]int{laneSingle: 12, laneHigh: 6, laneNormal: 3, laneLow: 1}
+// Asynq shuffles as many names as the weights are together for every task, so they are small.
+var weights = map[lane]int{laneSingle: 6, laneHigh: 3, laneNormal: 2, laneLow: 1}
 
 func laneOf(p message.Priority) lane {
 	switch p {
