@@ -156,7 +156,7 @@ func (a *App) build() error {
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
 		},
 	})
-	a.Sender = &delivery.Sender{Deliverer: deliverer, Inserter: a.Store, Leads: a.Store, Suppressions: a.Store, Records: a.Store}
+	a.Sender = &delivery.Sender{Deliverer: deliverer, Inserter: a.Store, Leads: a.Store, Records: a.Store}
 	return nil
 }
 

@@ -103,8 +103,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 func ms(d time.Duration) float64 { return math.Round(float64(d)/float64(time.Millisecond)*100) / 100 }
 
 const (
-	statisticsEvery = 25 * time.Millisecond
-	quiet           = 10 * time.Minute // no bulk may stand still for so long
+	statisticsEvery = 50 * time.Millisecond // a bulk that takes seconds is over before its end is seen for no more than that
+	quiet           = 10 * time.Minute      // no bulk may stand still for so long
 )
 
 // bulks sends and watches until the last outcome of each is counted.

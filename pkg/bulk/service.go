@@ -137,21 +137,41 @@ type View struct {
 
 // Get returns how a bulk stands: its final counts when it is complete, else the counters', else the database's.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
+	read := make(chan counted, 1)
+	go func() { read <- s.counted(ctx, id) }() // beside the row: people watch bulks, and need both
 	b, err := s.Rows.Bulk(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return s.view(ctx, b)
+	return s.view(ctx, b, func() counted { return <-read })
 }
 
-func (s *Service) view(ctx context.Context, b *Bulk) (*View, error) {
+// counted is what the counters say of a bulk; nothing when they are lost or do not answer.
+type counted struct {
+	stats.Counts
+	ok bool
+}
+
+func (s *Service) counted(ctx context.Context, id uuid.UUID) counted {
+	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	counts, ok, err := s.Counters.Read(ctx, id)
+	return counted{counts, ok && err == nil}
+}
+
+// look returns how a bulk stands whose row was read just now.
+func (s *Service) look(ctx context.Context, b *Bulk) (*View, error) {
+	return s.view(ctx, b, func() counted { return s.counted(ctx, b.ID) })
+}
+
+func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View, error) {
 	if b.Final != nil {
 		return &View{Bulk: b, Figures: stats.Compute(b.Total, *b.Final)}, nil
 	}
-	rctx, cancel := context.WithTimeout(ctx, redisPatience)
-	defer cancel()
-	counts, ok, err := s.Counters.Read(rctx, b.ID)
-	if err != nil || !ok {
+	c := read()
+	counts := c.Counts
+	if !c.ok {
+		var err error
 		if counts, err = s.Rows.Tally(ctx, b.ID); err != nil {
 			return nil, err
 		}
@@ -162,7 +182,9 @@ func (s *Service) view(ctx context.Context, b *Bulk) (*View, error) {
 		return nil, err
 	}
 	if v.ChannelState, v.ChannelReason = ch.State, ch.StateReason; ch.State == channel.Active {
-		v.ChannelState = s.Pacer.State(rctx, b.Channel)
+		sctx, cancel := context.WithTimeout(ctx, redisPatience)
+		defer cancel()
+		v.ChannelState = s.Pacer.State(sctx, b.Channel)
 	}
 	return v, nil
 }
@@ -175,7 +197,7 @@ func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View
 	}
 	views := make([]View, 0, len(bulks))
 	for i := range bulks {
-		v, err := s.view(ctx, &bulks[i])
+		v, err := s.look(ctx, &bulks[i])
 		if err != nil {
 			return nil, err
 		}
@@ -199,14 +221,14 @@ func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*Vie
 		}
 		left := time.Until(deadline)
 		if b.Final != nil || left <= 0 {
-			return s.view(ctx, b)
+			return s.look(ctx, b)
 		}
 		t := time.NewTimer(min(pause, left))
 		select {
 		case <-t.C:
 		case <-s.draining:
 			t.Stop()
-			return s.view(ctx, b)
+			return s.look(ctx, b)
 		case <-ctx.Done():
 			t.Stop()
 			return nil, ctx.Err()

@@ -152,6 +152,7 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	if err != nil {
 		return d.settle(ctx, w, Outcome{
 			Status: message.Failed, Reason: message.RenderInvalid, Failure: &message.Failure{Code: string(message.RenderInvalid), Text: err.Error()},
+			GiveBack: w.token != uuid.Nil,
 		})
 	}
 	if wait := d.awaitTurn(ctx, w, ch); wait > 0 {
@@ -211,7 +212,7 @@ func (w *work) contentOf() *message.Content {
 
 // giveBack ends a claim under which nothing was called; it uses no attempt.
 func (d *Deliverer) giveBack(ctx context.Context, w *work, again time.Duration) (Result, error) {
-	return d.settle(ctx, w, Outcome{Token: w.token, Status: d.waiting(w), Part: w.Part, GiveBack: true, Again: again, Reason: w.Reason})
+	return d.settle(ctx, w, Outcome{Status: d.waiting(w), Part: w.Part, GiveBack: true, Again: again, Reason: w.Reason})
 }
 
 // stepAside steps aside before anything was called. Inline it hands the message to the workers.
@@ -251,7 +252,6 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		fault.Point(fault.ProviderAnswered)
 		d.report(ctx, w, e.Channel, resp)
 		o := d.judge(ctx, w, e, resp)
-		o.Token = w.token
 		o.Attempt = attemptOf(w, e.Part, started, resp)
 		if resp.Class != Accepted || e.Part+1 >= parts {
 			return d.settle(ctx, w, o)
@@ -407,7 +407,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 		ctx, cancel = context.WithTimeout(ctx, budget)
 		defer cancel()
 	}
-	o.ID = w.ID
+	o.ID, o.Token = w.ID, w.token
 	res := Result{Status: o.Status, Reason: o.Reason, Failure: o.Failure, ProviderMessageID: o.ProviderMessageID, Cost: o.Cost, Again: o.Again}
 	if o.Status == message.Unknown {
 		res.Again = 0 // the sweep brings it back, not the queue

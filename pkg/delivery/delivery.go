@@ -138,21 +138,30 @@ type Ledger interface {
 	Settle(ctx context.Context, o Outcome) (Settled, error)
 }
 
-// Inserter writes a single, with its idempotency key, if there is one, in the same transaction. When the key is taken it
-// writes nothing and returns access.ErrKeyTaken. It may be repeated when its answer was lost.
+// Inserter writes a single, with its idempotency key, if there is one, in the same transaction, and with a claim on it,
+// if there is one and its recipient is not suppressed. When the key is taken it writes nothing and returns
+// access.ErrKeyTaken. It may be repeated when its answer was lost.
 type Inserter interface {
-	Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error
+	Insert(ctx context.Context, e Entry) (Inserted, error)
+}
+
+// Entry is a single to be written into the ledger.
+type Entry struct {
+	Message *message.Message
+	Key     *access.IdempotencyKey // nil: none
+	Claim   Claim                  // the zero value: none
+}
+
+// Inserted is how a single was written.
+type Inserted struct {
+	Suppressed message.Reason // why the recipient must not be contacted, NoReason when nothing says so
+	Claimed    bool           // the claim is in force
 }
 
 // Settled is the answer to an outcome: whether it took effect, and when by the database's clock.
 type Settled struct {
 	OK bool
 	At time.Time
-}
-
-// Suppressions says why addresses must not get a message of a type and purpose.
-type Suppressions interface {
-	Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 }
 
 // Contents gives the parsed templates of a bulk; they are shared by all its messages and cached.

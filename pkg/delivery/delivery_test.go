@@ -39,6 +39,7 @@ type world struct {
 	onSend   func()
 	countErr error
 	broken   error
+	content  message.Content // of the bulk
 }
 
 func newWorld(t *testing.T) *world {
@@ -48,7 +49,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
-	w := &world{t: t, store: s, parts: 1}
+	w := &world{t: t, store: s, parts: 1, content: message.Content{Subject: "s", Text: "t"}}
 	w.ch = &channel.Channel{
 		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
 		OnUnknown: channel.ResendOnce, State: channel.Active,
@@ -64,7 +65,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
-	tpl, _ := render.Compile(message.Email, message.Content{Subject: "s", Text: "t"})
+	tpl, _ := render.Compile(message.Email, w.content)
 	return tpl, w.broken
 }
 func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
@@ -105,13 +106,16 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 	w.t.Helper()
 	now := time.Now()
 	m := &message.Message{
-		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, ChannelID: w.ch.ID, Type: message.Email, Provider: channel.SendGrid,
+		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: w.ch.ID, Type: message.Email, Provider: channel.SendGrid,
 		Recipient: "x@example.com", Purpose: message.Marketing, Priority: message.Normal, Status: message.Pending, CreatedAt: now, UpdatedAt: now,
+	}
+	if err := w.store.SaveLeads(w.t.Context(), []message.Lead{{ID: m.LeadID, CreatedAt: now, UpdatedAt: now}}, nil); err != nil {
+		w.t.Fatal(err)
 	}
 	if change != nil {
 		change(m)
 	}
-	if err := w.store.Insert(w.t.Context(), m, nil); err != nil {
+	if _, err := w.store.Insert(w.t.Context(), delivery.Entry{Message: m}); err != nil {
 		w.t.Fatal(err)
 	}
 	return m.ID
@@ -159,17 +163,22 @@ func TestEachClassLeavesItsRow(t *testing.T) {
 		"throttled":   {throttled, message.Pending, 0, true, true, false},
 		"dead":        {dead, message.Pending, 0, false, false, false},
 		"not known":   {lost, message.Unknown, 1, false, true, true},
+		"empty":       {accepted, message.Failed, 0, false, false, true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		// What has its lead is claimed as it is loaded, what has none just before it is sent.
+		for how, change := range map[string]func(*message.Message){"": nil, " without its lead": func(m *message.Message) { m.LeadID = uuid.New() }} {
 			w := newWorld(t)
 			w.answers = []delivery.Response{c.answer}
-			id := w.row(nil)
+			if w.content.Text = "t"; name == "empty" {
+				w.content.Text = "{{ nothing }}"
+			}
+			id := w.row(change)
 			res := w.run(id)
 			m := w.load(id)
 			if m.Status != c.status || m.Attempt != c.attempt || (res.Again > 0) != c.again || (m.NextAttemptAt != nil) != c.waits || (len(w.marks) > 0) != c.counted {
-				t.Errorf("row %+v, again %v, marks %+v", m, res.Again, w.marks)
+				t.Errorf("%s%s: row %+v, again %v, marks %+v", name, how, m, res.Again, w.marks)
 			}
-		})
+		}
 	}
 }
 
@@ -465,10 +474,6 @@ func TestAnOutcomeOutlivesTheDatabase(t *testing.T) {
 	}
 }
 
-func (w *world) Suppressed(context.Context, message.Type, message.Purpose, []message.Hash) (map[message.Hash]message.Reason, error) {
-	return map[message.Hash]message.Reason{}, nil
-}
-
 // A single whose outcome cannot be written is answered as what it is: nobody knows, once a call was made.
 func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -478,7 +483,7 @@ func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 		w := newWorld(t)
 		w.answers, w.limit, w.ch.RatePerSecond = []delivery.Response{accepted}, c.limit, 1
 		w.d.Ledger = &forgetful{w.store, 100, errors.New("broken")}
-		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store, Suppressions: w}
+		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store}
 		sent, err := s.Send(t.Context(), delivery.Single{
 			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,
 		})

@@ -14,7 +14,7 @@ import (
 
 // sender makes a Sender of a world, whose singles go under keys.
 func (w *world) sender() *delivery.Sender {
-	return &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Suppressions: w.store, Records: w.store}
+	return &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Records: w.store}
 }
 
 // keyedRow writes a single as a request leaves it that went no further than that.

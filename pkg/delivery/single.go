@@ -40,10 +40,9 @@ type Sent struct {
 // Sender sends single messages inline.
 type Sender struct {
 	*Deliverer
-	Inserter     Inserter
-	Leads        Leads
-	Suppressions Suppressions
-	Records      Records
+	Inserter Inserter
+	Leads    Leads
+	Records  Records
 }
 
 // Records reads one message whole; not_found when there is none.
@@ -67,11 +66,6 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}
-	hash := message.HashAddress(recipient)
-	suppressed, err := s.Suppressions.Suppressed(ctx, req.Channel.Type, req.Purpose, []message.Hash{hash})
-	if err != nil {
-		return nil, err
-	}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	watch := now.Add(s.Timing.Claim + s.Timing.Watch)
 	m := &message.Message{
@@ -80,10 +74,20 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 		NextAttemptAt: &watch,
 	}
-	if err := s.Inserter.Insert(ctx, m, req.Key); err != nil {
+	single := Entry{Message: m, Key: req.Key}
+	if req.Channel.State == channel.Active && req.Channel.RatePerSecond == 0 { // it waits for nothing
+		single.Claim = s.newClaim(m.ID)
+	}
+	asked := time.Now()
+	inserted, err := s.Inserter.Insert(ctx, single)
+	if err != nil {
 		return nil, err
 	}
-	w := &work{Message: m, lead: lead, template: tpl, suppressed: suppressed[hash], inline: true}
+	w := &work{Message: m, lead: lead, template: tpl, suppressed: inserted.Suppressed, inline: true}
+	if inserted.Claimed {
+		w.token, w.claimed, w.event.Claim = single.Claim.Token, asked, time.Since(asked)
+		m.Attempt++
+	}
 	// The row is durable now: whatever happens to the caller, the delivery is carried through.
 	res, err := s.deliver(context.WithoutCancel(ctx), w, start)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/bulk"
+	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/store"
 	"herald/pkg/testenv"
@@ -74,7 +75,9 @@ func insertUnder(t *testing.T, s *store.Store, k *access.IdempotencyKey, asBulk 
 	if asBulk {
 		return id, s.InsertBulk(t.Context(), &bulk.Bulk{ID: id, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}, k)
 	}
-	return id, s.Insert(t.Context(), &message.Message{ID: id, Recipient: "+15550001111", Type: message.SMS, Keyed: k != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now}, k)
+	m := &message.Message{ID: id, Recipient: "+15550001111", Type: message.SMS, Purpose: message.Transactional, Keyed: k != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
+	_, err := s.Insert(t.Context(), delivery.Entry{Message: m, Key: k})
+	return id, err
 }
 
 // written counts what an id stands for.
@@ -134,7 +137,7 @@ func TestAnInsertUnderAKeyMayBeRepeated(t *testing.T) {
 		m := &message.Message{ID: newID(), Recipient: "+15550001111", Type: message.SMS, Purpose: message.Marketing, Keyed: true, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
 		b := &bulk.Bulk{ID: newID(), Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}
 		for range 2 {
-			must(t, s.Insert(t.Context(), m, keyed("", "single", "")))
+			insert(t, s, delivery.Entry{Message: m, Key: keyed("", "single", "")})
 			must(t, s.InsertBulk(t.Context(), b, keyed("", "bulk", "")))
 		}
 		l, err := s.Load(t.Context(), m.ID)

@@ -16,7 +16,7 @@ import (
 // hot is the statements that carry a row per recipient, in each database's own way. Those of groups return one
 // result per item, in order.
 type hot interface {
-	insert(ctx context.Context, singles []single) ([]bool, error)
+	insert(ctx context.Context, singles []single) ([]inserted, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
 	take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
@@ -26,14 +26,22 @@ type hot interface {
 	saveLeads(ctx context.Context, created, updated []leadRow) error
 }
 
-// single is a message to be written, and the idempotency key that must not be taken for it, or nil.
+// single is a message to be written, the idempotency key that must not be taken for it, or nil, and the claim that it is
+// written with, or the zero one.
 type single struct {
 	messageRow
-	key *access.IdempotencyKey
+	key   *access.IdempotencyKey
+	claim delivery.Claim
 }
 
-// claim is the key, or the zero one.
-func (r *single) claim() access.IdempotencyKey {
+// inserted is what became of a single: nothing was written when its key was taken.
+type inserted struct {
+	delivery.Inserted
+	written bool
+}
+
+// idempotency is the key, or the zero one.
+func (r *single) idempotency() access.IdempotencyKey {
 	if r.key == nil {
 		return access.IdempotencyKey{}
 	}
@@ -80,7 +88,8 @@ func (s *Store) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settle
 }
 
 // Insert implements delivery.Inserter.
-func (s *Store) Insert(ctx context.Context, m *message.Message, key *access.IdempotencyKey) error {
+func (s *Store) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserted, error) {
+	m := e.Message
 	hash := message.HashAddress(m.Recipient)
 	row := messageRow{
 		ID: m.ID, BulkID: nullID(m.BulkID), Seq: m.Seq, LeadID: nullID(m.LeadID), ChannelID: m.ChannelID,
@@ -91,13 +100,15 @@ func (s *Store) Insert(ctx context.Context, m *message.Message, key *access.Idem
 	if m.Content != nil {
 		row.Content = encode(m.Content)
 	}
-	return repeat(ctx, func() error {
-		written, err := s.inserts.Do(ctx, single{row, key})
-		if err == nil && !written {
+	var ins inserted
+	err := repeat(ctx, func() (err error) {
+		ins, err = s.inserts.Do(ctx, single{row, e.Key, e.Claim})
+		if err == nil && !ins.written {
 			return access.ErrKeyTaken
 		}
 		return fail("insert the message", err)
 	})
+	return ins.Inserted, err
 }
 
 // oncePerID makes an insert that was done already change nothing.

@@ -28,40 +28,46 @@ type postgresHot struct{ pool *pgxpool.Pool }
 
 // A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
 // is taken, by another effect that still stands, is not written: only keys that were free, or are this message's, come
-// out of k. $22 is for how many seconds a key stands.
+// out of k. One that comes with a claim, and whose recipient is not suppressed, is written as claimed. $24 is for how many
+// seconds a key stands.
 const insertSQL = `
-WITH u AS (
+WITH m AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[],
         $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[],
-        $18::bool[], $19::text[], $20::bytea[], $21::bytea[])
-        u(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority, content, metadata,
-          status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, fingerprint)
+        $18::bool[], $19::text[], $20::bytea[], $21::bytea[], $22::uuid[], $23::float8[])
+        m(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority, content, metadata,
+          status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, fingerprint, token, ttl)
+), u AS MATERIALIZED (
+    SELECT m.*, (` + suppressedSQL + ` ORDER BY s.reason DESC LIMIT 1) AS suppressed FROM m
 ), k AS (
     INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
     SELECT caller, key_hash, fingerprint, id, false, now() FROM u WHERE key_hash IS NOT NULL
     ON CONFLICT (caller, key_hash) DO UPDATE SET
         fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
-    WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $22 * interval '1 second'
+    WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $24 * interval '1 second'
     RETURNING effect_id
-), m AS (
+), w AS (
     INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-                          content, metadata, status, next_attempt_at, scheduled_at, created_at, updated_at, keyed)
+                          content, metadata, next_attempt_at, scheduled_at, created_at, updated_at, keyed,
+                          status, attempt, claim_token, claimed_at, claim_expires_at)
     SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-           content::jsonb, metadata::jsonb, status, next_attempt_at, scheduled_at, created_at, created_at, keyed
-    FROM u WHERE key_hash IS NULL OR id IN (SELECT effect_id FROM k)
-    ON CONFLICT (id) DO NOTHING
+           content::jsonb, metadata::jsonb, next_attempt_at, scheduled_at, created_at, created_at, keyed,
+           CASE WHEN free THEN 'SENDING' ELSE status END, CASE WHEN free THEN 1 ELSE 0 END, CASE WHEN free THEN token END,
+           CASE WHEN free THEN now() END, CASE WHEN free THEN now() + ttl * interval '1 second' END
+    FROM (SELECT *, token IS NOT NULL AND suppressed IS NULL AS free FROM u) u
+    WHERE key_hash IS NULL OR id IN (SELECT effect_id FROM k)
+    ON CONFLICT (id) DO UPDATE SET id = excluded.id
+    RETURNING id, claim_token
 )
-SELECT effect_id FROM k`
+SELECT u.id, COALESCE(u.suppressed, ''), COALESCE(w.claim_token = u.token, false) FROM w JOIN u ON u.id = w.id`
 
 // insert writes singles. Keys go in in one order, so that no two groups wait for each other, and of two messages with the
 // same key in a group only the first: the second finds it taken.
-func (h *postgresHot) insert(ctx context.Context, singles []single) ([]bool, error) {
+func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted, error) {
 	rows, at := make([]single, 0, len(singles)), make(map[uuid.UUID]int, len(singles))
 	keys := map[access.IdempotencyKey]bool{}
-	written := make([]bool, len(singles))
 	for i := range singles {
-		key := singles[i].key
-		if written[i] = key == nil; key != nil {
+		if key := singles[i].key; key != nil {
 			claim := access.IdempotencyKey{Caller: key.Caller, Hash: key.Hash}
 			if keys[claim] {
 				continue
@@ -82,25 +88,32 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]bool, err
 		column(rows, func(r *single) *string { return r.Metadata.text() }), column(rows, func(r *single) string { return r.Status }),
 		column(rows, func(r *single) *time.Time { return r.NextAttemptAt }), column(rows, func(r *single) *time.Time { return r.ScheduledAt }),
 		column(rows, func(r *single) time.Time { return r.CreatedAt }), column(rows, func(r *single) bool { return r.Keyed }),
-		column(rows, func(r *single) string { return r.claim().Caller }),
+		column(rows, func(r *single) string { return r.idempotency().Caller }),
 		column(rows, func(r *single) []byte { return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] }) }),
 		column(rows, func(r *single) []byte {
 			return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Fingerprint[:] })
 		}),
+		column(rows, func(r *single) *uuid.UUID { return nullID(r.claim.Token) }), column(rows, func(r *single) float64 { return r.claim.TTL.Seconds() }),
 		access.KeepEffects.Seconds())
 	if err != nil {
 		return nil, err
 	}
-	taken, err := pgx.CollectRows(found, pgx.RowTo[uuid.UUID])
-	for _, id := range taken {
-		written[at[id]] = true
-	}
-	return written, err
+	out := make([]inserted, len(singles))
+	var (
+		id         uuid.UUID
+		suppressed string
+		claimed    bool
+	)
+	_, err = pgx.ForEachRow(found, []any{&id, &suppressed, &claimed}, func() error {
+		out[at[id]] = inserted{delivery.Inserted{Suppressed: message.Reason(suppressed), Claimed: claimed}, true}
+		return nil
+	})
+	return out, err
 }
 
 // byKey orders singles by their idempotency keys, those without first.
 func byKey(a, b single) int {
-	x, y := a.claim(), b.claim()
+	x, y := a.idempotency(), b.idempotency()
 	return cmp.Or(cmp.Compare(x.Caller, y.Caller), bytes.Compare(x.Hash[:], y.Hash[:]))
 }
 

@@ -23,25 +23,38 @@ type sqliteHot struct{ db *gorm.DB }
 // batchRows bounds the parameters of one insert.
 const batchRows = 200
 
-func (h *sqliteHot) insert(ctx context.Context, singles []single) ([]bool, error) {
-	written := make([]bool, len(singles))
-	now := stamp(time.Now())
-	return written, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		rows := make([]messageRow, 0, len(singles))
+func (h *sqliteHot) insert(ctx context.Context, singles []single) ([]inserted, error) {
+	out := make([]inserted, len(singles))
+	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		for i := range singles {
-			ok, err := takeKey(tx, singles[i].key, access.Effect{ID: singles[i].ID}, now, now.Add(-access.KeepEffects))
-			if err != nil {
+			var err error
+			if out[i], err = h.insertOne(tx, &singles[i]); err != nil {
 				return err
 			}
-			if written[i] = ok; ok {
-				rows = append(rows, singles[i].messageRow)
-			}
 		}
-		if len(rows) == 0 {
-			return nil
-		}
-		return tx.Clauses(oncePerID).CreateInBatches(rows, batchRows).Error
+		return nil
 	})
+}
+
+func (h *sqliteHot) insertOne(tx *gorm.DB, n *single) (ins inserted, err error) {
+	now := stamp(time.Now())
+	ins.written, err = takeKey(tx, n.key, access.Effect{ID: n.ID}, now, now.Add(-access.KeepEffects))
+	if err != nil || !ins.written {
+		return ins, err
+	}
+	if ins.Suppressed, err = h.suppressed(tx, &n.messageRow); err != nil {
+		return ins, err
+	}
+	row := n.messageRow
+	if n.claim.Token != uuid.Nil && ins.Suppressed == message.NoReason {
+		until := now.Add(n.claim.TTL)
+		row.Status, row.Attempt, row.ClaimToken, row.ClaimedAt, row.ClaimExpiresAt = string(message.Sending), 1, &n.claim.Token, &now, &until
+	}
+	if err := tx.Clauses(oncePerID).Create(&row).Error; err != nil || row.ClaimToken == nil {
+		return ins, err
+	}
+	// The row may be there from before, when the answer was lost.
+	return ins, tx.Raw("SELECT EXISTS (SELECT 1 FROM messages WHERE id = ? AND claim_token = ?)", n.ID, n.claim.Token).Scan(&ins.Claimed).Error
 }
 
 func (h *sqliteHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {

@@ -52,7 +52,7 @@ type Store struct {
 	pools   *pools // nil on SQLite
 	sealer  *channel.Sealer
 	hot     hot
-	inserts *batch.Group[single, bool]
+	inserts *batch.Group[single, inserted]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
 	takes   *batch.Group[delivery.Claim, delivery.Loaded]
 	claims  *batch.Group[delivery.Claim, bool]

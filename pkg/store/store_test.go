@@ -85,8 +85,15 @@ func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *
 	if change != nil {
 		change(m)
 	}
-	must(t, s.Insert(t.Context(), m, nil))
+	insert(t, s, delivery.Entry{Message: m})
 	return m
+}
+
+func insert(t *testing.T, s *store.Store, e delivery.Entry) delivery.Inserted {
+	t.Helper()
+	inserted, err := s.Insert(t.Context(), e)
+	must(t, err)
+	return inserted
 }
 
 func claim(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (uuid.UUID, bool) {
@@ -142,11 +149,60 @@ func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
 	})
 }
 
+// A single may be written as claimed, unless its recipient is suppressed. Repeated it is what it was.
+func TestASingleIsWrittenWithItsClaim(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		entry := func(recipient string) delivery.Entry {
+			now := micro(time.Now())
+			m := &message.Message{
+				ID: newID(), ChannelID: newID(), Type: message.SMS, Recipient: recipient, Purpose: message.Transactional, Priority: message.High,
+				Status: message.Queued, CreatedAt: now, UpdatedAt: now,
+			}
+			return delivery.Entry{Message: m, Claim: delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}}
+		}
+		e := entry("+15550001111")
+		for range 2 {
+			if got := insert(t, s, e); !got.Claimed || got.Suppressed != message.NoReason {
+				t.Fatalf("%+v", got)
+			}
+		}
+		l, err := s.Load(t.Context(), e.Message.ID)
+		must(t, err)
+		if l.Message.Status != message.Sending || l.Message.Attempt != 1 || l.ClaimToken != e.Claim.Token || l.ClaimExpired || l.Message.ClaimedAt == nil {
+			t.Errorf("%+v", l)
+		}
+		if _, ok := claim(t, s, e.Message.ID, time.Minute); ok {
+			t.Error("claimed twice")
+		}
+		if !settle(t, s, delivery.Outcome{ID: e.Message.ID, Token: e.Claim.Token, Status: message.Sent, Part: 1}) {
+			t.Error("the claim is not in force")
+		}
+		if got := insert(t, s, entry(e.Message.Recipient)); !got.Claimed {
+			t.Error("a second message is not claimed")
+		}
+		other := e
+		other.Claim.Token = uuid.New()
+		if got := insert(t, s, other); got.Claimed {
+			t.Error("claimed by an insert that came late")
+		}
+
+		e = entry("+15550002222")
+		hash := message.HashAddress(e.Message.Recipient)
+		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, Purposes: message.Purposes, CreatedAt: time.Now()}))
+		if got := insert(t, s, e); got.Claimed || got.Suppressed != message.ManuallySuppressed {
+			t.Errorf("%+v", got)
+		}
+		if l, err := s.Load(t.Context(), e.Message.ID); err != nil || l.Message.Status != message.Queued || l.Message.Attempt != 0 {
+			t.Errorf("%+v, %v", l, err)
+		}
+	})
+}
+
 // A claim or an outcome whose answer was lost may be repeated, and changes nothing the second time.
 func TestClaimsAndOutcomesMayBeRepeated(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store) {
 		m := insertSingle(t, s, nil)
-		must(t, s.Insert(t.Context(), m, nil)) // so may the insert
+		insert(t, s, delivery.Entry{Message: m}) // so may the insert
 		c := delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}
 		for range 2 {
 			ok, err := s.Claim(t.Context(), c)

@@ -106,7 +106,7 @@ var purposeColumn = map[message.Purpose]string{
 	message.Transactional: "transactional", message.Marketing: "marketing", message.Notification: "notification",
 }
 
-// Suppressed implements bulk.Plan and delivery.Suppressions: the reason for each hash that is suppressed.
+// Suppressed implements bulk.Plan: the reason for each hash that is suppressed.
 func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	out := map[message.Hash]message.Reason{}
 	list := make([][]byte, len(hashes))
