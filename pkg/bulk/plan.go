@@ -11,10 +11,11 @@ import (
 	"herald/pkg/message"
 )
 
-// Leads per page of a plan. The first page is small, so that the first messages leave soon.
+// Leads per page of a plan. The first page is small, so that the first messages leave soon; the others are not large,
+// since everybody's commits wait while a page's is written out.
 const (
 	firstPage = 500
-	nextPage  = 4_000
+	nextPage  = 2_000
 )
 
 // plan freezes the audience page by page, from wherever the last process got to.

@@ -409,7 +409,11 @@ const (
 UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6
 WHERE id = $1 AND lease_token = $2 AND total = $7 AND NOT planned`
 
-	takenSQL = "SELECT address_hash FROM messages WHERE bulk_id = $1 AND copy = 0 AND address_hash = ANY($2)"
+	// Address by address, by the index that has all three columns: as one condition over the bulk's rows it may be answered
+	// by reading all of them, for every page.
+	takenSQL = `
+SELECT h.hash FROM unnest($2::bytea[]) h(hash), LATERAL (
+    SELECT 1 FROM messages m WHERE m.address_hash = h.hash AND m.bulk_id = $1 AND m.copy = 0 LIMIT 1) m`
 
 	addMessagesSQL = `
 INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, copy,

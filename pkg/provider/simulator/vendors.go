@@ -1,7 +1,6 @@
 package simulator
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -54,7 +53,7 @@ func (s *Simulator) sendGrid(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var m sendGridMail
-	if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+	if err := readJSON(r, &m); err != nil {
 		sendGridError(400, "Bad Request", "")(w)
 		return
 	}
@@ -211,7 +210,7 @@ func (s *Simulator) instagram(w http.ResponseWriter, r *http.Request) {
 			Attachment *struct{ Payload struct{ URL string } }
 		}
 	}
-	if err := json.NewDecoder(r.Body).Decode(&doc); err != nil || doc.Recipient.ID == "" {
+	if err := readJSON(r, &doc); err != nil || doc.Recipient.ID == "" {
 		metaError(400, 100, 0, "Invalid parameter")(w)
 		return
 	}
