@@ -23,10 +23,14 @@ type benchCmd struct {
 	Workers   int           `default:"1" help:"Worker processes."`
 	Latency   time.Duration `help:"How long the simulator takes for every answer."`
 	Postgres  string        `default:"postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable" help:"A PostgreSQL on which a database may be made, and removed again."`
+	Profile   string        `help:"Write a processor profile of a worker, taken while the bulks run, to this file. A build can be optimized with it: go build -pgo."`
 	Remote    bool          `help:"Measure the deployment at HERALD_URL instead of starting one. Its channels must point at a simulator."`
 	Simulator string        `help:"With --remote: the simulator's URL."`
 	Admin     []string      `help:"With --remote: admin addresses of the processes, for the breakdown."`
 }
+
+// profileTime is within what a bulk of the default size takes.
+const profileTime = 10 * time.Second
 
 // Run measures a deployment.
 func (c *benchCmd) Run(ctx context.Context) error {
@@ -38,7 +42,7 @@ func (c *benchCmd) Run(ctx context.Context) error {
 		return err
 	}
 	o := bench.Options{
-		Leads: c.Leads, Bulks: c.Bulks, Singles: c.Singles, Workers: c.Workers, Latency: c.Latency, Postgres: c.Postgres,
+		Leads: c.Leads, Bulks: c.Bulks, Singles: c.Singles, Workers: c.Workers, Latency: c.Latency, Postgres: c.Postgres, Profile: c.Profile, ProfileTime: profileTime,
 		Tell: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	if c.Remote {

@@ -24,6 +24,9 @@ type Options struct {
 	Latency time.Duration // of the simulator
 	Tell    func(format string, args ...any)
 
+	Profile     string // the file for a processor profile of the last worker, "": none
+	ProfileTime time.Duration
+
 	Program  string // herald itself, which also is the API and the worker
 	Postgres string // a server on which a database may be made
 	Redis    string // the redis-server program
@@ -82,6 +85,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	before, stagesBefore := d.cpu(), d.stages(ctx)
 	memory := d.watchMemory(ctx)
 	singles := d.startSingles(ctx, o.Singles)
+	profiled := d.profile(ctx, o)
 	err = d.bulks(ctx, o, r)
 	one := singles.end()
 	r.RedisPeak = memory.end()
@@ -97,6 +101,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		r.CPU[name] = math.Round((after-before[name])*100) / 100
 	}
 	r.Stages = difference(d.stages(ctx), stagesBefore)
+	if err := profiled.end(); err != nil {
+		return nil, err
+	}
 	return r, d.once(ctx, o)
 }
 

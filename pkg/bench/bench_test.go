@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -28,13 +29,17 @@ func TestADeploymentOfItsOwn(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", program, "herald/cmd/herald").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	profile := filepath.Join(t.TempDir(), "cpu")
 	r, err := bench.Run(t.Context(), bench.Options{
-		Leads: 2_000, Bulks: 1, Singles: 50, Workers: 2, Latency: 10 * time.Millisecond, Tell: t.Logf, Program: program, Postgres: server, Redis: redis,
+		Leads: 2_000, Bulks: 1, Singles: 50, Workers: 2, Profile: profile, ProfileTime: time.Second, Latency: 10 * time.Millisecond, Tell: t.Logf, Program: program, Postgres: server, Redis: redis,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	check(t, r, 2_000, 10)
+	if info, err := os.Stat(profile); err != nil || info.Size() == 0 {
+		t.Errorf("no profile: %v", err)
+	}
 	if r.FirstMessageMS == nil || r.SingleP50MS == nil || r.SingleP99MS == nil || r.RedisPeak == nil || *r.RedisPeak == 0 {
 		t.Errorf("%+v", r)
 	}

@@ -1,7 +1,10 @@
 package bench
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -65,4 +68,25 @@ func usage(pid string) (seconds float64, name string, ok bool) {
 		seconds += n / ticks
 	}
 	return seconds, name, true
+}
+
+// profile takes a profile of a worker while the bulks run. It ends with its time, which may be after theirs.
+func (d *deployment) profile(ctx context.Context, o Options) *loop[error] {
+	return begin(ctx, func(ctx context.Context) error {
+		if o.Profile == "" {
+			return nil
+		}
+		if len(d.admin) == 0 {
+			return errors.New("a profile needs the admin address of a worker")
+		}
+		from := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", d.admin[len(d.admin)-1], int(o.ProfileTime.Seconds()))
+		return fetch(context.WithoutCancel(ctx), from, func(b io.Reader) error {
+			f, err := os.Create(o.Profile)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(f, b)
+			return errors.Join(err, f.Close())
+		})
+	})
 }
