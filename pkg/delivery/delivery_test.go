@@ -166,17 +166,21 @@ func TestEachClassLeavesItsRow(t *testing.T) {
 		"empty":       {accepted, message.Failed, 0, false, false, true},
 	} {
 		// What has its lead is claimed as it is loaded, what has none just before it is sent.
-		for how, change := range map[string]func(*message.Message){"": nil, " without its lead": func(m *message.Message) { m.LeadID = uuid.New() }} {
+		for _, lead := range []bool{true, false} {
 			w := newWorld(t)
 			w.answers = []delivery.Response{c.answer}
 			if w.content.Text = "t"; name == "empty" {
 				w.content.Text = "{{ nothing }}"
 			}
-			id := w.row(change)
+			id := w.row(func(m *message.Message) {
+				if !lead {
+					m.LeadID = uuid.New()
+				}
+			})
 			res := w.run(id)
 			m := w.load(id)
 			if m.Status != c.status || m.Attempt != c.attempt || (res.Again > 0) != c.again || (m.NextAttemptAt != nil) != c.waits || (len(w.marks) > 0) != c.counted {
-				t.Errorf("%s%s: row %+v, again %v, marks %+v", name, how, m, res.Again, w.marks)
+				t.Errorf("%s, its lead is there: %t: row %+v, again %v, marks %+v", name, lead, m, res.Again, w.marks)
 			}
 		}
 	}

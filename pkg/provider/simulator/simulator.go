@@ -332,7 +332,7 @@ func quote(w http.ResponseWriter, r *http.Request, recipient string) {
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 func readJSON(r *http.Request, into any) error {
-	body := bodies.Get().(*bytes.Buffer) //nolint:forcetypeassert // it holds nothing else
+	body := bodies.Get().(*bytes.Buffer)
 	defer bodies.Put(body)
 	body.Reset()
 	if _, err := body.ReadFrom(r.Body); err != nil {
