@@ -67,11 +67,13 @@ func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUI
 	ids := make([]uuid.UUID, 0, n+1)
 	const page = 4_000
 	for len(ids) <= n {
-		rows := make([]bulk.Planned, page)
+		rows, leads := make([]bulk.Planned, page), make([]message.Lead, page)
 		for i := range rows {
 			id := newID()
+			leads[i] = message.Lead{ID: id, FirstName: "Ann", Email: id.String() + "@example.com", CreatedAt: row.CreatedAt, UpdatedAt: row.CreatedAt}
 			rows[i] = bulk.Planned{ID: id, LeadID: id, Recipient: id.String() + "@example.com", Hash: message.HashAddress(id.String()), Sole: true, Status: message.Pending}
 		}
+		must(b, s.SaveLeads(b.Context(), leads, nil))
 		base := int64(len(ids))
 		for i := range rows {
 			ids = append(ids, rows[i].ID)

@@ -37,7 +37,7 @@ func open(t *testing.T, url string) *store.Store {
 	return storetest.Open(t, url, store.Options{Sealer: sealer})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
