@@ -455,8 +455,8 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 	return res, nil
 }
 
-// record writes an outcome, again and again within a budget while the ledger does not answer: what happened is known only here. When
-// the answer to the write was lost, the row tells whether it took effect.
+// record writes an outcome, again and again within a budget while the ledger does not answer: what happened is known only
+// here. When the answer to the write was lost, the row tells whether it took effect.
 func (d *Deliverer) record(ctx context.Context, o Outcome, budget time.Duration) (Settled, error) {
 	settled, err := d.Ledger.Settle(ctx, o)
 	if !message.IsCode(err, message.CodeUnavailable) {

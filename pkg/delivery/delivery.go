@@ -128,9 +128,10 @@ type Outcome struct {
 
 // Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
 // concurrent calls share a statement. All may be repeated when their answer was lost. Load returns a message.Error
-// not_found. Take is Load, and a claim with it where nothing can refuse or delay the message any more: it is of a bulk and has
-// its lead, it waits, it is not held or suppressed, and its channel has no rate. Claim says false when the row is not there to be claimed: settled, or
-// claimed by another. Settle is not OK when the row is not under the claim any more (the outcome is then kept as evidence in attempts only).
+// not_found. Take is Load, and a claim with it where nothing can refuse or delay the message any more: it is of a bulk and
+// has its lead, it waits, it is not held or suppressed, and its channel has no rate. Claim says false when the row is not
+// there to be claimed: settled, or claimed by another. Settle is not OK when the row is not under the claim any more (the
+// outcome is then kept as evidence in attempts only).
 type Ledger interface {
 	Take(ctx context.Context, c Claim) (Loaded, error)
 	Load(ctx context.Context, id uuid.UUID) (Loaded, error)

@@ -29,15 +29,14 @@ type arrayCodec struct{ *pgtype.ArrayCodec }
 
 // PlanEncode implements pgtype.Codec.
 func (c arrayCodec) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
-	ids, texts := false, false
+	of := uint32(0)
 	switch value.(type) {
 	case []uuid.UUID, []*uuid.UUID:
-		ids = true
+		of = pgtype.UUIDOID
 	case []string, []*string:
-		texts = true
+		of = pgtype.TextOID
 	}
-	of := c.ElementType.OID
-	if format == pgtype.BinaryFormatCode && (ids && of == pgtype.UUIDOID || texts && of == pgtype.TextOID) {
+	if format == pgtype.BinaryFormatCode && of == c.ElementType.OID { // texts may also stand for ids
 		return arrayPlan(of)
 	}
 	return c.ArrayCodec.PlanEncode(m, oid, format, value)
