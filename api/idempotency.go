@@ -73,11 +73,3 @@ func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, 
 	c.Response().Header().Set(headerReplayed, "true")
 	return true, c.JSON(http.StatusOK, showSent(sent))
 }
-
-// taken answers a request whose key another one took a moment ago.
-func (s *Server) taken(c echo.Context, key *access.IdempotencyKey) error {
-	if done, err := s.replay(c, key); done || err != nil {
-		return err
-	}
-	return errBusy // it was forgotten in between, which takes seven days
-}

@@ -45,9 +45,24 @@ func (s *Server) send(c echo.Context) error {
 		return err
 	}
 	key := idempotencyKey(c, o.Value(), errs)
-	if done, err := s.replay(c, key); done {
+	err = s.sendNew(c, o, errs, key)
+	if err == nil || key == nil || errors.Is(err, errBusy) {
 		return err
 	}
+	// Nearly every key is new, so nobody asks for it first. But what was done under one is answered even when the same
+	// request would be refused by now.
+	if done, rerr := s.replay(c, key); done {
+		return rerr
+	}
+	if errors.Is(err, access.ErrKeyTaken) {
+		return errBusy // it was forgotten in between, which takes seven days
+	}
+	return err
+}
+
+// sendNew does what a request asks for. Any error means that nothing was done; access.ErrKeyTaken says that something was
+// done under its key before.
+func (s *Server) sendNew(c echo.Context, o *wire.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
 	req := parseSend(c, o, errs)
 	if err := errs.Err(); err != nil {
 		return err
@@ -260,9 +275,6 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
 		Purpose: req.purpose, Priority: req.priority, Key: req.key,
 	})
-	if errors.Is(err, access.ErrKeyTaken) {
-		return s.taken(c, req.key)
-	}
 	if err != nil {
 		return underData(err)
 	}
@@ -302,9 +314,6 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		return c.JSON(http.StatusOK, showPreview(p))
 	}
 	b, err := s.Bulks.Accept(ctx, order)
-	if errors.Is(err, access.ErrKeyTaken) {
-		return s.taken(c, req.key)
-	}
 	if err != nil {
 		return underData(err)
 	}

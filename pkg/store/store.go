@@ -132,7 +132,8 @@ type pools struct {
 }
 
 // openPools shares conns out. The first two find every row by a key. They are told not to scan, because a plan that was
-// made, and kept, while a table was small would scan it when it is large.
+// made, and kept, while a table was small would scan it when it is large. The ledger's statements are planned once: each
+// has one good plan, and planning them again for every group would be half of a single's work in the database.
 func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, error) {
 	hot, search := max(conns/3, 2), max(conns/6, 1)
 	p := &pools{}
@@ -140,10 +141,14 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 		pool  **pgxpool.Pool
 		conns int
 		scans string
-	}{{&p.hot, hot, "off"}, {&p.records, max(conns-hot-search, 1), "off"}, {&p.search, search, "on"}} {
+		plans string
+	}{
+		{&p.hot, hot, "off", "force_generic_plan"}, {&p.records, max(conns-hot-search, 1), "off", "auto"}, {&p.search, search, "on", "auto"},
+	} {
 		c := cfg.Copy()
 		c.MaxConns = int32(use.conns)
 		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
+		c.ConnConfig.RuntimeParams["plan_cache_mode"] = use.plans
 		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 			pgxuuid.Register(conn.TypeMap()) // ids go as their bytes; without it each is written and read as text
 			registerArrays(conn.TypeMap())
