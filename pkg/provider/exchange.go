@@ -6,7 +6,6 @@ package provider
 import (
 	"context"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,19 +16,13 @@ import (
 	"herald/pkg/redact"
 )
 
-const (
-	idleConns = 1024             // kept per provider; the default of two would dial for almost every send
-	idleTime  = 30 * time.Second // below the vendors' own, so that a connection is not used as they close it
-	maxRetry  = time.Hour        // the longest Retry-After that is obeyed
-)
+const maxRetry = time.Hour // the longest Retry-After that is obeyed
 
-// NewHTTPClient makes the client of one provider. It follows no redirect and sets no timeout of its own: every call
-// has a context with one.
+// NewHTTPClient makes the client of one provider. It follows no redirect, repeats no call, and sets no timeout of its own:
+// every call has a context with one.
 func NewHTTPClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own
-	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.IdleConnTimeout = idleConns, idleConns, idleTime
 	return &http.Client{
-		Transport:     t,
+		Transport:     newTransport(),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -37,13 +30,17 @@ func NewHTTPClient() *http.Client {
 // Evidence tells whether a request may have reached the provider.
 type Evidence struct{ left atomic.Bool }
 
-// Left says whether headers went out. Until then it is certain that nothing was sent.
+// Left says whether any of it went out. Until then it is certain that nothing was sent.
 func (e *Evidence) Left() bool { return e.left.Load() }
 
-// Trace watches the requests made with the returned context.
+func (e *Evidence) leave() { e.left.Store(true) }
+
+type evidenceKey struct{}
+
+// Trace watches the requests made with the returned context over a client of NewHTTPClient.
 func Trace(ctx context.Context) (context.Context, *Evidence) {
 	e := &Evidence{}
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { e.left.Store(true) }}), e
+	return context.WithValue(ctx, evidenceKey{}, e), e
 }
 
 // NoAnswer classifies a call that ended in an error instead of an answer.
