@@ -86,7 +86,7 @@ func client(t *testing.T) (*http.Client, *transport) {
 	t.Helper()
 	c := NewHTTPClient()
 	t.Cleanup(c.CloseIdleConnections)
-	return c, c.Transport.(*transport) //nolint:forcetypeassert // NewHTTPClient's own
+	return c, c.Transport.(*transport)
 }
 
 // Answers come in every shape that HTTP/1.1 knows, and a connection is used again exactly when its end is certain.
@@ -215,7 +215,7 @@ func TestNothingLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = l.call(req, ev); err == nil || ev.Left() { //nolint:bodyclose // there is none
+		if _, err = l.call(req, ev); err == nil || ev.Left() {
 			t.Errorf("left %v, %v", ev.Left(), err)
 		}
 		if !rewind(&req) {
@@ -243,7 +243,7 @@ func TestEarlyAnswer(t *testing.T) {
 			return
 		}
 		_, _ = io.WriteString(conn, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlong")
-		_ = conn.(*net.TCPConn).CloseWrite() //nolint:forcetypeassert // it was accepted over TCP
+		_ = conn.(*net.TCPConn).CloseWrite()
 		_, _ = io.Copy(io.Discard, r)
 	})
 	c, _ := client(t)
@@ -306,7 +306,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Do(req); !errors.Is(err, context.Canceled) || !ev.Left() { //nolint:bodyclose // there is none
+	if _, err := c.Do(req); !errors.Is(err, context.Canceled) || !ev.Left() {
 		t.Errorf("%v, left %v", err, ev.Left())
 	}
 	hang.Store(false)
@@ -347,7 +347,7 @@ func TestTLS(t *testing.T) {
 	srv.StartTLS()
 	defer srv.Close()
 	c, tr := client(t)
-	tr.tls.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs //nolint:forcetypeassert // httptest's own
+	tr.tls.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	var untrusted *tls.CertificateVerificationError
 	if _, _, ev, err := post(t, c, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), "x"); !errors.As(err, &untrusted) || ev.Left() {
 		t.Errorf("a certificate for another host: %v, left %v", err, ev.Left())

@@ -112,6 +112,10 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 	if s.pools, err = openPools(ctx, cfg, conns); err != nil {
 		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
 	}
+	if err := s.pools.first(ctx); err != nil {
+		s.pools.close()
+		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
+	}
 	s.sql = sql.OpenDB(patientConnector{stdlib.GetPoolConnector(s.pools.records)})
 	s.sql.SetMaxIdleConns(0) // the pool below keeps them
 	s.db, err = gorm.Open(postgres.New(postgres.Config{Conn: s.sql}), gormConfig())
@@ -164,6 +168,14 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 	return p, nil
 }
 
+// first makes the first connection. It waits longer than requests do: a process that gave up on a busy database as it
+// starts would be started again, and add to what keeps the database busy.
+func (p *pools) first(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	return p.records.Ping(ctx)
+}
+
 func (p *pools) close() {
 	for _, pool := range []*pgxpool.Pool{p.hot, p.records, p.search} {
 		if pool != nil {
@@ -174,6 +186,8 @@ func (p *pools) close() {
 
 // poolWait is how long a statement waits for a connection. Longer means that there is more to do than the database does.
 const poolWait = time.Second
+
+const startWait = 15 * time.Second
 
 // patientConnector waits for a connection, but not for long.
 type patientConnector struct{ driver.Connector }
