@@ -83,12 +83,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	o.Tell("sending %d bulks to %d leads each, and %g singles a second", o.Bulks, o.Leads, o.Singles)
 	before, stagesBefore := d.cpu(), d.stages(ctx)
-	memory := d.watchMemory(ctx)
 	singles := d.startSingles(ctx, o.Singles)
 	profiled := d.profile(ctx, o)
 	err = d.bulks(ctx, o, r)
 	one := singles.end()
-	r.RedisPeak = memory.end()
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +94,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		return nil, fmt.Errorf("a single failed: %w", failed)
 	}
 	r.SingleP50MS, r.SingleP99MS = one.quantile(0.5, o.Latency), one.quantile(0.99, o.Latency)
+	r.RedisPeak = d.redisPeak(ctx)
 	r.RSSPeak, r.CPU = d.rss(), map[string]float64{}
 	for name, after := range d.cpu() {
 		r.CPU[name] = math.Round((after-before[name])*100) / 100

@@ -363,28 +363,22 @@ func (d *deployment) once(ctx context.Context, o Options) error {
 	return nil
 }
 
-// watchMemory samples how much Redis holds, and returns the most.
-func (d *deployment) watchMemory(ctx context.Context) *loop[*int64] {
-	return begin(ctx, func(ctx context.Context) *int64 {
-		if d.rdb == nil {
-			return nil
-		}
-		peak := new(int64)
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for ctx.Err() == nil {
-			info, _ := d.rdb.Info(context.WithoutCancel(ctx), "memory").Result() // a sample that is missing does not matter
-			_, after, _ := strings.Cut(info, "used_memory:")
-			line, _, _ := strings.Cut(after, "\r\n")
-			n, _ := strconv.ParseInt(line, 10, 64)
-			*peak = max(*peak, n)
-			select {
-			case <-ctx.Done():
-			case <-tick.C:
-			}
-		}
-		return peak
-	})
+// redisPeak is the most that Redis held, by its own account; nil for a Redis that is not the bench's own.
+func (d *deployment) redisPeak(ctx context.Context) *int64 {
+	if d.rdb == nil {
+		return nil
+	}
+	info, err := d.rdb.Info(ctx, "memory").Result()
+	if err != nil {
+		return nil
+	}
+	_, after, _ := strings.Cut(info, "used_memory_peak:")
+	line, _, _ := strings.Cut(after, "\r\n")
+	n, err := strconv.ParseInt(line, 10, 64)
+	if err != nil {
+		return nil
+	}
+	return &n
 }
 
 // stages reads the programs' own timers.
