@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,7 +25,10 @@ import (
 )
 
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
-type postgresHot struct{ pool *pgxpool.Pool }
+type postgresHot struct {
+	pool *pgxpool.Pool
+	turn sync.Mutex // of takes and settles: while one runs, the other gathers, so that both need half as many commits
+}
 
 // A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
 // is taken, by another effect that still stands, is not written: only keys that were free, or are this message's, come
@@ -177,6 +181,8 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 }
 
 func (h *postgresHot) take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error) {
+	h.turn.Lock()
+	defer h.turn.Unlock()
 	out := make([]delivery.Loaded, len(claims))
 	ids, tokens, ttls := claimArrays(claims)
 	args := []any{ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) })}
@@ -340,6 +346,8 @@ func settleArrays(outcomes []delivery.Outcome) settleArgs {
 }
 
 func (h *postgresHot) settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
+	h.turn.Lock()
+	defer h.turn.Unlock()
 	a := settleArrays(outcomes)
 	out := make([]delivery.Settled, len(outcomes))
 	run := func(q interface {
