@@ -36,6 +36,7 @@ const (
 	idleLines  = 1024             // kept per provider; as many as a process has calls under way
 	idleTime   = 30 * time.Second // below the vendors' own, so that a connection is not used as they close it
 	keepAlive  = 15 * time.Second
+	fresh      = 20 * time.Millisecond // used so lately, a connection is not looked at: servers close those that idle for seconds
 	mostAnswer = 1 << 20 // bytes of an answer with its head; the vendors' are below a hundredth of it
 	sessions   = 64      // TLS sessions that can be resumed
 )
@@ -121,7 +122,7 @@ func (t *transport) line(ctx context.Context, u *url.URL) (*line, error) {
 	}
 	key := u.Scheme + " " + net.JoinHostPort(u.Hostname(), port)
 	for l := t.take(key); l != nil; l = t.take(key) {
-		if l.alive() {
+		if time.Since(l.since) < fresh || l.alive() {
 			return l, nil
 		}
 		_ = l.conn.Close()

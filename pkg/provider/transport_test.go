@@ -89,6 +89,17 @@ func client(t *testing.T) (*http.Client, *transport) {
 	return c, c.Transport.(*transport)
 }
 
+// age lets the idle connections have been idle for longer.
+func age(tr *transport) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	for _, lines := range tr.idle {
+		for _, l := range lines {
+			l.since = l.since.Add(-time.Second)
+		}
+	}
+}
+
 // Answers come in every shape that HTTP/1.1 knows, and a connection is used again exactly when its end is certain.
 func TestAnswersAreReadWhole(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
@@ -151,8 +162,9 @@ func TestClosedConnectionsAreNoticed(t *testing.T) {
 		_ = conn.Close()
 		closed <- true
 	})
-	c, _ := client(t)
+	c, tr := client(t)
 	for n := range int64(5) {
+		age(tr)
 		status, _, ev, err := post(t, c, p.url, "x")
 		if status != 202 || err != nil || !ev.Left() {
 			t.Fatalf("call %d: %d %v", n, status, err)
@@ -331,6 +343,7 @@ func TestDeadlinesAreOfOneCall(t *testing.T) {
 		_ = lines[0].conn.SetDeadline(past)
 	}
 	tr.mu.Unlock()
+	age(tr)
 	if status, _, _, err := post(t, c, p.url, "x"); status != 202 || err != nil || p.conns.Load() != 1 {
 		t.Errorf("%d %v, %d connections", status, err, p.conns.Load())
 	}
