@@ -37,8 +37,8 @@ const (
 	idleTime   = 30 * time.Second // below the vendors' own, so that a connection is not used as they close it
 	keepAlive  = 15 * time.Second
 	fresh      = 20 * time.Millisecond // used so lately, a connection is not looked at: servers close those that idle for seconds
-	mostAnswer = 1 << 20 // bytes of an answer with its head; the vendors' are below a hundredth of it
-	sessions   = 64      // TLS sessions that can be resumed
+	mostAnswer = 1 << 20               // bytes of an answer with its head; the vendors' are below a hundredth of it
+	sessions   = 64                    // TLS sessions that can be resumed
 )
 
 var errTooLong = errors.New("the answer is too long")
