@@ -261,6 +261,7 @@ func (l *line) call(req *http.Request, ev *Evidence) (*http.Response, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(past) })
 	l.wire.ev, l.wire.most = ev, mostAnswer
+	defer func() { l.wire.ev = nil }() // what TLS says as it closes is not of the call
 	werr := l.write(req)
 	if werr != nil && !ev.Left() {
 		stop()
@@ -269,7 +270,6 @@ func (l *line) call(req *http.Request, ev *Evidence) (*http.Response, error) {
 	// Who refuses a long request may answer and close before having read it: the answer counts, not the broken write.
 	res, clean, err := l.read(req)
 	undisturbed := stop()
-	l.wire.ev = nil
 	if err != nil {
 		if werr != nil {
 			err = werr
