@@ -120,14 +120,15 @@ func (t *transport) line(ctx context.Context, u *url.URL) (*line, error) {
 	if port == "" {
 		port = u.Scheme // a service's name is as good as its number
 	}
-	key := u.Scheme + " " + net.JoinHostPort(u.Hostname(), port)
+	addr := net.JoinHostPort(u.Hostname(), port)
+	key := u.Scheme + " " + addr
 	for l := t.take(key); l != nil; l = t.take(key) {
 		if time.Since(l.since) < fresh || l.alive() {
 			return l, nil
 		}
 		_ = l.conn.Close()
 	}
-	conn, err := t.dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	conn, err := t.dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
