@@ -15,9 +15,9 @@ import (
 )
 
 // Asynq talks to Redis one script at a time: a task is one call to enqueue, one to take, one to acknowledge. The hooks of
-// this file stand between Asynq and its connection and change how often the network is crossed, never what is asked:
-// calls that are made at the same time share a pipeline, and a server's taking, which it does one task after the other, is
-// answered from a few that were taken together. Asynq itself is as it comes.
+// this file stand between Asynq and its connection and change how often the network is crossed, never what comes of it:
+// calls that are made at the same time share a pipeline, and in it a script; and a server's taking, which it does one task
+// after the other, is answered from a few that were taken together. Asynq itself is as it comes.
 
 // Speed says which of the fast paths are used. The zero value is Asynq as it comes.
 type Speed struct {
@@ -33,8 +33,8 @@ func (s Speed) observe(step string, tasks int, since time.Time) {
 	}
 }
 
-// coalescer is a hook that sends the scripts of concurrent callers in one pipeline: whatever gathers while one is under
-// way goes with the next.
+// coalescer is a hook that sends the scripts of concurrent callers in one pipeline, merged where one script does it for all:
+// whatever gathers while one is under way goes with the next.
 type coalescer struct {
 	rdb   redis.UniversalClient
 	speed Speed
@@ -54,16 +54,24 @@ func coalesce(rdb redis.UniversalClient, s Speed) (stop func()) {
 
 func (c *coalescer) run(ctx context.Context, cmds []redis.Cmder) ([]struct{}, error) {
 	pipe := c.rdb.Pipeline()
-	for _, cmd := range cmds {
+	merged, rest := merge(cmds)
+	for _, t := range merged {
+		t.queue(ctx, pipe)
+	}
+	for _, cmd := range rest {
 		_ = pipe.Process(ctx, cmd) // queues it
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		var answered redis.Error
-		for _, cmd := range cmds {
-			if cmd.Err() == nil && !errors.As(err, &answered) {
+	queued, err := pipe.Exec(ctx)
+	var answered redis.Error
+	if err != nil && !errors.As(err, &answered) {
+		for _, cmd := range queued {
+			if cmd.Err() == nil {
 				cmd.SetErr(err) // the connection broke: nobody knows what was done
 			}
 		}
+	}
+	for _, t := range merged {
+		t.answer()
 	}
 	return make([]struct{}, len(cmds)), nil // each command carries its own error
 }
@@ -83,7 +91,7 @@ func (c *coalescer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if cmd.Name() != "evalsha" {
 			return next(ctx, cmd)
 		}
-		if firstKey(cmd, ":active") {
+		if firstKey(cmd, keyActive) {
 			defer c.speed.observe("ack", 1, time.Now())
 		}
 		if _, err := c.group.Do(ctx, cmd); err != nil {
@@ -203,7 +211,7 @@ func takesTask(cmd redis.Cmder) bool {
 	if cmd.Name() != "evalsha" && cmd.Name() != "eval" || len(args) != argFirstKey+6 {
 		return false
 	}
-	for i, suffix := range []string{":pending", ":paused", ":active", ":lease"} {
+	for i, suffix := range []string{keyPending, keyPaused, keyActive, keyLease} {
 		if key, _ := args[argFirstKey+i].(string); !strings.HasSuffix(key, suffix) {
 			return false
 		}
