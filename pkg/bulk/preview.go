@@ -149,7 +149,7 @@ func (p *Previewer) estimate(ctx context.Context, o Order, tpl *render.Template,
 			continue // erased a moment ago
 		}
 		s := Sample{LeadID: lead.ID, Recipient: first[i].Recipient}
-		if s.Rendered, s.Err = tpl.Render(lead.Bindings()); s.Err == nil {
+		if s.Rendered, s.Err = tpl.Render(lead); s.Err == nil {
 			cost += o.Channel.Cost(s.Segments, len(s.MediaURLs) > 0)
 			rendered++
 		}

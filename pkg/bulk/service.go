@@ -121,7 +121,7 @@ func check(o Order) (*render.Template, error) {
 	errs := message.ValidateContent(o.Channel.Type, &o.Content)
 	tpl, terrs := render.Compile(o.Channel.Type, o.Content)
 	if errs = append(errs, terrs...); len(errs) == 0 {
-		errs = tpl.Check((&message.Lead{}).Bindings())
+		errs = tpl.Check(nil)
 	}
 	return tpl, message.Invalid(errs)
 }

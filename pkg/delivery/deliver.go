@@ -144,11 +144,7 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 			return Result{}, err
 		}
 	}
-	lead := w.lead
-	if lead == nil {
-		lead = &message.Lead{}
-	}
-	content, err := w.template.Render(lead.Bindings())
+	content, err := w.template.Render(w.lead)
 	if err != nil {
 		return d.settle(ctx, w, Outcome{
 			Status: message.Failed, Reason: message.RenderInvalid, Failure: &message.Failure{Code: string(message.RenderInvalid), Text: err.Error()},

@@ -166,11 +166,7 @@ func prepare(req Single, lead *message.Lead) (*render.Template, string, []messag
 	errs = append(errs, CheckSender(req.Channel, &req.Content)...)
 	tpl, terrs := render.Compile(t, req.Content)
 	if errs = append(errs, terrs...); len(errs) == 0 {
-		bindings := (&message.Lead{}).Bindings()
-		if lead != nil {
-			bindings = lead.Bindings()
-		}
-		errs = append(errs, tpl.Check(bindings)...)
+		errs = append(errs, tpl.Check(lead)...)
 	}
 	return tpl, recipient, errs
 }

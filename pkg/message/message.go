@@ -226,35 +226,47 @@ func (l *Lead) TextFields() []TextField {
 // noFields is what a template sees of a lead without custom fields.
 var noFields = map[string]any{}
 
-// Bindings returns the lead as a template sees it. Templates change none of it.
-func (l *Lead) Bindings() map[string]any {
-	fields, filled := l.TextFields(), 0
-	for _, f := range fields {
-		if *f.Value != "" {
-			filled++
-		}
+// BindingNames are the names by which templates ask for a lead's values.
+func BindingNames() []string {
+	names := []string{"full_name", "id", "tags", "custom_fields"}
+	for _, f := range (&Lead{}).TextFields() {
+		names = append(names, f.Name)
 	}
-	const others = 4                           // below
-	b := make(map[string]any, filled+others+1) // and the renderer adds one
-	for _, f := range fields {
-		if *f.Value != "" {
+	return names
+}
+
+// Bindings returns the lead as a template sees it, of it what the template uses: a bulk does it for each of its messages,
+// and most templates use two or three values. Templates change none of it. A nil lead has no values.
+func (l *Lead) Bindings(uses map[string]bool) map[string]any {
+	b := map[string]any{}
+	if l == nil {
+		l = &Lead{}
+	}
+	for _, f := range l.TextFields() {
+		if *f.Value != "" && uses[f.Name] {
 			b[f.Name] = *f.Value
 		}
 	}
-	if name := strings.TrimSpace(l.FirstName + " " + l.LastName); name != "" {
-		b["full_name"] = name
+	if uses["full_name"] {
+		if name := strings.TrimSpace(l.FirstName + " " + l.LastName); name != "" {
+			b["full_name"] = name
+		}
 	}
-	if l.ID != uuid.Nil {
+	if uses["id"] && l.ID != uuid.Nil {
 		b["id"] = l.ID.String()
 	}
-	tags := make([]any, len(l.Tags))
-	for i, t := range l.Tags {
-		tags[i] = t
+	if uses["tags"] {
+		tags := make([]any, len(l.Tags))
+		for i, t := range l.Tags {
+			tags[i] = t
+		}
+		b["tags"] = tags
 	}
-	b["tags"] = tags
-	b["custom_fields"] = noFields
-	if l.CustomFields != nil {
-		b["custom_fields"] = l.CustomFields
+	if uses["custom_fields"] {
+		b["custom_fields"] = noFields
+		if l.CustomFields != nil {
+			b["custom_fields"] = l.CustomFields
+		}
 	}
 	return b
 }

@@ -127,12 +127,22 @@ func TestErrors(t *testing.T) {
 
 func TestBindings(t *testing.T) {
 	l := &Lead{ID: uuid.New(), FirstName: "Ann", Tags: []string{"a"}}
-	b := l.Bindings()
+	all := map[string]bool{}
+	for _, name := range BindingNames() {
+		all[name] = true
+	}
+	b := l.Bindings(all)
 	if b["first_name"] != "Ann" || b["full_name"] != "Ann" || b["id"] != l.ID.String() {
 		t.Errorf("%v", b)
 	}
 	if _, there := b["company"]; there {
 		t.Error("an empty field must be missing, so that a template's default applies")
+	}
+	if b := l.Bindings(map[string]bool{"id": true}); len(b) != 1 || b["id"] != l.ID.String() {
+		t.Errorf("of the lead's id alone: %v", b)
+	}
+	if b := (*Lead)(nil).Bindings(all); len(b) != 2 || b["tags"] == nil || b["custom_fields"] == nil {
+		t.Errorf("of nobody: %v", b)
 	}
 	if (&Lead{Phone: "1"}).Address(SMS) != "1" || (&Lead{InstagramID: "2"}).Address(InstagramDM) != "2" {
 		t.Error("address")

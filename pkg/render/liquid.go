@@ -138,8 +138,13 @@ func captureBounded(ctx render.Context) (string, error) {
 
 // field is one parsed template, or text without any template syntax.
 type field struct {
-	literal  string
-	template *liquid.Template
+	source   string
+	template *liquid.Template // nil: the source is the text
+}
+
+// names says whether a name stands in the template. Without that it cannot be asked for.
+func (f *field) names(name string) bool {
+	return f != nil && f.template != nil && strings.Contains(f.source, name)
 }
 
 func parseField(source string, kind engineKind) (f *field, err error) {
@@ -147,7 +152,7 @@ func parseField(source string, kind engineKind) (f *field, err error) {
 		return nil, fmt.Errorf("is over %d bytes long", MaxOutput)
 	}
 	if !strings.Contains(source, "{{") && !strings.Contains(source, "{%") {
-		return &field{literal: source}, nil
+		return &field{source: source}, nil
 	}
 	stepped, err := check(source)
 	if err != nil {
@@ -162,7 +167,7 @@ func parseField(source string, kind engineKind) (f *field, err error) {
 	if perr != nil {
 		return nil, errors.New(clean(perr.Error()))
 	}
-	return &field{template: t}, nil
+	return &field{source, t}, nil
 }
 
 // clean leaves of what the library says where the mistake is and which: not the piece of the template that it quotes,
@@ -277,20 +282,17 @@ var quoted = regexp.MustCompile(`"[^"]*"|'[^']*'`)
 
 func hasRange(args string) bool { return strings.Contains(quoted.ReplaceAllString(args, ""), "..") }
 
-// render fills the template. The library panics when its writer fails, which is how the output is bounded.
+// render fills the template; bindings are the caller's own, and get one more. The library works on a copy of them. It panics
+// when its writer fails, which is how the output is bounded.
 func (f *field) render(bindings map[string]any, limit time.Duration) (s string, err error) {
 	if f == nil {
 		return "", nil
 	}
 	if f.template == nil {
-		return f.literal, nil
-	}
-	vars := make(map[string]any, len(bindings)+1)
-	for k, v := range bindings {
-		vars[k] = v
+		return f.source, nil
 	}
 	b := &budget{until: time.Now().Add(limit)}
-	vars[stepBinding] = b
+	bindings[stepBinding] = b
 	w := &limitedWriter{}
 	defer func() {
 		if p := recover(); p != nil {
@@ -304,7 +306,7 @@ func (f *field) render(bindings map[string]any, limit time.Duration) (s string, 
 			s, err = "", b.err
 		}
 	}()
-	if rerr := f.template.FRender(w, vars); rerr != nil {
+	if rerr := f.template.FRender(w, bindings); rerr != nil {
 		return "", &libraryError{clean(rerr.Error())}
 	}
 	return w.buf.String(), nil

@@ -28,12 +28,13 @@ type Template struct {
 	typ                 message.Type
 	content             message.Content
 	subject, text, html *field
+	uses                map[string]bool // the values of a lead that the templates may ask for
 }
 
 // Compile parses the templates of content. What does not parse comes back as field errors with the template's name
 // as the path and its line in the text.
 func Compile(t message.Type, c message.Content) (*Template, []message.FieldError) {
-	tpl := &Template{typ: t, content: c}
+	tpl := &Template{typ: t, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
 	parse := func(name, source string, engine engineKind) *field {
 		f, err := parseField(source, engine)
@@ -45,13 +46,19 @@ func Compile(t message.Type, c message.Content) (*Template, []message.FieldError
 	tpl.subject = parse("subject", c.Subject, plainText)
 	tpl.text = parse("content", c.Text, plainText)
 	tpl.html = parse("html_content", c.HTML, escapedHTML)
+	for _, name := range message.BindingNames() {
+		if tpl.subject.names(name) || tpl.text.names(name) || tpl.html.names(name) {
+			tpl.uses[name] = true
+		}
+	}
 	return tpl, errs
 }
 
-// Check renders every template once with the given bindings and reports what fails or goes beyond the bounds, with
+// Check renders every template once for a lead, nil for nobody, and reports what fails or goes beyond the bounds, with
 // the template's name as the path. Callers do it when they accept a message.
-func (t *Template) Check(bindings map[string]any) []message.FieldError {
+func (t *Template) Check(lead *message.Lead) []message.FieldError {
 	var errs []message.FieldError
+	bindings := lead.Bindings(t.uses)
 	for _, f := range []struct {
 		name string
 		*field
@@ -69,10 +76,11 @@ type Rendered struct {
 	Segments int // SMS: how many parts the text takes; 0 for other types
 }
 
-// Render fills the templates for one lead. An error means that this lead's message cannot be sent as it is: the text
+// Render fills the templates for one lead, nil for nobody. An error means that this lead's message cannot be sent as it is: the text
 // is empty, too long, or does not render; it carries no personal data.
-func (t *Template) Render(bindings map[string]any) (Rendered, error) {
+func (t *Template) Render(lead *message.Lead) (Rendered, error) {
 	out := Rendered{Content: t.content}
+	bindings := lead.Bindings(t.uses)
 	for _, f := range []struct {
 		to *string
 		*field
