@@ -294,6 +294,7 @@ func (f *field) render(bindings map[string]any, limit time.Duration) (s string, 
 	b := &budget{until: time.Now().Add(limit)}
 	bindings[stepBinding] = b
 	w := &limitedWriter{}
+	w.buf.Grow(len(f.source))
 	defer func() {
 		if p := recover(); p != nil {
 			err = errors.New("cannot be rendered")

@@ -7,14 +7,17 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 )
 
 // The hot statements carry a group of rows as arrays, one a column. pgx writes an array by asking for each element as an
 // interface, which for ids and texts is two allocations an element and a third of what a statement costs here; this
 // writes them straight.
 
-// registerArrays makes a connection write arrays of ids and texts so.
-func registerArrays(m *pgtype.Map) {
+// registerTypes makes a connection write arrays of ids and texts so, and ids by themselves as their bytes, not as text.
+func registerTypes(m *pgtype.Map) {
+	pgxuuid.Register(m)
+	m.RegisterType(&pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: idCodec{}})
 	for _, oid := range []uint32{pgtype.UUIDArrayOID, pgtype.TextArrayOID} {
 		if t, ok := m.TypeForOID(oid); ok {
 			if codec, ok := t.Codec.(*pgtype.ArrayCodec); ok {
@@ -22,6 +25,30 @@ func registerArrays(m *pgtype.Map) {
 			}
 		}
 	}
+}
+
+// idCodec reads an id into a uuid.UUID, NULL as the nil one. pgx would have it read itself from text.
+type idCodec struct{ pgxuuid.UUIDCodec }
+
+// PlanScan implements pgtype.Codec.
+func (c idCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+	if _, ok := target.(*uuid.UUID); ok && format == pgtype.BinaryFormatCode {
+		return idPlan{}
+	}
+	return c.UUIDCodec.PlanScan(m, oid, format, target)
+}
+
+type idPlan struct{}
+
+// Scan implements pgtype.ScanPlan.
+func (idPlan) Scan(src []byte, target any) error {
+	id, ok := target.(*uuid.UUID)
+	if !ok || src != nil && len(src) != len(id) {
+		return fmt.Errorf("an id of %d bytes for %T", len(src), target)
+	}
+	*id = uuid.Nil
+	copy(id[:], src)
+	return nil
 }
 
 // arrayCodec is pgx's own for everything but the writing of ids and texts.

@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"herald/pkg/access"
@@ -221,7 +220,7 @@ func (h *postgresHot) loaded(ctx context.Context, sql string, args, more []any, 
 		at   int
 		m    messageRow
 		l    leadRow
-		idOf struct{ message, bulk, lead, channel, token, person pgtype.UUID } // which, unlike uuid.UUID, are read without going through text
+		idOf struct{ message, bulk, lead, channel, token, person uuid.UUID } // nil where there is none
 	)
 	into := append([]any{
 		&idOf.message, &idOf.bulk, &m.Seq, &idOf.lead, &idOf.channel, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
@@ -235,10 +234,10 @@ func (h *postgresHot) loaded(ctx context.Context, sql string, args, more []any, 
 		if err != nil {
 			return err
 		}
-		msg.ID, msg.BulkID, msg.LeadID, msg.ChannelID = idOf.message.Bytes, idOf.bulk.Bytes, idOf.lead.Bytes, idOf.channel.Bytes
-		loaded := delivery.Loaded{Message: msg, ClaimToken: idOf.token.Bytes}
-		if idOf.person.Valid {
-			l.ID = idOf.person.Bytes
+		msg.ID, msg.BulkID, msg.LeadID, msg.ChannelID = idOf.message, idOf.bulk, idOf.lead, idOf.channel
+		loaded := delivery.Loaded{Message: msg, ClaimToken: idOf.token}
+		if idOf.person != uuid.Nil {
+			l.ID = idOf.person
 			if loaded.Lead, err = l.lead(); err != nil {
 				return err
 			}
@@ -361,12 +360,11 @@ func (h *postgresHot) settle(ctx context.Context, outcomes []delivery.Outcome) (
 		type key struct{ id, token uuid.UUID }
 		at := make(map[key]time.Time, len(outcomes))
 		var (
-			id    uuid.UUID
-			token *uuid.UUID
-			when  time.Time
+			of   key
+			when time.Time
 		)
-		if _, err = pgx.ForEachRow(rows, []any{&id, &token, &when}, func() error {
-			at[key{id, orNil(token)}] = when.UTC()
+		if _, err = pgx.ForEachRow(rows, []any{&of.id, &of.token, &when}, func() error {
+			at[of] = when.UTC()
 			return nil
 		}); err != nil {
 			return err

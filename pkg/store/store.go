@@ -22,7 +22,6 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -154,8 +153,7 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
 		c.ConnConfig.RuntimeParams["plan_cache_mode"] = use.plans
 		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-			pgxuuid.Register(conn.TypeMap()) // ids go as their bytes; without it each is written and read as text
-			registerArrays(conn.TypeMap())
+			registerTypes(conn.TypeMap())
 			return nil
 		}
 		pool, err := pgxpool.NewWithConfig(ctx, c)
