@@ -38,38 +38,42 @@ var mergers = []merger{
 		// Answers 1 for a task that now waits, 0 for an id that exists.
 		shape: []string{keyTask, keyPending}, args: 3, shared: []int{1},
 		script: `
-local out = {}
+local out, waiting = {}, {}
 for i = 2, #KEYS do
   local a = (i - 2) * 3
-  if redis.call('EXISTS', KEYS[i]) == 1 then
-    out[i - 1] = 0
-  else
+  out[i - 1] = 0
+  if redis.call('EXISTS', KEYS[i]) == 0 then
     redis.call('HSET', KEYS[i], 'msg', ARGV[a + 1], 'state', 'pending', 'pending_since', ARGV[a + 3])
-    redis.call('LPUSH', KEYS[1], ARGV[a + 2])
+    waiting[#waiting + 1] = ARGV[a + 2]
     out[i - 1] = 1
   end
 end
+if #waiting > 0 then redis.call('LPUSH', KEYS[1], unpack(waiting)) end
 return out`,
 		answer: func(cmd *redis.Cmd, n int64) { cmd.SetVal(n) },
 	},
 	{
 		// KEYS: active, lease, the day's count, the whole count, then a hash for each task. ARGV: of each task its id, the
-		// end of the day's count, and the greatest count. Answers 1 for a task that was leased and is gone, else 0.
+		// end of the day's count, and the greatest count. Answers 1 for a task that was active and is gone, else 0. (Asynq's
+		// refuses one, too, that was active without a lease or a hash, and then asks again in vain.)
 		//
 		// The list of active tasks is searched from its old end, where those are that get done, and only to the first
 		// find. Asynq searches the whole list for each task: with a thousand in flight that is most of Redis' time.
 		shape: []string{keyActive, keyLease, keyTask, keyOfTheDay, keyProcessed}, args: 3, shared: []int{0, 1, 3, 4},
 		script: `
-local out, done = {}, 0
+local out, ids, hashes = {}, {}, {}
 for i = 5, #KEYS do
   local id = ARGV[(i - 5) * 3 + 1]
-  out[i - 4] = 0
-  if redis.call('LREM', KEYS[1], -1, id) == 1 and redis.call('ZREM', KEYS[2], id) == 1 and redis.call('DEL', KEYS[i]) == 1 then
-    out[i - 4] = 1
-    done = done + 1
+  out[i - 4] = redis.call('LREM', KEYS[1], -1, id)
+  if out[i - 4] == 1 then
+    ids[#ids + 1] = id
+    hashes[#hashes + 1] = KEYS[i]
   end
 end
+local done = #ids
 if done == 0 then return out end
+redis.call('ZREM', KEYS[2], unpack(ids))
+redis.call('DEL', unpack(hashes))
 if redis.call('INCRBY', KEYS[3], done) == done then redis.call('EXPIREAT', KEYS[3], ARGV[2]) end
 if tonumber(redis.call('GET', KEYS[4]) or '0') + done >= tonumber(ARGV[3]) then
   redis.call('SET', KEYS[4], done)

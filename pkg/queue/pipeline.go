@@ -162,21 +162,27 @@ func prefetch(rdb redis.UniversalClient, s Speed) *prefetcher {
 // id whose task is gone is left as Asynq leaves it, for the janitor. KEYS: pending, paused, active, lease. ARGV: the end of
 // the leases, the prefix of the tasks' hashes, how many.
 var takeTasksScript = redis.NewScript(`
-local out = {}
+local out, active, leased = {}, {}, {}
 if redis.call('EXISTS', KEYS[2]) == 1 then return out end
-for _ = 1, tonumber(ARGV[3]) do
-  local id = redis.call('RPOPLPUSH', KEYS[1], KEYS[3])
-  if not id then break end
+local ids = redis.call('LRANGE', KEYS[1], -ARGV[3], -1)
+if #ids == 0 then return out end
+redis.call('LTRIM', KEYS[1], 0, -ARGV[3] - 1)
+for i = #ids, 1, -1 do
+  local id = ids[i]
   local key = ARGV[2] .. id
+  active[#active + 1] = id
+  leased[#leased + 1] = ARGV[1]
+  leased[#leased + 1] = id
   redis.call('HSET', key, 'state', 'active')
   redis.call('HDEL', key, 'pending_since')
-  redis.call('ZADD', KEYS[4], ARGV[1], id)
   local msg = redis.call('HGET', key, 'msg')
   if msg then
     out[#out + 1] = id
     out[#out + 1] = msg
   end
 end
+redis.call('LPUSH', KEYS[3], unpack(active))
+redis.call('ZADD', KEYS[4], unpack(leased))
 return out`)
 
 // DialHook implements redis.Hook.
