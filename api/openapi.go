@@ -255,7 +255,7 @@ func (d *document) responses(op described) object {
 func answerHeaders(op described) object {
 	names := []string{headerRequestID}
 	if op.id == "send" {
-		names = append(names, headerReplayed, "Preference-Applied")
+		names = append(names, headerReplayed, headerTiming, "Preference-Applied")
 	}
 	o := make(object, 0, len(names))
 	for _, n := range names {

@@ -218,6 +218,7 @@ var errorDocs = []struct {
 var headerComponents = object{
 	{headerRequestID, header("Names the request, in the answer and in our log: yours if you sent one of up to 128 letters, digits and -_.:", "5c6e2f0e-4f0c-4c8e-9f40-0a4f9a8a1b52", &jsonschema.Schema{Type: "string"})},
 	{headerReplayed, header("true when the request was made before under its Idempotency-Key.", "true", &jsonschema.Schema{Type: "string"})},
+	{headerTiming, header("Of a single: how many milliseconds its provider took to answer.", "provider;dur=153.207", &jsonschema.Schema{Type: "string"})},
 	{"Preference-Applied", header("What of Prefer was honoured.", "wait=30", &jsonschema.Schema{Type: "string"})},
 	{retryAfterHeader, header("Seconds to wait.", 1, &jsonschema.Schema{Type: "integer"})},
 	{"WWW-Authenticate", header("How to say who you are.", `Bearer realm="herald"`, &jsonschema.Schema{Type: "string"})},

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -278,8 +279,14 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 	if err != nil {
 		return underData(err)
 	}
+	if sent.Provider > 0 {
+		c.Response().Header().Set(headerTiming, fmt.Sprintf("provider;dur=%.3f", sent.Provider.Seconds()*1e3)) // in milliseconds
+	}
 	return c.JSON(http.StatusOK, showSent(sent))
 }
+
+// headerTiming tells a caller how much of the answer's time was the provider's.
+const headerTiming = "Server-Timing"
 
 func showSent(sent *delivery.Sent) contract.SendResponse {
 	m := sent.Message

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,7 +42,27 @@ func Waiting(d time.Duration) SendOption {
 
 // Replayed is told whether the answer is that of an earlier request under the same key.
 func Replayed(yes *bool) SendOption {
-	return func(r *call) { r.note = func(h http.Header) { *yes = h.Get("Idempotent-Replayed") == "true" } }
+	return noting(func(h http.Header) { *yes = h.Get("Idempotent-Replayed") == "true" })
+}
+
+// ProviderTook is told how long the provider took to answer, 0 when the answer does not say.
+func ProviderTook(d *time.Duration) SendOption {
+	return noting(func(h http.Header) {
+		ms, _ := strconv.ParseFloat(strings.TrimPrefix(h.Get("Server-Timing"), "provider;dur="), 64)
+		*d = time.Duration(ms * float64(time.Millisecond))
+	})
+}
+
+func noting(what func(h http.Header)) SendOption {
+	return func(r *call) {
+		before := r.note
+		r.note = func(h http.Header) {
+			if before != nil {
+				before(h)
+			}
+			what(h)
+		}
+	}
 }
 
 // quote writes a key as a string of HTTP's structured fields.

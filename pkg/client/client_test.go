@@ -243,7 +243,11 @@ func TestSendsAreRepeatedSafely(t *testing.T) {
 		to := strings.ReplaceAll(name, " ", "-") + "@example.com"
 		tr := startTrouble(t, base, 2, do)
 		var replayed bool
-		got, err := connect(t, tr.URL).Send(t.Context(), hello(to), client.Replayed(&replayed))
+		var took time.Duration
+		got, err := connect(t, tr.URL).Send(t.Context(), hello(to), client.Replayed(&replayed), client.ProviderTook(&took))
+		if (took == 0) != replayed {
+			t.Errorf("%s: replayed %t, and the provider took %s", name, replayed, took)
+		}
 		if err != nil || got.Status != message.Sent || tr.seen.Load() != 3 {
 			t.Errorf("%s: %+v, %v, %d requests", name, got, err, tr.seen.Load())
 		}

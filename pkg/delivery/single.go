@@ -35,6 +35,7 @@ type Leads interface {
 type Sent struct {
 	Message *message.Message
 	Result
+	Provider time.Duration // how long the provider took to answer, 0 where none was asked
 }
 
 // Sender sends single messages inline.
@@ -97,7 +98,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 			res = Result{Status: message.Unknown, Reason: message.OutcomeUnknown}
 		}
 	}
-	return &Sent{Message: m, Result: res}, nil
+	return &Sent{m, res, w.event.Send}, nil
 }
 
 // comeBack is when to ask again for a single that is being worked on.
