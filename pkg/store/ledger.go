@@ -18,9 +18,9 @@ import (
 type hot interface {
 	insert(ctx context.Context, singles []single) ([]inserted, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
-	take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
-	settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error)
+	// turn settles and takes, all or nothing, in one transaction: the commit is what costs.
+	turn(ctx context.Context, outcomes []delivery.Outcome, claims []delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
 	walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error)
 	saveLeads(ctx context.Context, created, updated []leadRow) error
@@ -64,8 +64,8 @@ func (s *Store) Load(ctx context.Context, id uuid.UUID) (delivery.Loaded, error)
 
 // Take implements delivery.Ledger.
 func (s *Store) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
-	l, err := s.takes.Do(ctx, c)
-	return there(l, c.ID, fail("take the message", err))
+	done, err := s.turns.Do(ctx, step{claim: &c})
+	return there(done.loaded, c.ID, fail("take the message", err))
 }
 
 func there(l delivery.Loaded, id uuid.UUID, err error) (delivery.Loaded, error) {
@@ -83,8 +83,45 @@ func (s *Store) Claim(ctx context.Context, c delivery.Claim) (bool, error) {
 
 // Settle implements delivery.Ledger.
 func (s *Store) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled, error) {
-	settled, err := s.settles.Do(ctx, o)
-	return settled, fail("settle the message", err)
+	done, err := s.turns.Do(ctx, step{outcome: &o})
+	return done.settled, fail("settle the message", err)
+}
+
+// step is a message's part in a turn: an outcome to record, or a claim to take it with.
+type step struct {
+	outcome *delivery.Outcome
+	claim   *delivery.Claim
+}
+
+// stepped is what became of a step.
+type stepped struct {
+	settled delivery.Settled
+	loaded  delivery.Loaded
+}
+
+// turn does what has gathered: it sorts the steps by their kind, and the answers back.
+func (s *Store) turn(ctx context.Context, steps []step) ([]stepped, error) {
+	outcomes, claims := make([]delivery.Outcome, 0, len(steps)), make([]delivery.Claim, 0, len(steps))
+	for _, st := range steps {
+		if st.outcome != nil {
+			outcomes = append(outcomes, *st.outcome)
+		} else {
+			claims = append(claims, *st.claim)
+		}
+	}
+	settled, loaded, err := s.hot.turn(ctx, outcomes, claims)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]stepped, len(steps))
+	for i, st := range steps {
+		if st.outcome != nil {
+			out[i].settled, settled = settled[0], settled[1:]
+		} else {
+			out[i].loaded, loaded = loaded[0], loaded[1:]
+		}
+	}
+	return out, nil
 }
 
 // Insert implements delivery.Inserter.

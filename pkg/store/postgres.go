@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,10 +23,7 @@ import (
 )
 
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
-type postgresHot struct {
-	pool *pgxpool.Pool
-	turn sync.Mutex // of takes and settles: while one runs, the other gathers, so that both need half as many commits
-}
+type postgresHot struct{ pool *pgxpool.Pool }
 
 // A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
 // is taken, by another effect that still stands, is not written: only keys that were free, or are this message's, come
@@ -171,51 +167,86 @@ RETURNING ` + loadColumns("l.%s")
 
 func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	out := make([]delivery.Loaded, len(ids))
+	rows, err := h.pool.Query(ctx, loadSQL, ids)
+	if err != nil {
+		return nil, err
+	}
 	var expired, held bool
 	var reason string
-	return out, h.loaded(ctx, loadSQL, []any{ids}, []any{&expired, &reason, &held}, func(at int, l delivery.Loaded) {
+	return out, readLoaded(rows, []any{&expired, &reason, &held}, func(at int, l delivery.Loaded) {
 		l.ClaimExpired, l.Suppressed, l.Held = expired, message.Reason(reason), held
 		out[at] = l
 	})
 }
 
-func (h *postgresHot) take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error) {
-	h.turn.Lock()
-	defer h.turn.Unlock()
-	out := make([]delivery.Loaded, len(claims))
-	ids, tokens, ttls := claimArrays(claims)
-	args := []any{ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) })}
-	err := h.loaded(ctx, takeSQL, args, nil, func(at int, l delivery.Loaded) {
-		l.Claimed = true
-		out[at] = l
-	})
-	if err != nil {
-		return nil, err
+// turn sends its statements together: one round trip, and one commit.
+func (h *postgresHot) turn(ctx context.Context, outcomes []delivery.Outcome, claims []delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error) {
+	settled, loaded := make([]delivery.Settled, len(outcomes)), make([]delivery.Loaded, len(claims))
+	var statements pgx.Batch
+	if len(outcomes) > 0 {
+		queueSettle(&statements, outcomes, settled)
 	}
+	if len(claims) > 0 {
+		queueTake(&statements, claims, loaded)
+	}
+	plain := true
+	for i := range outcomes {
+		plain = plain && !keepsEvidence(&outcomes[i], true)
+	}
+	var err error
+	if plain {
+		if err = h.pool.SendBatch(ctx, &statements).Close(); err == nil { // it is a transaction of itself
+			err = h.addAttempts(ctx, h.pool, evidence(outcomes, settled)) // only late ones
+		}
+	} else {
+		err = pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
+			if err := tx.SendBatch(ctx, &statements).Close(); err != nil {
+				return err
+			}
+			return h.addAttempts(ctx, tx, evidence(outcomes, settled))
+		})
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return settled, loaded, h.loadRest(ctx, claims, loaded)
+}
+
+func queueTake(to *pgx.Batch, claims []delivery.Claim, out []delivery.Loaded) {
+	ids, tokens, ttls := claimArrays(claims)
+	to.Queue(takeSQL, ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) })).Query(func(rows pgx.Rows) error {
+		return readLoaded(rows, nil, func(at int, l delivery.Loaded) {
+			l.Claimed = true
+			out[at] = l
+		})
+	})
+}
+
+// loadRest loads those that the take says nothing of.
+func (h *postgresHot) loadRest(ctx context.Context, claims []delivery.Claim, out []delivery.Loaded) error {
 	var rest []uuid.UUID
 	var where []int
 	for i := range out {
 		if !out[i].Claimed {
-			rest, where = append(rest, ids[i]), append(where, i)
+			rest, where = append(rest, claims[i].ID), append(where, i)
 		}
 	}
 	if len(rest) == 0 {
-		return out, nil
+		return nil
 	}
 	loaded, err := h.load(ctx, rest)
-	for i := range loaded {
-		out[where[i]] = loaded[i]
-	}
-	return out, err
-}
-
-// loaded runs a statement that returns loadColumns, and after them what more is, and hands each message on with its place
-// among those that were asked for.
-func (h *postgresHot) loaded(ctx context.Context, sql string, args, more []any, each func(at int, l delivery.Loaded)) error {
-	rows, err := h.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return err
 	}
+	for i := range loaded {
+		out[where[i]] = loaded[i]
+	}
+	return nil
+}
+
+// readLoaded reads loadColumns, and after them what more is, and hands each message on with its place among those that were
+// asked for.
+func readLoaded(rows pgx.Rows, more []any, each func(at int, l delivery.Loaded)) error {
 	var (
 		at   int
 		m    messageRow
@@ -229,7 +260,7 @@ func (h *postgresHot) loaded(ctx context.Context, sql string, args, more []any, 
 		&idOf.person, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields), &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID,
 		&l.Company, &l.Title, &l.Status, &l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID,
 	}, more...)
-	_, err = pgx.ForEachRow(rows, into, func() error {
+	_, err := pgx.ForEachRow(rows, into, func() error {
 		msg, err := m.message()
 		if err != nil {
 			return err
@@ -344,26 +375,17 @@ func settleArrays(outcomes []delivery.Outcome) settleArgs {
 	return a
 }
 
-func (h *postgresHot) settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
-	h.turn.Lock()
-	defer h.turn.Unlock()
+func queueSettle(to *pgx.Batch, outcomes []delivery.Outcome, out []delivery.Settled) {
 	a := settleArrays(outcomes)
-	out := make([]delivery.Settled, len(outcomes))
-	run := func(q interface {
-		Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	}) error {
-		rows, err := q.Query(ctx, settleSQL, a.ids, a.tokens, a.statuses, a.reasons, a.failures, a.providerMessageID, a.httpStatus,
-			a.costs, a.parts, a.keep, a.giveBack, a.again)
-		if err != nil {
-			return err
-		}
+	to.Queue(settleSQL, a.ids, a.tokens, a.statuses, a.reasons, a.failures, a.providerMessageID, a.httpStatus,
+		a.costs, a.parts, a.keep, a.giveBack, a.again).Query(func(rows pgx.Rows) error {
 		type key struct{ id, token uuid.UUID }
 		at := make(map[key]time.Time, len(outcomes))
 		var (
 			of   key
 			when time.Time
 		)
-		if _, err = pgx.ForEachRow(rows, []any{&of.id, &of.token, &when}, func() error {
+		if _, err := pgx.ForEachRow(rows, []any{&of.id, &of.token, &when}, func() error {
 			at[of] = when.UTC()
 			return nil
 		}); err != nil {
@@ -374,22 +396,6 @@ func (h *postgresHot) settle(ctx context.Context, outcomes []delivery.Outcome) (
 			out[i] = delivery.Settled{OK: ok, At: when}
 		}
 		return nil
-	}
-	plain := true
-	for i := range outcomes {
-		plain = plain && !keepsEvidence(&outcomes[i], true)
-	}
-	if plain {
-		if err := run(h.pool); err != nil {
-			return nil, err
-		}
-		return out, h.addAttempts(ctx, h.pool, evidence(outcomes, out)) // only late ones
-	}
-	return out, pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
-		if err := run(tx); err != nil {
-			return err
-		}
-		return h.addAttempts(ctx, tx, evidence(outcomes, out))
 	})
 }
 

@@ -127,38 +127,44 @@ func (h *sqliteHot) suppressed(db *gorm.DB, m *messageRow) (message.Reason, erro
 	return message.Reason(reasons[0]), nil
 }
 
-// take claims what nothing refuses or delays, as it finds it.
-func (h *sqliteHot) take(ctx context.Context, claims []delivery.Claim) ([]delivery.Loaded, error) {
-	var out []delivery.Loaded
-	err := h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
-		if out, err = h.read(tx, column(claims, func(c *delivery.Claim) uuid.UUID { return c.ID })); err != nil {
-			return err
+func (h *sqliteHot) turn(ctx context.Context, outcomes []delivery.Outcome, claims []delivery.Claim) (settled []delivery.Settled, loaded []delivery.Loaded, err error) {
+	err = h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
+		if settled, err = settleRows(tx, outcomes); err == nil && len(claims) > 0 {
+			loaded, err = h.take(tx, claims)
 		}
-		for i, c := range claims {
-			l := &out[i]
-			if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Held || l.Suppressed != message.NoReason {
-				continue
-			}
-			var free bool
-			if err := tx.Raw("SELECT EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'ACTIVE' AND rate_per_second = 0)",
-				l.Message.ChannelID, string(l.Message.Type)).Scan(&free).Error; err != nil {
-				return err
-			}
-			mine := l.Message.Status == message.Sending && l.ClaimToken == c.Token
-			if !mine && (!free || l.Message.Attempt >= c.Most) {
-				continue
-			}
-			if l.Claimed, err = claimRow(tx, c); err != nil {
-				return err
-			}
-			if l.Claimed && !mine {
-				l.ClaimToken, l.Message.Status = c.Token, message.Sending
-				l.Message.Attempt++
-			}
-		}
-		return nil
+		return err
 	})
-	return out, err
+	return settled, loaded, err
+}
+
+// take claims what nothing refuses or delays, as it finds it.
+func (h *sqliteHot) take(tx *gorm.DB, claims []delivery.Claim) (out []delivery.Loaded, err error) {
+	if out, err = h.read(tx, column(claims, func(c *delivery.Claim) uuid.UUID { return c.ID })); err != nil {
+		return nil, err
+	}
+	for i, c := range claims {
+		l := &out[i]
+		if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Held || l.Suppressed != message.NoReason {
+			continue
+		}
+		var free bool
+		if err := tx.Raw("SELECT EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'ACTIVE' AND rate_per_second = 0)",
+			l.Message.ChannelID, string(l.Message.Type)).Scan(&free).Error; err != nil {
+			return nil, err
+		}
+		mine := l.Message.Status == message.Sending && l.ClaimToken == c.Token
+		if !mine && (!free || l.Message.Attempt >= c.Most) {
+			continue
+		}
+		if l.Claimed, err = claimRow(tx, c); err != nil {
+			return nil, err
+		}
+		if l.Claimed && !mine {
+			l.ClaimToken, l.Message.Status = c.Token, message.Sending
+			l.Message.Attempt++
+		}
+	}
+	return out, nil
 }
 
 func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
@@ -183,22 +189,21 @@ WHERE id = ? AND (status IN ('PENDING', 'QUEUED') OR (status = 'SENDING' AND cla
 	return res.RowsAffected == 1, res.Error
 }
 
-func (h *sqliteHot) settle(ctx context.Context, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
+func settleRows(tx *gorm.DB, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
 	out := make([]delivery.Settled, len(outcomes))
-	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		now := stamp(time.Now())
-		for i := range outcomes {
-			o := &outcomes[i]
-			var failure document
-			if o.Failure != nil {
-				failure = encode(o.Failure)
-			}
-			var again *time.Time
-			if o.Again > 0 {
-				t := now.Add(o.Again)
-				again = &t
-			}
-			res := tx.Exec(`
+	now := stamp(time.Now())
+	for i := range outcomes {
+		o := &outcomes[i]
+		var failure document
+		if o.Failure != nil {
+			failure = encode(o.Failure)
+		}
+		var again *time.Time
+		if o.Again > 0 {
+			t := now.Add(o.Again)
+			again = &t
+		}
+		res := tx.Exec(`
 UPDATE messages SET status = @status, reason = @reason, failure = @failure, http_status = @http, cost_micros = @cost, part = @part,
     provider_message_id = CASE WHEN @pid = '' THEN provider_message_id ELSE @pid END,
     attempt = attempt - CASE WHEN @back THEN 1 ELSE 0 END,
@@ -209,20 +214,19 @@ UPDATE messages SET status = @status, reason = @reason, failure = @failure, http
     sent_at = CASE WHEN @status = 'SENT' THEN @now ELSE sent_at END,
     updated_at = @now
 WHERE id = @id AND CASE WHEN @token IS NULL THEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE status = 'SENDING' AND claim_token = @token END`, map[string]any{
-				"status": string(o.Status), "reason": string(o.Reason), "failure": failure, "http": o.HTTPStatus, "cost": int64(o.Cost),
-				"part": o.Part, "pid": o.ProviderMessageID, "back": o.GiveBack, "keep": o.Keep > 0, "until": now.Add(o.Keep), "now": now,
-				"again": again, "id": o.ID, "token": nullID(o.Token),
-			})
-			if res.Error != nil {
-				return res.Error
-			}
-			out[i] = delivery.Settled{OK: res.RowsAffected == 1, At: now}
+			"status": string(o.Status), "reason": string(o.Reason), "failure": failure, "http": o.HTTPStatus, "cost": int64(o.Cost),
+			"part": o.Part, "pid": o.ProviderMessageID, "back": o.GiveBack, "keep": o.Keep > 0, "until": now.Add(o.Keep), "now": now,
+			"again": again, "id": o.ID, "token": nullID(o.Token),
+		})
+		if res.Error != nil {
+			return nil, res.Error
 		}
-		if rows := evidence(outcomes, out); len(rows) > 0 {
-			return tx.CreateInBatches(rows, batchRows).Error
-		}
-		return nil
-	})
+		out[i] = delivery.Settled{OK: res.RowsAffected == 1, At: now}
+	}
+	if rows := evidence(outcomes, out); len(rows) > 0 {
+		return out, tx.CreateInBatches(rows, batchRows).Error
+	}
+	return out, nil
 }
 
 func (h *sqliteHot) addMessages(ctx context.Context, p bulk.PlanPage) error {

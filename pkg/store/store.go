@@ -53,9 +53,8 @@ type Store struct {
 	hot     hot
 	inserts *batch.Group[single, inserted]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
-	takes   *batch.Group[delivery.Claim, delivery.Loaded]
 	claims  *batch.Group[delivery.Claim, bool]
-	settles *batch.Group[delivery.Outcome, delivery.Settled]
+	turns   *batch.Group[step, stepped]
 }
 
 // Open connects to postgres://… or sqlite:///path and does not touch the schema.
@@ -80,9 +79,8 @@ func Open(ctx context.Context, databaseURL string, o Options) (*Store, error) {
 	// they share, grow with the load.
 	s.inserts = batch.New("insert", 1, isData, s.hot.insert)
 	s.loads = batch.New("load", 1, isData, s.hot.load)
-	s.takes = batch.New("take", 1, isData, s.hot.take)
 	s.claims = batch.New("claim", 1, isData, s.hot.claim)
-	s.settles = batch.New("settle", 1, isData, s.hot.settle)
+	s.turns = batch.New("turn", 1, isData, s.turn)
 	return s, nil
 }
 
@@ -234,9 +232,8 @@ func (s *Store) openSQLite(path string) error {
 func (s *Store) Close() {
 	s.inserts.Close()
 	s.loads.Close()
-	s.takes.Close()
 	s.claims.Close()
-	s.settles.Close()
+	s.turns.Close()
 	_ = s.sql.Close()
 	if s.pools != nil {
 		s.pools.close()
