@@ -1,12 +1,15 @@
 package store_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
@@ -19,9 +22,8 @@ import (
 // handlers is how many deliveries run beside each other in BenchmarkTakeAndSettle, for each processor.
 const handlers = 250
 
-// BenchmarkTakeAndSettle is what the ledger does for one message of a bulk: it is loaded and claimed, and its outcome
-// recorded. Many do so at once.
-func BenchmarkTakeAndSettle(b *testing.B) {
+func openBench(b *testing.B) (*store.Store, *channel.Channel) {
+	b.Helper()
 	sealer, err := channel.NewSealer(make([]byte, 32))
 	if err != nil {
 		b.Fatal(err)
@@ -31,6 +33,13 @@ func BenchmarkTakeAndSettle(b *testing.B) {
 	if err := s.InsertChannel(b.Context(), ch); err != nil {
 		b.Fatal(err)
 	}
+	return s, ch
+}
+
+// BenchmarkTakeAndSettle is what the ledger does for one message of a bulk: it is loaded and claimed, and its outcome
+// recorded. Many do so at once.
+func BenchmarkTakeAndSettle(b *testing.B) {
+	s, ch := openBench(b)
 	n := b.N + 1
 	ids := frozen(b, s, ch, n)
 	var at atomic.Int64
@@ -51,6 +60,33 @@ func BenchmarkTakeAndSettle(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}
+
+// BenchmarkSingle is what the ledger does for a message of its own, one after the other: it is written and claimed, and its
+// outcome recorded.
+func BenchmarkSingle(b *testing.B) {
+	s, ch := openBench(b)
+	for _, keyed := range []bool{false, true} {
+		b.Run(fmt.Sprintf("keyed=%t", keyed), func(b *testing.B) {
+			for b.Loop() {
+				now := micro(time.Now())
+				m := &message.Message{
+					ID: newID(), ChannelID: ch.ID, Type: ch.Type, Provider: ch.Provider, Recipient: "ann@example.com", Purpose: message.Transactional,
+					Priority: message.Normal, Content: &message.Content{Subject: "x", Text: "y"}, Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &now,
+				}
+				e := delivery.Entry{Message: m, Claim: delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute, Most: 8}}
+				if keyed {
+					e.Key = &access.IdempotencyKey{Caller: "x", Hash: sha256.Sum256(m.ID[:])}
+				}
+				if in, err := s.Insert(b.Context(), e); err != nil || !in.Claimed {
+					b.Fatalf("%+v, %v", in, err)
+				}
+				if st, err := s.Settle(b.Context(), delivery.Outcome{ID: m.ID, Token: e.Claim.Token, Status: message.Sent, Part: 1}); err != nil || !st.OK {
+					b.Fatalf("%+v, %v", st, err)
+				}
+			}
+		})
+	}
 }
 
 // frozen writes the messages of a bulk and returns their ids.

@@ -25,40 +25,74 @@ import (
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
 type postgresHot struct{ pool *pgxpool.Pool }
 
+// shaped is a statement over rows that come as its parameters: many as an array for each column, one as plain values, which
+// PostgreSQL reads in half the time.
+type shaped struct{ one, many string }
+
+// shape puts the rows, whose columns have these types, where the statement says ROWS.
+func shape(types []string, sql string) shaped {
+	one, many := make([]string, len(types)), make([]string, len(types))
+	for i, t := range types {
+		one[i], many[i] = fmt.Sprintf("$%d::%s", i+1, t), fmt.Sprintf("$%d::%s[]", i+1, t)
+	}
+	return shaped{
+		strings.Replace(sql, "ROWS", "(VALUES ("+strings.Join(one, ", ")+"))", 1),
+		strings.Replace(sql, "ROWS", "unnest("+strings.Join(many, ", ")+")", 1),
+	}
+}
+
+// of is the statement for so many rows.
+func (s shaped) of(rows int) string {
+	if rows == 1 {
+		return s.one
+	}
+	return s.many
+}
+
+// parameter is a column of rows as a shaped statement takes it.
+func parameter[V any](column []V) any {
+	if len(column) == 1 {
+		return column[0]
+	}
+	return column
+}
+
+// each is a column of rows as a shaped statement takes it.
+func each[R, V any](rows []R, of func(*R) V) any { return parameter(column(rows, of)) }
+
+// keySQL takes idempotency keys for messages: those that are free, are the message's own already, or stood for longer
+// than $5 seconds.
+var keySQL = shape([]string{"text", "bytea", "bytea", "uuid"}, `
+INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
+SELECT caller, key_hash, fingerprint, id, false, now() FROM ROWS m(caller, key_hash, fingerprint, id)
+ON CONFLICT (caller, key_hash) DO UPDATE SET
+    fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
+WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $5 * interval '1 second'`)
+
 // A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
-// is taken, by another effect that still stands, is not written: only keys that were free, or are this message's, come
-// out of k. One that comes with a claim, and whose recipient is not suppressed, is written as claimed. $24 is for how many
-// seconds a key stands.
-const insertSQL = `
-WITH m AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[],
-        $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::timestamptz[], $17::timestamptz[],
-        $18::bool[], $19::text[], $20::bytea[], $21::bytea[], $22::uuid[], $23::float8[])
-        m(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority, content, metadata,
-          status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, fingerprint, token, ttl)
-), u AS MATERIALIZED (
-    SELECT m.*, (` + suppressedSQL + ` ORDER BY s.reason DESC LIMIT 1) AS suppressed FROM m
-), k AS (
-    INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
-    SELECT caller, key_hash, fingerprint, id, false, now() FROM u WHERE key_hash IS NOT NULL
-    ON CONFLICT (caller, key_hash) DO UPDATE SET
-        fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
-    WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $24 * interval '1 second'
-    RETURNING effect_id
-), w AS (
-    INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-                          content, metadata, next_attempt_at, scheduled_at, created_at, updated_at, keyed,
-                          status, attempt, claim_token, claimed_at, claim_expires_at)
-    SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-           content::jsonb, metadata::jsonb, next_attempt_at, scheduled_at, created_at, created_at, keyed,
-           CASE WHEN free THEN 'SENDING' ELSE status END, CASE WHEN free THEN 1 ELSE 0 END, CASE WHEN free THEN token END,
-           CASE WHEN free THEN now() END, CASE WHEN free THEN now() + ttl * interval '1 second' END
-    FROM (SELECT *, token IS NOT NULL AND suppressed IS NULL AS free FROM u) u
-    WHERE key_hash IS NULL OR id IN (SELECT effect_id FROM k)
-    ON CONFLICT (id) DO UPDATE SET id = excluded.id
-    RETURNING id, claim_token
-)
-SELECT u.id, COALESCE(u.suppressed, ''), COALESCE(w.claim_token = u.token, false) FROM w JOIN u ON u.id = w.id`
+// is taken, by another effect that still stands, is not written. One that comes with a claim, and whose recipient is not
+// suppressed, is written as claimed.
+var insertSQL = shape([]string{
+	"uuid", "uuid", "bigint", "uuid", "uuid", "text", "text", "text", "bytea", "text", "text", "text", "text", "text",
+	"timestamptz", "timestamptz", "timestamptz", "bool", "text", "bytea", "uuid", "float8",
+}, `
+INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+                      content, metadata, next_attempt_at, scheduled_at, created_at, updated_at, keyed,
+                      status, attempt, claim_token, claimed_at, claim_expires_at)
+SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+       content::jsonb, metadata::jsonb, next_attempt_at, scheduled_at, created_at, created_at, keyed,
+       CASE WHEN free THEN 'SENDING' ELSE status END, CASE WHEN free THEN 1 ELSE 0 END, CASE WHEN free THEN token END,
+       CASE WHEN free THEN now() END, CASE WHEN free THEN now() + ttl * interval '1 second' END
+FROM (
+    SELECT m.*, token IS NOT NULL AND NOT EXISTS (`+suppressedSQL+`) AS free
+    FROM ROWS m(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+                content, metadata, status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, token, ttl)
+    OFFSET 0 -- free is found out once
+) m
+WHERE key_hash IS NULL
+    OR EXISTS (SELECT 1 FROM idempotency_keys k WHERE k.caller = m.caller AND k.key_hash = m.key_hash AND k.effect_id = m.id)
+ON CONFLICT (id) DO UPDATE SET id = excluded.id
+RETURNING id, claim_token`)
 
 // insert writes singles. Keys go in in one order, so that no two groups wait for each other, and of two messages with the
 // same key in a group only the first: the second finds it taken.
@@ -77,36 +111,47 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		at[singles[i].ID] = i
 	}
 	slices.SortFunc(rows, byKey)
-	found, err := h.pool.Query(ctx, insertSQL,
-		column(rows, func(r *single) uuid.UUID { return r.ID }), column(rows, func(r *single) *uuid.UUID { return r.BulkID }),
-		column(rows, func(r *single) int64 { return r.Seq }), column(rows, func(r *single) *uuid.UUID { return r.LeadID }),
-		column(rows, func(r *single) uuid.UUID { return r.ChannelID }), column(rows, func(r *single) string { return r.ChannelType }),
-		column(rows, func(r *single) string { return r.Provider }), column(rows, func(r *single) string { return r.Recipient }),
-		column(rows, func(r *single) []byte { return r.AddressHash }), column(rows, func(r *single) string { return r.MessageType }),
-		column(rows, func(r *single) string { return r.Priority }), column(rows, func(r *single) *string { return r.Content.text() }),
-		column(rows, func(r *single) *string { return r.Metadata.text() }), column(rows, func(r *single) string { return r.Status }),
-		column(rows, func(r *single) *time.Time { return r.NextAttemptAt }), column(rows, func(r *single) *time.Time { return r.ScheduledAt }),
-		column(rows, func(r *single) time.Time { return r.CreatedAt }), column(rows, func(r *single) bool { return r.Keyed }),
-		column(rows, func(r *single) string { return r.idempotency().Caller }),
-		column(rows, func(r *single) []byte { return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] }) }),
-		column(rows, func(r *single) []byte {
-			return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Fingerprint[:] })
-		}),
-		column(rows, func(r *single) *uuid.UUID { return nullID(r.claim.Token) }), column(rows, func(r *single) float64 { return r.claim.TTL.Seconds() }),
-		access.KeepEffects.Seconds())
-	if err != nil {
-		return nil, err
+	callers := column(rows, func(r *single) string { return r.idempotency().Caller })
+	hashes := column(rows, func(r *single) []byte { return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] }) })
+	ids := column(rows, func(r *single) uuid.UUID { return r.ID })
+	var statements pgx.Batch
+	if keyed := slices.IndexFunc(rows, func(r single) bool { return r.key != nil }); keyed >= 0 {
+		statements.Queue(keySQL.of(len(rows)-keyed), parameter(callers[keyed:]), parameter(hashes[keyed:]),
+			each(rows[keyed:], func(r *single) []byte { return r.key.Fingerprint[:] }), parameter(ids[keyed:]), access.KeepEffects.Seconds())
 	}
 	out := make([]inserted, len(singles))
-	var (
-		id         uuid.UUID
-		suppressed string
-		claimed    bool
-	)
-	_, err = pgx.ForEachRow(found, []any{&id, &suppressed, &claimed}, func() error {
-		out[at[id]] = inserted{delivery.Inserted{Suppressed: message.Reason(suppressed), Claimed: claimed}, true}
-		return nil
+	var unclaimed []uuid.UUID
+	statements.Queue(insertSQL.of(len(rows)),
+		parameter(ids), each(rows, func(r *single) *uuid.UUID { return r.BulkID }),
+		each(rows, func(r *single) int64 { return r.Seq }), each(rows, func(r *single) *uuid.UUID { return r.LeadID }),
+		each(rows, func(r *single) uuid.UUID { return r.ChannelID }), each(rows, func(r *single) string { return r.ChannelType }),
+		each(rows, func(r *single) string { return r.Provider }), each(rows, func(r *single) string { return r.Recipient }),
+		each(rows, func(r *single) []byte { return r.AddressHash }), each(rows, func(r *single) string { return r.MessageType }),
+		each(rows, func(r *single) string { return r.Priority }), each(rows, func(r *single) *string { return r.Content.text() }),
+		each(rows, func(r *single) *string { return r.Metadata.text() }), each(rows, func(r *single) string { return r.Status }),
+		each(rows, func(r *single) *time.Time { return r.NextAttemptAt }), each(rows, func(r *single) *time.Time { return r.ScheduledAt }),
+		each(rows, func(r *single) time.Time { return r.CreatedAt }), each(rows, func(r *single) bool { return r.Keyed }),
+		parameter(callers), parameter(hashes),
+		each(rows, func(r *single) *uuid.UUID { return nullID(r.claim.Token) }), each(rows, func(r *single) float64 { return r.claim.TTL.Seconds() }),
+	).Query(func(found pgx.Rows) error {
+		var id, token uuid.UUID
+		_, err := pgx.ForEachRow(found, []any{&id, &token}, func() error {
+			i := at[id]
+			out[i].written = true
+			if out[i].Claimed = token != uuid.Nil && token == singles[i].claim.Token; !out[i].Claimed {
+				unclaimed = append(unclaimed, id)
+			}
+			return nil
+		})
+		return err
 	})
+	if err := h.pool.SendBatch(ctx, &statements).Close(); err != nil || len(unclaimed) == 0 {
+		return out, err
+	}
+	loaded, err := h.load(ctx, unclaimed)
+	for i := range loaded {
+		out[at[unclaimed[i]]].Suppressed = loaded[i].Suppressed
+	}
 	return out, err
 }
 
@@ -322,7 +367,9 @@ func (h *postgresHot) claim(ctx context.Context, claims []delivery.Claim) ([]boo
 
 // An outcome is a compare-and-set on the claim's token, or, without one, on a row that is open and not claimed. The
 // token stays in the row, so that a lost answer can be told from a lost claim.
-const settleSQL = `
+var settleSQL = shape([]string{
+	"uuid", "uuid", "text", "text", "text", "text", "int", "bigint", "int", "float8", "bool", "float8",
+}, `
 UPDATE messages m SET
     status = u.status, reason = u.reason, failure = u.failure::jsonb, http_status = u.http_status, cost_micros = u.cost, part = u.part,
     provider_message_id = CASE WHEN u.provider_message_id = '' THEN m.provider_message_id ELSE u.provider_message_id END,
@@ -333,11 +380,9 @@ UPDATE messages m SET
     next_attempt_at = CASE WHEN u.keep > 0 THEN m.next_attempt_at WHEN u.again > 0 THEN now() + u.again * interval '1 second' END,
     sent_at = CASE WHEN u.status = 'SENT' THEN now() ELSE m.sent_at END,
     updated_at = now()
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::bigint[], $9::int[],
-            $10::float8[], $11::bool[], $12::float8[])
-     u(id, token, status, reason, failure, provider_message_id, http_status, cost, part, keep, give_back, again)
+FROM ROWS u(id, token, status, reason, failure, provider_message_id, http_status, cost, part, keep, give_back, again)
 WHERE m.id = u.id AND CASE WHEN u.token IS NULL THEN m.status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE m.status = 'SENDING' AND m.claim_token = u.token END
-RETURNING m.id, u.token, m.updated_at`
+RETURNING m.id, u.token, m.updated_at`)
 
 type settleArgs struct {
 	ids                                  []uuid.UUID
@@ -377,8 +422,9 @@ func settleArrays(outcomes []delivery.Outcome) settleArgs {
 
 func queueSettle(to *pgx.Batch, outcomes []delivery.Outcome, out []delivery.Settled) {
 	a := settleArrays(outcomes)
-	to.Queue(settleSQL, a.ids, a.tokens, a.statuses, a.reasons, a.failures, a.providerMessageID, a.httpStatus,
-		a.costs, a.parts, a.keep, a.giveBack, a.again).Query(func(rows pgx.Rows) error {
+	to.Queue(settleSQL.of(len(outcomes)), parameter(a.ids), parameter(a.tokens), parameter(a.statuses), parameter(a.reasons), parameter(a.failures),
+		parameter(a.providerMessageID), parameter(a.httpStatus), parameter(a.costs), parameter(a.parts), parameter(a.keep), parameter(a.giveBack),
+		parameter(a.again)).Query(func(rows pgx.Rows) error {
 		type key struct{ id, token uuid.UUID }
 		at := make(map[key]time.Time, len(outcomes))
 		var (
