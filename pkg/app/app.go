@@ -47,6 +47,7 @@ type App struct {
 	telemetry *telemetry.Telemetry
 	timing    Timing
 	limiter   *queue.Limiter
+	backlog   queue.Backlog
 	counters  *queue.Counters
 	templates *bulk.Templates
 	redis     []redis.UniversalClient
@@ -147,9 +148,10 @@ func (a *App) build() error {
 	})
 	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Inspection: a.Store, Queue: a.Queue})
 	a.templates = bulk.NewTemplates(a.Store)
+	a.backlog = queue.NewBacklog()
 	deliverer := delivery.New(delivery.Deps{
 		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
-		Queue: a.Queue, Observer: a.telemetry, Timing: a.timing.Delivery,
+		Queue: a.Queue, Backlog: a.backlog, Observer: a.telemetry, Timing: a.timing.Delivery,
 		Providers: map[message.Type]delivery.Provider{
 			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
 			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
@@ -184,7 +186,7 @@ func (a *App) StartWorker() error {
 		poolErr = errors.Join(poolErr, err)
 		return rdb
 	}
-	servers := queue.NewServers(pool, a.Config.Concurrency, a.speed(), a.telemetry.Log())
+	servers := queue.NewServers(pool, a.Config.Concurrency, a.backlog, a.speed(), a.telemetry.Log())
 	if poolErr != nil {
 		return poolErr
 	}

@@ -24,6 +24,7 @@ type Deps struct {
 	Limiter   Limiter
 	Counters  Counters
 	Queue     Queue
+	Backlog   Backlog
 	Providers map[message.Type]Provider
 	Observer  Observer
 	Timing    Timing
@@ -180,10 +181,27 @@ func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel)
 	switch {
 	case !turn.Given:
 		return max(turn.Wait, leastAside)
-	case turn.Wait > 0 && !pause.For(ctx, turn.Wait):
-		return leastAside
+	case turn.Wait > 0:
+		d.away(w)
+		defer d.back(w)
+		if !pause.For(ctx, turn.Wait) {
+			return leastAside
+		}
 	}
 	return 0
+}
+
+// away says that a worker waits for others with a message. Inline, it is the caller who waits.
+func (d *Deliverer) away(w *work) {
+	if !w.inline {
+		d.Backlog.Away(w.Type)
+	}
+}
+
+func (d *Deliverer) back(w *work) {
+	if !w.inline {
+		d.Backlog.Back(w.Type)
+	}
 }
 
 // report tells the limiter what a call met.
@@ -241,7 +259,9 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		}
 		sctx, cancel := context.WithTimeout(ctx, SendTimeout)
 		started := time.Now()
+		d.away(w)
 		resp := provider.Send(sctx, e)
+		d.back(w)
 		cancel()
 		w.event.Send += time.Since(started)
 		w.event.Class = resp.Class

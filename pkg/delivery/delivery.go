@@ -228,6 +228,13 @@ type Event struct {
 	Duration time.Duration
 }
 
+// Backlog is told when a message that a worker has begun is out of its hands, and when it is back: while its provider has
+// it, and while it waits for its channel's rate.
+type Backlog interface {
+	Away(t message.Type)
+	Back(t message.Type)
+}
+
 // Observer is told of every delivery.
 type Observer interface {
 	Delivered(ctx context.Context, e Event)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ type world struct {
 	countErr error
 	broken   error
 	content  message.Content // of the bulk
+	out      atomic.Int32    // messages that a worker has begun and waits for others with
 }
 
 func newWorld(t *testing.T) *world {
@@ -58,7 +60,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.d = delivery.New(delivery.Deps{
-		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Observer: w, Timing: delivery.DefaultTiming(),
+		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Backlog: w, Observer: w, Timing: delivery.DefaultTiming(),
 		Providers: map[message.Type]delivery.Provider{message.Email: w},
 	})
 	return w
@@ -68,6 +70,8 @@ func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
 	tpl, _ := render.Compile(message.Email, w.content)
 	return tpl, w.broken
 }
+func (w *world) Away(message.Type)                                          { w.out.Add(1) }
+func (w *world) Back(message.Type)                                          { w.out.Add(-1) }
 func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
 func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) error {
 	w.paused = reason
@@ -99,6 +103,25 @@ func (w *world) Send(context.Context, delivery.Envelope) delivery.Response {
 	r := w.answers[min(w.sends, len(w.answers)-1)]
 	w.sends++
 	return r
+}
+
+// A worker's message is out of its hands while the provider has it, and only then; inline it never was in a worker's.
+func TestTheBacklogIsToldWhoHasTheMessage(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{{Class: delivery.Accepted}}
+	var during []int32
+	w.onSend = func() { during = append(during, w.out.Load()) }
+	if _, err := w.d.Run(t.Context(), w.row(nil)); err != nil {
+		t.Fatal(err)
+	}
+	sender := &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Records: w.store}
+	sent, err := sender.Send(t.Context(), delivery.Single{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.Normal})
+	if err != nil || sent.Status != message.Sent {
+		t.Fatalf("%+v, %v", sent, err)
+	}
+	if !slices.Equal(during, []int32{1, 0}) || w.out.Load() != 0 {
+		t.Errorf("out of hand while they were sent: %v, at the end: %d", during, w.out.Load())
+	}
 }
 
 // row writes a message of a bulk and returns its id.

@@ -134,6 +134,7 @@ const (
 type prefetcher struct {
 	rdb     redis.UniversalClient
 	speed   Speed
+	hands   *hands // gives out no task while they are full
 	mu      sync.Mutex
 	buffers map[string]*buffer // by the queue's prefix
 }
@@ -149,11 +150,11 @@ type buffer struct {
 type task struct{ id, message string }
 
 // prefetch puts a prefetcher into the client of one server, nil when none is wanted.
-func prefetch(rdb redis.UniversalClient, s Speed) *prefetcher {
+func prefetch(rdb redis.UniversalClient, s Speed, h *hands) *prefetcher {
 	if s.Prefetch < 2 {
 		return nil
 	}
-	p := &prefetcher{rdb: rdb, speed: s, buffers: map[string]*buffer{}}
+	p := &prefetcher{rdb: rdb, speed: s, hands: h, buffers: map[string]*buffer{}}
 	rdb.AddHook(p)
 	return p
 }
@@ -227,6 +228,9 @@ func takesTask(cmd redis.Cmder) bool {
 
 // take returns the next task's message, redis.Nil when there is none.
 func (p *prefetcher) take(ctx context.Context, args []any) (string, error) {
+	if !p.hands.wait() {
+		return "", redis.Nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pending, _ := args[argFirstKey].(string)

@@ -63,8 +63,14 @@ func (b *bench) put(n int) []uuid.UUID {
 // serve starts servers that run so many emails at once.
 func (b *bench) serve(n int, h asynq.HandlerFunc) *Servers {
 	b.t.Helper()
+	return b.serveWith(n, nil, h)
+}
+
+// serveWith does so as far as a backlog lets it.
+func (b *bench) serveWith(n int, backlog Backlog, h asynq.HandlerFunc) *Servers {
+	b.t.Helper()
 	s := NewServers(func() redis.UniversalClient { return connect(b.t, b.url) },
-		map[message.Type]int{message.Email: n, message.SMS: 1, message.InstagramDM: 1}, b.speed, slog.New(slog.DiscardHandler))
+		map[message.Type]int{message.Email: n, message.SMS: 1, message.InstagramDM: 1}, backlog, b.speed, slog.New(slog.DiscardHandler))
 	must(b.t, s.Start(h))
 	return s
 }

@@ -239,7 +239,7 @@ func TestServersRunTasksAndTasksThatComeBack(t *testing.T) {
 			return nil
 		}
 		s := NewServers(func() redis.UniversalClient { return connect(t, url) },
-			map[message.Type]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, Speed{}, slog.New(slog.DiscardHandler))
+			map[message.Type]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, nil, Speed{}, slog.New(slog.DiscardHandler))
 		must(t, s.Start(h))
 		must(t, client.Enqueue(t.Context(), message.Email, message.Normal, []bulk.Task{{MessageID: again}}))
 		must(t, client.Wake(t.Context(), again))

@@ -40,16 +40,18 @@ type Servers struct{ servers []*server }
 // server is an Asynq server and what stands between it and its connection.
 type server struct {
 	*asynq.Server
+	hands *hands      // what its handlers have in hand, nil: it does not matter
 	ahead *prefetcher // nil: none
 	end   func()      // of its pipelines
 }
 
-// NewServers makes the servers with the number of tasks that each type runs at once.
-func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, speed Speed, log *slog.Logger) *Servers {
+// NewServers makes the servers with the number of tasks that each type runs at once at most. The backlog is what keeps them
+// from it; it works where tasks are taken ahead.
+func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, backlog Backlog, speed Speed, log *slog.Logger) *Servers {
 	s := &Servers{}
-	add := func(queues map[string]int, n int) {
+	add := func(queues map[string]int, n int, h *hands) {
 		conn := rdb()
-		srv := &server{ahead: prefetch(conn, speed), end: coalesce(conn, speed)}
+		srv := &server{hands: h, ahead: prefetch(conn, speed, h), end: coalesce(conn, speed)}
 		srv.Server = asynq.NewServerFromRedisClient(conn, asynq.Config{
 			Concurrency:              n,
 			Queues:                   queues,
@@ -70,10 +72,10 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 			servers = min(max(n/perServer, 1), maxServers)
 		}
 		for i := range servers {
-			add(QueuesOf(t), (n+i)/servers)
+			add(QueuesOf(t), (n+i)/servers, backlog[t])
 		}
 	}
-	add(map[string]int{Control: 1}, 4)
+	add(map[string]int{Control: 1}, 4, nil)
 	return s
 }
 
@@ -89,7 +91,7 @@ func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
 // Start begins to take tasks.
 func (s *Servers) Start(h asynq.Handler) error {
 	for i, srv := range s.servers {
-		if err := srv.Start(h); err != nil {
+		if err := srv.Start(srv.hands.counted(h)); err != nil {
 			for _, started := range s.servers[:i] {
 				started.Shutdown()
 			}
@@ -104,6 +106,7 @@ func (s *Servers) Start(h asynq.Handler) error {
 // not answer, comes back by itself when its lease ends.
 func (s *Servers) Stop() {
 	s.each(func(srv *server) {
+		srv.hands.end()
 		srv.Stop()
 		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
 		defer cancel()

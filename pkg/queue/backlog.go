@@ -1,0 +1,91 @@
+package queue
+
+import (
+	"context"
+	"runtime"
+	"sync"
+
+	"github.com/hibiken/asynq"
+
+	"herald/pkg/message"
+)
+
+// backlogPerProcessor is how many messages of a type a worker has in its own hands for each processor. More would only wait
+// for each other, and keep whoever else is on the machine waiting: the groups in which they go to the database are large
+// enough with these.
+const backlogPerProcessor = 50
+
+// Backlog counts, by type, the messages that a worker has begun and has something to do for: to claim, to render, to
+// record. One that its provider has in hand does not count. While as many are there as may be, no further one is begun. So
+// how many sends are in flight follows from the time that providers take, up to the type's concurrency.
+type Backlog map[message.Type]*hands
+
+// NewBacklog makes an empty one, with room for this machine's processors.
+func NewBacklog() Backlog { return newBacklog(backlogPerProcessor * runtime.GOMAXPROCS(0)) }
+
+func newBacklog(most int) Backlog {
+	b := Backlog{}
+	for _, t := range message.Types {
+		b[t] = &hands{most: most, less: sync.NewCond(new(sync.Mutex))}
+	}
+	return b
+}
+
+// Away implements delivery.Backlog: a provider has the message in hand.
+func (b Backlog) Away(t message.Type) { b[t].add(-1) }
+
+// Back implements delivery.Backlog.
+func (b Backlog) Back(t message.Type) { b[t].add(1) }
+
+// hands is the messages of one type.
+type hands struct {
+	most int
+	less *sync.Cond // with its lock over what follows
+	held int
+	open bool // whoever waits goes on, for good
+}
+
+func (h *hands) add(n int) {
+	h.less.L.Lock()
+	h.held += n
+	h.less.L.Unlock()
+	if n < 0 {
+		h.less.Signal()
+	}
+}
+
+// wait waits until there is room, and says whether there is: at the end there is none.
+func (h *hands) wait() bool {
+	if h == nil {
+		return true
+	}
+	h.less.L.Lock()
+	defer h.less.L.Unlock()
+	for h.held >= h.most && !h.open {
+		h.less.Wait()
+	}
+	return !h.open
+}
+
+// end lets go whoever waits.
+func (h *hands) end() {
+	if h == nil {
+		return
+	}
+	h.less.L.Lock()
+	h.open = true
+	h.less.L.Unlock()
+	h.less.Broadcast()
+}
+
+// counted counts what a handler has in hand. A few tasks may be on their way to it when the hands are full: those begin, too.
+func (h *hands) counted(handler asynq.Handler) asynq.Handler {
+	if h == nil {
+		return handler
+	}
+	return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		h.add(1)
+		defer h.add(-1)
+		return handler.ProcessTask(ctx, task)
+	})
+}
