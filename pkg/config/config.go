@@ -32,7 +32,7 @@ type Config struct {
 	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests a second of an API key that has no rate of its own; 0: as many as come"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
 	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests that the API works on at a time; who comes beyond that is told to come back"`
-	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=500,sms=200,instagram_dm=100" help:"sends in flight per worker process and type, or one number for each"`
+	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=1000,sms=400,instagram_dm=200" help:"sends in flight per worker process and type at most, or one number for each; how many there are follows from the time that the provider takes"`
 	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 1.5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
 	QueueCoalesce    bool          `env:"HERALD_QUEUE_COALESCE" envDefault:"true" help:"calls to Redis that are made at the same time share a pipeline; false: Asynq as it comes"`
 	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not begun; 1: none, Asynq as it comes"`

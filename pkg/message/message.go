@@ -228,11 +228,12 @@ var noFields = map[string]any{}
 
 // BindingNames are the names by which templates ask for a lead's values.
 func BindingNames() []string {
-	names := []string{"full_name", "id", "tags", "custom_fields"}
-	for _, f := range (&Lead{}).TextFields() {
+	fields := (&Lead{}).TextFields()
+	names := make([]string, 0, len(fields)+4)
+	for _, f := range fields {
 		names = append(names, f.Name)
 	}
-	return names
+	return append(names, "full_name", "id", "tags", "custom_fields")
 }
 
 // Bindings returns the lead as a template sees it, of it what the template uses: a bulk does it for each of its messages,
