@@ -37,7 +37,7 @@ type DefaultStore interface {
 }
 
 // Registry is how the rest of Herald gets at channels. Lookups are cached for a moment, so a change reaches every
-// process within cacheTTL.
+// process within cacheTTL and cacheReread.
 type Registry struct {
 	store    Store
 	defaults DefaultStore
@@ -52,8 +52,9 @@ type cached struct {
 }
 
 const (
-	cacheTTL = time.Second
-	cacheMax = 10_000
+	cacheTTL    = time.Second
+	cacheReread = 100 * time.Millisecond
+	cacheMax    = 10_000
 )
 
 // NewRegistry makes a Registry over a store.
@@ -68,10 +69,15 @@ func (r *Registry) Get(ctx context.Context, k Key) (*Channel, error) {
 
 // recent returns what is cached under a key, or what read says.
 func (r *Registry) recent(k Key, read func() (*Channel, error)) (*Channel, error) {
+	now := time.Now()
 	r.mu.Lock()
 	c, ok := r.cache[k]
+	old := ok && !now.Before(c.until)
+	if old { // one caller reads it anew, and the others go on with what they had, or each second would begin with a rush
+		r.cache[k] = cached{c.channel, now.Add(cacheReread)}
+	}
 	r.mu.Unlock()
-	if ok && time.Now().Before(c.until) {
+	if ok && !old {
 		return c.channel, nil
 	}
 	ch, err := read()
