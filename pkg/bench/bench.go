@@ -225,12 +225,13 @@ func (l *loop[T]) end() T {
 	return <-l.done
 }
 
-// startSingles sends singles at a rate, each at its time, whether those before are answered or not.
+// startSingles sends singles at a rate, each at its time, whether those before are answered or not. It begins once a message
+// of the bulks is accepted: the first one is the bulk's.
 func (d *deployment) startSingles(ctx context.Context, perSecond float64) *loop[*times] {
 	return begin(ctx, func(ctx context.Context) *times {
 		t := &times{}
 		var wg sync.WaitGroup
-		if perSecond > 0 {
+		if perSecond > 0 && d.begun(ctx) {
 			tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
 			defer tick.Stop()
 			for n := 0; ctx.Err() == nil; n++ {

@@ -26,6 +26,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"herald/pkg/client"
+	"herald/pkg/pause"
 )
 
 // deployment is what is measured.
@@ -347,6 +348,21 @@ func (d *deployment) firstMessage(ctx context.Context, began time.Time) (time.Du
 	}
 	return r.First.Sub(began), true
 }
+
+// begun waits until the simulator has accepted a message, where there is one to ask, and says whether it came to that.
+func (d *deployment) begun(ctx context.Context) bool {
+	for d.simulator != "" {
+		if r, err := d.witness(ctx); err == nil && r.Accepted > 0 {
+			return true
+		}
+		if !pause.For(ctx, lookEvery) {
+			return false
+		}
+	}
+	return true
+}
+
+const lookEvery = 10 * time.Millisecond
 
 // once checks that nobody got anything twice.
 func (d *deployment) once(ctx context.Context, o Options) error {
