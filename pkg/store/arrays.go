@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -122,4 +123,48 @@ func appendArray[T any](buf []byte, elements arrayPlan, values []T, add func(buf
 		binary.BigEndian.PutUint32(buf[at:], uint32(n))
 	}
 	return buf, nil
+}
+
+// shaped is a statement over rows that come as its parameters: many as an array for each column, one as plain values, which
+// PostgreSQL reads in half the time.
+type shaped struct{ one, many string }
+
+// shape puts the rows, whose columns have these types, where the statement says ROWS.
+func shape(types []string, sql string) shaped {
+	one, many := make([]string, len(types)), make([]string, len(types))
+	for i, t := range types {
+		one[i], many[i] = fmt.Sprintf("$%d::%s", i+1, t), fmt.Sprintf("$%d::%s[]", i+1, t)
+	}
+	return shaped{
+		strings.Replace(sql, "ROWS", "(VALUES ("+strings.Join(one, ", ")+"))", 1),
+		strings.Replace(sql, "ROWS", "unnest("+strings.Join(many, ", ")+")", 1),
+	}
+}
+
+// of is the statement for so many rows.
+func (s shaped) of(rows int) string {
+	if rows == 1 {
+		return s.one
+	}
+	return s.many
+}
+
+// parameter is a column of rows as a shaped statement takes it.
+func parameter[V any](column []V) any {
+	if len(column) == 1 {
+		return column[0]
+	}
+	return column
+}
+
+// each is a column of rows as a shaped statement takes it.
+func each[R, V any](rows []R, of func(*R) V) any { return parameter(column(rows, of)) }
+
+// column is one column of rows, as an array parameter.
+func column[R, V any](rows []R, of func(*R) V) []V {
+	values := make([]V, len(rows))
+	for i := range rows {
+		values[i] = of(&rows[i])
+	}
+	return values
 }

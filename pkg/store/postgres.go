@@ -1,8 +1,6 @@
 package store
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -24,151 +21,6 @@ import (
 
 // postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
 type postgresHot struct{ pool *pgxpool.Pool }
-
-// shaped is a statement over rows that come as its parameters: many as an array for each column, one as plain values, which
-// PostgreSQL reads in half the time.
-type shaped struct{ one, many string }
-
-// shape puts the rows, whose columns have these types, where the statement says ROWS.
-func shape(types []string, sql string) shaped {
-	one, many := make([]string, len(types)), make([]string, len(types))
-	for i, t := range types {
-		one[i], many[i] = fmt.Sprintf("$%d::%s", i+1, t), fmt.Sprintf("$%d::%s[]", i+1, t)
-	}
-	return shaped{
-		strings.Replace(sql, "ROWS", "(VALUES ("+strings.Join(one, ", ")+"))", 1),
-		strings.Replace(sql, "ROWS", "unnest("+strings.Join(many, ", ")+")", 1),
-	}
-}
-
-// of is the statement for so many rows.
-func (s shaped) of(rows int) string {
-	if rows == 1 {
-		return s.one
-	}
-	return s.many
-}
-
-// parameter is a column of rows as a shaped statement takes it.
-func parameter[V any](column []V) any {
-	if len(column) == 1 {
-		return column[0]
-	}
-	return column
-}
-
-// each is a column of rows as a shaped statement takes it.
-func each[R, V any](rows []R, of func(*R) V) any { return parameter(column(rows, of)) }
-
-// keySQL takes idempotency keys for messages: those that are free, are the message's own already, or stood for longer
-// than $5 seconds.
-var keySQL = shape([]string{"text", "bytea", "bytea", "uuid"}, `
-INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
-SELECT caller, key_hash, fingerprint, id, false, now() FROM ROWS m(caller, key_hash, fingerprint, id)
-ON CONFLICT (caller, key_hash) DO UPDATE SET
-    fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
-WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $5 * interval '1 second'`)
-
-// A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
-// is taken, by another effect that still stands, is not written. One that comes with a claim, and whose recipient is not
-// suppressed, is written as claimed.
-var insertSQL = shape([]string{
-	"uuid", "uuid", "bigint", "uuid", "uuid", "text", "text", "text", "bytea", "text", "text", "text", "text", "text",
-	"timestamptz", "timestamptz", "timestamptz", "bool", "text", "bytea", "uuid", "float8",
-}, `
-INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-                      content, metadata, next_attempt_at, scheduled_at, created_at, updated_at, keyed,
-                      status, attempt, claim_token, claimed_at, claim_expires_at)
-SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-       content::jsonb, metadata::jsonb, next_attempt_at, scheduled_at, created_at, created_at, keyed,
-       CASE WHEN free THEN 'SENDING' ELSE status END, CASE WHEN free THEN 1 ELSE 0 END, CASE WHEN free THEN token END,
-       CASE WHEN free THEN now() END, CASE WHEN free THEN now() + ttl * interval '1 second' END
-FROM (
-    SELECT m.*, token IS NOT NULL AND NOT EXISTS (`+suppressedSQL+`) AS free
-    FROM ROWS m(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-                content, metadata, status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, token, ttl)
-    OFFSET 0 -- free is found out once
-) m
-WHERE key_hash IS NULL
-    OR EXISTS (SELECT 1 FROM idempotency_keys k WHERE k.caller = m.caller AND k.key_hash = m.key_hash AND k.effect_id = m.id)
-ON CONFLICT (id) DO UPDATE SET id = excluded.id
-RETURNING id, claim_token`)
-
-// insert writes singles. Keys go in in one order, so that no two groups wait for each other, and of two messages with the
-// same key in a group only the first: the second finds it taken.
-func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted, error) {
-	rows, at := make([]single, 0, len(singles)), make(map[uuid.UUID]int, len(singles))
-	keys := map[access.IdempotencyKey]bool{}
-	for i := range singles {
-		if key := singles[i].key; key != nil {
-			claim := access.IdempotencyKey{Caller: key.Caller, Hash: key.Hash}
-			if keys[claim] {
-				continue
-			}
-			keys[claim] = true
-		}
-		rows = append(rows, singles[i])
-		at[singles[i].ID] = i
-	}
-	slices.SortFunc(rows, byKey)
-	callers := column(rows, func(r *single) string { return r.idempotency().Caller })
-	hashes := column(rows, func(r *single) []byte { return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] }) })
-	ids := column(rows, func(r *single) uuid.UUID { return r.ID })
-	var statements pgx.Batch
-	if keyed := slices.IndexFunc(rows, func(r single) bool { return r.key != nil }); keyed >= 0 {
-		statements.Queue(keySQL.of(len(rows)-keyed), parameter(callers[keyed:]), parameter(hashes[keyed:]),
-			each(rows[keyed:], func(r *single) []byte { return r.key.Fingerprint[:] }), parameter(ids[keyed:]), access.KeepEffects.Seconds())
-	}
-	out := make([]inserted, len(singles))
-	var unclaimed []uuid.UUID
-	statements.Queue(insertSQL.of(len(rows)),
-		parameter(ids), each(rows, func(r *single) *uuid.UUID { return r.BulkID }),
-		each(rows, func(r *single) int64 { return r.Seq }), each(rows, func(r *single) *uuid.UUID { return r.LeadID }),
-		each(rows, func(r *single) uuid.UUID { return r.ChannelID }), each(rows, func(r *single) string { return r.ChannelType }),
-		each(rows, func(r *single) string { return r.Provider }), each(rows, func(r *single) string { return r.Recipient }),
-		each(rows, func(r *single) []byte { return r.AddressHash }), each(rows, func(r *single) string { return r.MessageType }),
-		each(rows, func(r *single) string { return r.Priority }), each(rows, func(r *single) *string { return r.Content.text() }),
-		each(rows, func(r *single) *string { return r.Metadata.text() }), each(rows, func(r *single) string { return r.Status }),
-		each(rows, func(r *single) *time.Time { return r.NextAttemptAt }), each(rows, func(r *single) *time.Time { return r.ScheduledAt }),
-		each(rows, func(r *single) time.Time { return r.CreatedAt }), each(rows, func(r *single) bool { return r.Keyed }),
-		parameter(callers), parameter(hashes),
-		each(rows, func(r *single) *uuid.UUID { return nullID(r.claim.Token) }), each(rows, func(r *single) float64 { return r.claim.TTL.Seconds() }),
-	).Query(func(found pgx.Rows) error {
-		var id, token uuid.UUID
-		_, err := pgx.ForEachRow(found, []any{&id, &token}, func() error {
-			i := at[id]
-			out[i].written = true
-			if out[i].Claimed = token != uuid.Nil && token == singles[i].claim.Token; !out[i].Claimed {
-				unclaimed = append(unclaimed, id)
-			}
-			return nil
-		})
-		return err
-	})
-	if err := h.pool.SendBatch(ctx, &statements).Close(); err != nil || len(unclaimed) == 0 {
-		return out, err
-	}
-	loaded, err := h.load(ctx, unclaimed)
-	for i := range loaded {
-		out[at[unclaimed[i]]].Suppressed = loaded[i].Suppressed
-	}
-	return out, err
-}
-
-// byKey orders singles by their idempotency keys, those without first.
-func byKey(a, b single) int {
-	x, y := a.idempotency(), b.idempotency()
-	return cmp.Or(cmp.Compare(x.Caller, y.Caller), bytes.Compare(x.Hash[:], y.Hash[:]))
-}
-
-// column is one column of rows, as an array parameter.
-func column[R, V any](rows []R, of func(*R) V) []V {
-	values := make([]V, len(rows))
-	for i := range rows {
-		values[i] = of(&rows[i])
-	}
-	return values
-}
 
 // loadColumns are the columns of a message with its lead, in the order in which loaded reads them. text is how a column of
 // the lead is written; every one of them is text and not null, unless there is no lead.
