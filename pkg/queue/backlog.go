@@ -31,7 +31,7 @@ func newBacklog(most int) Backlog {
 	return b
 }
 
-// Away implements delivery.Backlog: a provider has the message in hand.
+// Away implements delivery.Backlog: the message waits for its provider, or for its channel's rate.
 func (b Backlog) Away(t message.Type) { b[t].add(-1) }
 
 // Back implements delivery.Backlog.
@@ -42,7 +42,7 @@ type hands struct {
 	most int
 	less *sync.Cond // with its lock over what follows
 	held int
-	open bool // whoever waits goes on, for good
+	over bool // no more are begun: nobody waits any longer
 }
 
 func (h *hands) add(n int) {
@@ -61,10 +61,10 @@ func (h *hands) wait() bool {
 	}
 	h.less.L.Lock()
 	defer h.less.L.Unlock()
-	for h.held >= h.most && !h.open {
+	for h.held >= h.most && !h.over {
 		h.less.Wait()
 	}
-	return !h.open
+	return !h.over
 }
 
 // end lets go whoever waits.
@@ -73,7 +73,7 @@ func (h *hands) end() {
 		return
 	}
 	h.less.L.Lock()
-	h.open = true
+	h.over = true
 	h.less.L.Unlock()
 	h.less.Broadcast()
 }

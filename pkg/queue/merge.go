@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -11,7 +12,7 @@ import (
 // merger is a script of Asynq's, known by its keys and arguments, and the script that does the same for many tasks of one
 // queue. What a merger does not know by its shape goes to Redis as it is, so another version of Asynq costs speed only.
 type merger struct {
-	shape  []string // what each key ends with, or, with a colon behind, has in it
+	shape  []string // of its keys; see hasShape
 	args   int
 	shared []int // the keys that are one and the same for all tasks of the queue
 	script string
@@ -91,21 +92,25 @@ return out`,
 	},
 }
 
-// knows says whether a command is the merger's script, for one task.
-func (m *merger) knows(args []any) bool {
-	if len(args) != argFirstKey+len(m.shape)+m.args {
+// hasShape says whether a script was called with these keys, given by what each ends with or, with a colon behind, has in
+// it, and so many arguments.
+func hasShape(cmd []any, keys []string, args int) bool {
+	if len(cmd) != argFirstKey+len(keys)+args {
 		return false
 	}
-	for i, want := range m.shape {
-		key, _ := args[argFirstKey+i].(string)
-		if strings.HasSuffix(want, ":") && !strings.Contains(key, want) || !strings.HasSuffix(want, ":") && !strings.HasSuffix(key, want) {
+	for i, want := range keys {
+		matches := strings.HasSuffix
+		if strings.HasSuffix(want, ":") {
+			matches = strings.Contains
+		}
+		if key, _ := cmd[argFirstKey+i].(string); !matches(key, want) {
 			return false
 		}
 	}
 	return true
 }
 
-// sameQueue says whether two commands that the merger knows have their shared keys in common.
+// sameQueue says whether two commands of the merger's shape have their shared keys in common.
 func (m *merger) sameQueue(a, b []any) bool {
 	for _, i := range m.shared {
 		if a[argFirstKey+i] != b[argFirstKey+i] {
@@ -124,26 +129,20 @@ type together struct {
 
 // merge sorts out of cmds what can run together. rest is what cannot.
 func merge(cmds []redis.Cmder) (merged []*together, rest []redis.Cmder) {
-next:
 	for _, cmd := range cmds {
 		one, ok := cmd.(*redis.Cmd)
-		if !ok {
+		kind := slices.IndexFunc(mergers, func(m merger) bool { return hasShape(cmd.Args(), m.shape, m.args) })
+		if !ok || kind < 0 {
 			rest = append(rest, cmd)
 			continue
 		}
-		for _, t := range merged {
-			if args := one.Args(); t.merger.knows(args) && t.merger.sameQueue(args, t.of[0].Args()) {
-				t.of = append(t.of, one)
-				continue next
-			}
+		m := &mergers[kind]
+		at := slices.IndexFunc(merged, func(t *together) bool { return t.merger == m && m.sameQueue(cmd.Args(), t.of[0].Args()) })
+		if at < 0 {
+			at = len(merged)
+			merged = append(merged, &together{merger: m})
 		}
-		for i := range mergers {
-			if mergers[i].knows(one.Args()) {
-				merged = append(merged, &together{merger: &mergers[i], of: []*redis.Cmd{one}})
-				continue next
-			}
-		}
-		rest = append(rest, cmd)
+		merged[at].of = append(merged[at].of, one)
 	}
 	return merged, rest
 }

@@ -214,17 +214,10 @@ func (p *prefetcher) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // takesTask says whether a command is Asynq's script for taking a task: its keys are pending, paused, active and lease,
 // its arguments the lease's end and the prefix of the tasks' hashes.
 func takesTask(cmd redis.Cmder) bool {
-	args := cmd.Args()
-	if cmd.Name() != "evalsha" && cmd.Name() != "eval" || len(args) != argFirstKey+6 {
-		return false
-	}
-	for i, suffix := range []string{keyPending, keyPaused, keyActive, keyLease} {
-		if key, _ := args[argFirstKey+i].(string); !strings.HasSuffix(key, suffix) {
-			return false
-		}
-	}
-	return true
+	return (cmd.Name() == "evalsha" || cmd.Name() == "eval") && hasShape(cmd.Args(), keysOfTaking, 2)
 }
+
+var keysOfTaking = []string{keyPending, keyPaused, keyActive, keyLease}
 
 // take returns the next task's message, redis.Nil when there is none.
 func (p *prefetcher) take(ctx context.Context, args []any) (string, error) {
@@ -266,7 +259,7 @@ func (p *prefetcher) fill(ctx context.Context, b *buffer, args []any, now time.T
 	if slow {
 		b.next = max(b.next/2, 1)
 	}
-	keys := make([]string, 4)
+	keys := make([]string, len(keysOfTaking))
 	for i := range keys {
 		keys[i], _ = args[argFirstKey+i].(string)
 	}
