@@ -99,13 +99,14 @@ type Leases interface {
 }
 
 // Planned is one message row to be written. Status is PENDING or SKIPPED with a reason. Sole says that no other row of
-// the bulk may have the same Hash.
+// the bulk may have the same Hash, New that no row of an earlier page has it, which need not be looked for.
 type Planned struct {
 	ID        uuid.UUID
 	LeadID    uuid.UUID
 	Recipient string
 	Hash      message.Hash
 	Sole      bool
+	New       bool
 	Status    message.Status
 	Reason    message.Reason
 }

@@ -28,6 +28,7 @@ func (c *course) plan(ctx context.Context) error {
 		return err
 	}
 	cursor, base, limit := c.bulk.PlanCursor, c.total, firstPage
+	earlier := seen{whole: base == 0}
 	for done := false; !done; limit = nextPage {
 		err := c.again(ctx, "plan", func() error {
 			began := time.Now()
@@ -39,6 +40,7 @@ func (c *course) plan(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			earlier.mark(rows)
 			err = c.Plan.AddPage(ctx, PlanPage{
 				Lease: c.lease, Bulk: c.bulk, Base: base, Rows: rows, Cursor: page.Next, NotFound: page.NotFound, Done: page.Done,
 			})
@@ -46,6 +48,9 @@ func (c *course) plan(ctx context.Context) error {
 				return err
 			}
 			fault.Point(fault.PagePlanned)
+			if !page.Done {
+				earlier.add(rows)
+			}
 			cursor, done = page.Next, page.Done
 			base += int64(len(rows))
 			c.Observer.Step("plan", len(rows), time.Since(began))

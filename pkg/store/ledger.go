@@ -210,11 +210,11 @@ func copyNumber(p *bulk.Planned, seq int64) int64 {
 	return seq + 1
 }
 
-// soleHashes are the addresses that a page's rows want for themselves.
-func soleHashes(p *bulk.PlanPage) [][]byte {
-	hashes := make([][]byte, 0, len(p.Rows))
+// doubtful are the addresses that a page's rows want for themselves and that may have a row of an earlier page.
+func doubtful(p *bulk.PlanPage) [][]byte {
+	var hashes [][]byte
 	for i := range p.Rows {
-		if p.Rows[i].Sole {
+		if p.Rows[i].Sole && !p.Rows[i].New {
 			hashes = append(hashes, p.Rows[i].Hash[:])
 		}
 	}

@@ -344,7 +344,7 @@ func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
 		if tag.RowsAffected() != 1 {
 			return bulk.ErrLeaseLost
 		}
-		if hashes := soleHashes(&p); p.Base > 0 && len(hashes) > 0 { // within a page the planner finds them
+		if hashes := doubtful(&p); len(hashes) > 0 {
 			rows, err := tx.Query(ctx, takenSQL, p.Bulk.ID, hashes)
 			if err != nil {
 				return err

@@ -241,7 +241,7 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		if res.RowsAffected != 1 {
 			return bulk.ErrLeaseLost
 		}
-		if hashes := soleHashes(&p); len(hashes) > 0 {
+		if hashes := doubtful(&p); len(hashes) > 0 {
 			var found [][]byte
 			if err := tx.Table("messages").Where("bulk_id = ? AND copy = 0 AND address_hash IN ?", p.Bulk.ID, hashes).Pluck("address_hash", &found).Error; err != nil {
 				return err
