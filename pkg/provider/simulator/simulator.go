@@ -5,7 +5,6 @@
 package simulator
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	jsonv2 "github.com/go-json-experiment/json"
 )
 
 // The vendors.
@@ -328,18 +329,9 @@ func quote(w http.ResponseWriter, r *http.Request, recipient string) {
 	})
 }
 
-// bodies are buffers for requests: a benchmark's figures should not be the simulator's.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-func readJSON(r *http.Request, into any) error {
-	body := bodies.Get().(*bytes.Buffer)
-	defer bodies.Put(body)
-	body.Reset()
-	if _, err := body.ReadFrom(r.Body); err != nil {
-		return err
-	}
-	return json.Unmarshal(body.Bytes(), into)
-}
+// readJSON reads a body with the decoder that is to be encoding/json/v2: more than twice as fast as encoding/json, and a
+// benchmark's figures should not be the simulator's.
+func readJSON(r *http.Request, into any) error { return jsonv2.UnmarshalRead(r.Body, into) }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -38,13 +38,19 @@ var sendGridVendor = vendor{
 }
 
 type sendGridMail struct {
-	From             struct{ Email string }
-	Subject          string
+	From             sendGridAddress `json:"from"`
+	Subject          string          `json:"subject"`
 	Personalizations []struct {
-		To         []struct{ Email string }
+		To         []sendGridAddress `json:"to"`
 		CustomArgs map[string]string `json:"custom_args"`
-	}
-	Content []struct{ Type, Value string }
+	} `json:"personalizations"`
+	Content []struct {
+		Value string `json:"value"`
+	} `json:"content"`
+}
+
+type sendGridAddress struct {
+	Email string `json:"email"`
 }
 
 func (s *Simulator) sendGrid(w http.ResponseWriter, r *http.Request) {
@@ -204,11 +210,17 @@ func (s *Simulator) instagram(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var doc struct {
-		Recipient struct{ ID string }
-		Message   struct {
-			Text       string
-			Attachment *struct{ Payload struct{ URL string } }
-		}
+		Recipient struct {
+			ID string `json:"id"`
+		} `json:"recipient"`
+		Message struct {
+			Text       string `json:"text"`
+			Attachment *struct {
+				Payload struct {
+					URL string `json:"url"`
+				} `json:"payload"`
+			} `json:"attachment"`
+		} `json:"message"`
 	}
 	if err := readJSON(r, &doc); err != nil || doc.Recipient.ID == "" {
 		metaError(400, 100, 0, "Invalid parameter")(w)
