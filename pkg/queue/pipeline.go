@@ -135,6 +135,7 @@ type prefetcher struct {
 	rdb     redis.UniversalClient
 	speed   Speed
 	hands   *hands // gives out no task while they are full
+	queues  int    // that the server asks, one after the other
 	mu      sync.Mutex
 	buffers map[string]*buffer // by the queue's prefix
 }
@@ -149,12 +150,19 @@ type buffer struct {
 
 type task struct{ id, message string }
 
+// pop takes the next of a buffer's tasks out.
+func (b *buffer) pop() (message string) {
+	message = b.tasks[0].message
+	b.tasks = b.tasks[1:]
+	return message
+}
+
 // prefetch puts a prefetcher into the client of one server, nil when none is wanted.
-func prefetch(rdb redis.UniversalClient, s Speed, h *hands) *prefetcher {
+func prefetch(rdb redis.UniversalClient, s Speed, h *hands, queues int) *prefetcher {
 	if s.Prefetch < 2 {
 		return nil
 	}
-	p := &prefetcher{rdb: rdb, speed: s, hands: h, buffers: map[string]*buffer{}}
+	p := &prefetcher{rdb: rdb, speed: s, hands: h, queues: queues, buffers: map[string]*buffer{}}
 	rdb.AddHook(p)
 	return p
 }
@@ -242,15 +250,34 @@ func (p *prefetcher) take(ctx context.Context, args []any) (string, error) {
 	}
 	if len(b.tasks) == 0 {
 		if now.Before(b.empty) {
-			return "", redis.Nil
+			if b = p.only(now); b == nil {
+				return "", redis.Nil
+			}
+			return b.pop(), nil
 		}
 		if err := p.fill(ctx, b, args, now); err != nil {
 			return "", err
 		}
 	}
-	message := b.tasks[0].message
-	b.tasks = b.tasks[1:]
-	return message, nil
+	return b.pop(), nil
+}
+
+// only returns the one buffer that has tasks while every other queue of the server counts as empty, nil otherwise. Asked
+// for one of the empty ones, Asynq would go on until it came to that one.
+func (p *prefetcher) only(now time.Time) (has *buffer) {
+	if len(p.buffers) < p.queues {
+		return nil
+	}
+	for _, b := range p.buffers {
+		switch {
+		case len(b.tasks) == 0 && now.Before(b.empty):
+		case has != nil || len(b.tasks) == 0 || now.Sub(b.taken) > prefetchOld:
+			return nil
+		default:
+			has = b
+		}
+	}
+	return has
 }
 
 // fill takes the next tasks of a queue.

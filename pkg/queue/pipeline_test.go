@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -302,5 +303,34 @@ func TestCallersOfOnePipelineKeepTheirAnswers(t *testing.T) {
 	defer coalesce(away, Speed{Coalesce: true})()
 	if err := away.EvalSha(t.Context(), "x", nil).Err(); err == nil || errors.Is(err, redis.Nil) {
 		t.Errorf("without Redis: %v", err)
+	}
+}
+
+// TestWhoAsksAnEmptyQueueGetsWhatComesNext holds the shortcut to what Asynq would come to by asking on.
+func TestWhoAsksAnEmptyQueueGetsWhatComesNext(t *testing.T) {
+	now := time.Now()
+	empty := func() *buffer { return &buffer{empty: now.Add(time.Hour)} }
+	full := func() *buffer { return &buffer{taken: now, tasks: []task{{"1", "first"}, {"2", "second"}}} }
+	for name, c := range map[string]struct {
+		others []*buffer
+		want   string
+	}{
+		"the only one that has tasks":        {[]*buffer{empty(), full()}, "first"},
+		"two have tasks: their weights tell": {[]*buffer{full(), full()}, ""},
+		"one was not asked for some time":    {[]*buffer{{}, full()}, ""},
+		"one was never asked":                {[]*buffer{full()}, ""},
+		"what is there is too old":           {[]*buffer{empty(), {taken: now.Add(-time.Minute), tasks: full().tasks}}, ""},
+		"none has tasks":                     {[]*buffer{empty(), empty()}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &prefetcher{queues: 3, buffers: map[string]*buffer{"asked:": empty()}}
+			for i, b := range c.others {
+				p.buffers[strconv.Itoa(i)] = b
+			}
+			got, err := p.take(t.Context(), []any{"evalsha", "", 4, "asked:pending"})
+			if got != c.want || (err == nil) != (c.want != "") {
+				t.Errorf("got %q, %v; want %q", got, err, c.want)
+			}
+		})
 	}
 }

@@ -51,7 +51,7 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 	s := &Servers{}
 	add := func(queues map[string]int, n int, h *hands) {
 		conn := rdb()
-		srv := &server{hands: h, ahead: prefetch(conn, speed, h), end: coalesce(conn, speed)}
+		srv := &server{hands: h, ahead: prefetch(conn, speed, h, len(queues)), end: coalesce(conn, speed)}
 		srv.Server = asynq.NewServerFromRedisClient(conn, asynq.Config{
 			Concurrency:              n,
 			Queues:                   queues,
