@@ -22,12 +22,15 @@ type Telemetry struct {
 	log        *slog.Logger
 	registry   *prometheus.Registry
 	deliveries *prometheus.CounterVec
-	stages     *prometheus.HistogramVec
+	stages     map[message.Type]stages
 	steps      *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	failures   *prometheus.CounterVec
 	cleaned    *prometheus.CounterVec
 }
+
+// stages take the times of a type's deliveries. They are looked up once, as every delivery has four.
+type stages struct{ load, claim, send, settle, count prometheus.Observer }
 
 // New makes a Telemetry with a registry of its own.
 func New(log *slog.Logger) *Telemetry {
@@ -37,10 +40,7 @@ func New(log *slog.Logger) *Telemetry {
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_deliveries_total", Help: "Deliveries by type, and the status and reason they left their message with.",
 		}, []string{"type", "status", "reason"}),
-		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
-		}, []string{"type", "stage"}),
+		stages: map[message.Type]stages{},
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "herald_message_step_seconds", Help: "Time that steps around the deliveries took for each message: plan, enqueue, dequeue, ack. Messages that went together share theirs.",
 			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
@@ -56,7 +56,15 @@ func New(log *slog.Logger) *Telemetry {
 	t.cleaned = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "herald_queue_cleaned_total", Help: "Tasks that were found stuck in Redis and removed or put back, by what was wrong with them.",
 	}, []string{"kind"})
-	t.registry.MustRegister(t.deliveries, t.stages, t.steps, t.requests, t.failures, t.cleaned,
+	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+	}, []string{"type", "stage"})
+	for _, typ := range message.Types {
+		of := func(stage string) prometheus.Observer { return took.WithLabelValues(string(typ), stage) }
+		t.stages[typ] = stages{of("load"), of("claim"), of("send"), of("settle"), of("count")}
+	}
+	t.registry.MustRegister(t.deliveries, took, t.steps, t.requests, t.failures, t.cleaned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }
@@ -68,12 +76,13 @@ func (t *Telemetry) Log() *slog.Logger { return t.log }
 func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	typ := string(e.Message.Type)
 	t.deliveries.WithLabelValues(typ, string(e.Status), string(e.Reason)).Inc()
+	s := t.stages[e.Message.Type]
 	for _, stage := range [...]struct {
-		name string
+		to   prometheus.Observer
 		took time.Duration
-	}{{"load", e.Load}, {"claim", e.Claim}, {"send", e.Send}, {"settle", e.Settle}, {"count", e.Count}} {
+	}{{s.load, e.Load}, {s.claim, e.Claim}, {s.send, e.Send}, {s.settle, e.Settle}, {s.count, e.Count}} {
 		if stage.took > 0 {
-			t.stages.WithLabelValues(typ, stage.name).Observe(stage.took.Seconds())
+			stage.to.Observe(stage.took.Seconds())
 		}
 	}
 	level := slog.LevelDebug
