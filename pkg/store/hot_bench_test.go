@@ -89,8 +89,43 @@ func BenchmarkSingle(b *testing.B) {
 	}
 }
 
-// frozen writes the messages of a bulk and returns their ids.
-func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUID {
+// BenchmarkPlan is what the ledger does for one message of a plan, in a database that nobody has analyzed yet. After a
+// plan was taken over each of its addresses is looked for.
+func BenchmarkPlan(b *testing.B) {
+	for name, own := range map[string]bool{"own": true, "takenOver": false} {
+		b.Run(name, func(b *testing.B) {
+			s, ch := openBench(b)
+			row, lease := leased(b, s, ch)
+			b.ResetTimer()
+			for planned := 0; planned < b.N; planned += benchPage {
+				b.StopTimer()
+				rows := benchRows()
+				for i := range rows {
+					rows[i].New = own
+				}
+				b.StartTimer()
+				if err := s.AddPage(b.Context(), bulk.PlanPage{Lease: lease, Bulk: row, Base: int64(planned), Rows: rows}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+const benchPage = 2_000
+
+func benchRows() []bulk.Planned {
+	rows := make([]bulk.Planned, benchPage)
+	for i := range rows {
+		id := newID()
+		address := id.String() + "@example.com"
+		rows[i] = bulk.Planned{ID: id, LeadID: id, Recipient: address, Hash: message.HashAddress(address), Sole: true, New: true, Status: message.Pending}
+	}
+	return rows
+}
+
+// leased writes a bulk and takes its lease.
+func leased(b *testing.B, s *store.Store, ch *channel.Channel) (*bulk.Bulk, bulk.Lease) {
 	b.Helper()
 	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, Purpose: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: micro(time.Now())}
 	if err := s.InsertBulk(b.Context(), row, nil); err != nil {
@@ -100,21 +135,26 @@ func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUI
 	if _, err := s.Acquire(b.Context(), l, time.Hour); err != nil {
 		b.Fatal(err)
 	}
+	return row, l
+}
+
+// frozen writes the messages of a bulk and returns their ids.
+func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUID {
+	b.Helper()
+	row, lease := leased(b, s, ch)
 	ids := make([]uuid.UUID, 0, n+1)
-	const page = 4_000
 	for len(ids) <= n {
-		rows, leads := make([]bulk.Planned, page), make([]message.Lead, page)
+		rows := benchRows()
+		leads := make([]message.Lead, len(rows))
 		for i := range rows {
-			id := newID()
-			leads[i] = message.Lead{ID: id, FirstName: "Ann", Email: id.String() + "@example.com", CreatedAt: row.CreatedAt, UpdatedAt: row.CreatedAt}
-			rows[i] = bulk.Planned{ID: id, LeadID: id, Recipient: id.String() + "@example.com", Hash: message.HashAddress(id.String()), Sole: true, Status: message.Pending}
+			leads[i] = message.Lead{ID: rows[i].LeadID, FirstName: "Ann", Email: rows[i].Recipient, CreatedAt: row.CreatedAt, UpdatedAt: row.CreatedAt}
 		}
 		must(b, s.SaveLeads(b.Context(), leads, nil))
 		base := int64(len(ids))
 		for i := range rows {
 			ids = append(ids, rows[i].ID)
 		}
-		if err := s.AddPage(b.Context(), bulk.PlanPage{Lease: l, Bulk: row, Base: base, Rows: rows}); err != nil {
+		if err := s.AddPage(b.Context(), bulk.PlanPage{Lease: lease, Bulk: row, Base: base, Rows: rows}); err != nil {
 			b.Fatal(err)
 		}
 	}

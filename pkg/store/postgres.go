@@ -319,11 +319,13 @@ const (
 UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6
 WHERE id = $1 AND lease_token = $2 AND total = $7 AND NOT planned`
 
-	// Address by address, by the index that has all three columns: as one condition over the bulk's rows it may be answered
-	// by reading all of them, for every page.
+	// Address by address, and by rows: only the index that begins with the address can answer that. With three equations
+	// it might be the one of the bulk's rows, which then are all read for every address, as long as nobody has analyzed
+	// the table.
 	takenSQL = `
 SELECT h.hash FROM unnest($2::bytea[]) h(hash), LATERAL (
-    SELECT 1 FROM messages m WHERE m.address_hash = h.hash AND m.bulk_id = $1 AND m.copy = 0 LIMIT 1) m`
+    SELECT 1 FROM messages m
+    WHERE (m.address_hash, m.bulk_id, m.copy) >= (h.hash, $1, 0) AND (m.address_hash, m.bulk_id, m.copy) <= (h.hash, $1, 0) LIMIT 1) m`
 
 	addMessagesSQL = `
 INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, copy,

@@ -101,6 +101,7 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	for name, v := range map[string]string{
 		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",
+		"jit": "off", // it compiles for fifty milliseconds whatever looks dear, and a scan that is to be avoided does
 	} {
 		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
 			cfg.ConnConfig.RuntimeParams[name] = v
