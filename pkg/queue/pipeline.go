@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -126,6 +127,11 @@ const (
 	prefetchMost = time.Second           // tasks are taken ahead for as long as the handlers need for them
 	prefetchOld  = 5 * time.Second       // well within their lease: what was not begun by then goes back
 	emptyFor     = 10 * time.Millisecond // a queue that was empty is not asked again before, while others have tasks
+
+	// When all queues are empty they are all asked again after the first of these, give or take a half. Whether one of them
+	// has tasks is seen before, by one look at all: soon at first, later from time to time.
+	idleFor             = 200 * time.Millisecond
+	peekFirst, peekLast = 5 * time.Millisecond, 40 * time.Millisecond
 )
 
 // prefetcher is a hook that answers Asynq's taking of single tasks from a few that were taken together. What it holds is
@@ -134,10 +140,14 @@ const (
 type prefetcher struct {
 	rdb     redis.UniversalClient
 	speed   Speed
-	hands   *hands // gives out no task while they are full
-	queues  int    // that the server asks, one after the other
+	hands   *hands          // gives out no task while they are full
+	queues  int             // that the server asks, one after the other
+	over    <-chan struct{} // closed by end: nobody waits any longer
+	end     func()
 	mu      sync.Mutex
 	buffers map[string]*buffer // by the queue's prefix
+	misses  int                // asks without a task since the last one that got one, or since the last wait
+	fooled  bool               // the last look saw tasks, and none has been got since: their queue is paused, or others were quicker
 }
 
 // buffer is the tasks of one queue that were taken and not begun.
@@ -150,19 +160,15 @@ type buffer struct {
 
 type task struct{ id, message string }
 
-// pop takes the next of a buffer's tasks out.
-func (b *buffer) pop() (message string) {
-	message = b.tasks[0].message
-	b.tasks = b.tasks[1:]
-	return message
-}
-
 // prefetch puts a prefetcher into the client of one server, nil when none is wanted.
 func prefetch(rdb redis.UniversalClient, s Speed, h *hands, queues int) *prefetcher {
 	if s.Prefetch < 2 {
 		return nil
 	}
-	p := &prefetcher{rdb: rdb, speed: s, hands: h, queues: queues, buffers: map[string]*buffer{}}
+	over := make(chan struct{})
+	p := &prefetcher{
+		rdb: rdb, speed: s, hands: h, queues: queues, over: over, end: sync.OnceFunc(func() { close(over) }), buffers: map[string]*buffer{},
+	}
 	rdb.AddHook(p)
 	return p
 }
@@ -210,6 +216,9 @@ func (p *prefetcher) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return next(ctx, cmd)
 		}
 		message, err := p.take(ctx, cmd.Args())
+		if errors.Is(err, redis.Nil) {
+			p.missed(ctx)
+		}
 		if err != nil {
 			cmd.SetErr(err)
 			return err
@@ -253,13 +262,61 @@ func (p *prefetcher) take(ctx context.Context, args []any) (string, error) {
 			if b = p.only(now); b == nil {
 				return "", redis.Nil
 			}
-			return b.pop(), nil
+			return p.give(b), nil
 		}
 		if err := p.fill(ctx, b, args, now); err != nil {
 			return "", err
 		}
 	}
-	return b.pop(), nil
+	return p.give(b), nil
+}
+
+// give takes the next of a buffer's tasks out.
+func (p *prefetcher) give(b *buffer) (message string) {
+	p.misses, p.fooled = 0, false
+	message = b.tasks[0].message
+	b.tasks = b.tasks[1:]
+	return message
+}
+
+// missed is told of an ask that got no task. When all queues were asked in vain it waits, which Asynq would do without
+// looking meanwhile: so a bulk's first task is begun at once, and a fleet that has nothing to do costs Redis little.
+func (p *prefetcher) missed(ctx context.Context) {
+	pending, look := p.round()
+	if pending == nil {
+		return
+	}
+	end := time.After(idleFor/2 + rand.N(idleFor))
+	for pause := peekFirst; ; pause = min(2*pause, peekLast) {
+		select {
+		case <-time.After(pause):
+		case <-end:
+			return
+		case <-p.over:
+			return
+		}
+		if look && p.rdb.Exists(ctx, pending...).Val() > 0 { // where that fails it waits to the end
+			p.mu.Lock()
+			p.fooled = true // until a task is given
+			p.mu.Unlock()
+			return
+		}
+	}
+}
+
+// round counts a miss, and ends a round when it was the last queue's: then it returns what to look at, and whether to.
+func (p *prefetcher) round() (pending []string, look bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.misses++; p.misses < p.queues {
+		return nil, false
+	}
+	look = !p.fooled
+	p.misses, p.fooled = 0, false
+	for prefix := range p.buffers {
+		pending = append(pending, prefix+"pending")
+	}
+	return pending, look
 }
 
 // only returns the one buffer that has tasks while every other queue of the server counts as empty, nil otherwise. Asked

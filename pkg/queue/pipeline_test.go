@@ -334,3 +334,40 @@ func TestWhoAsksAnEmptyQueueGetsWhatComesNext(t *testing.T) {
 		})
 	}
 }
+
+// TestAnIdleServerLooksWhetherThereAreTasks: a server whose queues are all empty returns to them when one has a task, and
+// does not take that for granted again when it got none, as with a paused queue.
+func TestAnIdleServerLooksWhetherThereAreTasks(t *testing.T) {
+	testenv.EachRedis(t, func(t *testing.T, url string) {
+		rdb := connect(t, url)
+		p := prefetch(rdb, Speed{Prefetch: 10}, nil, 2)
+		p.buffers = map[string]*buffer{"a:": {}, "b:": {}}
+		if pending, _ := p.round(); pending != nil {
+			t.Error("a round is over after one of two queues")
+		}
+		if pending, look := p.round(); len(pending) != 2 || !look {
+			t.Errorf("after a round: look at %v, %v", pending, look)
+		}
+		if err := rdb.LPush(t.Context(), "b:pending", "1").Err(); err != nil {
+			t.Fatal(err)
+		}
+		miss := func() (fooled bool) {
+			p.missed(t.Context())
+			p.missed(t.Context())
+			return p.fooled
+		}
+		if !miss() {
+			t.Error("the task was not seen")
+		}
+		if miss() {
+			t.Error("looked again, though there was nothing to get")
+		}
+		if !miss() {
+			t.Error("does not look any more")
+		}
+		p.end()
+		if miss() {
+			t.Error("looks after the end")
+		}
+	})
+}

@@ -45,6 +45,14 @@ type server struct {
 	end   func()      // of its pipelines
 }
 
+// pause is between two rounds of asking when all queues were empty. Who takes tasks ahead waits by himself.
+func (s *server) pause() time.Duration {
+	if s.ahead != nil {
+		return time.Millisecond
+	}
+	return idleFor
+}
+
 // NewServers makes the servers with the number of tasks that each type runs at once at most. The backlog is what keeps them
 // from it; it works where tasks are taken ahead.
 func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, backlog Backlog, speed Speed, log *slog.Logger) *Servers {
@@ -55,7 +63,7 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 		srv.Server = asynq.NewServerFromRedisClient(conn, asynq.Config{
 			Concurrency:              n,
 			Queues:                   queues,
-			TaskCheckInterval:        200 * time.Millisecond,
+			TaskCheckInterval:        srv.pause(),
 			DelayedTaskCheckInterval: time.Second,
 			ShutdownTimeout:          shutdownTimeout,
 			IsFailure:                func(err error) bool { var again *Again; return !errors.As(err, &again) },
@@ -102,11 +110,14 @@ func (s *Servers) Start(h asynq.Handler) error {
 }
 
 // Stop takes no more tasks, gives back those that are not begun, and waits for those under way. The servers stop beside
-// each other: each first finishes the pause between two looks into Redis. What cannot be given back, because Redis does
+// each other. What cannot be given back, because Redis does
 // not answer, comes back by itself when its lease ends.
 func (s *Servers) Stop() {
 	s.each(func(srv *server) {
 		srv.hands.end()
+		if srv.ahead != nil {
+			srv.ahead.end()
+		}
 		srv.Stop()
 		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
 		defer cancel()
