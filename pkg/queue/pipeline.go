@@ -129,9 +129,9 @@ const (
 	emptyFor     = 10 * time.Millisecond // a queue that was empty is not asked again before, while others have tasks
 
 	// When all queues are empty they are all asked again after the first of these, give or take a half. Whether one of them
-	// has tasks is seen before, by one look at all: soon at first, later from time to time.
+	// has tasks is seen before, by one look at all of them: soon at first, then ever less often.
 	idleFor             = 200 * time.Millisecond
-	peekFirst, peekLast = 5 * time.Millisecond, 40 * time.Millisecond
+	peekFirst, peekLast = 5 * time.Millisecond, 80 * time.Millisecond
 )
 
 // prefetcher is a hook that answers Asynq's taking of single tasks from a few that were taken together. What it holds is
@@ -146,6 +146,7 @@ type prefetcher struct {
 	end     func()
 	mu      sync.Mutex
 	buffers map[string]*buffer // by the queue's prefix
+	pause   time.Duration      // to the next look whether there are any
 	misses  int                // asks without a task since the last one that got one, or since the last wait
 	fooled  bool               // the last look saw tasks, and none has been got since: their queue is paused, or others were quicker
 }
@@ -167,7 +168,7 @@ func prefetch(rdb redis.UniversalClient, s Speed, h *hands, queues int) *prefetc
 	}
 	over := make(chan struct{})
 	p := &prefetcher{
-		rdb: rdb, speed: s, hands: h, queues: queues, over: over, end: sync.OnceFunc(func() { close(over) }), buffers: map[string]*buffer{},
+		rdb: rdb, speed: s, hands: h, queues: queues, pause: peekFirst, over: over, end: sync.OnceFunc(func() { close(over) }), buffers: map[string]*buffer{},
 	}
 	rdb.AddHook(p)
 	return p
@@ -273,7 +274,7 @@ func (p *prefetcher) take(ctx context.Context, args []any) (string, error) {
 
 // give takes the next of a buffer's tasks out.
 func (p *prefetcher) give(b *buffer) (message string) {
-	p.misses, p.fooled = 0, false
+	p.misses, p.fooled, p.pause = 0, false, peekFirst
 	message = b.tasks[0].message
 	b.tasks = b.tasks[1:]
 	return message
@@ -287,9 +288,9 @@ func (p *prefetcher) missed(ctx context.Context) {
 		return
 	}
 	end := time.After(idleFor/2 + rand.N(idleFor))
-	for pause := peekFirst; ; pause = min(2*pause, peekLast) {
+	for {
 		select {
-		case <-time.After(pause):
+		case <-time.After(p.nextPause()):
 		case <-end:
 			return
 		case <-p.over:
@@ -302,6 +303,15 @@ func (p *prefetcher) missed(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// nextPause is the time to the next look: the longer there was nothing, the longer.
+func (p *prefetcher) nextPause() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pause := p.pause
+	p.pause = min(2*pause, peekLast)
+	return pause
 }
 
 // round counts a miss, and ends a round when it was the last queue's: then it returns what to look at, and whether to.
