@@ -212,15 +212,36 @@ type TextField struct {
 	Value *string
 }
 
+// textFields are the lead's text fields in the order of the API's documentation.
+var textFields = [...]struct {
+	name string
+	of   func(*Lead) *string
+}{
+	{"first_name", func(l *Lead) *string { return &l.FirstName }},
+	{"last_name", func(l *Lead) *string { return &l.LastName }},
+	{"email", func(l *Lead) *string { return &l.Email }},
+	{"phone", func(l *Lead) *string { return &l.Phone }},
+	{"instagram_id", func(l *Lead) *string { return &l.InstagramID }},
+	{"company", func(l *Lead) *string { return &l.Company }},
+	{"title", func(l *Lead) *string { return &l.Title }},
+	{"status", func(l *Lead) *string { return &l.Status }},
+	{"source", func(l *Lead) *string { return &l.Source }},
+	{"city", func(l *Lead) *string { return &l.City }},
+	{"state", func(l *Lead) *string { return &l.State }},
+	{"country", func(l *Lead) *string { return &l.Country }},
+	{"timezone", func(l *Lead) *string { return &l.Timezone }},
+	{"language", func(l *Lead) *string { return &l.Language }},
+	{"assignee_id", func(l *Lead) *string { return &l.AssigneeID }},
+}
+
 // TextFields lists the lead's text fields in the order of the API's documentation. Imports, filters and the store
 // all walk this one list.
 func (l *Lead) TextFields() []TextField {
-	return []TextField{
-		{"first_name", &l.FirstName}, {"last_name", &l.LastName}, {"email", &l.Email}, {"phone", &l.Phone},
-		{"instagram_id", &l.InstagramID}, {"company", &l.Company}, {"title", &l.Title}, {"status", &l.Status},
-		{"source", &l.Source}, {"city", &l.City}, {"state", &l.State}, {"country", &l.Country},
-		{"timezone", &l.Timezone}, {"language", &l.Language}, {"assignee_id", &l.AssigneeID},
+	out := make([]TextField, len(textFields))
+	for i, f := range textFields {
+		out[i] = TextField{f.name, f.of(l)}
 	}
+	return out
 }
 
 // noFields is what a template sees of a lead without custom fields.
@@ -228,10 +249,9 @@ var noFields = map[string]any{}
 
 // BindingNames are the names by which templates ask for a lead's values.
 func BindingNames() []string {
-	fields := (&Lead{}).TextFields()
-	names := make([]string, 0, len(fields)+4)
-	for _, f := range fields {
-		names = append(names, f.Name)
+	names := make([]string, 0, len(textFields)+4)
+	for _, f := range textFields {
+		names = append(names, f.name)
 	}
 	return append(names, "full_name", "id", "tags", "custom_fields")
 }
@@ -243,9 +263,9 @@ func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	if l == nil {
 		l = &Lead{}
 	}
-	for _, f := range l.TextFields() {
-		if *f.Value != "" && uses[f.Name] {
-			b[f.Name] = *f.Value
+	for _, f := range textFields {
+		if v := *f.of(l); v != "" && uses[f.name] {
+			b[f.name] = v
 		}
 	}
 	if uses["full_name"] {

@@ -180,7 +180,7 @@ func clean(msg string) string {
 var excerpt = regexp.MustCompile(`(?s) in [{"].*`)
 
 // check walks the tokens, refuses what is not allowed, and returns the source with a step tag before everything that
-// does work and at the start of every loop's body.
+// does work and at the start of every loop's body. A plain value outside of loops is written once, and does none.
 func check(source string) (string, error) {
 	var (
 		out    strings.Builder
@@ -205,7 +205,9 @@ func check(source string) (string, error) {
 				return "", fmt.Errorf("line %d: ranges (a..b) are not allowed", line)
 			}
 			count++
-			out.WriteString(step)
+			if loops > 0 || strings.Contains(tok.Args, "|") {
+				out.WriteString(step)
+			}
 		case tok.Type == parser.TagTokenType && (!verbatim || strings.HasPrefix(tok.Name, "end")):
 			if err := checkTag(tok, &blocks, &loops); err != nil {
 				return "", fmt.Errorf("line %d: %w", line, err)
