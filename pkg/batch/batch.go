@@ -13,8 +13,8 @@ const (
 	timeout = 15 * time.Second // of one run
 )
 
-// Group lets concurrent calls share a run: whatever gathers while one is under way goes with the next. Nobody waits
-// for others to come, so a lone call is as fast as it can be, and under load the batches grow by themselves.
+// Group lets concurrent calls share a run: whatever gathers while one is under way goes with the next. Unless the group
+// has a pace nobody waits for others to come, so a lone call is as fast as it can be, and under load the batches grow by themselves.
 type Group[T, R any] struct {
 	name string
 	run  func(ctx context.Context, items []T) ([]R, error)
@@ -22,6 +22,7 @@ type Group[T, R any] struct {
 	// fails alone. nil: never.
 	alone func(error) bool
 	lost  func(error) // told what became of items that nobody waits for
+	pace  time.Duration
 	in    chan *call[T, R]
 	wg    sync.WaitGroup
 }
@@ -69,6 +70,10 @@ func (g *Group[T, R]) Leave(ctx context.Context, item T) error {
 // Lost says who is told of failed runs whose items nobody waits for. It must be called before the first Leave.
 func (g *Group[T, R]) Lost(tell func(error)) { g.lost = tell }
 
+// Pace keeps the starts of a flusher's runs apart by at least d: for runs that cost much themselves and little for each
+// item. Who comes after a longer pause waits for nothing. It must be called before the first Do.
+func (g *Group[T, R]) Pace(d time.Duration) { g.pace = d }
+
 // Close waits for what is under way. Nothing may be submitted any more.
 func (g *Group[T, R]) Close() {
 	close(g.in)
@@ -78,8 +83,13 @@ func (g *Group[T, R]) Close() {
 func (g *Group[T, R]) flush() {
 	defer g.wg.Done()
 	batch := make([]*call[T, R], 0, most)
+	var began time.Time
 	for c := range g.in {
 		batch = append(batch[:0], c)
+		if g.pace > 0 {
+			time.Sleep(time.Until(began.Add(g.pace)))
+			began = time.Now()
+		}
 	gather:
 		for len(batch) < most {
 			select {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestCallsThatWaitShareARun(t *testing.T) {
@@ -143,4 +145,35 @@ func TestItemsThatAreLeft(t *testing.T) {
 	if len(seen) != 14 {
 		t.Errorf("%v", seen)
 	}
+}
+
+func TestAPaceKeepsRunsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pace = 2 * time.Millisecond
+		begin := time.Now()
+		var starts []time.Duration
+		var sizes []int
+		g := New("x", 1, nil, func(_ context.Context, items []int) ([]int, error) {
+			starts, sizes = append(starts, time.Since(begin)), append(sizes, len(items))
+			return items, nil
+		})
+		g.Pace(pace)
+		call := func() {
+			if _, err := g.Do(t.Context(), 0); err != nil {
+				t.Error(err)
+			}
+		}
+		call()
+		var wg sync.WaitGroup
+		for range 3 { // they come too soon, and go together
+			wg.Go(call)
+		}
+		wg.Wait()
+		<-time.After(10 * pace)
+		call() // comes late enough, and waits for nothing
+		g.Close()
+		if want := []time.Duration{0, pace, 11 * pace}; !slices.Equal(starts, want) || !slices.Equal(sizes, []int{1, 3, 1}) {
+			t.Errorf("runs of %v at %v, want 1, 3 and 1 at %v", sizes, starts, want)
+		}
+	})
 }
