@@ -11,7 +11,7 @@ import (
 // stacks included. With Go's own rule, to collect whenever the heap has grown by as much as is alive, a busy worker would
 // spend a sixth of its time on that. Here the heap grows by a fixed amount first, or by what is alive if that is more.
 const (
-	growth    = 56 << 20 // bytes allocated between two collections
+	growth    = 48 << 20 // bytes allocated between two collections
 	leastGOGC = 100
 )
 

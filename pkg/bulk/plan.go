@@ -15,7 +15,7 @@ import (
 // since everybody's commits wait while a page's is written out.
 const (
 	firstPage = 500
-	nextPage  = 2_000
+	nextPage  = 1_000
 )
 
 // plan freezes the audience page by page, from wherever the last process got to.

@@ -13,7 +13,7 @@ import (
 // backlogPerProcessor is how many messages of a type a worker has in its own hands for each processor. More would only wait
 // for each other, and keep whoever else is on the machine waiting: the groups in which they go to the database are large
 // enough with these.
-const backlogPerProcessor = 140
+const backlogPerProcessor = 110
 
 // Backlog counts, by type, the messages that a worker has begun and has something to do for: to claim, to render, to
 // record. One that its provider has in hand does not count. While as many are there as may be, no further one is begun. So
