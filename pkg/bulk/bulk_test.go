@@ -333,6 +333,10 @@ func TestPauseAndResume(t *testing.T) {
 	if running, err := w.store.Running(t.Context()); err != nil || len(running) != 0 {
 		t.Errorf("running while it is paused: %v, %v", running, err)
 	}
+	testenv.Eventually(t, timeout, "what was delivered is counted", func() bool { // nobody waits for a count
+		v, err := w.service.Get(t.Context(), b.ID)
+		return err == nil && v.Sent == 5
+	})
 	if v, err := w.service.Resume(t.Context(), b.ID); err != nil || v.Status != bulk.Processing || v.Sent != 5 {
 		t.Fatalf("%+v, %v", v, err)
 	}
