@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/hibiken/asynq"
 
@@ -14,6 +15,9 @@ import (
 // for each other, and keep whoever else is on the machine waiting: the groups in which they go to the database are large
 // enough with these.
 const backlogPerProcessor = 110
+
+// arrival is far longer than a task takes from the queue to its handler.
+const arrival = time.Second
 
 // Backlog counts, by type, the messages that a worker has begun and has something to do for: to claim, to render, to
 // record. One that its provider has in hand does not count. While as many are there as may be, no further one is begun. So
@@ -39,10 +43,11 @@ func (b Backlog) Back(t message.Type) { b[t].add(1) }
 
 // hands is the messages of one type.
 type hands struct {
-	most int
-	less *sync.Cond // with its lock over what follows
-	held int
-	over bool // no more are begun: nobody waits any longer
+	most   int
+	less   *sync.Cond // with its lock over what follows
+	held   int
+	coming int  // on their way to their handlers
+	over   bool // no more are begun: nobody waits any longer
 }
 
 func (h *hands) add(n int) {
@@ -61,10 +66,48 @@ func (h *hands) wait() bool {
 	}
 	h.less.L.Lock()
 	defer h.less.L.Unlock()
-	for h.held >= h.most && !h.over {
+	for h.held+h.coming >= h.most && !h.over {
+		if h.held > 0 {
+			h.less.Wait()
+			continue
+		}
+		lost := time.AfterFunc(arrival, h.empty) // nobody would end this wait if none of them came
 		h.less.Wait()
+		lost.Stop()
 	}
 	return !h.over
+}
+
+// given is told of a task that was given out: it has a place from then on.
+func (h *hands) given() {
+	if h == nil {
+		return
+	}
+	h.less.L.Lock()
+	h.coming++
+	h.less.L.Unlock()
+}
+
+// begin moves a task that has come to its handler's hands. One that was not taken ahead was not announced.
+func (h *hands) begin() {
+	h.less.L.Lock()
+	h.coming = max(h.coming-1, 0)
+	h.held++
+	h.less.L.Unlock()
+}
+
+// empty is told when nothing can be on its way any more. With nothing in hand either, what is still announced does not
+// come: Asynq drops a task that it cannot decode.
+func (h *hands) empty() {
+	if h == nil {
+		return
+	}
+	h.less.L.Lock()
+	if h.held == 0 {
+		h.coming = 0
+	}
+	h.less.L.Unlock()
+	h.less.Signal()
 }
 
 // end lets go whoever waits.
@@ -78,13 +121,13 @@ func (h *hands) end() {
 	h.less.Broadcast()
 }
 
-// counted counts what a handler has in hand. A few tasks may be on their way to it when the hands are full: those begin, too.
+// counted counts what a handler has in hand.
 func (h *hands) counted(handler asynq.Handler) asynq.Handler {
 	if h == nil {
 		return handler
 	}
 	return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
-		h.add(1)
+		h.begin()
 		defer h.add(-1)
 		return handler.ProcessTask(ctx, task)
 	})

@@ -275,6 +275,7 @@ func (p *prefetcher) take(ctx context.Context, args []any) (string, error) {
 // give takes the next of a buffer's tasks out.
 func (p *prefetcher) give(b *buffer) (message string) {
 	p.misses, p.fooled, p.pause = 0, false, peekFirst
+	p.hands.given()
 	message = b.tasks[0].message
 	b.tasks = b.tasks[1:]
 	return message
@@ -292,6 +293,7 @@ func (p *prefetcher) missed(ctx context.Context) {
 		select {
 		case <-time.After(p.nextPause()):
 		case <-end:
+			p.hands.empty()
 			return
 		case <-p.over:
 			return
