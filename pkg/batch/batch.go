@@ -14,7 +14,8 @@ const (
 )
 
 // Group lets concurrent calls share a run: whatever gathers while one is under way goes with the next. Unless the group
-// has a pace nobody waits for others to come, so a lone call is as fast as it can be, and under load the batches grow by themselves.
+// has a pace nobody waits for others to come, so a lone call is as fast as it can be, and under load the batches grow by
+// themselves.
 type Group[T, R any] struct {
 	name string
 	run  func(ctx context.Context, items []T) ([]R, error)
