@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"time"
 
 	"herald/pkg/provider/simulator"
@@ -24,14 +22,10 @@ func (s *simulatorCmd) Run(ctx context.Context) error {
 	}
 	sim := simulator.New()
 	sim.SetLatency(s.Latency)
-	srv := &http.Server{Handler: sim} //nolint:gosec // without time limits: its callers are tests and benchmarks, and each limit is two timers a request
 	fmt.Printf("simulator listens on http://%s\n", l.Addr())
 	go func() {
 		<-ctx.Done()
-		_ = srv.Close()
+		sim.Close()
 	}()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return sim.Serve(l)
 }

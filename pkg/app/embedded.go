@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -28,7 +27,6 @@ type Embedded struct {
 	*App
 	Simulator *simulator.Simulator
 	redis     *miniredis.Miniredis
-	server    *http.Server
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
 }
@@ -105,14 +103,11 @@ func (e *Embedded) simulate(cfg *config.Config) error {
 		return fmt.Errorf("start the simulator: %w", err)
 	}
 	e.Simulator = simulator.New()
-	e.server = &http.Server{Handler: e.Simulator, ReadHeaderTimeout: headerTimeout}
-	e.wg.Go(func() { _ = e.server.Serve(l) })
+	e.wg.Go(func() { _ = e.Simulator.Serve(l) })
 	u := "http://" + l.Addr().String()
 	cfg.SendGridURL, cfg.TwilioURL, cfg.InstagramURL = u, u, u
 	return nil
 }
-
-const headerTimeout = 5 * time.Second
 
 // Stop ends the App and then what it stood on.
 func (e *Embedded) Stop() {
@@ -124,8 +119,8 @@ func (e *Embedded) stopParts() {
 	if e.stop != nil {
 		e.stop()
 	}
-	if e.server != nil {
-		_ = e.server.Close()
+	if e.Simulator != nil {
+		e.Simulator.Close()
 	}
 	e.wg.Wait()
 	if e.redis != nil {

@@ -10,11 +10,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,13 +145,18 @@ func RedisProgram(t testing.TB) string {
 // Simulator starts a simulator and returns it with its URL.
 func Simulator(t testing.TB) (*simulator.Simulator, string) {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := simulator.New()
-	srv := httptest.NewServer(s)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(l) })
 	t.Cleanup(func() {
-		srv.CloseClientConnections()
-		srv.Close()
+		s.Close()
+		serving.Wait()
 	})
-	return s, srv.URL
+	return s, "http://" + l.Addr().String()
 }
 
 // MasterKey returns a random master key.

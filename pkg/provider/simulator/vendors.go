@@ -1,10 +1,13 @@
 package simulator
 
 import (
+	"encoding/base64"
 	"fmt"
-	"net/http"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // SendGrid: an address whose local part names a fault, at MagicDomain, meets that fault: refused@simulator.test.
@@ -13,23 +16,23 @@ import (
 // MagicDomain is the domain of email addresses that stand for an outcome.
 const MagicDomain = "simulator.test"
 
-func sendGridError(status int, text, field string) func(http.ResponseWriter) {
-	return func(w http.ResponseWriter) {
+func sendGridError(status int, text, field string) func(*fasthttp.RequestCtx) {
+	return func(c *fasthttp.RequestCtx) {
 		var f any
 		if field != "" {
 			f = field
 		}
-		writeJSON(w, status, map[string]any{"errors": []any{map[string]any{"message": text, "field": f, "help": nil}}})
+		writeJSON(c, status, map[string]any{"errors": []any{map[string]any{"message": text, "field": f, "help": nil}}})
 	}
 }
 
 var sendGridVendor = vendor{
 	name: SendGrid,
-	ok: func(w http.ResponseWriter, id string) {
-		w.Header().Set("X-Message-Id", id)
-		w.WriteHeader(http.StatusAccepted)
+	ok: func(c *fasthttp.RequestCtx, id string) {
+		c.Response.Header.Set("X-Message-Id", id)
+		c.SetStatusCode(fasthttp.StatusAccepted)
 	},
-	refusals: map[Fault]func(http.ResponseWriter){
+	refusals: map[Fault]func(*fasthttp.RequestCtx){
 		Throttle:    sendGridError(429, "too many requests", ""),
 		Unauthorize: sendGridError(401, "The provided authorization grant is invalid, expired, or revoked", ""),
 		Forbid:      sendGridError(403, "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved.", "from"),
@@ -53,22 +56,22 @@ type sendGridAddress struct {
 	Email string `json:"email"`
 }
 
-func (s *Simulator) sendGrid(w http.ResponseWriter, r *http.Request) {
-	if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer SG") {
-		sendGridError(401, "The provided authorization grant is invalid, expired, or revoked", "")(w)
+func (s *Simulator) sendGrid(c *fasthttp.RequestCtx) {
+	if !strings.HasPrefix(authorization(c), "Bearer SG") {
+		sendGridError(401, "The provided authorization grant is invalid, expired, or revoked", "")(c)
 		return
 	}
 	var m sendGridMail
-	if err := readJSON(r, &m); err != nil {
-		sendGridError(400, "Bad Request", "")(w)
+	if err := readJSON(c, &m); err != nil {
+		sendGridError(400, "Bad Request", "")(c)
 		return
 	}
 	if len(m.Personalizations) != 1 || len(m.Personalizations[0].To) != 1 {
-		sendGridError(400, "The personalizations field is required and must have at least one personalization.", "personalizations")(w)
+		sendGridError(400, "The personalizations field is required and must have at least one personalization.", "personalizations")(c)
 		return
 	}
 	if m.From.Email == "" || m.Subject == "" || len(m.Content) == 0 || m.Content[0].Value == "" {
-		sendGridError(400, "The subject is required.", "subject")(w)
+		sendGridError(400, "The subject is required.", "subject")(c)
 		return
 	}
 	to := m.Personalizations[0].To[0].Email
@@ -80,7 +83,7 @@ func (s *Simulator) sendGrid(w http.ResponseWriter, r *http.Request) {
 			magic = None
 		}
 	}
-	s.answer(w, r, sendGridVendor, Accepted{
+	s.answer(c, sendGridVendor, Accepted{
 		Recipient: to, MessageID: m.Personalizations[0].CustomArgs["herald_message_id"], ProviderMessageID: id("", s.next()),
 		Subject: m.Subject, Text: m.Content[0].Value, From: m.From.Email,
 	}, magic)
@@ -96,9 +99,9 @@ func generic(f Fault) bool {
 
 // Twilio: the vendor's own magic numbers, of the recipient and of the sender.
 
-func twilioError(status, code int, text string) func(http.ResponseWriter) {
-	return func(w http.ResponseWriter) {
-		writeJSON(w, status, map[string]any{
+func twilioError(status, code int, text string) func(*fasthttp.RequestCtx) {
+	return func(c *fasthttp.RequestCtx) {
+		writeJSON(c, status, map[string]any{
 			"code": code, "message": text, "more_info": fmt.Sprintf("https://www.twilio.com/docs/errors/%d", code), "status": status,
 		})
 	}
@@ -107,19 +110,19 @@ func twilioError(status, code int, text string) func(http.ResponseWriter) {
 var (
 	twilioVendor = vendor{
 		name: Twilio,
-		refusals: map[Fault]func(http.ResponseWriter){
+		refusals: map[Fault]func(*fasthttp.RequestCtx){
 			Throttle:    twilioError(429, 20429, "Too Many Requests"),
 			Unauthorize: twilioError(401, 20003, "Authenticate"),
 			Forbid:      twilioError(400, 21606, "The From phone number is not a valid, SMS-capable inbound phone number for your account."),
 			Refuse:      twilioError(400, 21211, "Invalid 'To' Phone Number"),
 		},
 	}
-	twilioMagicFrom = map[string]func(http.ResponseWriter){
+	twilioMagicFrom = map[string]func(*fasthttp.RequestCtx){
 		"+15005550001": twilioError(400, 21212, "Invalid From Number"),
 		"+15005550007": twilioError(400, 21606, "The From phone number is not SMS-capable"),
 		"+15005550008": twilioError(429, 21611, "The From number has exceeded the maximum number of queued messages"),
 	}
-	twilioMagicTo = map[string]func(http.ResponseWriter){
+	twilioMagicTo = map[string]func(*fasthttp.RequestCtx){
 		"+15005550001": twilioError(400, 21211, "Invalid 'To' Phone Number"),
 		"+15005550002": twilioError(400, 21612, "Twilio cannot route to this number"),
 		"+15005550003": twilioError(400, 21408, "Permission to send an SMS has not been enabled for the region"),
@@ -128,74 +131,78 @@ var (
 	}
 )
 
-func (s *Simulator) twilio(w http.ResponseWriter, r *http.Request) {
-	if user, password, ok := r.BasicAuth(); !ok || user == "" || password == "" {
-		twilioError(401, 20003, "Authenticate")(w)
+func (s *Simulator) twilio(c *fasthttp.RequestCtx, account string) {
+	if !basic(authorization(c)) {
+		twilioError(401, 20003, "Authenticate")(c)
 		return
 	}
-	if err := r.ParseForm(); err != nil {
-		twilioError(400, 21602, "Message body is required")(w)
-		return
-	}
-	f := r.PostForm
-	to, from, body := f.Get("To"), f.Get("From"), f.Get("Body")
+	field := func(name string) string { return string(c.PostArgs().Peek(name)) }
+	to, from, body, media := field("To"), field("From"), field("Body"), len(c.PostArgs().PeekMulti("MediaUrl"))
 	switch {
 	case to == "":
-		twilioError(400, 21604, "A 'To' phone number is required.")(w)
+		twilioError(400, 21604, "A 'To' phone number is required.")(c)
 		return
-	case from == "" && f.Get("MessagingServiceSid") == "":
-		twilioError(400, 21603, "A 'From' phone number is required.")(w)
+	case from == "" && field("MessagingServiceSid") == "":
+		twilioError(400, 21603, "A 'From' phone number is required.")(c)
 		return
-	case body == "" && len(f["MediaUrl"]) == 0:
-		twilioError(400, 21602, "Message body is required.")(w)
+	case body == "" && media == 0:
+		twilioError(400, 21602, "Message body is required.")(c)
 		return
 	case twilioMagicFrom[from] != nil:
-		twilioMagicFrom[from](w)
+		twilioMagicFrom[from](c)
 		return
 	case twilioMagicTo[to] != nil:
-		twilioMagicTo[to](w)
+		twilioMagicTo[to](c)
 		return
 	}
 	v := twilioVendor
-	v.ok = func(w http.ResponseWriter, sid string) {
+	v.ok = func(c *fasthttp.RequestCtx, sid string) {
 		now := time.Now().UTC().Format(time.RFC1123Z)
-		writeJSON(w, http.StatusCreated, map[string]any{
-			"sid": sid, "status": "queued", "to": to, "from": from, "body": body, "num_segments": "1", "num_media": fmt.Sprint(len(f["MediaUrl"])),
+		writeJSON(c, fasthttp.StatusCreated, map[string]any{
+			"sid": sid, "status": "queued", "to": to, "from": from, "body": body, "num_segments": "1", "num_media": strconv.Itoa(media),
 			"price": nil, "price_unit": "USD", "error_code": nil, "error_message": nil, "direction": "outbound-api", "api_version": "2010-04-01",
-			"account_sid": r.PathValue("sid"), "date_created": now, "date_updated": now, "date_sent": nil, "messaging_service_sid": nil,
-			"uri": r.URL.Path, "subresource_uris": map[string]string{},
+			"account_sid": account, "date_created": now, "date_updated": now, "date_sent": nil, "messaging_service_sid": nil,
+			"uri": string(c.Path()), "subresource_uris": map[string]string{},
 		})
 	}
 	prefix := "SM"
-	if len(f["MediaUrl"]) > 0 {
+	if media > 0 {
 		prefix = "MM"
 	}
-	s.answer(w, r, v, Accepted{Recipient: to, ProviderMessageID: id(prefix, s.next()), Text: body, From: from}, None)
+	s.answer(c, v, Accepted{Recipient: to, ProviderMessageID: id(prefix, s.next()), Text: body, From: from}, None)
+}
+
+// basic says whether a header holds a name and a password.
+func basic(authorization string) bool {
+	encoded, is := strings.CutPrefix(authorization, "Basic ")
+	both, err := base64.StdEncoding.DecodeString(encoded)
+	user, password, _ := strings.Cut(string(both), ":")
+	return is && err == nil && user != "" && password != ""
 }
 
 // Meta: ids that begin with 99900 and end in a code meet it.
 
-func metaError(status, code, subcode int, text string) func(http.ResponseWriter) {
-	return func(w http.ResponseWriter) {
+func metaError(status, code, subcode int, text string) func(*fasthttp.RequestCtx) {
+	return func(c *fasthttp.RequestCtx) {
 		e := map[string]any{"message": text, "type": "OAuthException", "code": code, "fbtrace_id": "simulated"}
 		if subcode != 0 {
 			e["error_subcode"] = subcode
 		}
-		writeJSON(w, status, map[string]any{"error": e})
+		writeJSON(c, status, map[string]any{"error": e})
 	}
 }
 
 var (
 	metaVendor = vendor{
 		name: Instagram,
-		refusals: map[Fault]func(http.ResponseWriter){
+		refusals: map[Fault]func(*fasthttp.RequestCtx){
 			Throttle:    metaError(400, 613, 0, "Calls to this api have exceeded the rate limit."),
 			Unauthorize: metaError(401, 190, 463, "Error validating access token: Session has expired"),
 			Forbid:      metaError(400, 10, 1893063, "Account temporarily restricted from sending"),
 			Refuse:      metaError(400, 100, 2534014, "The requested user cannot be found."),
 		},
 	}
-	metaMagicTo = map[string]func(http.ResponseWriter){
+	metaMagicTo = map[string]func(*fasthttp.RequestCtx){
 		"999000000000010": metaError(400, 10, 2534022, "This message is sent outside of allowed window."),
 		"999000000000100": metaError(400, 100, 2534014, "The requested user cannot be found."),
 		"999000000000551": metaError(400, 551, 1545041, "This person isn't available right now."),
@@ -204,9 +211,9 @@ var (
 	}
 )
 
-func (s *Simulator) instagram(w http.ResponseWriter, r *http.Request) {
-	if !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
-		metaError(401, 190, 0, "Invalid OAuth access token.")(w)
+func (s *Simulator) instagram(c *fasthttp.RequestCtx, account string) {
+	if !strings.HasPrefix(authorization(c), "Bearer ") {
+		metaError(401, 190, 0, "Invalid OAuth access token.")(c)
 		return
 	}
 	var doc struct {
@@ -222,8 +229,8 @@ func (s *Simulator) instagram(w http.ResponseWriter, r *http.Request) {
 			} `json:"attachment"`
 		} `json:"message"`
 	}
-	if err := readJSON(r, &doc); err != nil || doc.Recipient.ID == "" {
-		metaError(400, 100, 0, "Invalid parameter")(w)
+	if err := readJSON(c, &doc); err != nil || doc.Recipient.ID == "" {
+		metaError(400, 100, 0, "Invalid parameter")(c)
 		return
 	}
 	part, text := "text", doc.Message.Text
@@ -231,18 +238,18 @@ func (s *Simulator) instagram(w http.ResponseWriter, r *http.Request) {
 		part, text = "image", doc.Message.Attachment.Payload.URL
 	}
 	if text == "" || len(doc.Message.Text) > 1000 {
-		metaError(400, 100, 0, "Invalid parameter")(w)
+		metaError(400, 100, 0, "Invalid parameter")(c)
 		return
 	}
 	if magic := metaMagicTo[doc.Recipient.ID]; magic != nil {
-		magic(w)
+		magic(c)
 		return
 	}
 	v := metaVendor
-	v.ok = func(w http.ResponseWriter, mid string) {
-		writeJSON(w, http.StatusOK, map[string]string{"recipient_id": doc.Recipient.ID, "message_id": mid})
+	v.ok = func(c *fasthttp.RequestCtx, mid string) {
+		writeJSON(c, fasthttp.StatusOK, map[string]string{"recipient_id": doc.Recipient.ID, "message_id": mid})
 	}
-	s.answer(w, r, v, Accepted{
-		Recipient: doc.Recipient.ID, Part: part, ProviderMessageID: id("aWdfZAG1", s.next()), Text: text, From: r.PathValue("account"),
+	s.answer(c, v, Accepted{
+		Recipient: doc.Recipient.ID, Part: part, ProviderMessageID: id("aWdfZAG1", s.next()), Text: text, From: account,
 	}, None)
 }
