@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +15,7 @@ import (
 func TestCallsThatWaitShareARun(t *testing.T) {
 	var sizes []int
 	entered, release := make(chan bool), make(chan bool)
-	g := New("x", 1, nil, func(_ context.Context, items []int) ([]int, error) {
+	g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
 		sizes = append(sizes, len(items))
 		if len(sizes) == 1 {
 			entered <- true
@@ -55,7 +56,7 @@ func TestTheBadItemFailsAlone(t *testing.T) {
 	for name, alone := range map[string]func(error) bool{"alone": func(err error) bool { return errors.Is(err, errBad) }, "together": nil} {
 		entered, release := make(chan bool, 1), make(chan bool)
 		first := true
-		g := New("x", 1, alone, func(_ context.Context, items []int) ([]int, error) {
+		g := New("x", alone, func(_ context.Context, items []int) ([]int, error) {
 			if first {
 				first = false
 				entered <- true
@@ -96,24 +97,96 @@ func TestTheBadItemFailsAlone(t *testing.T) {
 }
 
 func TestACancelledCallerDoesNotJoin(t *testing.T) {
-	g := New("x", 0, nil, func(_ context.Context, items []int) ([]int, error) { return items, nil })
-	for range cap(g.in) {
-		go func() { _, _ = g.Do(context.Background(), 1) }()
-	}
-	wait(g, cap(g.in))
+	g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
+		t.Error("it ran")
+		return items, nil
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := g.Do(ctx, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	for range cap(g.in) {
-		close((<-g.in).done)
+	g.Close()
+}
+
+// A run that panics fails whoever shared it, and the next caller finds the group as it was.
+func TestAPanicPassesTheLeadOn(t *testing.T) {
+	entered, release := make(chan bool), make(chan bool)
+	runs := 0
+	g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
+		switch runs++; runs {
+		case 1:
+			entered <- true
+			<-release
+		case 2:
+			panic("a defect")
+		}
+		return items, nil
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = g.Do(t.Context(), 0) })
+	<-entered
+	var panics, broken atomic.Int64
+	for range 5 {
+		wg.Go(func() {
+			defer func() {
+				if recover() != nil {
+					panics.Add(1)
+				}
+			}()
+			if _, err := g.Do(t.Context(), 1); errors.Is(err, errBroken) {
+				broken.Add(1)
+			}
+		})
+	}
+	wait(g, 5)
+	close(release)
+	wg.Wait()
+	if got, err := g.Do(t.Context(), 7); got != 7 || err != nil || panics.Load() != 1 || broken.Load() != 4 {
+		t.Errorf("then %d, %v; %d panics, %d broken", got, err, panics.Load(), broken.Load())
+	}
+	g.Close()
+}
+
+// More than one run takes go with several, each led by the first of its own.
+func TestMoreThanOneRunTakes(t *testing.T) {
+	entered, release := make(chan bool), make(chan bool)
+	var sizes []int
+	g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
+		if sizes = append(sizes, len(items)); len(sizes) == 1 {
+			entered <- true
+			<-release
+		}
+		return items, nil
+	})
+	var wg sync.WaitGroup
+	call := func(v int) {
+		if got, err := g.Do(t.Context(), v); got != v || err != nil {
+			t.Errorf("%d: %d, %v", v, got, err)
+		}
+	}
+	wg.Go(func() { call(-1) })
+	<-entered
+	for v := range 2*most + 1 {
+		wg.Go(func() { call(v) })
+	}
+	wait(g, 2*most+1)
+	close(release)
+	wg.Wait()
+	g.Close()
+	if want := []int{1, most, most, 1}; !slices.Equal(sizes, want) {
+		t.Errorf("runs of %v, want %v", sizes, want)
 	}
 }
 
 // wait returns when n calls wait in a group.
 func wait(g *Group[int, int], n int) {
-	for len(g.in) < n {
+	waiting := func() int {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.waiting)
+	}
+	for waiting() < n {
 		runtime.Gosched()
 	}
 }
@@ -123,7 +196,7 @@ func TestItemsThatAreLeft(t *testing.T) {
 	var mu sync.Mutex
 	var seen []int
 	told := make(chan error, 10)
-	g := New("x", 1, nil, func(_ context.Context, items []int) ([]struct{}, error) {
+	g := New("x", nil, func(_ context.Context, items []int) ([]struct{}, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen = append(seen, items...)
@@ -134,9 +207,7 @@ func TestItemsThatAreLeft(t *testing.T) {
 	})
 	g.Lost(func(err error) { told <- err })
 	for i := range 14 {
-		if err := g.Leave(t.Context(), i); err != nil {
-			t.Fatal(err)
-		}
+		g.Leave(i)
 	}
 	if err := <-told; err == nil || err.Error() != "unlucky" {
 		t.Errorf("told %v", err)
@@ -153,7 +224,7 @@ func TestAPaceKeepsRunsApart(t *testing.T) {
 		begin := time.Now()
 		var starts []time.Duration
 		var sizes []int
-		g := New("x", 1, nil, func(_ context.Context, items []int) ([]int, error) {
+		g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
 			starts, sizes = append(starts, time.Since(begin)), append(sizes, len(items))
 			return items, nil
 		})

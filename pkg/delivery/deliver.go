@@ -454,9 +454,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 		began = time.Now()
 		mark := stats.Mark{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}
 		if mark.Standing() != 0 {
-			if err := d.Counters.Count(ctx, w.BulkID, mark); err != nil {
-				w.event.Err = errors.Join(w.event.Err, err)
-			}
+			d.Counters.Count(w.BulkID, mark)
 		}
 		w.event.Count = time.Since(began)
 		fault.Point(fault.MessageCounted)

@@ -23,25 +23,24 @@ import (
 
 // world is a Deliverer on a real ledger (SQLite), with a provider that answers as told and counters that only note.
 type world struct {
-	t        *testing.T
-	store    *store.Store
-	d        *delivery.Deliverer
-	ch       *channel.Channel
-	mu       sync.Mutex
-	answers  []delivery.Response
-	sends    int
-	parts    int
-	marks    []stats.Mark
-	later    []time.Duration
-	events   []delivery.Event
-	paused   string
-	limit    time.Duration
-	signals  []delivery.Signal
-	onSend   func()
-	countErr error
-	broken   error
-	content  message.Content // of the bulk
-	out      atomic.Int32    // messages that a worker has begun and waits for others with
+	t       *testing.T
+	store   *store.Store
+	d       *delivery.Deliverer
+	ch      *channel.Channel
+	mu      sync.Mutex
+	answers []delivery.Response
+	sends   int
+	parts   int
+	marks   []stats.Mark
+	later   []time.Duration
+	events  []delivery.Event
+	paused  string
+	limit   time.Duration
+	signals []delivery.Signal
+	onSend  func()
+	broken  error
+	content message.Content // of the bulk
+	out     atomic.Int32    // messages that a worker has begun and waits for others with
 }
 
 func newWorld(t *testing.T) *world {
@@ -84,10 +83,7 @@ func (w *world) Report(_ context.Context, _ *channel.Channel, s delivery.Signal,
 	w.signals = append(w.signals, s)
 	return nil
 }
-func (w *world) Count(_ context.Context, _ uuid.UUID, m stats.Mark) error {
-	w.marks = append(w.marks, m)
-	return w.countErr
-}
+func (w *world) Count(_ uuid.UUID, m stats.Mark) { w.marks = append(w.marks, m) }
 func (w *world) Later(_ context.Context, _ *message.Message, d time.Duration) error {
 	w.later = append(w.later, d)
 	return nil
@@ -401,18 +397,6 @@ func TestAClaimThatCannotBeUsedIsGivenBack(t *testing.T) {
 	w.broken = nil
 	if res := w.run(id); res.Status != message.Sent || w.load(id).Attempt != 1 {
 		t.Errorf("%+v", res)
-	}
-}
-
-func TestACountThatFailsLosesNothing(t *testing.T) {
-	w := newWorld(t)
-	w.answers, w.countErr = []delivery.Response{accepted}, errors.New("redis is gone")
-	id := w.row(nil)
-	if res := w.run(id); res.Status != message.Sent || res.Again != 0 {
-		t.Errorf("%+v", res)
-	}
-	if w.events[0].Err == nil {
-		t.Error("nobody is told")
 	}
 }
 

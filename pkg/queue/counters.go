@@ -28,7 +28,7 @@ type countItem struct {
 // NewCounters makes Counters over a Redis connection of their own. failed is told when messages could not be counted.
 func NewCounters(rdb redis.UniversalClient, failed func(error)) *Counters {
 	c := &Counters{rdb: rdb}
-	c.group = batch.New("count", 1, nil, c.countGroup)
+	c.group = batch.New("count", nil, c.countGroup)
 	c.group.Lost(failed)
 	return c
 }
@@ -75,9 +75,7 @@ return 1`)
 var sentRank = message.Sent.Rank() + 1
 
 // Count implements delivery.Counters. It leaves the mark to be counted in a moment, with others.
-func (c *Counters) Count(ctx context.Context, bulkID uuid.UUID, m stats.Mark) error {
-	return fail("count", c.group.Leave(ctx, countItem{bulkID, m}))
-}
+func (c *Counters) Count(bulkID uuid.UUID, m stats.Mark) { c.group.Leave(countItem{bulkID, m}) }
 
 func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{}, error) {
 	marks := map[uuid.UUID][]stats.Mark{}

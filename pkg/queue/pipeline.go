@@ -48,7 +48,7 @@ func coalesce(rdb redis.UniversalClient, s Speed) (stop func()) {
 		return func() {}
 	}
 	c := &coalescer{rdb: rdb, speed: s}
-	c.group = batch.New("pipeline", 1, nil, c.run)
+	c.group = batch.New("pipeline", nil, c.run)
 	rdb.AddHook(c)
 	return sync.OnceFunc(c.group.Close)
 }

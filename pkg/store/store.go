@@ -77,10 +77,10 @@ func Open(ctx context.Context, databaseURL string, o Options) (*Store, error) {
 	}
 	// One run of each kind at a time: what gathers meanwhile goes with the next, so groups, and with them the commits that
 	// they share, grow with the load.
-	s.inserts = batch.New("insert", 1, isData, s.hot.insert)
-	s.loads = batch.New("load", 1, isData, s.hot.load)
-	s.claims = batch.New("claim", 1, isData, s.hot.claim)
-	s.turns = batch.New("turn", 1, isData, s.turn)
+	s.inserts = batch.New("insert", isData, s.hot.insert)
+	s.loads = batch.New("load", isData, s.hot.load)
+	s.claims = batch.New("claim", isData, s.hot.claim)
+	s.turns = batch.New("turn", isData, s.turn)
 	s.turns.Pace(turnPace)
 	return s, nil
 }
