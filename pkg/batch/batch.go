@@ -51,7 +51,6 @@ type call[T, R any] struct {
 func New[T, R any](name string, alone func(error) bool, run func(context.Context, []T) ([]R, error)) *Group[T, R] {
 	g := &Group[T, R]{name: name, run: run, alone: alone}
 	g.ended.L = &g.mu
-	g.spare.New = func() any { return &call[T, R]{wake: make(chan bool, 1)} }
 	return g
 }
 
@@ -61,7 +60,10 @@ func (g *Group[T, R]) Do(ctx context.Context, item T) (R, error) {
 		var none R
 		return none, fmt.Errorf("%s: %w", g.name, err)
 	}
-	c := g.spare.Get().(*call[T, R])
+	c, ok := g.spare.Get().(*call[T, R])
+	if !ok {
+		c = &call[T, R]{wake: make(chan bool, 1)}
+	}
 	c.item = item
 	if g.join(c) || <-c.wake {
 		g.lead()
