@@ -18,9 +18,9 @@ import (
 type hot interface {
 	insert(ctx context.Context, singles []single) ([]inserted, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
-	claim(ctx context.Context, claims []delivery.Claim) ([]bool, error)
+	claim(ctx context.Context, claims []*delivery.Claim) ([]bool, error)
 	// turn settles and takes, all or nothing, in one transaction: the commit is what costs.
-	turn(ctx context.Context, outcomes []delivery.Outcome, claims []delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error)
+	turn(ctx context.Context, outcomes []*delivery.Outcome, claims []*delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
 	walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error)
 	saveLeads(ctx context.Context, created, updated []leadRow) error
@@ -77,7 +77,7 @@ func there(l delivery.Loaded, id uuid.UUID, err error) (delivery.Loaded, error) 
 
 // Claim implements delivery.Ledger.
 func (s *Store) Claim(ctx context.Context, c delivery.Claim) (bool, error) {
-	ok, err := s.claims.Do(ctx, c)
+	ok, err := s.claims.Do(ctx, &c)
 	return ok, fail("claim the message", err)
 }
 
@@ -101,12 +101,12 @@ type stepped struct {
 
 // turn does what has gathered: it sorts the steps by their kind, and the answers back.
 func (s *Store) turn(ctx context.Context, steps []step) ([]stepped, error) {
-	outcomes, claims := make([]delivery.Outcome, 0, len(steps)), make([]delivery.Claim, 0, len(steps))
+	outcomes, claims := make([]*delivery.Outcome, 0, len(steps)), make([]*delivery.Claim, 0, len(steps))
 	for _, st := range steps {
 		if st.outcome != nil {
-			outcomes = append(outcomes, *st.outcome)
+			outcomes = append(outcomes, st.outcome)
 		} else {
-			claims = append(claims, *st.claim)
+			claims = append(claims, st.claim)
 		}
 	}
 	settled, loaded, err := s.hot.turn(ctx, outcomes, claims)
@@ -187,13 +187,13 @@ func keepsEvidence(o *delivery.Outcome, matched bool) bool {
 }
 
 // evidence returns the attempts to be written for a group of outcomes. One whose claim had passed on is marked late.
-func evidence(outcomes []delivery.Outcome, settled []delivery.Settled) []attemptRow {
+func evidence(outcomes []*delivery.Outcome, settled []delivery.Settled) []attemptRow {
 	var rows []attemptRow
-	for i := range outcomes {
-		if !keepsEvidence(&outcomes[i], settled[i].OK) {
+	for i, o := range outcomes {
+		if !keepsEvidence(o, settled[i].OK) {
 			continue
 		}
-		row := rowOfAttempt(outcomes[i].Attempt)
+		row := rowOfAttempt(o.Attempt)
 		if !settled[i].OK {
 			row.Outcome = message.AttemptLate
 		}

@@ -77,7 +77,7 @@ func (h *postgresHot) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loa
 }
 
 // turn sends its statements together: one round trip, and one commit.
-func (h *postgresHot) turn(ctx context.Context, outcomes []delivery.Outcome, claims []delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error) {
+func (h *postgresHot) turn(ctx context.Context, outcomes []*delivery.Outcome, claims []*delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error) {
 	settled, loaded := make([]delivery.Settled, len(outcomes)), make([]delivery.Loaded, len(claims))
 	var statements pgx.Batch
 	if len(outcomes) > 0 {
@@ -87,8 +87,8 @@ func (h *postgresHot) turn(ctx context.Context, outcomes []delivery.Outcome, cla
 		queueTake(&statements, claims, loaded)
 	}
 	plain := true
-	for i := range outcomes {
-		plain = plain && !keepsEvidence(&outcomes[i], true)
+	for _, o := range outcomes {
+		plain = plain && !keepsEvidence(o, true)
 	}
 	var err error
 	if plain {
@@ -109,9 +109,9 @@ func (h *postgresHot) turn(ctx context.Context, outcomes []delivery.Outcome, cla
 	return settled, loaded, h.loadRest(ctx, claims, loaded)
 }
 
-func queueTake(to *pgx.Batch, claims []delivery.Claim, out []delivery.Loaded) {
-	ids, tokens, ttls := claimArrays(claims)
-	to.Queue(takeSQL, ids, tokens, ttls, column(claims, func(c *delivery.Claim) int32 { return int32(c.Most) })).Query(func(rows pgx.Rows) error {
+func queueTake(to *pgx.Batch, claims []*delivery.Claim, out []delivery.Loaded) {
+	ids, tokens, ttls, mosts := claimArrays(claims)
+	to.Queue(takeSQL, ids, tokens, ttls, mosts).Query(func(rows pgx.Rows) error {
 		return readLoaded(rows, nil, func(at int, l delivery.Loaded) {
 			l.Claimed = true
 			out[at] = l
@@ -120,7 +120,7 @@ func queueTake(to *pgx.Batch, claims []delivery.Claim, out []delivery.Loaded) {
 }
 
 // loadRest loads those that the take says nothing of.
-func (h *postgresHot) loadRest(ctx context.Context, claims []delivery.Claim, out []delivery.Loaded) error {
+func (h *postgresHot) loadRest(ctx context.Context, claims []*delivery.Claim, out []delivery.Loaded) error {
 	var rest []uuid.UUID
 	var where []int
 	for i := range out {
@@ -191,13 +191,17 @@ FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) u(id, token, ttl)
 WHERE m.id = u.id AND (m.status IN ('PENDING', 'QUEUED') OR (m.status = 'SENDING' AND m.claim_token = u.token))
 RETURNING m.claim_token`
 
-func claimArrays(claims []delivery.Claim) (ids, tokens []uuid.UUID, ttls []float64) {
-	return column(claims, func(c *delivery.Claim) uuid.UUID { return c.ID }), column(claims, func(c *delivery.Claim) uuid.UUID { return c.Token }),
-		column(claims, func(c *delivery.Claim) float64 { return c.TTL.Seconds() })
+func claimArrays(claims []*delivery.Claim) (ids, tokens []uuid.UUID, ttls []float64, mosts []int32) {
+	n := len(claims)
+	ids, tokens, ttls, mosts = make([]uuid.UUID, n), make([]uuid.UUID, n), make([]float64, n), make([]int32, n)
+	for i, c := range claims {
+		ids[i], tokens[i], ttls[i], mosts[i] = c.ID, c.Token, c.TTL.Seconds(), int32(c.Most)
+	}
+	return ids, tokens, ttls, mosts
 }
 
-func (h *postgresHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
-	ids, tokens, ttls := claimArrays(claims)
+func (h *postgresHot) claim(ctx context.Context, claims []*delivery.Claim) ([]bool, error) {
+	ids, tokens, ttls, _ := claimArrays(claims)
 	rows, err := h.pool.Query(ctx, claimSQL, ids, tokens, ttls)
 	if err != nil {
 		return nil, err
@@ -247,32 +251,29 @@ type settleArgs struct {
 	keep, again                          []float64
 }
 
-func settleArrays(outcomes []delivery.Outcome) settleArgs {
-	var a settleArgs
-	for i := range outcomes {
-		o := &outcomes[i]
-		var failure *string
+func settleArrays(outcomes []*delivery.Outcome) settleArgs {
+	n := len(outcomes)
+	a := settleArgs{
+		ids: make([]uuid.UUID, n), tokens: make([]*uuid.UUID, n), statuses: make([]string, n), reasons: make([]string, n), failures: make([]*string, n),
+		providerMessageID: make([]string, n), httpStatus: make([]int32, n), parts: make([]int32, n), costs: make([]int64, n),
+		keep: make([]float64, n), giveBack: make([]bool, n), again: make([]float64, n),
+	}
+	for i, o := range outcomes {
 		if o.Failure != nil {
 			f := string(encode(o.Failure))
-			failure = &f
+			a.failures[i] = &f
 		}
-		a.ids = append(a.ids, o.ID)
-		a.tokens = append(a.tokens, nullID(o.Token))
-		a.statuses = append(a.statuses, string(o.Status))
-		a.reasons = append(a.reasons, string(o.Reason))
-		a.failures = append(a.failures, failure)
-		a.providerMessageID = append(a.providerMessageID, o.ProviderMessageID)
-		a.httpStatus = append(a.httpStatus, int32(o.HTTPStatus))
-		a.parts = append(a.parts, int32(o.Part))
-		a.costs = append(a.costs, int64(o.Cost))
-		a.keep = append(a.keep, o.Keep.Seconds())
-		a.giveBack = append(a.giveBack, o.GiveBack)
-		a.again = append(a.again, o.Again.Seconds())
+		if o.Token != uuid.Nil {
+			a.tokens[i] = &o.Token
+		}
+		a.ids[i], a.statuses[i], a.reasons[i], a.providerMessageID[i] = o.ID, string(o.Status), string(o.Reason), o.ProviderMessageID
+		a.httpStatus[i], a.parts[i], a.costs[i] = int32(o.HTTPStatus), int32(o.Part), int64(o.Cost)
+		a.keep[i], a.giveBack[i], a.again[i] = o.Keep.Seconds(), o.GiveBack, o.Again.Seconds()
 	}
 	return a
 }
 
-func queueSettle(to *pgx.Batch, outcomes []delivery.Outcome, out []delivery.Settled) {
+func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Settled) {
 	a := settleArrays(outcomes)
 	to.Queue(settleSQL.of(len(outcomes)), parameter(a.ids), parameter(a.tokens), parameter(a.statuses), parameter(a.reasons), parameter(a.failures),
 		parameter(a.providerMessageID), parameter(a.httpStatus), parameter(a.costs), parameter(a.parts), parameter(a.keep), parameter(a.giveBack),

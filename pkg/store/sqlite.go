@@ -127,7 +127,7 @@ func (h *sqliteHot) suppressed(db *gorm.DB, m *messageRow) (message.Reason, erro
 	return message.Reason(reasons[0]), nil
 }
 
-func (h *sqliteHot) turn(ctx context.Context, outcomes []delivery.Outcome, claims []delivery.Claim) (settled []delivery.Settled, loaded []delivery.Loaded, err error) {
+func (h *sqliteHot) turn(ctx context.Context, outcomes []*delivery.Outcome, claims []*delivery.Claim) (settled []delivery.Settled, loaded []delivery.Loaded, err error) {
 	err = h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
 		if settled, err = settleRows(tx, outcomes); err == nil && len(claims) > 0 {
 			loaded, err = h.take(tx, claims)
@@ -138,8 +138,8 @@ func (h *sqliteHot) turn(ctx context.Context, outcomes []delivery.Outcome, claim
 }
 
 // take claims what nothing refuses or delays, as it finds it.
-func (h *sqliteHot) take(tx *gorm.DB, claims []delivery.Claim) (out []delivery.Loaded, err error) {
-	if out, err = h.read(tx, column(claims, func(c *delivery.Claim) uuid.UUID { return c.ID })); err != nil {
+func (h *sqliteHot) take(tx *gorm.DB, claims []*delivery.Claim) (out []delivery.Loaded, err error) {
+	if out, err = h.read(tx, column(claims, func(c **delivery.Claim) uuid.UUID { return (*c).ID })); err != nil {
 		return nil, err
 	}
 	for i, c := range claims {
@@ -167,7 +167,7 @@ func (h *sqliteHot) take(tx *gorm.DB, claims []delivery.Claim) (out []delivery.L
 	return out, nil
 }
 
-func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool, error) {
+func (h *sqliteHot) claim(ctx context.Context, claims []*delivery.Claim) ([]bool, error) {
 	out := make([]bool, len(claims))
 	return out, h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
 		for i, c := range claims {
@@ -179,7 +179,7 @@ func (h *sqliteHot) claim(ctx context.Context, claims []delivery.Claim) ([]bool,
 	})
 }
 
-func claimRow(tx *gorm.DB, c delivery.Claim) (bool, error) {
+func claimRow(tx *gorm.DB, c *delivery.Claim) (bool, error) {
 	now := stamp(time.Now())
 	until := now.Add(c.TTL)
 	res := tx.Exec(`
@@ -189,11 +189,10 @@ WHERE id = ? AND (status IN ('PENDING', 'QUEUED') OR (status = 'SENDING' AND cla
 	return res.RowsAffected == 1, res.Error
 }
 
-func settleRows(tx *gorm.DB, outcomes []delivery.Outcome) ([]delivery.Settled, error) {
+func settleRows(tx *gorm.DB, outcomes []*delivery.Outcome) ([]delivery.Settled, error) {
 	out := make([]delivery.Settled, len(outcomes))
 	now := stamp(time.Now())
-	for i := range outcomes {
-		o := &outcomes[i]
+	for i, o := range outcomes {
 		var failure document
 		if o.Failure != nil {
 			failure = encode(o.Failure)

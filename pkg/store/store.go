@@ -53,7 +53,7 @@ type Store struct {
 	hot     hot
 	inserts *batch.Group[single, inserted]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
-	claims  *batch.Group[delivery.Claim, bool]
+	claims  *batch.Group[*delivery.Claim, bool]
 	turns   *batch.Group[step, stepped]
 }
 
