@@ -14,7 +14,7 @@ import (
 // backlogPerProcessor is how many messages of a type a worker has in its own hands for each processor. More would only wait
 // for each other, and keep whoever else is on the machine waiting: the groups in which they go to the database are large
 // enough with these.
-const backlogPerProcessor = 110
+const backlogPerProcessor = 90
 
 // arrival is far longer than a task takes from the queue to its handler.
 const arrival = time.Second
