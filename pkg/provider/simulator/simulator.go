@@ -103,25 +103,15 @@ type Simulator struct {
 	first   time.Time
 	last    time.Time
 
-	open   sync.Mutex
-	closed bool
-	ends   map[io.Closer]struct{} // listeners and connections
+	open sync.Mutex
+	ends map[io.Closer]struct{} // listeners and connections; nil once it is closed
+	over chan struct{}          // closed then
 }
 
 // New makes a Simulator that accepts everything at once.
 func New() *Simulator {
-	s := &Simulator{limits: map[string]*window{}, counts: map[whom]int{}, by: map[string]int64{}, ends: map[io.Closer]struct{}{}}
-	s.server = fasthttp.Server{
-		Handler: s.handle, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{},
-		ConnState: func(c net.Conn, state fasthttp.ConnState) {
-			switch state {
-			case fasthttp.StateNew:
-				s.opened(c)
-			case fasthttp.StateClosed:
-				s.ended(c)
-			}
-		},
-	}
+	s := &Simulator{limits: map[string]*window{}, counts: map[whom]int{}, by: map[string]int64{}, ends: map[io.Closer]struct{}{}, over: make(chan struct{})}
+	s.server = fasthttp.Server{Handler: s.handle, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{}}
 	return s
 }
 
@@ -132,32 +122,58 @@ func (silent) Printf(string, ...any) {}
 
 // Serve answers on a listener until Close.
 func (s *Simulator) Serve(l net.Listener) error {
-	s.opened(l)
-	defer s.ended(l)
-	return s.server.Serve(l)
+	defer s.drop(l)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for s.keep(l) {
+		c, err := l.Accept()
+		if err != nil {
+			select {
+			case <-s.over:
+				return nil
+			default:
+				return err
+			}
+		}
+		serving.Go(func() {
+			defer s.drop(c)
+			if s.keep(c) {
+				_ = s.server.ServeConn(c)
+			}
+		})
+	}
+	return nil
 }
 
 // Close ends Serve and all connections, whatever is under way on them.
 func (s *Simulator) Close() {
 	s.open.Lock()
 	defer s.open.Unlock()
-	s.closed = true
+	if s.ends == nil {
+		return
+	}
+	close(s.over)
 	for c := range s.ends {
 		_ = c.Close()
 	}
+	s.ends = nil
 }
 
-func (s *Simulator) opened(c io.Closer) {
+// keep makes Close close something too, and says whether there is time left for it.
+func (s *Simulator) keep(c io.Closer) bool {
 	s.open.Lock()
 	defer s.open.Unlock()
-	if s.ends[c] = struct{}{}; s.closed {
-		_ = c.Close()
+	if s.ends == nil {
+		return false
 	}
+	s.ends[c] = struct{}{}
+	return true
 }
 
-func (s *Simulator) ended(c io.Closer) {
+func (s *Simulator) drop(c io.Closer) {
 	s.open.Lock()
 	defer s.open.Unlock()
+	_ = c.Close()
 	delete(s.ends, c)
 }
 
@@ -348,7 +364,10 @@ type vendor struct {
 // answer applies latency and script to one valid call, and says yes if nothing speaks against it.
 func (s *Simulator) answer(c *fasthttp.RequestCtx, v vendor, a Accepted, magic Fault) {
 	if d := time.Duration(s.latency.Load()); d > 0 {
-		time.Sleep(d)
+		select {
+		case <-time.After(d):
+		case <-s.over:
+		}
 	}
 	fault, retryIn := s.fault(v.name, a.Recipient)
 	if fault == None {
