@@ -44,6 +44,9 @@ type Options struct {
 // defaultConns is how many database connections one process opens at most. Grouped statements need few.
 const defaultConns = 24
 
+// groups is how many groups of statements can be under way at once.
+const groups = 4
+
 // Store is one database. It implements the ports of the domain packages and is safe for concurrent use.
 type Store struct {
 	db      *gorm.DB
@@ -136,20 +139,25 @@ type pools struct {
 
 // openPools shares conns out. The first two find every row by a key. They are told not to scan, because a plan that was
 // made, and kept, while a table was small would scan it when it is large. The ledger's statements are planned once: each
-// has one good plan, and planning them again for every group would be half of a single's work in the database.
+// has one good plan, and planning them again for every group would be half of a single's work in the database. Of these
+// connections there is one for each group from the start: on a busy machine a new one takes a tenth of a second, and every
+// single waits for whoever needs it first.
 func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, error) {
 	hot, search := max(conns/3, 2), max(conns/6, 1)
 	p := &pools{}
 	for _, use := range []struct {
 		pool  **pgxpool.Pool
 		conns int
+		ready int
 		scans string
 		plans string
 	}{
-		{&p.hot, hot, "off", "force_generic_plan"}, {&p.records, max(conns-hot-search, 1), "off", "auto"}, {&p.search, search, "on", "auto"},
+		{&p.hot, hot, min(hot, groups), "off", "force_generic_plan"},
+		{&p.records, max(conns-hot-search, 1), 1, "off", "auto"},
+		{&p.search, search, 0, "on", "auto"},
 	} {
 		c := cfg.Copy()
-		c.MaxConns = int32(use.conns)
+		c.MaxConns, c.MinConns = int32(use.conns), int32(use.ready)
 		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
 		c.ConnConfig.RuntimeParams["plan_cache_mode"] = use.plans
 		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
