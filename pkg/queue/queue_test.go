@@ -128,6 +128,19 @@ func TestLostCountersStayLostUntilFolded(t *testing.T) {
 	})
 }
 
+// A count that cannot be made keeps nobody waiting, and somebody is told.
+func TestACountThatFailsIsTold(t *testing.T) {
+	gone := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
+	defer gone.Close()
+	told := make(chan error, 1)
+	c := NewCounters(gone, func(err error) { told <- err })
+	c.Count(uuid.New(), stats.Mark{Seq: 1, Status: message.Sent})
+	if err := <-told; !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("told %v", err)
+	}
+	c.Close()
+}
+
 func TestCountersFromManyGoroutines(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := NewCounters(rdb, func(err error) { t.Error(err) })

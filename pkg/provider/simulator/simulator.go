@@ -120,7 +120,7 @@ type silent struct{}
 
 func (silent) Printf(string, ...any) {}
 
-// Serve answers on a listener until Close.
+// Serve answers on a listener until Close, or until the listener fails, which ends the connections too.
 func (s *Simulator) Serve(l net.Listener) error {
 	defer s.drop(l)
 	var serving sync.WaitGroup
@@ -128,12 +128,11 @@ func (s *Simulator) Serve(l net.Listener) error {
 	for s.keep(l) {
 		c, err := l.Accept()
 		if err != nil {
-			select {
-			case <-s.over:
-				return nil
-			default:
+			if s.keep(l) { // it was not Close
+				s.Close()
 				return err
 			}
+			return nil
 		}
 		serving.Go(func() {
 			defer s.drop(c)

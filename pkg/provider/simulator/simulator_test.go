@@ -2,11 +2,14 @@ package simulator_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 
+	"herald/pkg/provider/simulator"
 	"herald/pkg/testenv"
 )
 
@@ -90,5 +93,22 @@ func TestWrongRequests(t *testing.T) {
 		if code, body := call(t, "POST", u+c.path, c.body, c.header...); code != c.status || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %s", name, code, body)
 		}
+	}
+}
+
+// A listener that fails ends Serve, also while callers keep connections.
+func TestAListenerThatFailsEndsServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- simulator.New().Serve(l) }()
+	if code, _ := call(t, "GET", "http://"+l.Addr().String()+"/simulator/report", ""); code != 200 {
+		t.Fatal(code)
+	}
+	_ = l.Close()
+	if err := <-served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%v", err)
 	}
 }
