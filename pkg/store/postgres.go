@@ -263,10 +263,8 @@ func settleArrays(outcomes []*delivery.Outcome) settleArgs {
 			f := string(encode(o.Failure))
 			a.failures[i] = &f
 		}
-		if o.Token != uuid.Nil {
-			a.tokens[i] = &o.Token
-		}
-		a.ids[i], a.statuses[i], a.reasons[i], a.providerMessageID[i] = o.ID, string(o.Status), string(o.Reason), o.ProviderMessageID
+		a.ids[i], a.tokens[i] = o.ID, nullID(o.Token)
+		a.statuses[i], a.reasons[i], a.providerMessageID[i] = string(o.Status), string(o.Reason), o.ProviderMessageID
 		a.httpStatus[i], a.parts[i], a.costs[i] = int32(o.HTTPStatus), int32(o.Part), int64(o.Cost)
 		a.keep[i], a.giveBack[i], a.again[i] = o.Keep.Seconds(), o.GiveBack, o.Again.Seconds()
 	}

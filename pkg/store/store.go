@@ -153,7 +153,7 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 		plans string
 	}{
 		{&p.hot, hot, min(hot, groups), "off", "force_generic_plan"},
-		{&p.records, max(conns-hot-search, 1), 1, "off", "auto"},
+		{&p.records, max(conns-hot-search, 1), 0, "off", "auto"},
 		{&p.search, search, 0, "on", "auto"},
 	} {
 		c := cfg.Copy()
