@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -125,46 +126,77 @@ func appendArray[T any](buf []byte, elements arrayPlan, values []T, add func(buf
 	return buf, nil
 }
 
-// shaped is a statement over rows that come as its parameters: many as an array for each column, one as plain values, which
-// PostgreSQL reads in half the time.
-type shaped struct{ one, many string }
+// shaped is a statement over rows that come as its parameters, in the form that PostgreSQL reads fastest: one row as plain
+// values, many as an array for each column. As it puts the elements of every array aside before it reads the rows, which
+// costs more than to compare them here, columns that are the same in all rows go as plain values, too.
+type shaped struct{ one, alike, many string }
 
-// shape puts the rows, whose columns have these types, where the statement says ROWS.
-func shape(types []string, sql string) shaped {
-	one, many := make([]string, len(types)), make([]string, len(types))
+// shape puts the rows, whose columns have these types, where the statement says ROWS. The columns after the first own ones
+// are those that are often the same in all rows.
+func shape(own int, types []string, sql string) shaped {
+	plain, arrays := make([]string, len(types)), make([]string, len(types))
 	for i, t := range types {
-		one[i], many[i] = fmt.Sprintf("$%d::%s", i+1, t), fmt.Sprintf("$%d::%s[]", i+1, t)
+		plain[i], arrays[i] = fmt.Sprintf("$%d::%s", i+1, t), fmt.Sprintf("$%d::%s[]", i+1, t)
 	}
+	list := func(columns ...string) string { return strings.Join(columns, ", ") }
+	from := func(rows string) string { return strings.Replace(sql, "ROWS", rows, 1) }
 	return shaped{
-		strings.Replace(sql, "ROWS", "(VALUES ("+strings.Join(one, ", ")+"))", 1),
-		strings.Replace(sql, "ROWS", "unnest("+strings.Join(many, ", ")+")", 1),
+		one:   from("(VALUES (" + list(plain...) + "))"),
+		alike: from("(SELECT " + list(append([]string{"r.*"}, plain[own:]...)...) + " FROM unnest(" + list(arrays[:own]...) + ") r)"),
+		many:  from("unnest(" + list(arrays...) + ")"),
 	}
 }
 
-// of is the statement for so many rows.
-func (s shaped) of(rows int) string {
-	if rows == 1 {
-		return s.one
+// of is the statement for rows of these columns, and its parameters: the columns, and what more it takes.
+func (s shaped) of(columns []column, more ...any) (string, []any) {
+	alike := !slices.ContainsFunc(columns, func(c column) bool { return !c.own && !c.same })
+	sql := s.many
+	switch {
+	case columns[0].rows == 1:
+		sql = s.one
+	case alike:
+		sql = s.alike
 	}
-	return s.many
+	args := make([]any, 0, len(columns)+len(more))
+	for _, c := range columns {
+		if c.rows == 1 || alike && !c.own {
+			args = append(args, c.first)
+		} else {
+			args = append(args, c.array())
+		}
+	}
+	return sql, append(args, more...)
 }
 
-// parameter is a column of rows as a shaped statement takes it.
-func parameter[V any](column []V) any {
-	if len(column) == 1 {
-		return column[0]
-	}
-	return column
+// column is one column of rows.
+type column struct {
+	rows  int
+	first any        // the first row's value
+	array func() any // the values of all rows
+	own   bool       // every row has a value of its own
+	same  bool       // all rows have the first one's
 }
 
-// each is a column of rows as a shaped statement takes it.
-func each[R, V any](rows []R, of func(*R) V) any { return parameter(column(rows, of)) }
+// each is a column in which every row has a value of its own.
+func each[R, V any](rows []R, of func(*R) V) column {
+	return column{rows: len(rows), first: of(&rows[0]), array: func() any { return values(rows, of) }, own: true}
+}
 
-// column is one column of rows, as an array parameter.
-func column[R, V any](rows []R, of func(*R) V) []V {
-	values := make([]V, len(rows))
+// often is a column that is often the same in all rows.
+func often[R any, V comparable](rows []R, of func(*R) V) column {
+	first := of(&rows[0])
+	c := column{rows: len(rows), first: first, array: func() any { return values(rows, of) }, same: true}
+	for i := 1; i < len(rows) && c.same; i++ {
+		c.same = of(&rows[i]) == first
+	}
+	return c
+}
+
+// values are what a column has in each row.
+func values[R, V any](rows []R, of func(*R) V) []V {
+	v := make([]V, len(rows))
 	for i := range rows {
-		values[i] = of(&rows[i])
+		v[i] = of(&rows[i])
 	}
-	return values
+	return v
 }

@@ -223,7 +223,7 @@ func (h *postgresHot) claim(ctx context.Context, claims []*delivery.Claim) ([]bo
 
 // An outcome is a compare-and-set on the claim's token, or, without one, on a row that is open and not claimed. The
 // token stays in the row, so that a lost answer can be told from a lost claim.
-var settleSQL = shape([]string{
+var settleSQL = shape(3, []string{
 	"uuid", "uuid", "text", "text", "text", "text", "int", "bigint", "int", "float8", "bool", "float8",
 }, `
 UPDATE messages m SET
@@ -236,46 +236,26 @@ UPDATE messages m SET
     next_attempt_at = CASE WHEN u.keep > 0 THEN m.next_attempt_at WHEN u.again > 0 THEN now() + u.again * interval '1 second' END,
     sent_at = CASE WHEN u.status = 'SENT' THEN now() ELSE m.sent_at END,
     updated_at = now()
-FROM ROWS u(id, token, status, reason, failure, provider_message_id, http_status, cost, part, keep, give_back, again)
+FROM ROWS u(id, token, provider_message_id, status, reason, failure, http_status, cost, part, keep, give_back, again)
 WHERE m.id = u.id AND CASE WHEN u.token IS NULL THEN m.status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE m.status = 'SENDING' AND m.claim_token = u.token END
 RETURNING m.id, u.token, m.updated_at`)
 
-type settleArgs struct {
-	ids                                  []uuid.UUID
-	tokens                               []*uuid.UUID
-	statuses, reasons, providerMessageID []string
-	failures                             []*string
-	httpStatus, parts                    []int32
-	costs                                []int64
-	giveBack                             []bool
-	keep, again                          []float64
-}
-
-func settleArrays(outcomes []*delivery.Outcome) settleArgs {
-	n := len(outcomes)
-	a := settleArgs{
-		ids: make([]uuid.UUID, n), tokens: make([]*uuid.UUID, n), statuses: make([]string, n), reasons: make([]string, n), failures: make([]*string, n),
-		providerMessageID: make([]string, n), httpStatus: make([]int32, n), parts: make([]int32, n), costs: make([]int64, n),
-		keep: make([]float64, n), giveBack: make([]bool, n), again: make([]float64, n),
-	}
-	for i, o := range outcomes {
-		if o.Failure != nil {
-			f := string(encode(o.Failure))
-			a.failures[i] = &f
-		}
-		a.ids[i], a.tokens[i] = o.ID, nullID(o.Token)
-		a.statuses[i], a.reasons[i], a.providerMessageID[i] = string(o.Status), string(o.Reason), o.ProviderMessageID
-		a.httpStatus[i], a.parts[i], a.costs[i] = int32(o.HTTPStatus), int32(o.Part), int64(o.Cost)
-		a.keep[i], a.giveBack[i], a.again[i] = o.Keep.Seconds(), o.GiveBack, o.Again.Seconds()
-	}
-	return a
-}
-
 func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Settled) {
-	a := settleArrays(outcomes)
-	to.Queue(settleSQL.of(len(outcomes)), parameter(a.ids), parameter(a.tokens), parameter(a.statuses), parameter(a.reasons), parameter(a.failures),
-		parameter(a.providerMessageID), parameter(a.httpStatus), parameter(a.costs), parameter(a.parts), parameter(a.keep), parameter(a.giveBack),
-		parameter(a.again)).Query(func(rows pgx.Rows) error {
+	sql, args := settleSQL.of([]column{
+		each(outcomes, func(o **delivery.Outcome) uuid.UUID { return (*o).ID }),
+		each(outcomes, func(o **delivery.Outcome) *uuid.UUID { return nullID((*o).Token) }),
+		each(outcomes, func(o **delivery.Outcome) string { return (*o).ProviderMessageID }),
+		often(outcomes, func(o **delivery.Outcome) string { return string((*o).Status) }),
+		often(outcomes, func(o **delivery.Outcome) string { return string((*o).Reason) }),
+		often(outcomes, func(o **delivery.Outcome) *string { return failureText(*o) }),
+		often(outcomes, func(o **delivery.Outcome) int32 { return int32((*o).HTTPStatus) }),
+		often(outcomes, func(o **delivery.Outcome) int64 { return int64((*o).Cost) }),
+		often(outcomes, func(o **delivery.Outcome) int32 { return int32((*o).Part) }),
+		often(outcomes, func(o **delivery.Outcome) float64 { return (*o).Keep.Seconds() }),
+		often(outcomes, func(o **delivery.Outcome) bool { return (*o).GiveBack }),
+		often(outcomes, func(o **delivery.Outcome) float64 { return (*o).Again.Seconds() }),
+	})
+	to.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 		type key struct{ id, token uuid.UUID }
 		at := make(map[key]time.Time, len(outcomes))
 		var (
@@ -294,6 +274,15 @@ func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Set
 		}
 		return nil
 	})
+}
+
+// failureText is an outcome's failure as its column has it. No two that there are are the same one.
+func failureText(o *delivery.Outcome) *string {
+	if o.Failure == nil {
+		return nil
+	}
+	text := string(encode(o.Failure))
+	return &text
 }
 
 type copier interface {

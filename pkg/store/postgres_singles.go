@@ -15,7 +15,7 @@ import (
 
 // keySQL takes idempotency keys for messages: those that are free, are the message's own already, or stood for longer
 // than $5 seconds.
-var keySQL = shape([]string{"text", "bytea", "bytea", "uuid"}, `
+var keySQL = shape(4, []string{"text", "bytea", "bytea", "uuid"}, `
 INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
 SELECT caller, key_hash, fingerprint, id, false, now() FROM ROWS m(caller, key_hash, fingerprint, id)
 ON CONFLICT (caller, key_hash) DO UPDATE SET
@@ -25,7 +25,7 @@ WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.create
 // A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
 // is taken, by another effect that still stands, is not written. One that comes with a claim, and whose recipient is not
 // suppressed, is written as claimed.
-var insertSQL = shape([]string{
+var insertSQL = shape(22, []string{
 	"uuid", "uuid", "bigint", "uuid", "uuid", "text", "text", "text", "bytea", "text", "text", "text", "text", "text",
 	"timestamptz", "timestamptz", "timestamptz", "bool", "text", "bytea", "uuid", "float8",
 }, `
@@ -64,18 +64,18 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		at[singles[i].ID] = i
 	}
 	slices.SortFunc(rows, byKey)
-	callers := column(rows, func(r *single) string { return r.idempotency().Caller })
-	hashes := column(rows, func(r *single) []byte { return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] }) })
-	ids := column(rows, func(r *single) uuid.UUID { return r.ID })
 	var statements pgx.Batch
 	if keyed := slices.IndexFunc(rows, func(r single) bool { return r.key != nil }); keyed >= 0 {
-		statements.Queue(keySQL.of(len(rows)-keyed), parameter(callers[keyed:]), parameter(hashes[keyed:]),
-			each(rows[keyed:], func(r *single) []byte { return r.key.Fingerprint[:] }), parameter(ids[keyed:]), access.KeepEffects.Seconds())
+		rows := rows[keyed:]
+		sql, args := keySQL.of([]column{
+			each(rows, callerOf), each(rows, keyHashOf), each(rows, func(r *single) []byte { return r.key.Fingerprint[:] }), each(rows, idOf),
+		}, access.KeepEffects.Seconds())
+		statements.Queue(sql, args...)
 	}
 	out := make([]inserted, len(singles))
 	var unclaimed []uuid.UUID
-	statements.Queue(insertSQL.of(len(rows)),
-		parameter(ids), each(rows, func(r *single) *uuid.UUID { return r.BulkID }),
+	sql, args := insertSQL.of([]column{
+		each(rows, idOf), each(rows, func(r *single) *uuid.UUID { return r.BulkID }),
 		each(rows, func(r *single) int64 { return r.Seq }), each(rows, func(r *single) *uuid.UUID { return r.LeadID }),
 		each(rows, func(r *single) uuid.UUID { return r.ChannelID }), each(rows, func(r *single) string { return r.ChannelType }),
 		each(rows, func(r *single) string { return r.Provider }), each(rows, func(r *single) string { return r.Recipient }),
@@ -84,9 +84,10 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		each(rows, func(r *single) *string { return r.Metadata.text() }), each(rows, func(r *single) string { return r.Status }),
 		each(rows, func(r *single) *time.Time { return r.NextAttemptAt }), each(rows, func(r *single) *time.Time { return r.ScheduledAt }),
 		each(rows, func(r *single) time.Time { return r.CreatedAt }), each(rows, func(r *single) bool { return r.Keyed }),
-		parameter(callers), parameter(hashes),
+		each(rows, callerOf), each(rows, keyHashOf),
 		each(rows, func(r *single) *uuid.UUID { return nullID(r.claim.Token) }), each(rows, func(r *single) float64 { return r.claim.TTL.Seconds() }),
-	).Query(func(found pgx.Rows) error {
+	})
+	statements.Queue(sql, args...).Query(func(found pgx.Rows) error {
 		var id, token uuid.UUID
 		_, err := pgx.ForEachRow(found, []any{&id, &token}, func() error {
 			i := at[id]
@@ -106,6 +107,14 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		out[at[unclaimed[i]]].Suppressed = loaded[i].Suppressed
 	}
 	return out, err
+}
+
+func idOf(r *single) uuid.UUID { return r.ID }
+
+func callerOf(r *single) string { return r.idempotency().Caller }
+
+func keyHashOf(r *single) []byte {
+	return r.hashOf(func(k *access.IdempotencyKey) []byte { return k.Hash[:] })
 }
 
 // byKey orders singles by their idempotency keys, those without first.

@@ -139,7 +139,7 @@ func (h *sqliteHot) turn(ctx context.Context, outcomes []*delivery.Outcome, clai
 
 // take claims what nothing refuses or delays, as it finds it.
 func (h *sqliteHot) take(tx *gorm.DB, claims []*delivery.Claim) (out []delivery.Loaded, err error) {
-	if out, err = h.read(tx, column(claims, func(c **delivery.Claim) uuid.UUID { return (*c).ID })); err != nil {
+	if out, err = h.read(tx, values(claims, func(c **delivery.Claim) uuid.UUID { return (*c).ID })); err != nil {
 		return nil, err
 	}
 	for i, c := range claims {
