@@ -211,6 +211,7 @@ func (d *deployment) launch(program, name string, env []string, args ...string) 
 	p := &process{name: name, cmd: exec.Command(program, args...), lines: make(chan string, heardLines)} //nolint:gosec,noctx // programs that the user named; they are stopped in order
 	p.err = &tail{lines: p.lines}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.err, p.err
+	p.cmd.SysProcAttr = ownSession()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
