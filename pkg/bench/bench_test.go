@@ -1,11 +1,16 @@
 package bench_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"herald/pkg/app/apptest"
 	"herald/pkg/bench"
@@ -22,13 +27,19 @@ func check(t *testing.T, r *bench.Report, leads int, latency float64) {
 	}
 }
 
-// The bench starts the real programs, sends, and leaves nothing behind.
-func TestADeploymentOfItsOwn(t *testing.T) {
-	server, redis := testenv.PostgresServer(t), testenv.RedisProgram(t)
-	program := filepath.Join(t.TempDir(), "herald")
+func build(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "herald")
 	if out, err := exec.Command("go", "build", "-o", program, "herald/cmd/herald").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return program
+}
+
+// The bench starts the real programs, sends, and leaves nothing behind.
+func TestADeploymentOfItsOwn(t *testing.T) {
+	server, redis := testenv.PostgresServer(t), testenv.RedisProgram(t)
+	program := build(t)
 	profile := filepath.Join(t.TempDir(), "cpu")
 	r, err := bench.Run(t.Context(), bench.Options{
 		Leads: 2_000, Bulks: 1, Singles: 50, Workers: 2, Profile: profile, ProfileTime: time.Second, Latency: 10 * time.Millisecond, Tell: t.Logf, Program: program, Postgres: server, Redis: redis,
@@ -52,6 +63,68 @@ func TestADeploymentOfItsOwn(t *testing.T) {
 		if r.Stages[stage].Count < 1 {
 			t.Errorf("no stage %s: %+v", stage, r.Stages)
 		}
+	}
+}
+
+// processesOf are the ids of a program's processes, where the system tells.
+func processesOf(t *testing.T, program string) (ids []string) {
+	t.Helper()
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range links {
+		if exe, err := os.Readlink(link); err == nil && exe == program {
+			ids = append(ids, filepath.Base(filepath.Dir(link)))
+		}
+	}
+	return ids
+}
+
+func benchDatabases(t *testing.T, server string) []string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	rows, err := conn.Query(t.Context(), "SELECT datname FROM pg_database WHERE datname LIKE 'herald_bench_%'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// A bench that is interrupted stops its programs, which nobody else would, and removes its database.
+func TestAnInterruptedBench(t *testing.T) {
+	server, redis := testenv.PostgresServer(t), testenv.RedisProgram(t)
+	program := build(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	var running, databases int
+	_, err := bench.Run(ctx, bench.Options{
+		Leads: 1_000, Bulks: 1, Workers: 1, Latency: time.Second, Program: program, Postgres: server, Redis: redis,
+		Tell: func(string, ...any) {
+			if ctx.Err() == nil {
+				running, databases = len(processesOf(t, program)), len(benchDatabases(t, server))
+				interrupt()
+			}
+		},
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if databases == 0 || runtime.GOOS == "linux" && running != 3 {
+		t.Errorf("%d programs and %d databases before", running, databases)
+	}
+	if left := processesOf(t, program); len(left) > 0 {
+		t.Errorf("still running: %v", left)
+	}
+	if left := benchDatabases(t, server); len(left) != databases-1 {
+		t.Errorf("still there: %v", left)
 	}
 }
 

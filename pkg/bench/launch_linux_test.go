@@ -1,0 +1,46 @@
+package bench
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A program that the bench starts has a session of its own; one that is started patiently takes a processor from nobody.
+func TestHowProgramsAreStarted(t *testing.T) {
+	var d deployment
+	defer d.stop()
+	for _, c := range []struct {
+		name   string
+		start  func(func() error) error
+		policy uint32
+	}{
+		{"at once", func(start func() error) error { return start() }, unix.SCHED_NORMAL},
+		{"patiently", patiently, unix.SCHED_BATCH},
+		{"at once after that", func(start func() error) error { return start() }, unix.SCHED_NORMAL},
+	} {
+		var p *process
+		err := c.start(func() (err error) {
+			p, err = d.launch("sleep", c.name, nil, "60")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid := p.cmd.Process.Pid
+		session, err := unix.Getsid(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attr, err := unix.SchedGetAttr(pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if session != pid || attr.Policy != c.policy {
+			t.Errorf("%s: process %d is in session %d, with policy %d", c.name, pid, session, attr.Policy)
+		}
+	}
+	if err := patiently(func() error { _, err := d.launch("no-such-program", "none", nil); return err }); err == nil {
+		t.Error("a program that is not there was started")
+	}
+}
