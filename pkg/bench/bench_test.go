@@ -59,7 +59,7 @@ func TestADeploymentOfItsOwn(t *testing.T) {
 			t.Errorf("no memory of %s", name)
 		}
 	}
-	for _, stage := range []string{"plan", "enqueue", "dequeue", "claim", "send", "settle", "count", "ack"} {
+	for _, stage := range []string{"plan", "enqueue", "dequeue", "claim", "send", "outcome", "count", "ack"} {
 		if r.Stages[stage].Count < 1 {
 			t.Errorf("no stage %s: %+v", stage, r.Stages)
 		}

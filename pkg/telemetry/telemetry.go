@@ -57,12 +57,12 @@ func New(log *slog.Logger) *Telemetry {
 		Name: "herald_queue_cleaned_total", Help: "Tasks that were found stuck in Redis and removed or put back, by what was wrong with them.",
 	}, []string{"kind"})
 	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took.",
+		Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took: load, claim, send, outcome, count.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 	}, []string{"type", "stage"})
 	for _, typ := range message.Types {
 		of := func(stage string) prometheus.Observer { return took.WithLabelValues(string(typ), stage) }
-		t.stages[typ] = stages{of("load"), of("claim"), of("send"), of("settle"), of("count")}
+		t.stages[typ] = stages{of("load"), of("claim"), of("send"), of("outcome"), of("count")}
 	}
 	t.registry.MustRegister(t.deliveries, took, t.steps, t.requests, t.failures, t.cleaned,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
