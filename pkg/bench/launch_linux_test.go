@@ -10,6 +10,7 @@ import (
 func TestHowProgramsAreStarted(t *testing.T) {
 	var d deployment
 	defer d.stop()
+	_, without := unix.SchedGetAttr(0, 0) // some sandboxes have no policies
 	for _, c := range []struct {
 		name   string
 		start  func(func() error) error
@@ -32,12 +33,11 @@ func TestHowProgramsAreStarted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		attr, err := unix.SchedGetAttr(pid, 0)
-		if err != nil {
-			t.Fatal(err)
+		if session != pid {
+			t.Errorf("%s: process %d is in session %d", c.name, pid, session)
 		}
-		if session != pid || attr.Policy != c.policy {
-			t.Errorf("%s: process %d is in session %d, with policy %d", c.name, pid, session, attr.Policy)
+		if attr, err := unix.SchedGetAttr(pid, 0); without == nil && (err != nil || attr.Policy != c.policy) {
+			t.Errorf("%s: policy %+v, %v", c.name, attr, err)
 		}
 	}
 	if err := patiently(func() error { _, err := d.launch("no-such-program", "none", nil); return err }); err == nil {
