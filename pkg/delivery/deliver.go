@@ -434,7 +434,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 		stored.Again += d.Timing.Watch // the queue looks first
 	}
 	settled, err := d.record(ctx, stored, budget)
-	w.event.Settle += time.Since(began)
+	w.event.Outcome += time.Since(began)
 	if err != nil {
 		return Result{}, err
 	}

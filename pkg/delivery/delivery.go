@@ -223,7 +223,7 @@ type Event struct {
 	Load     time.Duration
 	Claim    time.Duration
 	Send     time.Duration
-	Settle   time.Duration
+	Outcome  time.Duration
 	Count    time.Duration
 	Duration time.Duration
 }

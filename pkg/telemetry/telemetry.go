@@ -30,7 +30,7 @@ type Telemetry struct {
 }
 
 // stages take the times of a type's deliveries. They are looked up once, as every delivery has four.
-type stages struct{ load, claim, send, settle, count prometheus.Observer }
+type stages struct{ load, claim, send, outcome, count prometheus.Observer }
 
 // New makes a Telemetry with a registry of its own.
 func New(log *slog.Logger) *Telemetry {
@@ -80,7 +80,7 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	for _, stage := range [...]struct {
 		to   prometheus.Observer
 		took time.Duration
-	}{{s.load, e.Load}, {s.claim, e.Claim}, {s.send, e.Send}, {s.settle, e.Settle}, {s.count, e.Count}} {
+	}{{s.load, e.Load}, {s.claim, e.Claim}, {s.send, e.Send}, {s.outcome, e.Outcome}, {s.count, e.Count}} {
 		if stage.took > 0 {
 			stage.to.Observe(stage.took.Seconds())
 		}
