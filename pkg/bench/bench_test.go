@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,27 +105,29 @@ func TestAnInterruptedBench(t *testing.T) {
 	server, redis := testenv.PostgresServer(t), testenv.RedisProgram(t)
 	program := build(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	var running, databases int
+	others := benchDatabases(t, server)
+	var running, made []string
 	_, err := bench.Run(ctx, bench.Options{
 		Leads: 1_000, Bulks: 1, Workers: 1, Latency: time.Second, Program: program, Postgres: server, Redis: redis,
 		Tell: func(string, ...any) {
-			if ctx.Err() == nil {
-				running, databases = len(processesOf(t, program)), len(benchDatabases(t, server))
-				interrupt()
-			}
+			running = processesOf(t, program)
+			made = slices.DeleteFunc(benchDatabases(t, server), func(name string) bool { return slices.Contains(others, name) })
+			interrupt()
 		},
 	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if databases == 0 || runtime.GOOS == "linux" && running != 3 {
-		t.Errorf("%d programs and %d databases before", running, databases)
+	if len(made) == 0 || runtime.GOOS == "linux" && len(running) != 3 {
+		t.Errorf("programs %v and databases %v before", running, made)
 	}
 	if left := processesOf(t, program); len(left) > 0 {
 		t.Errorf("still running: %v", left)
 	}
-	if left := benchDatabases(t, server); len(left) != databases-1 {
-		t.Errorf("still there: %v", left)
+	for _, name := range benchDatabases(t, server) {
+		if slices.Contains(made, name) {
+			t.Errorf("still there: %s", name)
+		}
 	}
 }
 

@@ -113,13 +113,13 @@ func (d *deployment) start(ctx context.Context, o Options) error {
 	// A provider's own work is done elsewhere, so that of its stand-in should take little of this machine and interrupt nobody.
 	spare := append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
 	var sim *process
-	if err := patiently(func() (err error) {
+	var err error
+	patiently(func() {
 		sim, err = d.launch(o.Program, "simulator", spare, "simulator", "--listen", "127.0.0.1:0", "--latency", o.Latency.String())
-		return err
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
-	var err error
 	if d.simulator, err = sim.says("simulator listens on "); err != nil {
 		return err
 	}
