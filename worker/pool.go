@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"sync"
 )
 
@@ -36,13 +38,23 @@ func (p *pool) run(ctx context.Context, do func(ctx context.Context) error) erro
 
 func (p *pool) serve(j job) {
 	for {
-		j.done <- j.do(j.ctx)
+		j.done <- guarded(j)
 		select {
 		case j = <-p.jobs:
 		case <-p.stop:
 			return
 		}
 	}
+}
+
+// guarded does a job and turns a panic into its error: Asynq recovers only what happens on its own goroutines.
+func guarded(j job) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return j.do(j.ctx)
 }
 
 // close ends the goroutines once nobody calls run any more.

@@ -151,7 +151,7 @@ func (a *App) build() error {
 	a.backlog = queue.NewBacklog()
 	deliverer := delivery.New(delivery.Deps{
 		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
-		Queue: a.Queue, Backlog: a.backlog, Observer: a.telemetry, Timing: a.timing.Delivery,
+		Queue: a.Queue, Backlog: a.backlog, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Store,
 		Providers: map[message.Type]delivery.Provider{
 			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
 			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
@@ -192,7 +192,7 @@ func (a *App) StartWorker() error {
 	}
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
-		Effects: a.Store, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.timing.Clean), CleanEvery: a.timing.Clean,
+		Effects: a.Store, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.Store, a.timing.Clean), CleanEvery: a.timing.Clean,
 		Runner: bulk.NewRunner(bulk.RunnerDeps{
 			Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters, Expirer: a.counters,
 			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,

@@ -3,7 +3,9 @@ package delivery
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
+	"fmt"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,7 +15,6 @@ import (
 	"herald/pkg/message"
 	"herald/pkg/pause"
 	"herald/pkg/render"
-	"herald/pkg/stats"
 )
 
 // Deps is what a Deliverer works with.
@@ -28,13 +29,18 @@ type Deps struct {
 	Providers map[message.Type]Provider
 	Observer  Observer
 	Timing    Timing
+
+	Suspicions Suspicions
 }
 
 // Deliverer delivers messages. It is safe for concurrent use.
-type Deliverer struct{ Deps }
+type Deliverer struct {
+	Deps
+	suspects sync.Mutex // one suspect is rendered at a time, so that a death accuses one message only
+}
 
 // New makes a Deliverer.
-func New(d Deps) *Deliverer { return &Deliverer{d} }
+func New(d Deps) *Deliverer { return &Deliverer{Deps: d} }
 
 // Result is how a delivery left its message.
 type Result struct {
@@ -54,6 +60,8 @@ type work struct {
 	template   *render.Template
 	suppressed message.Reason
 	held       bool
+	channel    int64     // the version of the channel that the ledger has seen, 0 when the channel no longer exists
+	undecoded  error     // why the row's content or lead cannot be read
 	token      uuid.UUID // of the claim, uuid.Nil before
 	claimed    time.Time // since when at the latest: the time before the ledger was asked
 	inline     bool      // within a request: a NotSent turns into QUEUED
@@ -64,8 +72,9 @@ type work struct {
 func (w *work) single() bool { return w.BulkID == uuid.Nil }
 
 const (
-	inlineBudget  = 10 * time.Second // an outcome is written even when the caller has gone; one that waits is told in time
 	claimBudget   = 30 * time.Second // a claim whose answer was lost is asked for again
+	releaseBudget = time.Second      // for the release of a claim whose answer is unknown
+	leastBudget   = 10 * time.Second // an outcome is tried at least for so long
 	queuePatience = time.Second      // a caller waits for its answer
 	recordPause   = 50 * time.Millisecond
 	leastAside    = 100 * time.Millisecond // the shortest time that a delivery steps aside
@@ -86,9 +95,13 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 		return Result{}, nil // its bulk was removed
 	}
 	if err != nil {
+		d.release(ctx, claim, message.Pending)
 		return Result{}, err
 	}
-	w := &work{Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed, held: loaded.Held}
+	w := &work{
+		Message: loaded.Message, lead: loaded.Lead, suppressed: loaded.Suppressed, held: loaded.Held, channel: loaded.ChannelVersion,
+		undecoded: loaded.Undecodable,
+	}
 	if loaded.Claimed {
 		w.token, w.claimed = claim.Token, asked
 		w.event.Claim = time.Since(start)
@@ -102,13 +115,26 @@ func (d *Deliverer) newClaim(id uuid.UUID) Claim {
 	return Claim{ID: id, Token: uuid.New(), TTL: d.Timing.Claim, Most: MaxAttempts}
 }
 
+// release gives up a claim that failed with an error. It may be in force all the same, and nothing was sent under it, which
+// only this process knows. If the release fails too, the claim expires and the message becomes UNKNOWN.
+func (d *Deliverer) release(ctx context.Context, c Claim, waiting message.Status) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseBudget)
+	defer cancel()
+	_, _ = d.Ledger.Settle(ctx, Outcome{ID: c.ID, Token: c.Token, Status: waiting, GiveBack: true, Again: time.Second})
+}
+
 func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Result, error) {
-	res, err := d.steps(ctx, w)
+	res, panicked, err := d.guarded(ctx, w)
 	if err != nil && w.token != uuid.Nil && w.event.Send == 0 {
-		// Nothing was called, and only this process knows that.
-		if _, gerr := d.giveBack(ctx, w, time.Second); gerr != nil {
+		// Nothing was called, and only this process knows that. A panic uses an attempt, so that a message which always causes
+		// one comes to an end.
+		o := Outcome{Status: d.waiting(w), Part: w.Part, GiveBack: !panicked, Again: time.Second, Reason: w.Reason}
+		if _, gerr := d.settle(ctx, w, o); gerr != nil {
 			err = errors.Join(err, gerr)
 		}
+	}
+	if panicked && w.token == uuid.Nil && !w.inline {
+		res, err = d.accuse(ctx, w, err)
 	}
 	e := &w.event
 	e.Message, e.Status, e.Reason, e.Again, e.Err = w.Message, res.Status, res.Reason, res.Again, errors.Join(e.Err, err)
@@ -117,40 +143,56 @@ func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Resu
 	return res, err
 }
 
+// accuse makes a suspect of a message that caused a panic before it was claimed, and fails one that was suspected already.
+func (d *Deliverer) accuse(ctx context.Context, w *work, err error) (Result, error) {
+	if w.Suspect == message.NotSuspect {
+		return Result{}, errors.Join(err, d.Suspicions.Suspect(ctx, w.ID, message.Suspected))
+	}
+	res, serr := d.settle(ctx, w, d.failed(w, message.RenderCrashed, "the delivery of the message failed twice with a panic"))
+	w.event.Err = errors.Join(w.event.Err, err)
+	return res, serr
+}
+
+// guarded delivers, and turns a panic into an error: one message must not end the process with every send under way.
+func (d *Deliverer) guarded(ctx context.Context, w *work) (res Result, panicked bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			res, panicked, err = Result{}, true, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	res, err = d.steps(ctx, w)
+	return res, false, err
+}
+
 func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	if w.Status.Rank() > 0 { // an UNKNOWN message that is due again is put back to wait first
 		return Result{Status: w.Status, Reason: w.Reason}, nil
 	}
+	if o, over := d.hopeless(w); over {
+		return d.settle(ctx, w, o)
+	}
+	if w.lead == nil && !w.single() && w.undecoded == nil {
+		return d.erase(ctx, w)
+	}
 	if w.held {
-		return d.hold(w), nil
+		return d.hold(ctx, w)
 	}
-	if w.suppressed != message.NoReason {
-		return d.settle(ctx, w, Outcome{
-			Status: message.Skipped, Reason: w.suppressed, Failure: &message.Failure{Code: string(w.suppressed), Text: "the recipient is on the suppression list"},
-		})
-	}
-	ch, err := d.Channels.Get(ctx, channel.Key{ID: w.ChannelID, Type: w.Type})
-	if err != nil {
+	ch, err := d.Channels.AtLeast(ctx, channel.Key{ID: w.ChannelID, Type: w.Type}, w.channel)
+	switch {
+	case message.IsCode(err, message.CodeNotFound): // it was deleted a moment ago: the next run sees that in the ledger
 		return Result{}, err
+	case err != nil:
+		return Result{}, err
+	case ch.State == channel.Paused:
+		return d.hold(ctx, w)
 	}
-	if w.Attempt >= MaxAttempts && w.token == uuid.Nil {
-		reason := w.Reason
-		if reason == message.NoReason {
-			reason = message.Poison
-		}
-		return d.settle(ctx, w, Outcome{Status: message.Failed, Reason: reason, Failure: w.Failure})
-	}
-	if w.template == nil {
-		if w.template, err = d.template(ctx, w); err != nil {
-			return Result{}, err
-		}
-	}
-	content, err := w.template.Render(w.lead)
-	if err != nil {
-		return d.settle(ctx, w, Outcome{
-			Status: message.Failed, Reason: message.RenderInvalid, Failure: &message.Failure{Code: string(message.RenderInvalid), Text: err.Error()},
-			GiveBack: w.token != uuid.Nil,
-		})
+	content, err := d.render(ctx, w)
+	var invalid *renderError
+	switch {
+	case errors.As(err, &invalid):
+		return d.settle(ctx, w, d.failed(w, message.RenderInvalid, invalid.Error()))
+	case err != nil:
+		return Result{}, err
 	}
 	if wait := d.awaitTurn(ctx, w, ch); wait > 0 {
 		return d.stepAside(ctx, w, wait)
@@ -158,12 +200,84 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	return d.send(ctx, w, Envelope{MessageID: w.ID, Channel: ch, Recipient: w.Recipient, Content: content})
 }
 
-// hold leaves a message as it is. Whoever runs its bulk enqueues it again when it goes on; a single looks for itself.
-func (d *Deliverer) hold(w *work) Result {
-	if w.single() {
-		return Result{Status: w.Status, Again: d.Timing.PausedRetry}
+// hopeless returns how a message ends that nothing can send any more.
+func (d *Deliverer) hopeless(w *work) (Outcome, bool) {
+	switch {
+	case w.undecoded != nil:
+		return d.failed(w, message.RenderInvalid, w.undecoded.Error()), true
+	case w.channel == 0:
+		return d.failed(w, message.ChannelDeleted, "the channel was deleted"), true
+	case w.Suspect == message.SuspectRendering:
+		return d.failed(w, message.RenderCrashed, "the process ended while it rendered the message, twice"), true
+	case w.suppressed != message.NoReason:
+		o := d.failed(w, w.suppressed, "the recipient is on the suppression list")
+		o.Status = message.Skipped
+		return o, true
+	case w.Attempt >= MaxAttempts && w.token == uuid.Nil:
+		o := Outcome{Status: message.Failed, Reason: w.Reason, Failure: w.Failure, Part: w.Part}
+		if o.Reason == message.NoReason {
+			o.Reason = message.Poison
+		}
+		return o, true
 	}
-	return Result{Status: w.Status}
+	return Outcome{}, false
+}
+
+// failed is the outcome of a message that no provider was asked about.
+func (d *Deliverer) failed(w *work, reason message.Reason, text string) Outcome {
+	return Outcome{
+		Status: message.Failed, Reason: reason, Failure: &message.Failure{Code: string(reason), Text: text}, Part: w.Part,
+		GiveBack: w.token != uuid.Nil,
+	}
+}
+
+// renderError says that a message cannot be sent as it renders. Its text carries no personal data.
+type renderError struct{ error }
+
+// render fills the message's templates. A suspect is rendered alone, and on record: if the process ends meanwhile, the next
+// one finds the message in SuspectRendering and fails it.
+func (d *Deliverer) render(ctx context.Context, w *work) (content render.Rendered, err error) {
+	if w.Suspect != message.NotSuspect {
+		d.suspects.Lock()
+		defer d.suspects.Unlock()
+		if err := d.Suspicions.Suspect(ctx, w.ID, message.SuspectRendering); err != nil {
+			return content, err
+		}
+		defer func() {
+			err = errors.Join(err, d.Suspicions.Suspect(context.WithoutCancel(ctx), w.ID, message.Suspected))
+		}()
+	}
+	fault.Point(fault.MessageRendering)
+	if w.template == nil {
+		if w.template, err = d.template(ctx, w); err != nil {
+			return content, err
+		}
+	}
+	if content, err = w.template.Render(w.lead); err != nil {
+		return content, &renderError{err}
+	}
+	return content, nil
+}
+
+// erase ends a message of a bulk whose lead no longer exists.
+func (d *Deliverer) erase(ctx context.Context, w *work) (Result, error) {
+	if err := d.Suspicions.EraseMessage(ctx, w.ID); err != nil {
+		return Result{}, err
+	}
+	return d.standing(ctx, w)
+}
+
+// hold leaves a message that must wait for its bulk or its channel. The runner of the bulk enqueues it again after the pause;
+// a single is looked at again by its own task.
+func (d *Deliverer) hold(ctx context.Context, w *work) (Result, error) {
+	again := time.Duration(0)
+	if w.single() {
+		again = d.Timing.PausedRetry
+	}
+	if w.inline || w.token != uuid.Nil {
+		return d.stepAside(ctx, w, again)
+	}
+	return Result{Status: w.Status, Again: again}, nil
 }
 
 func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, error) {
@@ -260,7 +374,7 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		sctx, cancel := context.WithTimeout(ctx, SendTimeout)
 		started := time.Now()
 		d.away(w)
-		resp := provider.Send(sctx, e)
+		resp := provider.Send(sctx, e).cleaned()
 		d.back(w)
 		cancel()
 		w.event.Send += time.Since(started)
@@ -274,8 +388,8 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		}
 		// The part is on record before the next one leaves, so a death in between resumes at the next.
 		o.Status, o.Keep, o.Cost = message.Sending, d.Timing.Claim, 0
-		if res, err := d.settle(ctx, w, o); err != nil || w.event.Fenced {
-			return res, err
+		if res, err := d.settle(ctx, w, o); err != nil || w.event.Fenced || res.Status != message.Sending {
+			return res, err // a message whose lead was erased meanwhile has no further part
 		}
 		w.claimed = time.Now()
 	}
@@ -291,6 +405,9 @@ func (d *Deliverer) claim(ctx context.Context, w *work) (ok bool, err error) {
 		return err
 	})
 	w.event.Claim = time.Since(began)
+	if err != nil {
+		d.release(ctx, claim, d.waiting(w))
+	}
 	if ok {
 		w.token, w.claimed = claim.Token, asked
 		w.Attempt++
@@ -314,184 +431,4 @@ func (d *Deliverer) persist(ctx context.Context, ask func(ctx context.Context) e
 		err = ask(ctx)
 	}
 	return asked, err
-}
-
-// judge turns a classified response into what the row says next.
-func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) Outcome {
-	o := Outcome{Part: e.Part, Reason: r.Reason, Failure: r.Failure, HTTPStatus: r.HTTPStatus, ProviderMessageID: r.ProviderMessageID}
-	switch r.Class {
-	case Accepted:
-		o.Status, o.Reason, o.Part = message.Sent, message.NoReason, e.Part+1
-		o.Cost = e.Channel.Cost(e.Content.Segments, len(e.Content.MediaURLs) > 0)
-	case Refused:
-		o.Status = message.Failed
-	case NotKnown:
-		o.Status, o.Reason, o.Again = d.Unsettled(w.Message, e.Channel)
-	case NotSent:
-		d.judgeNotSent(ctx, w, e, r, &o)
-	}
-	return o
-}
-
-func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Response, o *Outcome) {
-	o.Status = d.waiting(w)
-	switch r.Fault {
-	case OfMessage:
-		o.Status = message.Failed
-		return
-	case OfChannel:
-		why := string(r.Reason)
-		if r.Failure != nil {
-			why = r.Failure.Text
-		}
-		if err := d.Channels.Pause(context.WithoutCancel(ctx), e.Channel, why); err != nil {
-			w.event.Err = err
-		}
-		if w.inline {
-			o.Status, o.Reason = message.Failed, message.ChannelCredentials
-			return
-		}
-		o.GiveBack = true
-		if w.single() {
-			o.Again = d.Timing.PausedRetry
-		}
-	case OfRate:
-		o.GiveBack, o.Again = true, max(r.RetryAfter, time.Second)
-	default:
-		if w.Attempt >= MaxAttempts {
-			o.Status = message.Failed
-			return
-		}
-		o.Again = max(r.RetryAfter, d.backoff(w.Attempt))
-	}
-}
-
-// backoff doubles with each attempt up to five minutes, and is spread over half of itself so that messages which
-// failed together do not come back together.
-func (d *Deliverer) backoff(attempt int) time.Duration {
-	b := min(d.Timing.Backoff<<max(attempt-1, 0), 5*time.Minute)
-	return b/2 + rand.N(b/2+1)
-}
-
-// waiting is the status of a message that goes back to wait.
-func (d *Deliverer) waiting(w *work) message.Status {
-	if w.single() {
-		return message.Queued
-	}
-	return message.Pending
-}
-
-// Unsettled says what becomes of a message whose outcome is not known, by its channel's policy: it stays UNKNOWN, or
-// it waits for the provider's events and is then sent once more. A single without an idempotency key is never sent again
-// by itself, because its caller may do that, and a message is sent again only once.
-func (d *Deliverer) Unsettled(m *message.Message, ch *channel.Channel) (message.Status, message.Reason, time.Duration) {
-	if ch.OnUnknown == channel.ResendOnce && (m.BulkID != uuid.Nil || m.Keyed) && m.Unknowns == 0 {
-		return message.Unknown, message.OutcomeUnknown, d.Timing.UnknownHold
-	}
-	return message.Unknown, message.OutcomeUnknown, 0
-}
-
-func attemptOf(w *work, part int, started time.Time, r Response) *message.Attempt {
-	a := &message.Attempt{
-		MessageID: w.ID, N: w.Attempt, Part: part, StartedAt: started.UTC(), EndedAt: time.Now().UTC(),
-		HTTPStatus: r.HTTPStatus,
-	}
-	switch r.Class {
-	case Accepted:
-		a.Outcome = message.AttemptSent
-	case NotSent:
-		a.Outcome = message.AttemptNotSent
-	case Refused:
-		a.Outcome = message.AttemptRefused
-	default:
-		a.Outcome = message.AttemptNotKnown
-	}
-	if r.Failure != nil {
-		a.Code = r.Failure.Code
-	}
-	return a
-}
-
-// settle writes an outcome, counts it, and hands a single that waits to the workers. What happened is recorded even when
-// the caller has gone.
-func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, error) {
-	ctx = context.WithoutCancel(ctx)
-	budget := max(d.Timing.Claim, inlineBudget) // as long as nobody else may have the message
-	if w.inline {
-		var cancel context.CancelFunc
-		budget = inlineBudget
-		ctx, cancel = context.WithTimeout(ctx, budget)
-		defer cancel()
-	}
-	o.ID, o.Token = w.ID, w.token
-	res := Result{Status: o.Status, Reason: o.Reason, Failure: o.Failure, ProviderMessageID: o.ProviderMessageID, Cost: o.Cost, Again: o.Again}
-	if o.Status == message.Unknown {
-		res.Again = 0 // the sweep brings it back, not the queue
-	}
-	began := time.Now()
-	stored := o
-	if o.Again > 0 && o.Status != message.Unknown {
-		stored.Again += d.Timing.Watch // the queue looks first
-	}
-	settled, err := d.record(ctx, stored, budget)
-	w.event.Outcome += time.Since(began)
-	if err != nil {
-		return Result{}, err
-	}
-	if !settled.OK {
-		w.event.Fenced = true
-		return Result{Status: w.Status}, nil
-	}
-	if o.Status == message.Sent {
-		res.SentAt = &settled.At
-	}
-	if o.Keep > 0 {
-		w.Part = o.Part
-		return res, nil
-	}
-	fault.Point(fault.MessageSettled)
-	if !w.single() {
-		began = time.Now()
-		mark := stats.Mark{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}
-		if mark.Standing() != 0 {
-			d.Counters.Count(w.BulkID, mark)
-		}
-		w.event.Count = time.Since(began)
-		fault.Point(fault.MessageCounted)
-	}
-	if w.inline && o.Status == message.Queued {
-		lctx, cancel := context.WithTimeout(ctx, queuePatience)
-		defer cancel()
-		if err := d.Queue.Later(lctx, w.Message, o.Again); err != nil {
-			w.event.Err = errors.Join(w.event.Err, err) // the sweep finds the row
-		}
-	}
-	return res, nil
-}
-
-// record writes an outcome, again and again within a budget while the ledger does not answer: what happened is known only
-// here. When the answer to the write was lost, the row tells whether it took effect.
-func (d *Deliverer) record(ctx context.Context, o Outcome, budget time.Duration) (Settled, error) {
-	settled, err := d.Ledger.Settle(ctx, o)
-	if !message.IsCode(err, message.CodeUnavailable) {
-		return settled, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
-	for wait := recordPause; message.IsCode(err, message.CodeUnavailable) && pause.For(ctx, wait); wait = min(2*wait, time.Second) {
-		if settled, err = d.recorded(ctx, o); err == nil && !settled.OK {
-			settled, err = d.Ledger.Settle(ctx, o)
-		}
-	}
-	return settled, err
-}
-
-// recorded says whether the row shows an outcome: it stands as the outcome says, under the outcome's claim.
-func (d *Deliverer) recorded(ctx context.Context, o Outcome) (Settled, error) {
-	loaded, err := d.Ledger.Load(ctx, o.ID)
-	if err != nil {
-		return Settled{}, err
-	}
-	m := loaded.Message
-	return Settled{OK: loaded.ClaimToken == o.Token && m.Status == o.Status && m.Part == o.Part, At: m.UpdatedAt}, nil
 }

@@ -5,6 +5,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -98,6 +99,12 @@ type Loaded struct {
 	Suppressed   message.Reason // why the recipient must not be contacted, NoReason when nothing says so
 	Held         bool           // its bulk is paused or cancelled, or its channel is paused: not now
 	Claimed      bool           // by this Take: Message is SENDING, and its Attempt counts the claim
+
+	// ChannelVersion is the version of the message's channel at the time of the statement, 0 when the channel no longer exists.
+	ChannelVersion int64
+	// Undecodable says why the content or the lead of the row cannot be read; nil for nearly every row. The message is
+	// complete but for what could not be read.
+	Undecodable error
 }
 
 // Claim is the exclusive, expiring right to send a message.
@@ -129,9 +136,10 @@ type Outcome struct {
 // Ledger is the table of messages. All four may be called by many goroutines at once, and are faster then, since
 // concurrent calls share a statement. All may be repeated when their answer was lost. Load returns a message.Error
 // not_found. Take is Load, and a claim with it where nothing can refuse or delay the message any more: it is of a bulk and
-// has its lead, it waits, it is not held or suppressed, and its channel has no rate. Claim says false when the row is not
-// there to be claimed: settled, or claimed by another. Settle is not OK when the row is not under the claim any more (the
-// outcome is then kept as evidence in attempts only).
+// has its lead, it waits, it is not held, suppressed or suspect, and its channel has no rate. Claim says false when the row is
+// not there to be claimed: settled, or claimed by another. Settle is not OK when the row is not under the claim any more (the
+// outcome is then kept as evidence in attempts only). Settle applies the rule of erasure to a row whose lead was erased under
+// the claim: the row ends instead of waiting.
 type Ledger interface {
 	Take(ctx context.Context, c Claim) (Loaded, error)
 	Load(ctx context.Context, id uuid.UUID) (Loaded, error)
@@ -139,9 +147,20 @@ type Ledger interface {
 	Settle(ctx context.Context, o Outcome) (Settled, error)
 }
 
+// Suspicions keeps the suspicion against messages. Erase applies the rule of erasure to one message whose lead no longer
+// exists. Both may be repeated.
+type Suspicions interface {
+	Suspect(ctx context.Context, id uuid.UUID, s message.Suspect) error
+	EraseMessage(ctx context.Context, id uuid.UUID) error
+}
+
+// ErrLeadErased says that the lead which a single was made for was erased before the single was written.
+var ErrLeadErased = errors.New("the lead was erased")
+
 // Inserter writes a single, with its idempotency key, if there is one, in the same transaction, and with a claim on it,
-// if there is one and its recipient is not suppressed. When the key is taken it writes nothing and returns
-// access.ErrKeyTaken. It may be repeated when its answer was lost.
+// if there is one and its recipient is not suppressed. The transaction locks the channel and the lead. When the key is taken
+// it writes nothing and returns access.ErrKeyTaken; when the channel no longer exists, a message.Error not_found; when the
+// entry was made for a lead that no longer exists, ErrLeadErased. It may be repeated when its answer was lost.
 type Inserter interface {
 	Insert(ctx context.Context, e Entry) (Inserted, error)
 }
@@ -151,18 +170,23 @@ type Entry struct {
 	Message *message.Message
 	Key     *access.IdempotencyKey // nil: none
 	Claim   Claim                  // the zero value: none
+	ForLead bool                   // the message was made from its lead, which must exist still
 }
 
 // Inserted is how a single was written.
 type Inserted struct {
 	Suppressed message.Reason // why the recipient must not be contacted, NoReason when nothing says so
 	Claimed    bool           // the claim is in force
+
+	ChannelVersion int64 // of the message's channel, as the transaction has locked it
 }
 
-// Settled is the answer to an outcome: whether it took effect, and when by the database's clock.
+// Settled is the answer to an outcome: whether it took effect, and when by the database's clock. Erased says that the lead
+// was erased under the claim, so that the row may stand otherwise than the outcome says.
 type Settled struct {
-	OK bool
-	At time.Time
+	OK     bool
+	At     time.Time
+	Erased bool
 }
 
 // Contents gives the parsed templates of a bulk; they are shared by all its messages and cached.
@@ -170,9 +194,10 @@ type Contents interface {
 	Template(ctx context.Context, bulkID uuid.UUID) (*render.Template, error)
 }
 
-// Channels gives channels, a moment old at most, and pauses one, unless it was changed since it was given.
+// Channels gives channels in a version at least as new as the one named, and pauses one, unless it was changed since it was
+// given. AtLeast returns a message.Error not_found.
 type Channels interface {
-	Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
+	AtLeast(ctx context.Context, k channel.Key, version int64) (*channel.Channel, error)
 	Pause(ctx context.Context, c *channel.Channel, reason string) error
 }
 

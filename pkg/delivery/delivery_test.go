@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.d = delivery.New(delivery.Deps{
 		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Backlog: w, Observer: w, Timing: delivery.DefaultTiming(),
-		Providers: map[message.Type]delivery.Provider{message.Email: w},
+		Providers: map[message.Type]delivery.Provider{message.Email: w}, Suspicions: s,
 	})
 	return w
 }
@@ -69,9 +69,11 @@ func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
 	tpl, _ := render.Compile(message.Email, w.content)
 	return tpl, w.broken
 }
-func (w *world) Away(message.Type)                                          { w.out.Add(1) }
-func (w *world) Back(message.Type)                                          { w.out.Add(-1) }
-func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) { return w.ch, nil }
+func (w *world) Away(message.Type) { w.out.Add(1) }
+func (w *world) Back(message.Type) { w.out.Add(-1) }
+func (w *world) AtLeast(context.Context, channel.Key, int64) (*channel.Channel, error) {
+	return w.ch, nil
+}
 func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) error {
 	w.paused = reason
 	return nil
@@ -184,22 +186,23 @@ func TestEachClassLeavesItsRow(t *testing.T) {
 		"not known":   {lost, message.Unknown, 1, false, true, true},
 		"empty":       {accepted, message.Failed, 0, false, false, true},
 	} {
-		// What has its lead is claimed as it is loaded, what has none just before it is sent.
-		for _, lead := range []bool{true, false} {
+		// A usual message is claimed as it is loaded, a suspect just before it is sent.
+		for _, suspect := range []bool{false, true} {
 			w := newWorld(t)
 			w.answers = []delivery.Response{c.answer}
 			if w.content.Text = "t"; name == "empty" {
 				w.content.Text = "{{ nothing }}"
 			}
-			id := w.row(func(m *message.Message) {
-				if !lead {
-					m.LeadID = uuid.New()
+			id := w.row(nil)
+			if suspect {
+				if err := w.store.Suspect(t.Context(), id, message.Suspected); err != nil {
+					t.Fatal(err)
 				}
-			})
+			}
 			res := w.run(id)
 			m := w.load(id)
 			if m.Status != c.status || m.Attempt != c.attempt || (res.Again > 0) != c.again || (m.NextAttemptAt != nil) != c.waits || (len(w.marks) > 0) != c.counted {
-				t.Errorf("%s, its lead is there: %t: row %+v, again %v, marks %+v", name, lead, m, res.Again, w.marks)
+				t.Errorf("%s, suspect: %t: row %+v, again %v, marks %+v", name, suspect, m, res.Again, w.marks)
 			}
 		}
 	}
@@ -485,7 +488,7 @@ func TestAnOutcomeOutlivesTheDatabase(t *testing.T) {
 	}
 }
 
-// A single whose outcome cannot be written is answered as what it is: nobody knows, once a call was made.
+// A single whose outcome the database refuses is UNKNOWN once a call was made, and waits before that.
 func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit  time.Duration
@@ -493,7 +496,7 @@ func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 	}{"a call was made": {0, message.Unknown}, "no call was made": {time.Hour, message.Queued}} {
 		w := newWorld(t)
 		w.answers, w.limit, w.ch.RatePerSecond = []delivery.Response{accepted}, c.limit, 1
-		w.d.Ledger = &forgetful{w.store, 100, errors.New("broken")}
+		w.d.Ledger = &forgetful{w.store, 100, message.Errorf(message.CodeInvalid, "the database refuses a value")}
 		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store}
 		sent, err := s.Send(t.Context(), delivery.Single{
 			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,6 +60,14 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	if req.Channel.State == channel.Paused {
 		return nil, message.Errorf(message.CodePaused, "the channel is paused: %s", req.Channel.StateReason)
 	}
+	sent, err := s.sendOnce(ctx, req, start)
+	if errors.Is(err, ErrLeadErased) { // what was made from the lead is dropped, and made again without it
+		sent, err = s.sendOnce(ctx, req, start)
+	}
+	return sent, err
+}
+
+func (s *Sender) sendOnce(ctx context.Context, req Single, start time.Time) (*Sent, error) {
 	lead, err := s.contact(ctx, req.LeadID)
 	if err != nil {
 		return nil, err
@@ -75,7 +84,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 		NextAttemptAt: &watch,
 	}
-	single := Entry{Message: m, Key: req.Key}
+	single := Entry{Message: m, Key: req.Key, ForLead: lead != nil}
 	if req.Channel.State == channel.Active && req.Channel.RatePerSecond == 0 { // it waits for nothing
 		single.Claim = s.newClaim(m.ID)
 	}
@@ -84,7 +93,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &work{Message: m, lead: lead, template: tpl, suppressed: inserted.Suppressed, inline: true}
+	w := &work{Message: m, lead: lead, template: tpl, suppressed: inserted.Suppressed, channel: inserted.ChannelVersion, inline: true}
 	if inserted.Claimed {
 		w.token, w.claimed, w.event.Claim = single.Claim.Token, asked, time.Since(asked)
 		m.Attempt++
@@ -123,9 +132,7 @@ func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*Sent, error) {
 	if m, _, err = s.Records.Message(ctx, id); err != nil {
 		return nil, err
 	}
-	return &Sent{Message: m, Result: Result{
-		Status: m.Status, Reason: m.Reason, Failure: m.Failure, ProviderMessageID: m.ProviderMessageID, Cost: m.Cost, SentAt: m.SentAt,
-	}}, nil
+	return &Sent{Message: m, Result: resultOf(m)}, nil
 }
 
 // untouched says whether a single is written and its sender, if it lives, is on the way to the claim.

@@ -9,7 +9,8 @@ const (
 	PagePlanned      = "bulk.page_planned" // a page of the plan is written
 	PageWalked       = "bulk.page_walked"  // a page is read, its tasks are not enqueued yet
 	PageEnqueued     = "bulk.page_enqueued"
-	MessageLoaded    = "delivery.loaded"   // before the claim
+	MessageLoaded    = "delivery.loaded" // before the claim
+	MessageRendering = "delivery.rendering"
 	MessageClaimed   = "delivery.claimed"  // before any byte leaves
 	ProviderAnswered = "delivery.answered" // the outcome is known here only
 	MessageSettled   = "delivery.settled"  // the outcome is in the ledger and not counted

@@ -128,6 +128,7 @@ type Message struct {
 	Unknowns   int      // attempts whose outcome is not known
 	Part       int      // parts that the provider has accepted (an Instagram message may have two)
 	Generation int      // counts how often the message was put back into the queue under a new task id
+	Suspect    Suspect  // whether rendering the message may end the process
 
 	ProviderMessageID string
 	HTTPStatus        int // of the call that settled the message
@@ -140,6 +141,17 @@ type Message struct {
 	SentAt        *time.Time
 	NextAttemptAt *time.Time // when to look at the row again if nothing else does
 }
+
+// Suspect says what is known of a message whose rendering may end the process that renders it.
+type Suspect int
+
+// The degrees of suspicion. A message in SuspectRendering that is to be rendered again has ended its process while it was
+// rendered alone.
+const (
+	NotSuspect       Suspect = iota
+	Suspected                // a process ended while it held the message
+	SuspectRendering         // a process has begun to render it under suspicion
+)
 
 // Failure is a provider's refusal in its own words: Code is the provider's code where it gave one, Text is safe to
 // show and to store (no address, no secret).

@@ -53,7 +53,8 @@ func ParseStatus(v string) (Status, bool) {
 // Reason is why a message ended as it did, from a closed list. It is what failure_reasons counts.
 type Reason string
 
-// The reasons. SKIPPED messages carry one of the first group, CANCELLED and UNKNOWN their own, FAILED the rest.
+// The reasons. SKIPPED messages carry one of the first group or Erased, CANCELLED its own, FAILED the rest. UNKNOWN
+// messages carry OutcomeUnknown, or the reason why a message that may have been delivered is not sent once more.
 const (
 	NoReason Reason = ""
 
@@ -80,6 +81,10 @@ const (
 	Unreachable         Reason = "unreachable"          // no connection to the provider, time after time
 	ProviderUnavailable Reason = "provider_unavailable" // the provider said "not now", time after time
 	Poison              Reason = "poison"               // its attempts ended without an outcome, time after time
+	RenderCrashed       Reason = "render_crashed"       // its rendering ended the process twice
+	ChannelDeleted      Reason = "channel_deleted"      // its channel no longer exists
+
+	Erased Reason = "erased" // the lead was erased before the message left
 )
 
 // reasons numbers the list. A number is stored in counters: entries are only ever added at the end.
@@ -87,7 +92,7 @@ var reasons = []Reason{
 	NoReason, NoRecipient, InvalidRecipient, DuplicateRecipient, Unsubscribed, SuppressedBounce, Complained,
 	ManuallySuppressed, WasCancelled, OutcomeUnknown, RecipientRefused, ConsentRefused, ContentRefused, SenderRefused,
 	OutsideWindow, ProviderRefused, RenderInvalid, ChannelCredentials, ChannelRefused, Unreachable,
-	ProviderUnavailable, Poison,
+	ProviderUnavailable, Poison, Erased, RenderCrashed, ChannelDeleted,
 }
 
 // Reasons lists every reason but NoReason.

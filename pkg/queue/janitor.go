@@ -16,10 +16,17 @@ import (
 // still to be done, and whoever runs the bulk, or the sweep, enqueues anew.
 type Janitor struct {
 	rdb       redis.UniversalClient
+	accuse    Suspicions
 	inspector *asynq.Inspector
 	id        string
 	every     time.Duration
 	suspects  map[string]bool // keys of tasks that looked odd the last time: what is just being moved looks so once
+}
+
+// Suspicions is told of the messages that a process held as it died: one of them may have ended it. Messages under a claim, and
+// those that are settled, stay as they are. It may be repeated.
+type Suspicions interface {
+	SuspectMessages(ctx context.Context, ids []uuid.UUID) error
 }
 
 // What a Janitor finds.
@@ -39,8 +46,8 @@ const (
 )
 
 // NewJanitor makes a Janitor that is asked to Clean every so often.
-func NewJanitor(rdb redis.UniversalClient, every time.Duration) *Janitor {
-	return &Janitor{rdb: rdb, inspector: asynq.NewInspectorFromRedisClient(rdb), id: uuid.NewString(), every: every, suspects: map[string]bool{}}
+func NewJanitor(rdb redis.UniversalClient, accuse Suspicions, every time.Duration) *Janitor {
+	return &Janitor{rdb: rdb, accuse: accuse, inspector: asynq.NewInspectorFromRedisClient(rdb), id: uuid.NewString(), every: every, suspects: map[string]bool{}}
 }
 
 // tasks are the ids of one queue's tasks, by where they are listed.
@@ -162,6 +169,7 @@ func (j *Janitor) snapshot(ctx context.Context) ([]tasks, error) {
 }
 
 func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int, suspects, known map[string]bool) error {
+	var abandoned []string
 	for _, list := range append(append([]string(nil), lists...), sets...) {
 		ids := q.listed[list]
 		for from := 0; from < len(ids); from += lookPage {
@@ -185,10 +193,40 @@ func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int,
 					continue
 				}
 				found[kind]++
+				if kind == FoundAbandoned {
+					abandoned = append(abandoned, id)
+					continue
+				}
 				if err := j.mend(ctx, kind, q.queue, id); err != nil {
 					return err
 				}
 			}
+		}
+	}
+	return j.requeue(ctx, q.queue, abandoned)
+}
+
+// requeue puts tasks back whose worker died. Their messages are suspected first, so that one which ends its process is not
+// given to worker after worker.
+func (j *Janitor) requeue(ctx context.Context, queue string, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	var messages []uuid.UUID
+	for _, id := range ids {
+		text, _, _ := strings.Cut(id, ":")
+		if m, err := uuid.Parse(text); err == nil {
+			messages = append(messages, m)
+		}
+	}
+	if len(messages) > 0 && queue != Control {
+		if err := j.accuse.SuspectMessages(ctx, messages); err != nil {
+			return err
+		}
+	}
+	for _, id := range ids {
+		if err := j.mend(ctx, FoundAbandoned, queue, id); err != nil {
+			return err
 		}
 	}
 	return nil

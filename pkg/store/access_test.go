@@ -16,6 +16,7 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/bulk"
+	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/store"
@@ -76,6 +77,7 @@ func insertUnder(t *testing.T, s *store.Store, k *access.IdempotencyKey, asBulk 
 		return id, s.InsertBulk(t.Context(), &bulk.Bulk{ID: id, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}, k)
 	}
 	m := &message.Message{ID: id, Recipient: "+15550001111", Type: message.SMS, Purpose: message.Transactional, Keyed: k != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
+	ensureChannel(t, s, channel.Key{ID: m.ChannelID, Type: m.Type})
 	_, err := s.Insert(t.Context(), delivery.Entry{Message: m, Key: k})
 	return id, err
 }

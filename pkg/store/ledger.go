@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,14 +31,27 @@ type hot interface {
 // written with, or the zero one.
 type single struct {
 	messageRow
-	key   *access.IdempotencyKey
-	claim delivery.Claim
+	key     *access.IdempotencyKey
+	claim   delivery.Claim
+	forLead bool // it is written only if its lead exists
 }
 
-// inserted is what became of a single: nothing was written when its key was taken.
+// inserted is what became of a single. It was not written when its channel or its lead is missing or its key was taken.
 type inserted struct {
 	delivery.Inserted
 	written bool
+	noLead  bool
+}
+
+// missing says which row that a single refers to does not exist, nil when none is missing.
+func (i *inserted) missing() error {
+	switch {
+	case i.ChannelVersion == 0:
+		return message.Errorf(message.CodeNotFound, "the channel no longer exists")
+	case i.noLead:
+		return delivery.ErrLeadErased
+	}
+	return nil
 }
 
 // idempotency is the key, or the zero one.
@@ -139,8 +153,11 @@ func (s *Store) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserted
 	}
 	var ins inserted
 	err := repeat(ctx, func() (err error) {
-		ins, err = s.inserts.Do(ctx, single{row, e.Key, e.Claim})
-		if err == nil && !ins.written {
+		ins, err = s.inserts.Do(ctx, single{row, e.Key, e.Claim, e.ForLead})
+		switch {
+		case err == nil && ins.missing() != nil:
+			return ins.missing()
+		case err == nil && !ins.written:
 			return access.ErrKeyTaken
 		}
 		return fail("insert the message", err)
@@ -164,7 +181,8 @@ func (s *Store) Due(ctx context.Context, limit int, again time.Duration) ([]deli
 	err := s.db.WithContext(ctx).Raw(`
 UPDATE messages SET
     next_attempt_at = ?,
-    generation = generation + CASE WHEN status = 'SENDING' THEN 0 ELSE 1 END,
+    generation = generation + CASE WHEN status = 'UNKNOWN' THEN 1 ELSE 0 END,
+    suspect = CASE WHEN status = 'UNKNOWN' AND suspect = 0 THEN 1 ELSE suspect END,
     status = CASE WHEN status <> 'UNKNOWN' THEN status WHEN bulk_id IS NULL THEN 'QUEUED' ELSE 'PENDING' END
 WHERE id IN (
     SELECT id FROM messages
@@ -232,6 +250,27 @@ func skipTaken(p *bulk.PlanPage, found [][]byte) {
 			r.Status, r.Reason, r.Sole = message.Skipped, message.DuplicateRecipient, false
 		}
 	}
+}
+
+// skipErased makes rows without an address of those whose lead no longer exists. gone returns the ids that are no lead's.
+func skipErased(p *bulk.PlanPage, gone func(ids []uuid.UUID) ([]uuid.UUID, error)) error {
+	if len(p.Rows) == 0 {
+		return nil
+	}
+	ids := make([]uuid.UUID, len(p.Rows))
+	for i := range p.Rows {
+		ids[i] = p.Rows[i].LeadID
+	}
+	erased, err := gone(ids)
+	if err != nil || len(erased) == 0 {
+		return err
+	}
+	for i := range p.Rows {
+		if r := &p.Rows[i]; slices.Contains(erased, r.LeadID) {
+			r.Status, r.Reason, r.Recipient, r.Hash, r.Sole = message.Skipped, message.Erased, "", message.Hash{}, false
+		}
+	}
+	return nil
 }
 
 func hashBytes(p *bulk.Planned) []byte {

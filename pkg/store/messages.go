@@ -22,10 +22,7 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []
 		}
 		return nil, nil, err
 	}
-	m, err := row.message()
-	if err != nil {
-		return nil, nil, err
-	}
+	m := row.shown()
 	if err := s.addMetadata(ctx, []*message.Message{m}); err != nil {
 		return nil, nil, err
 	}
@@ -51,7 +48,7 @@ func (s *Store) MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*messa
 	if err := s.db.WithContext(ctx).Where("lead_id = ? AND bulk_id = ?", leadID, bulkID).Take(&row).Error; err != nil {
 		return nil, fail("read the message", err)
 	}
-	return row.message()
+	return row.shown(), nil
 }
 
 // Messages lists messages, newest first, beginning before an id (uuid.Nil: at the newest).
@@ -88,11 +85,7 @@ func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID
 	}
 	out := make([]message.Message, 0, len(rows))
 	for i := range rows {
-		m, err := rows[i].message()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, *m)
+		out = append(out, *rows[i].shown())
 	}
 	refs := make([]*message.Message, len(out))
 	for i := range out {

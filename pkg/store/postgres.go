@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -31,8 +30,8 @@ func loadColumns(text string) string {
 	}
 	return `
        m.id, m.bulk_id, m.seq, m.lead_id, m.channel_id, m.channel_type, m.provider, m.recipient, m.message_type, m.priority,
-       m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.provider_message_id,
-       m.claim_token, m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at, u.n,
+       m.content, m.status, m.reason, m.attempt, m.unknowns, m.part, m.generation, m.suspect, m.provider_message_id,
+       m.claim_token, m.claimed_at, m.next_attempt_at, m.keyed, m.created_at, m.updated_at, u.n, COALESCE(c.version, 0),
        l.id, l.tags, l.custom_fields, ` + strings.Join(lead, ", ")
 }
 
@@ -52,13 +51,13 @@ FROM unnest($1::uuid[]) WITH ORDINALITY u(id, n) JOIN messages m ON m.id = u.id 
      LEFT JOIN bulks b ON b.id = m.bulk_id LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type`
 
 // takeSQL claims, like claimSQL does, the messages of bulks that nothing refuses or delays, and returns them with their
-// leads. That is nearly every message; of the others, and of those that somebody else has, it says nothing.
+// leads. That is nearly every message; of the others, and of those under another claim, it says nothing.
 var takeSQL = `
 UPDATE messages m SET ` + claimSet + `
 FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int[]) WITH ORDINALITY u(id, token, ttl, most, n), bulks b, channels c, leads l
 WHERE m.id = u.id AND b.id = m.bulk_id AND c.id = m.channel_id AND c.type = m.channel_type AND l.id = m.lead_id
     AND ((m.status = 'SENDING' AND m.claim_token = u.token)
-        OR (m.status IN ('PENDING', 'QUEUED') AND m.attempt < u.most AND b.status = 'PROCESSING' AND c.state = 'ACTIVE' AND c.rate_per_second = 0
+        OR (m.status IN ('PENDING', 'QUEUED') AND m.suspect = 0 AND m.attempt < u.most AND b.status = 'PROCESSING' AND c.state = 'ACTIVE' AND c.rate_per_second = 0
             AND NOT EXISTS (` + suppressedSQL + `)))
 RETURNING ` + loadColumns("l.%s")
 
@@ -148,27 +147,24 @@ func readLoaded(rows pgx.Rows, more []any, each func(at int, l delivery.Loaded))
 		at   int
 		m    messageRow
 		l    leadRow
+		of   int64                                                           // the channel's version
 		idOf struct{ message, bulk, lead, channel, token, person uuid.UUID } // nil where there is none
 	)
 	into := append([]any{
 		&idOf.message, &idOf.bulk, &m.Seq, &idOf.lead, &idOf.channel, &m.ChannelType, &m.Provider, &m.Recipient, &m.MessageType, &m.Priority,
-		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.ProviderMessageID,
-		&idOf.token, &m.ClaimedAt, &m.NextAttemptAt, &m.Keyed, &m.CreatedAt, &m.UpdatedAt, &at,
+		(*[]byte)(&m.Content), &m.Status, &m.Reason, &m.Attempt, &m.Unknowns, &m.Part, &m.Generation, &m.Suspect, &m.ProviderMessageID,
+		&idOf.token, &m.ClaimedAt, &m.NextAttemptAt, &m.Keyed, &m.CreatedAt, &m.UpdatedAt, &at, &of,
 		&idOf.person, (*[]byte)(&l.Tags), (*[]byte)(&l.CustomFields), &l.FirstName, &l.LastName, &l.Email, &l.Phone, &l.InstagramID,
 		&l.Company, &l.Title, &l.Status, &l.Source, &l.City, &l.State, &l.Country, &l.Timezone, &l.Language, &l.AssigneeID,
 	}, more...)
 	_, err := pgx.ForEachRow(rows, into, func() error {
+		// A row that cannot be decoded is reported with its own message: the others of the group are claimed already.
 		msg, err := m.message()
-		if err != nil {
-			return err
-		}
 		msg.ID, msg.BulkID, msg.LeadID, msg.ChannelID = idOf.message, idOf.bulk, idOf.lead, idOf.channel
-		loaded := delivery.Loaded{Message: msg, ClaimToken: idOf.token}
-		if idOf.person != uuid.Nil {
+		loaded := delivery.Loaded{Message: msg, ClaimToken: idOf.token, ChannelVersion: of, Undecodable: err}
+		if idOf.person != uuid.Nil && err == nil {
 			l.ID = idOf.person
-			if loaded.Lead, err = l.lead(); err != nil {
-				return err
-			}
+			loaded.Lead, loaded.Undecodable = l.lead()
 		}
 		each(at-1, loaded)
 		return nil
@@ -222,23 +218,28 @@ func (h *postgresHot) claim(ctx context.Context, claims []*delivery.Claim) ([]bo
 }
 
 // An outcome is a compare-and-set on the claim's token, or, without one, on a row that is open and not claimed. The
-// token stays in the row, so that a lost answer can be told from a lost claim.
+// token stays in the row, so that a lost answer can be told from a lost claim. A row whose recipient is empty was erased under
+// its claim: where the outcome would have it go on, it ends (see eraseSQL).
 var settleSQL = shape(3, []string{
 	"uuid", "uuid", "text", "text", "text", "text", "int", "bigint", "int", "float8", "bool", "float8",
 }, `
 UPDATE messages m SET
-    status = u.status, reason = u.reason, failure = u.failure::jsonb, http_status = u.http_status, cost_micros = u.cost, part = u.part,
+    status = CASE WHEN NOT `+endsErased+` THEN u.status WHEN m.unknowns > 0 OR u.part > 0 THEN 'UNKNOWN' ELSE 'SKIPPED' END,
+    reason = CASE WHEN `+endsErased+` THEN 'erased' ELSE u.reason END, failure = u.failure::jsonb, http_status = u.http_status, cost_micros = u.cost, part = u.part,
     provider_message_id = CASE WHEN u.provider_message_id = '' THEN m.provider_message_id ELSE u.provider_message_id END,
     attempt = m.attempt - CASE WHEN u.give_back THEN 1 ELSE 0 END,
-    unknowns = m.unknowns + CASE WHEN u.status = 'UNKNOWN' THEN 1 ELSE 0 END,
+    unknowns = m.unknowns + CASE WHEN u.status = 'UNKNOWN' AND u.reason = 'outcome_unknown' THEN 1 ELSE 0 END,
     claim_expires_at = CASE WHEN u.keep > 0 THEN now() + u.keep * interval '1 second' END,
     claimed_at = CASE WHEN u.keep > 0 THEN now() ELSE m.claimed_at END,
-    next_attempt_at = CASE WHEN u.keep > 0 THEN m.next_attempt_at WHEN u.again > 0 THEN now() + u.again * interval '1 second' END,
+    next_attempt_at = CASE WHEN m.recipient = '' THEN NULL WHEN u.keep > 0 THEN m.next_attempt_at WHEN u.again > 0 THEN now() + u.again * interval '1 second' END,
     sent_at = CASE WHEN u.status = 'SENT' THEN now() ELSE m.sent_at END,
     updated_at = now()
 FROM ROWS u(id, token, provider_message_id, status, reason, failure, http_status, cost, part, keep, give_back, again)
 WHERE m.id = u.id AND CASE WHEN u.token IS NULL THEN m.status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE m.status = 'SENDING' AND m.claim_token = u.token END
-RETURNING m.id, u.token, m.updated_at`)
+RETURNING m.id, u.token, m.updated_at, m.recipient = ''`)
+
+// endsErased says of a row that is erased and an outcome that would have it wait or be called again.
+const endsErased = `(m.recipient = '' AND u.status IN ('PENDING', 'QUEUED', 'SENDING'))`
 
 func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Settled) {
 	sql, args := settleSQL.of([]column{
@@ -257,20 +258,20 @@ func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Set
 	})
 	to.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 		type key struct{ id, token uuid.UUID }
-		at := make(map[key]time.Time, len(outcomes))
+		found := make(map[key]delivery.Settled, len(outcomes))
 		var (
-			of   key
-			when time.Time
+			of key
+			s  = delivery.Settled{OK: true}
 		)
-		if _, err := pgx.ForEachRow(rows, []any{&of.id, &of.token, &when}, func() error {
-			at[of] = when.UTC()
+		if _, err := pgx.ForEachRow(rows, []any{&of.id, &of.token, &s.At, &s.Erased}, func() error {
+			s.At = s.At.UTC()
+			found[of] = s
 			return nil
 		}); err != nil {
 			return err
 		}
 		for i := range outcomes {
-			when, ok := at[key{outcomes[i].ID, outcomes[i].Token}]
-			out[i] = delivery.Settled{OK: ok, At: when}
+			out[i] = found[key{outcomes[i].ID, outcomes[i].Token}]
 		}
 		return nil
 	})
@@ -315,6 +316,8 @@ SELECT h.hash FROM unnest($2::bytea[]) h(hash), LATERAL (
     SELECT 1 FROM messages m
     WHERE (m.address_hash, m.bulk_id, m.copy) >= (h.hash, $1, 0) AND (m.address_hash, m.bulk_id, m.copy) <= (h.hash, $1, 0) LIMIT 1) m`
 
+	erasedSQL = `SELECT u.id FROM unnest($1::uuid[]) u(id) WHERE NOT EXISTS (SELECT 1 FROM leads l WHERE l.id = u.id)`
+
 	addMessagesSQL = `
 INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, copy,
                       message_type, priority, status, reason, created_at, updated_at)
@@ -325,14 +328,29 @@ FROM unnest($7::uuid[], $8::bigint[], $9::uuid[], $10::text[], $11::bytea[], $12
 
 // addMessages writes a page. Which of its addresses have a message of the bulk already is asked first: that costs less than
 // having every row looked for in every unique index, and nobody else adds to the bulk meanwhile, as that takes its lease.
+//
+// The leads were read before the transaction. Those that were erased since then get a row without an address. The lock keeps
+// out an erasure until the rows are committed, so that either the page sees the erasure or the erasure sees the rows.
 func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
 	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1)", erasureLock); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, pageSQL, p.Lease.BulkID, p.Lease.Token, len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Base)
 		if err != nil {
 			return err
 		}
 		if tag.RowsAffected() != 1 {
 			return bulk.ErrLeaseLost
+		}
+		if err := skipErased(&p, func(ids []uuid.UUID) (gone []uuid.UUID, err error) {
+			rows, err := tx.Query(ctx, erasedSQL, ids)
+			if err != nil {
+				return nil, err
+			}
+			return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		}); err != nil {
+			return err
 		}
 		if hashes := doubtful(&p); len(hashes) > 0 {
 			rows, err := tx.Query(ctx, takenSQL, p.Bulk.ID, hashes)

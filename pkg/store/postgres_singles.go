@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,21 +14,37 @@ import (
 	"herald/pkg/access"
 )
 
+// The rows that singles refer to are locked until the commit, so that none of them is deleted meanwhile. The statements after
+// these see what the locks have waited for.
+const (
+	lockChannelsSQL = `
+SELECT c.id, c.type, c.version FROM channels c JOIN unnest($1::uuid[], $2::text[]) u(id, type) ON c.id = u.id AND c.type = u.type
+ORDER BY c.id, c.type FOR KEY SHARE OF c`
+	lockLeadsSQL = `SELECT l.id FROM leads l WHERE l.id = ANY($1::uuid[]) ORDER BY l.id FOR KEY SHARE`
+)
+
+// refersSQL says of a single m whether the rows that it refers to exist.
+const refersSQL = `
+    EXISTS (SELECT 1 FROM channels c WHERE c.id = m.channel_id AND c.type = m.channel_type)
+    AND (NOT m.for_lead OR EXISTS (SELECT 1 FROM leads l WHERE l.id = m.lead_id))`
+
 // keySQL takes idempotency keys for messages: those that are free, are the message's own already, or stood for longer
-// than $5 seconds.
-var keySQL = shape(4, []string{"text", "bytea", "bytea", "uuid"}, `
+// than $9 seconds.
+var keySQL = shape(8, []string{"text", "bytea", "bytea", "uuid", "uuid", "text", "uuid", "bool"}, `
 INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
-SELECT caller, key_hash, fingerprint, id, false, now() FROM ROWS m(caller, key_hash, fingerprint, id)
+SELECT caller, key_hash, fingerprint, id, false, now()
+FROM ROWS m(caller, key_hash, fingerprint, id, channel_id, channel_type, lead_id, for_lead)
+WHERE `+refersSQL+`
 ON CONFLICT (caller, key_hash) DO UPDATE SET
     fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
-WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $5 * interval '1 second'`)
+WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $9 * interval '1 second'`)
 
 // A message that is there already, because the answer to its insert was lost, stays as it is. One whose idempotency key
 // is taken, by another effect that still stands, is not written. One that comes with a claim, and whose recipient is not
 // suppressed, is written as claimed.
-var insertSQL = shape(22, []string{
+var insertSQL = shape(23, []string{
 	"uuid", "uuid", "bigint", "uuid", "uuid", "text", "text", "text", "bytea", "text", "text", "text", "text", "text",
-	"timestamptz", "timestamptz", "timestamptz", "bool", "text", "bytea", "uuid", "float8",
+	"timestamptz", "timestamptz", "timestamptz", "bool", "text", "bytea", "uuid", "float8", "bool",
 }, `
 INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
                       content, metadata, next_attempt_at, scheduled_at, created_at, updated_at, keyed,
@@ -39,7 +56,8 @@ SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient,
 FROM (
     SELECT m.*, token IS NOT NULL AND NOT EXISTS (`+suppressedSQL+`) AS free
     FROM ROWS m(id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
-                content, metadata, status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, token, ttl)
+                content, metadata, status, next_attempt_at, scheduled_at, created_at, keyed, caller, key_hash, token, ttl, for_lead)
+    WHERE `+refersSQL+`
     OFFSET 0 -- free is found out once
 ) m
 WHERE key_hash IS NULL
@@ -64,15 +82,18 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		at[singles[i].ID] = i
 	}
 	slices.SortFunc(rows, byKey)
+	out := make([]inserted, len(singles))
 	var statements pgx.Batch
+	queueReferences(&statements, singles, out)
 	if keyed := slices.IndexFunc(rows, func(r single) bool { return r.key != nil }); keyed >= 0 {
 		rows := rows[keyed:]
 		sql, args := keySQL.of([]column{
 			each(rows, callerOf), each(rows, keyHashOf), each(rows, func(r *single) []byte { return r.key.Fingerprint[:] }), each(rows, idOf),
+			each(rows, func(r *single) uuid.UUID { return r.ChannelID }), each(rows, func(r *single) string { return r.ChannelType }),
+			each(rows, func(r *single) *uuid.UUID { return r.LeadID }), each(rows, func(r *single) bool { return r.forLead }),
 		}, access.KeepEffects.Seconds())
 		statements.Queue(sql, args...)
 	}
-	out := make([]inserted, len(singles))
 	var unclaimed []uuid.UUID
 	sql, args := insertSQL.of([]column{
 		each(rows, idOf), each(rows, func(r *single) *uuid.UUID { return r.BulkID }),
@@ -86,6 +107,7 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		each(rows, func(r *single) time.Time { return r.CreatedAt }), each(rows, func(r *single) bool { return r.Keyed }),
 		each(rows, callerOf), each(rows, keyHashOf),
 		each(rows, func(r *single) *uuid.UUID { return nullID(r.claim.Token) }), each(rows, func(r *single) float64 { return r.claim.TTL.Seconds() }),
+		each(rows, func(r *single) bool { return r.forLead }),
 	})
 	statements.Queue(sql, args...).Query(func(found pgx.Rows) error {
 		var id, token uuid.UUID
@@ -107,6 +129,54 @@ func (h *postgresHot) insert(ctx context.Context, singles []single) ([]inserted,
 		out[at[unclaimed[i]]].Suppressed = loaded[i].Suppressed
 	}
 	return out, err
+}
+
+// queueReferences locks the channels and the leads that singles refer to, and notes what is missing.
+func queueReferences(to *pgx.Batch, singles []single, out []inserted) {
+	type key struct {
+		id  uuid.UUID
+		typ string
+	}
+	channels, leads := map[key][]int{}, map[uuid.UUID][]int{}
+	for i := range singles {
+		r := &singles[i]
+		k := key{r.ChannelID, r.ChannelType}
+		channels[k] = append(channels[k], i)
+		if r.forLead {
+			leads[*r.LeadID] = append(leads[*r.LeadID], i)
+			out[i].noLead = true
+		}
+	}
+	ids, types := make([]uuid.UUID, 0, len(channels)), make([]string, 0, len(channels))
+	for k := range channels {
+		ids, types = append(ids, k.id), append(types, k.typ)
+	}
+	to.Queue(lockChannelsSQL, ids, types).Query(func(rows pgx.Rows) error {
+		var (
+			k       key
+			version int64
+		)
+		_, err := pgx.ForEachRow(rows, []any{&k.id, &k.typ, &version}, func() error {
+			for _, i := range channels[k] {
+				out[i].ChannelVersion = version
+			}
+			return nil
+		})
+		return err
+	})
+	if len(leads) == 0 {
+		return
+	}
+	to.Queue(lockLeadsSQL, slices.Collect(maps.Keys(leads))).Query(func(rows pgx.Rows) error {
+		var id uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+			for _, i := range leads[id] {
+				out[i].noLead = false
+			}
+			return nil
+		})
+		return err
+	})
 }
 
 func idOf(r *single) uuid.UUID { return r.ID }

@@ -129,6 +129,7 @@ type messageRow struct {
 	Unknowns          int
 	Part              int
 	Generation        int
+	Suspect           int
 	ProviderMessageID string
 	HTTPStatus        int `gorm:"column:http_status"`
 	CostMicros        int64
@@ -145,29 +146,36 @@ type messageRow struct {
 // TableName implements gorm's Tabler.
 func (messageRow) TableName() string { return "messages" }
 
+// message returns the row as a message, complete but for its content where that cannot be decoded.
 func (r *messageRow) message() (*message.Message, error) {
 	m := &message.Message{
 		ID: r.ID, BulkID: orNil(r.BulkID), Seq: r.Seq, LeadID: orNil(r.LeadID), ChannelID: r.ChannelID,
 		Type: message.Type(r.ChannelType), Provider: r.Provider, Recipient: r.Recipient,
 		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Metadata: json.RawMessage(r.Metadata), Keyed: r.Keyed,
 		Status: message.Status(r.Status), Reason: message.Reason(r.Reason), Attempt: r.Attempt, Unknowns: r.Unknowns,
-		Part: r.Part, Generation: r.Generation, ProviderMessageID: r.ProviderMessageID, HTTPStatus: r.HTTPStatus,
+		Part: r.Part, Generation: r.Generation, Suspect: message.Suspect(r.Suspect), ProviderMessageID: r.ProviderMessageID, HTTPStatus: r.HTTPStatus,
 		Cost: message.Micros(r.CostMicros), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
 		ScheduledAt: utc(r.ScheduledAt), ClaimedAt: utc(r.ClaimedAt), SentAt: utc(r.SentAt), NextAttemptAt: utc(r.NextAttemptAt),
 	}
+	var content, failure error
 	if len(r.Content) > 0 {
 		m.Content = &message.Content{}
-		if err := r.Content.decode(m.Content); err != nil {
-			return nil, err
-		}
+		content = r.Content.decode(m.Content)
 	}
 	if len(r.Failure) > 0 {
 		m.Failure = &message.Failure{}
-		if err := r.Failure.decode(m.Failure); err != nil {
-			return nil, err
-		}
+		failure = r.Failure.decode(m.Failure)
 	}
-	return m, nil
+	return m, errors.Join(content, failure)
+}
+
+// shown returns the row for reading. Content that cannot be decoded is left out: one such row must not fail a list.
+func (r *messageRow) shown() *message.Message {
+	m, err := r.message()
+	if err != nil {
+		m.Content, m.Failure = nil, nil
+	}
+	return m
 }
 
 // attemptRow is a row of attempts.

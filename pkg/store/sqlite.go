@@ -36,8 +36,20 @@ func (h *sqliteHot) insert(ctx context.Context, singles []single) ([]inserted, e
 	})
 }
 
+// references looks for the channel and the lead that a single refers to.
+func (h *sqliteHot) references(tx *gorm.DB, n *single) (ins inserted, err error) {
+	if ins.ChannelVersion, err = h.channelVersion(tx, &n.messageRow); err != nil || !n.forLead {
+		return ins, err
+	}
+	err = tx.Raw("SELECT NOT EXISTS (SELECT 1 FROM leads WHERE id = ?)", n.LeadID).Scan(&ins.noLead).Error
+	return ins, err
+}
+
 func (h *sqliteHot) insertOne(tx *gorm.DB, n *single) (ins inserted, err error) {
 	now := stamp(time.Now())
+	if ins, err = h.references(tx, n); err != nil || ins.missing() != nil {
+		return ins, err
+	}
 	ins.written, err = takeKey(tx, n.key, access.Effect{ID: n.ID}, now, now.Add(-access.KeepEffects))
 	if err != nil || !ins.written {
 		return ins, err
@@ -66,45 +78,48 @@ func (h *sqliteHot) read(db *gorm.DB, ids []uuid.UUID) ([]delivery.Loaded, error
 	if err := db.Where("id IN ?", ids).Find(&rows).Error; err != nil {
 		return nil, err
 	}
-	var leadIDs []uuid.UUID
-	for i := range rows {
-		if rows[i].LeadID != nil {
-			leadIDs = append(leadIDs, *rows[i].LeadID)
-		}
-	}
-	leads, err := readLeads(db.Where("id IN ?", leadIDs))
-	if err != nil {
-		return nil, err
-	}
-	byID := make(map[uuid.UUID]int, len(leads))
-	for i := range leads {
-		byID[leads[i].ID] = i
-	}
-	now := stamp(time.Now())
 	found := make(map[uuid.UUID]delivery.Loaded, len(rows))
 	for i := range rows {
-		m, err := rows[i].message()
+		l, err := h.loaded(db, &rows[i])
 		if err != nil {
 			return nil, err
 		}
-		l := delivery.Loaded{Message: m, ClaimToken: orNil(rows[i].ClaimToken)}
-		if l.Suppressed, err = h.suppressed(db, &rows[i]); err != nil {
-			return nil, err
-		}
-		if l.Held, err = h.held(db, &rows[i]); err != nil {
-			return nil, err
-		}
-		l.ClaimExpired = rows[i].ClaimExpiresAt != nil && rows[i].ClaimExpiresAt.Before(now)
-		if at, ok := byID[m.LeadID]; ok {
-			l.Lead = &leads[at]
-		}
-		found[m.ID] = l
+		found[rows[i].ID] = l
 	}
 	out := make([]delivery.Loaded, len(ids))
 	for i, id := range ids {
 		out[i] = found[id]
 	}
 	return out, nil
+}
+
+func (h *sqliteHot) loaded(db *gorm.DB, r *messageRow) (l delivery.Loaded, err error) {
+	l.Message, l.Undecodable = r.message()
+	l.ClaimToken = orNil(r.ClaimToken)
+	l.ClaimExpired = r.ClaimExpiresAt != nil && r.ClaimExpiresAt.Before(stamp(time.Now()))
+	if l.Suppressed, err = h.suppressed(db, r); err != nil {
+		return l, err
+	}
+	if l.Held, err = h.held(db, r); err != nil {
+		return l, err
+	}
+	if l.ChannelVersion, err = h.channelVersion(db, r); err != nil || r.LeadID == nil {
+		return l, err
+	}
+	var leads []leadRow
+	if err := db.Where("id = ?", *r.LeadID).Find(&leads).Error; err != nil {
+		return l, err
+	}
+	if len(leads) > 0 && l.Undecodable == nil {
+		l.Lead, l.Undecodable = leads[0].lead()
+	}
+	return l, nil
+}
+
+// channelVersion is the version of a message's channel, 0 when it no longer exists.
+func (h *sqliteHot) channelVersion(db *gorm.DB, r *messageRow) (version int64, err error) {
+	err = db.Raw("SELECT COALESCE((SELECT version FROM channels WHERE id = ? AND type = ?), 0)", r.ChannelID, r.ChannelType).Scan(&version).Error
+	return version, err
 }
 
 // held says whether a message's bulk or channel sends nothing now.
@@ -144,7 +159,8 @@ func (h *sqliteHot) take(tx *gorm.DB, claims []*delivery.Claim) (out []delivery.
 	}
 	for i, c := range claims {
 		l := &out[i]
-		if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Held || l.Suppressed != message.NoReason {
+		if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Held || l.Suppressed != message.NoReason ||
+			l.Message.Suspect != message.NotSuspect || l.Undecodable != nil {
 			continue
 		}
 		var free bool
@@ -203,24 +219,31 @@ func settleRows(tx *gorm.DB, outcomes []*delivery.Outcome) ([]delivery.Settled, 
 			again = &t
 		}
 		res := tx.Exec(`
-UPDATE messages SET status = @status, reason = @reason, failure = @failure, http_status = @http, cost_micros = @cost, part = @part,
+UPDATE messages SET
+    status = CASE WHEN NOT (recipient = '' AND @continues) THEN @status WHEN unknowns > 0 OR @part > 0 THEN 'UNKNOWN' ELSE 'SKIPPED' END,
+    reason = CASE WHEN recipient = '' AND @continues THEN 'erased' ELSE @reason END, failure = @failure, http_status = @http, cost_micros = @cost, part = @part,
     provider_message_id = CASE WHEN @pid = '' THEN provider_message_id ELSE @pid END,
     attempt = attempt - CASE WHEN @back THEN 1 ELSE 0 END,
-    unknowns = unknowns + CASE WHEN @status = 'UNKNOWN' THEN 1 ELSE 0 END,
+    unknowns = unknowns + CASE WHEN @status = 'UNKNOWN' AND @reason = 'outcome_unknown' THEN 1 ELSE 0 END,
     claim_expires_at = CASE WHEN @keep THEN @until END,
     claimed_at = CASE WHEN @keep THEN @now ELSE claimed_at END,
-    next_attempt_at = CASE WHEN @keep THEN next_attempt_at ELSE @again END,
+    next_attempt_at = CASE WHEN recipient = '' THEN NULL WHEN @keep THEN next_attempt_at ELSE @again END,
     sent_at = CASE WHEN @status = 'SENT' THEN @now ELSE sent_at END,
     updated_at = @now
 WHERE id = @id AND CASE WHEN @token IS NULL THEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE status = 'SENDING' AND claim_token = @token END`, map[string]any{
 			"status": string(o.Status), "reason": string(o.Reason), "failure": failure, "http": o.HTTPStatus, "cost": int64(o.Cost),
 			"part": o.Part, "pid": o.ProviderMessageID, "back": o.GiveBack, "keep": o.Keep > 0, "until": now.Add(o.Keep), "now": now,
-			"again": again, "id": o.ID, "token": nullID(o.Token),
+			"again": again, "id": o.ID, "token": nullID(o.Token), "continues": o.Status.Rank() == 0,
 		})
 		if res.Error != nil {
 			return nil, res.Error
 		}
 		out[i] = delivery.Settled{OK: res.RowsAffected == 1, At: now}
+		if out[i].OK {
+			if err := tx.Raw("SELECT recipient = '' FROM messages WHERE id = ?", o.ID).Scan(&out[i].Erased).Error; err != nil {
+				return nil, err
+			}
+		}
 	}
 	if rows := evidence(outcomes, out); len(rows) > 0 {
 		return out, tx.CreateInBatches(rows, batchRows).Error
@@ -239,6 +262,13 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		}
 		if res.RowsAffected != 1 {
 			return bulk.ErrLeaseLost
+		}
+		if err := skipErased(&p, func(ids []uuid.UUID) (gone []uuid.UUID, err error) {
+			var there []uuid.UUID
+			err = tx.Table("leads").Where("id IN ?", ids).Pluck("id", &there).Error
+			return slices.DeleteFunc(ids, func(id uuid.UUID) bool { return slices.Contains(there, id) }), err
+		}); err != nil {
+			return err
 		}
 		if hashes := doubtful(&p); len(hashes) > 0 {
 			var found [][]byte

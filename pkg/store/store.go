@@ -9,7 +9,6 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -32,7 +31,6 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/pause"
 )
 
 // Options of a store.
@@ -103,6 +101,10 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 		return fmt.Errorf("DATABASE_URL: %w", scrub(err, databaseURL))
 	}
 	cfg.MaxConnIdleTime = 5 * time.Minute
+	cfg.ConnConfig.OnPgError = keepConnection
+	if severalHosts(cfg.ConnConfig) && cfg.ConnConfig.ValidateConnect == nil {
+		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
 	for name, v := range map[string]string{
 		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",
 		"jit": "off", // it compiles for fifty milliseconds whatever looks dear, and a scan that is to be avoided does
@@ -354,62 +356,3 @@ func (s *Store) in(d time.Duration) clause.Expr {
 }
 
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-
-// fail names what was being done, and gives failures that a caller can act on their code: a missing record, a taken
-// key, a value that the database refuses, a database that does not answer.
-func fail(doing string, err error) error {
-	if err == nil { // here, because what follows allocates before it looks
-		return nil
-	}
-	return failed(doing, err)
-}
-
-func failed(doing string, err error) error {
-	var known *message.Error
-	var pg *pgconn.PgError
-	var netErr net.Error
-	var connErr *pgconn.ConnectError
-	switch {
-	case errors.As(err, &known):
-		return err
-	case errors.Is(err, gorm.ErrRecordNotFound):
-		return message.Errorf(message.CodeNotFound, "not found")
-	case errors.Is(err, gorm.ErrDuplicatedKey):
-		return message.Errorf(message.CodeConflict, "it exists already")
-	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("%s: %w", doing, err)
-	case errors.As(err, &pg):
-		switch pg.Code[:2] {
-		case "22", "23":
-			return &message.Error{Code: message.CodeInvalid, Message: "the database refuses a value", Cause: fmt.Errorf("%s: %w", doing, err)}
-		case "08", "53", "57", "55", "40":
-			return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
-		}
-	case errors.As(err, &connErr), errors.As(err, &netErr), pgconn.SafeToRetry(err), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "unexpected EOF"):
-		return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
-	}
-	return fmt.Errorf("%s: %w", doing, err)
-}
-
-// repeatBudget is how long a write that may be repeated is tried while its connection breaks.
-const repeatBudget = 2 * time.Second
-
-// repeat runs a write that changes nothing when it was done already, again if the database did not answer: it may be
-// the answer alone that was lost.
-func repeat(ctx context.Context, write func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, repeatBudget)
-	defer cancel()
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		err := write()
-		if !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait) {
-			return err
-		}
-	}
-}
-
-// isData says whether the database refused a value, so that one bad row must not take others with it.
-func isData(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23")
-}

@@ -89,8 +89,18 @@ func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *
 	return m
 }
 
+// ensureChannel inserts a channel where none has the key.
+func ensureChannel(t testing.TB, s *store.Store, k channel.Key) {
+	t.Helper()
+	ch := &channel.Channel{Key: k, Provider: channel.SendGrid, Name: "x", Sender: "x", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
+	if err := s.InsertChannel(t.Context(), ch); err != nil && !message.IsCode(err, message.CodeConflict) {
+		t.Fatal(err)
+	}
+}
+
 func insert(t *testing.T, s *store.Store, e delivery.Entry) delivery.Inserted {
 	t.Helper()
+	ensureChannel(t, s, channel.Key{ID: e.Message.ChannelID, Type: e.Message.Type})
 	inserted, err := s.Insert(t.Context(), e)
 	must(t, err)
 	return inserted
@@ -348,8 +358,8 @@ func TestDueFindsForgottenMessages(t *testing.T) {
 		}
 		l, err := s.Load(t.Context(), queued.ID)
 		must(t, err)
-		if l.Message.Generation != 1 {
-			t.Errorf("generation %d: a task that is put back needs a new id", l.Message.Generation)
+		if l.Message.Generation != 0 {
+			t.Errorf("generation %d: a message that waits keeps its task id", l.Message.Generation)
 		}
 		l, err = s.Load(t.Context(), dead.ID)
 		must(t, err)
@@ -416,13 +426,26 @@ func TestLease(t *testing.T) {
 	})
 }
 
-func planned(n int) []bulk.Planned {
+// planned returns rows for new leads.
+func planned(t testing.TB, s *store.Store, n int) []bulk.Planned {
+	t.Helper()
 	rows := make([]bulk.Planned, n)
 	for i := range rows {
 		address := newID().String() + "@example.com"
 		rows[i] = bulk.Planned{ID: newID(), LeadID: newID(), Recipient: address, Hash: message.HashAddress(address), Sole: true, Status: message.Pending}
 	}
+	saveLeadsOf(t, s, rows)
 	return rows
+}
+
+// saveLeadsOf inserts the leads that rows of a plan are for.
+func saveLeadsOf(t testing.TB, s *store.Store, rows []bulk.Planned) {
+	t.Helper()
+	leads := make([]message.Lead, len(rows))
+	for i := range rows {
+		leads[i] = message.Lead{ID: rows[i].LeadID, Email: rows[i].Recipient, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+	}
+	must(t, s.SaveLeads(t.Context(), leads, nil))
 }
 
 func TestPlanFeedAndFinish(t *testing.T) {
@@ -430,8 +453,8 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
-		rows := planned(3)
-		rows[1] = bulk.Planned{ID: newID(), LeadID: newID(), Status: message.Skipped, Reason: message.NoRecipient}
+		rows := planned(t, s, 3)
+		rows[1] = bulk.Planned{ID: newID(), LeadID: rows[1].LeadID, Status: message.Skipped, Reason: message.NoRecipient}
 		page := bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Cursor: "3", NotFound: 2}
 		must(t, s.AddPage(ctx, page))
 		if err := s.AddPage(ctx, page); err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
@@ -439,6 +462,7 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		}
 		duplicate := rows[0]
 		duplicate.ID, duplicate.LeadID = newID(), newID()
+		saveLeadsOf(t, s, []bulk.Planned{duplicate})
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.Planned{duplicate}, Cursor: "4", Done: true}))
 		if last, err := s.Walk(ctx, b.ID, 3, 1); err != nil || last[0].Mark.Status != message.Skipped || last[0].Mark.Reason != message.DuplicateRecipient {
 			t.Errorf("a second message to the same address: %+v, %v", last, err)
@@ -496,7 +520,7 @@ func TestFinishKeepsTheCounts(t *testing.T) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
-		rows := planned(3)
+		rows := planned(t, s, 3)
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Done: true}))
 		for i, o := range []delivery.Outcome{
 			{Status: message.Sent, Cost: 1000, Part: 1},
@@ -672,6 +696,10 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		hash := message.HashAddress(suppressed.Recipient)
 		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, Purposes: message.Purposes, CreatedAt: time.Now()}))
 		waiting := put(nil)
+		orphan := put(func(m *message.Message) { m.ChannelID, m.NextAttemptAt = newID(), nil })
+		must(t, s.DeleteChannel(t.Context(), channel.Key{ID: orphan.ChannelID, Type: orphan.Type}))
+		suspect := put(nil)
+		must(t, s.Suspect(t.Context(), suspect.ID, message.Suspected))
 		for name, c := range map[string]struct {
 			id    uuid.UUID
 			state channel.State
@@ -679,7 +707,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		}{
 			"tried too often": {tried.ID, channel.Active, 0}, "suppressed": {suppressed.ID, channel.Active, 0},
 			"its channel is paused": {waiting.ID, channel.Paused, 0}, "its channel has a rate": {waiting.ID, channel.Active, 5},
-			"without a channel": {put(func(m *message.Message) { m.ChannelID = newID() }).ID, channel.Active, 0},
+			"without a channel": {orphan.ID, channel.Active, 0}, "a suspect": {suspect.ID, channel.Active, 0},
 			"without its lead":  {put(func(m *message.Message) { m.LeadID = newID() }).ID, channel.Active, 0},
 			"a single":          {put(func(m *message.Message) { m.BulkID, m.LeadID = uuid.Nil, uuid.Nil }).ID, channel.Active, 0},
 		} {

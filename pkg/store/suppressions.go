@@ -135,37 +135,3 @@ func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpos
 	}
 	return out, fail("look for suppressions", err)
 }
-
-// EraseLead implements lead.Eraser.
-func (s *Store) EraseLead(ctx context.Context, id uuid.UUID) error {
-	lead, err := s.Lead(ctx, id)
-	if err != nil {
-		return err
-	}
-	tx := s.db.WithContext(ctx).Begin()
-	defer tx.Rollback()
-	steps := []struct {
-		sql  string
-		args []any
-	}{
-		{"DELETE FROM leads WHERE id = ?", []any{id}},
-		{"UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL WHERE lead_id = ? AND status NOT IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING')", []any{id}},
-		// What has not left yet has nobody to go to any more.
-		{"UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL, status = 'SKIPPED', reason = 'no_recipient', next_attempt_at = NULL, updated_at = ? WHERE lead_id = ? AND status IN ('SCHEDULED', 'PENDING', 'QUEUED')", []any{s.now(), id}},
-	}
-	for _, t := range message.Types {
-		if address, ok := message.ValidRecipient(t, lead.Address(t)); ok {
-			hash := message.HashAddress(address)
-			steps = append(steps, struct {
-				sql  string
-				args []any
-			}{"UPDATE suppressions SET address = '' WHERE type = ? AND address_hash = ?", []any{string(t), hash[:]}})
-		}
-	}
-	for _, step := range steps {
-		if err := tx.Exec(step.sql, step.args...).Error; err != nil {
-			return fail("erase the lead", err)
-		}
-	}
-	return fail("erase the lead", tx.Commit().Error)
-}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"herald/pkg/audience"
+	"herald/pkg/message"
+)
+
+// erasureLock is the key of the advisory lock that an erasure takes for itself and that pages of plans share.
+const erasureLock = 0x4845524c // "HERL"
+
+// eraseSQL is the rule of erasure for messages, whatever their state; its argument is the time. Address, content and metadata go
+// at once. A message that waits ends: SKIPPED, or UNKNOWN where an earlier attempt may have delivered it. An UNKNOWN message
+// is not sent once more. A message under a claim keeps its state: its outcome finds the empty recipient (see settleSQL).
+const eraseSQL = `
+UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL,
+    status = CASE WHEN status NOT IN ('SCHEDULED', 'PENDING', 'QUEUED') THEN status WHEN unknowns > 0 OR part > 0 THEN 'UNKNOWN' ELSE 'SKIPPED' END,
+    reason = CASE WHEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') THEN 'erased' ELSE reason END,
+    next_attempt_at = CASE WHEN status = 'SENDING' THEN next_attempt_at END,
+    updated_at = CASE WHEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL) THEN ? ELSE updated_at END
+WHERE `
+
+// EraseLead implements lead.Eraser. It decodes nothing of the lead but its addresses, so that a damaged row can be erased.
+func (s *Store) EraseLead(ctx context.Context, id uuid.UUID) error {
+	return repeat(ctx, func() error {
+		return fail("erase the lead", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return s.eraseLead(tx, id) }))
+	})
+}
+
+func (s *Store) eraseLead(tx *gorm.DB, id uuid.UUID) error {
+	lock := ""
+	if s.pools != nil {
+		lock = "FOR UPDATE"
+		if err := tx.Exec("SELECT pg_advisory_xact_lock(?)", erasureLock).Error; err != nil {
+			return err
+		}
+	}
+	var row struct{ Email, Phone, InstagramID string }
+	found := tx.Raw("SELECT email, phone, instagram_id FROM leads WHERE id = ? "+lock, id).Scan(&row)
+	switch {
+	case found.Error != nil:
+		return found.Error
+	case found.RowsAffected == 0:
+		return message.Errorf(message.CodeNotFound, "lead %s not found", id)
+	}
+	lead := message.Lead{Email: row.Email, Phone: row.Phone, InstagramID: row.InstagramID}
+	addresses, err := s.addressesOf(tx, &lead)
+	if err != nil {
+		return err
+	}
+	// The lead goes first. Each statement after it sees what the locks on the lead and on the plans have waited for.
+	if err := tx.Exec("DELETE FROM leads WHERE id = ?", id).Error; err != nil {
+		return err
+	}
+	if err := tx.Exec(eraseSQL+"lead_id = ?", s.now(), id).Error; err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		// Singles to the address that name no lead, or one that does not exist.
+		if err := tx.Exec(eraseSQL+`address_hash = ? AND channel_type = ? AND bulk_id IS NULL
+    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, s.now(), a.hash[:], string(a.typ)).Error; err != nil {
+			return err
+		}
+		if err := tx.Exec("UPDATE suppressions SET address = '' WHERE type = ? AND address_hash = ?", string(a.typ), a.hash[:]).Error; err != nil {
+			return err
+		}
+	}
+	return s.eraseFromRequests(tx, &lead, addresses)
+}
+
+// EraseMessage implements delivery.Suspicions.
+func (s *Store) EraseMessage(ctx context.Context, id uuid.UUID) error {
+	return fail("erase the message", s.db.WithContext(ctx).Exec(eraseSQL+"id = ?", s.now(), id).Error)
+}
+
+// Suspect implements delivery.Suspicions.
+func (s *Store) Suspect(ctx context.Context, id uuid.UUID, suspicion message.Suspect) error {
+	return fail("note the suspicion", s.db.WithContext(ctx).Exec("UPDATE messages SET suspect = ? WHERE id = ?", int(suspicion), id).Error)
+}
+
+// SuspectMessages implements queue.Suspicions.
+func (s *Store) SuspectMessages(ctx context.Context, ids []uuid.UUID) error {
+	return fail("note the suspicion", s.db.WithContext(ctx).Exec(
+		"UPDATE messages SET suspect = 1 WHERE id IN ? AND suspect = 0 AND status IN ('PENDING', 'QUEUED')", ids).Error)
+}
+
+// address is an address of a lead as messages have it.
+type address struct {
+	typ  message.Type
+	text string
+	hash message.Hash
+}
+
+// addressesOf returns a lead's addresses in every form that messages may have them in: a national phone number is another
+// number in each region of a channel.
+func (s *Store) addressesOf(tx *gorm.DB, l *message.Lead) ([]address, error) {
+	var regions []string
+	if err := tx.Raw("SELECT DISTINCT region FROM channels").Scan(&regions).Error; err != nil {
+		return nil, err
+	}
+	var out []address
+	for _, t := range message.Types {
+		for _, region := range append([]string{""}, regions...) {
+			text, reason := audience.Usable(t, l.Address(t), region)
+			a := address{t, text, message.HashAddress(text)}
+			if reason == message.NoReason && !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+	}
+	return out, nil
+}
+
+// What a bulk keeps of its request names a person where it names an address.
+const (
+	erasedText   = "[erased]"
+	leastAddress = 6 // characters of an address that is looked for inside a text; a shorter one must be the whole text
+)
+
+// keptContent are the fields of message_data that every recipient gets; they stay as they are.
+var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls"}
+
+// eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep.
+func (s *Store) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []address) error {
+	var texts []string
+	for _, t := range message.Types {
+		if a := strings.TrimSpace(l.Address(t)); a != "" {
+			texts = append(texts, a)
+		}
+	}
+	for _, a := range addresses {
+		if !slices.Contains(texts, a.text) {
+			texts = append(texts, a.text)
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	like := "CAST(criteria AS text) LIKE ? ESCAPE '\\' OR CAST(request AS text) LIKE ? ESCAPE '\\'"
+	if s.pools != nil {
+		like = strings.ReplaceAll(like, "LIKE", "ILIKE")
+	}
+	var where []string
+	var args []any
+	for _, text := range texts {
+		pattern := "%" + escapeLike(text) + "%"
+		where, args = append(where, like), append(args, pattern, pattern)
+	}
+	var rows []bulkRow
+	if err := tx.Select("id, criteria, request").Where(strings.Join(where, " OR "), args...).Find(&rows).Error; err != nil {
+		return err
+	}
+	for i := range rows {
+		criteria, err := withoutAddresses(rows[i].Criteria, texts)
+		if err != nil {
+			return err
+		}
+		request, err := withoutAddresses(rows[i].Request, texts)
+		if err != nil {
+			return err
+		}
+		if err := tx.Exec("UPDATE bulks SET criteria = ?, request = ? WHERE id = ?", criteria, request, rows[i].ID).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withoutAddresses replaces addresses in the values of a document.
+func withoutAddresses(d document, texts []string) (document, error) {
+	dec := json.NewDecoder(bytes.NewReader(d))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return nil, err
+	}
+	return encode(replaceAddresses(v, texts, false)), nil
+}
+
+// replaceAddresses walks a value. content says that it is the message_data of a request.
+func replaceAddresses(v any, texts []string, content bool) any {
+	switch v := v.(type) {
+	case string:
+		for _, text := range texts {
+			v = replaceAddress(v, text)
+		}
+		return v
+	case []any:
+		for i := range v {
+			v[i] = replaceAddresses(v[i], texts, false)
+		}
+	case map[string]any:
+		for name, value := range v {
+			if !content || !slices.Contains(keptContent, name) {
+				v[name] = replaceAddresses(value, texts, name == "message_data")
+			}
+		}
+	}
+	return v
+}
+
+// replaceAddress replaces an address in a text, in any letter case.
+func replaceAddress(s, text string) string {
+	if len(text) < leastAddress {
+		if strings.EqualFold(strings.TrimSpace(s), text) {
+			return erasedText
+		}
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		if i+len(text) <= len(s) && strings.EqualFold(s[i:i+len(text)], text) {
+			b.WriteString(erasedText)
+			i += len(text)
+			continue
+		}
+		b.WriteByte(s[i])
+		i++
+	}
+	return b.String()
+}
