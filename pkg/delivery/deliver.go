@@ -215,7 +215,7 @@ func (d *Deliverer) hopeless(w *work) (Outcome, bool) {
 		return o, true
 	case w.Attempt >= MaxAttempts && w.token == uuid.Nil:
 		o := Outcome{Status: message.Failed, Reason: w.Reason, Failure: w.Failure, Part: w.Part}
-		if o.Reason == message.NoReason {
+		if o.Reason == message.NoReason || o.Reason == message.OutcomeUnknown {
 			o.Reason = message.Poison
 		}
 		return o, true

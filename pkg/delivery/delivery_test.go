@@ -23,24 +23,28 @@ import (
 
 // world is a Deliverer on a real ledger (SQLite), with a provider that answers as told and counters that only note.
 type world struct {
-	t       *testing.T
-	store   *store.Store
-	d       *delivery.Deliverer
-	ch      *channel.Channel
-	mu      sync.Mutex
-	answers []delivery.Response
-	sends   int
-	parts   int
-	marks   []stats.Mark
-	later   []time.Duration
-	events  []delivery.Event
-	paused  string
-	limit   time.Duration
-	signals []delivery.Signal
-	onSend  func()
-	broken  error
-	content message.Content // of the bulk
-	out     atomic.Int32    // messages that a worker has begun and waits for others with
+	t          *testing.T
+	store      *store.Store
+	d          *delivery.Deliverer
+	ch         *channel.Channel
+	mu         sync.Mutex
+	answers    []delivery.Response
+	sends      int
+	parts      int
+	marks      []stats.Mark
+	later      []time.Duration
+	events     []delivery.Event
+	paused     string
+	limit      time.Duration
+	signals    []delivery.Signal
+	onSend     func()
+	last       delivery.Envelope
+	panics     bool // the limiter does
+	url        string
+	onTemplate func()
+	broken     error
+	content    message.Content // of the bulk
+	out        atomic.Int32    // messages that a worker has begun and waits for others with
 }
 
 func newWorld(t *testing.T) *world {
@@ -49,8 +53,9 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
-	w := &world{t: t, store: s, parts: 1, content: message.Content{Subject: "s", Text: "t"}}
+	url := testenv.Database(t, testenv.SQLite)
+	s := storetest.Open(t, url, store.Options{Sealer: sealer})
+	w := &world{t: t, url: url, store: s, parts: 1, content: message.Content{Subject: "s", Text: "t"}}
 	w.ch = &channel.Channel{
 		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
 		OnUnknown: channel.ResendOnce, State: channel.Active,
@@ -66,6 +71,9 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
+	if w.onTemplate != nil {
+		w.onTemplate()
+	}
 	tpl, _ := render.Compile(message.Email, w.content)
 	return tpl, w.broken
 }
@@ -79,22 +87,36 @@ func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) erro
 	return nil
 }
 func (w *world) Take(context.Context, *channel.Channel, int, bool) delivery.Turn {
+	if w.panics {
+		panic("limiter")
+	}
 	return delivery.Turn{Given: w.limit == 0, Wait: w.limit}
 }
 func (w *world) Report(_ context.Context, _ *channel.Channel, s delivery.Signal, _ time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.signals = append(w.signals, s)
 	return nil
 }
-func (w *world) Count(_ uuid.UUID, m stats.Mark) { w.marks = append(w.marks, m) }
+func (w *world) Count(_ uuid.UUID, m stats.Mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.marks = append(w.marks, m)
+}
 func (w *world) Later(_ context.Context, _ *message.Message, d time.Duration) error {
 	w.later = append(w.later, d)
 	return nil
 }
-func (w *world) Delivered(_ context.Context, e delivery.Event) { w.events = append(w.events, e) }
-func (w *world) Parts(*message.Content) int                    { return w.parts }
-func (w *world) Send(context.Context, delivery.Envelope) delivery.Response {
+func (w *world) Delivered(_ context.Context, e delivery.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.events = append(w.events, e)
+}
+func (w *world) Parts(*message.Content) int { return w.parts }
+func (w *world) Send(_ context.Context, e delivery.Envelope) delivery.Response {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = e
 	if w.onSend != nil {
 		w.onSend()
 	}

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,12 +14,22 @@ import (
 	"herald/pkg/message"
 )
 
+// noted notes the messages that a janitor accuses.
+type noted struct{ ids []uuid.UUID }
+
+// SuspectMessages implements Suspicions.
+func (n *noted) SuspectMessages(_ context.Context, ids []uuid.UUID) error {
+	n.ids = append(n.ids, ids...)
+	return nil
+}
+
 // Whatever lies in Redis for good is found, and what is well is left alone.
 func TestJanitor(t *testing.T) {
 	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		ctx := t.Context()
 		c := NewClient(rdb, Speed{})
-		j, rival := NewJanitor(rdb, time.Minute), NewJanitor(rdb, time.Minute)
+		accused := &noted{}
+		j, rival := NewJanitor(rdb, accused, time.Minute), NewJanitor(rdb, accused, time.Minute)
 		const q = "sms.normal"
 		prefix := queuePrefix(q)
 		put := func() string {
@@ -68,6 +80,12 @@ func TestJanitor(t *testing.T) {
 		}
 		if third, err := j.Clean(ctx); err != nil || len(third) != 0 {
 			t.Errorf("at third sight: %v, %v", third, err)
+		}
+		for _, id := range []string{well, running, dead, unleased} {
+			m := uuid.MustParse(id[:36])
+			if want := id == dead || id == unleased; slices.Contains(accused.ids, m) != want {
+				t.Errorf("accused %t, want %t: only a message whose worker died is suspect", !want, want)
+			}
 		}
 		depth, err := c.Depth(ctx, q)
 		must(t, err)

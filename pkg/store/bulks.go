@@ -286,7 +286,8 @@ WHERE id = ? AND lease_token = ?`, feedSeq, feedSeq, settledSeq, settledSeq, l.B
 func (s *Store) Cancel(ctx context.Context, ids []uuid.UUID) error {
 	return fail("cancel messages", s.db.WithContext(ctx).Exec(`
 UPDATE messages SET
-    status = CASE WHEN status = 'UNKNOWN' THEN status ELSE 'CANCELLED' END, reason = CASE WHEN status = 'UNKNOWN' THEN reason ELSE 'cancelled' END,
+    status = CASE WHEN status = 'UNKNOWN' OR unknowns > 0 OR part > 0 THEN 'UNKNOWN' ELSE 'CANCELLED' END,
+    reason = CASE WHEN status = 'UNKNOWN' THEN reason ELSE 'cancelled' END,
     next_attempt_at = NULL, updated_at = ?
 WHERE id IN ? AND (status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL))`, s.now(), ids).Error)
 }
