@@ -28,6 +28,7 @@ type world struct {
 	d          *delivery.Deliverer
 	ch         *channel.Channel
 	mu         sync.Mutex
+	notes      sync.Mutex // over marks, events and signals
 	answers    []delivery.Response
 	sends      int
 	parts      int
@@ -93,14 +94,14 @@ func (w *world) Take(context.Context, *channel.Channel, int, bool) delivery.Turn
 	return delivery.Turn{Given: w.limit == 0, Wait: w.limit}
 }
 func (w *world) Report(_ context.Context, _ *channel.Channel, s delivery.Signal, _ time.Duration) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.notes.Lock()
+	defer w.notes.Unlock()
 	w.signals = append(w.signals, s)
 	return nil
 }
 func (w *world) Count(_ uuid.UUID, m stats.Mark) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.notes.Lock()
+	defer w.notes.Unlock()
 	w.marks = append(w.marks, m)
 }
 func (w *world) Later(_ context.Context, _ *message.Message, d time.Duration) error {
@@ -108,8 +109,8 @@ func (w *world) Later(_ context.Context, _ *message.Message, d time.Duration) er
 	return nil
 }
 func (w *world) Delivered(_ context.Context, e delivery.Event) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.notes.Lock()
+	defer w.notes.Unlock()
 	w.events = append(w.events, e)
 }
 func (w *world) Parts(*message.Content) int { return w.parts }
