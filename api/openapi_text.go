@@ -160,7 +160,7 @@ var operations = map[string]operation{
 		request: contract.LeadPatch{}, status: http.StatusOK, answers: []any{contract.Lead{}}, errors: []int{http.StatusNotFound},
 	},
 	"DELETE /api/leads/:id": {
-		id: "eraseLead", tag: "Leads", summary: "Erase a lead", text: "Forgets the person: the lead, and the address and text wherever messages hold them. Counts and suppressions stay.",
+		id: "eraseLead", tag: "Leads", summary: "Erase a lead", text: "Erases the lead, and its address, text and metadata wherever messages and the requests of bulks hold them. Messages that have not left end as SKIPPED with the reason erased. Counts and suppressions stay.",
 		status: http.StatusNoContent, errors: []int{http.StatusNotFound},
 	},
 	"GET /api/suppressions": {

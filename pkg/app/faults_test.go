@@ -577,6 +577,8 @@ var rows = []struct {
 		})
 		return fmt.Sprintf("%d answers lost; %s", proxy.Lost(), said)
 	}},
+	{"11 PostgreSQL is read-only for ten seconds", readOnly},
+	{"11 PostgreSQL's replica takes over", switchOver},
 	{"12 the provider refuses with 429 for a while", func(t *testing.T) string {
 		s := faulty(t, plan{})
 		ids := s.load(2 * size())

@@ -90,11 +90,12 @@ func (s *Server) Thaw() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Cluster is a PostgreSQL server of the test's own.
 type Cluster struct {
-	URL string
-	t   testing.TB
-	dir string
-	opt string
-	as  *syscall.Credential // nil: as the test itself
+	URL  string
+	Addr string // host and port
+	t    testing.TB
+	dir  string
+	opt  string
+	as   *syscall.Credential // nil: as the test itself
 }
 
 // Database returns the URL of an empty database on the server.
@@ -112,6 +113,15 @@ func StartPostgres(t testing.TB) *Cluster {
 			absent(t, bin, err)
 		}
 	}
+	c := newCluster(t)
+	c.run("initdb", "-D", c.dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+	c.start()
+	return c
+}
+
+// newCluster chooses a port and a directory, which is removed when the test ends.
+func newCluster(t testing.TB) *Cluster {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "herald-pg-")
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +129,8 @@ func StartPostgres(t testing.TB) *Cluster {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	port := FreePort(t)
 	c := &Cluster{
-		URL: fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port), t: t, dir: filepath.Join(dir, "data"),
+		URL: fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port), Addr: fmt.Sprintf("127.0.0.1:%d", port), t: t,
+		dir: filepath.Join(dir, "data"),
 		opt: fmt.Sprintf("-p %d -c max_connections=400 -c listen_addresses=127.0.0.1 -c unix_socket_directories=%s", port, dir),
 	}
 	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
@@ -134,10 +145,55 @@ func StartPostgres(t testing.TB) *Cluster {
 			t.Fatal(err)
 		}
 	}
-	c.run("initdb", "-D", c.dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-	c.run("pg_ctl", "-D", c.dir, "-o", c.opt, "-l", filepath.Join(dir, "log"), "-w", "start")
-	t.Cleanup(func() { c.run("pg_ctl", "-D", c.dir, "-m", "immediate", "stop") })
 	return c
+}
+
+func (c *Cluster) log() string { return filepath.Join(filepath.Dir(c.dir), "log") }
+
+// start starts the server, and makes sure that it ends with the test.
+func (c *Cluster) start() {
+	c.t.Helper()
+	c.run("pg_ctl", "-D", c.dir, "-o", c.opt, "-l", c.log(), "-w", "start")
+	c.t.Cleanup(func() {
+		if _, err := os.Stat(filepath.Join(c.dir, "postmaster.pid")); err == nil {
+			c.run("pg_ctl", "-D", c.dir, "-m", "immediate", "stop")
+		}
+	})
+}
+
+// Replica makes a server that follows this one.
+func (c *Cluster) Replica() *Cluster {
+	c.t.Helper()
+	r := newCluster(c.t)
+	c.run("pg_basebackup", "-d", c.URL, "-D", r.dir, "-R", "-X", "stream", "-c", "fast", "--no-sync")
+	r.start()
+	return r
+}
+
+// SwitchOver stops the server in order and makes its replica the server that accepts writes.
+func (c *Cluster) SwitchOver(replica *Cluster) {
+	c.t.Helper()
+	c.run("pg_ctl", "-D", c.dir, "-m", "fast", "-w", "stop")
+	c.run("pg_ctl", "-D", replica.dir, "-w", "promote")
+}
+
+// ReadOnly makes the server refuse writes, as a former primary does, or accept them again. It acts on open connections too.
+func (c *Cluster) ReadOnly(on bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.URL)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	for _, sql := range []string{
+		"SET default_transaction_read_only = off", fmt.Sprintf("ALTER SYSTEM SET default_transaction_read_only = %t", on), "SELECT pg_reload_conf()",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 // run runs one of PostgreSQL's programs, as its user where the test is root.
@@ -169,7 +225,7 @@ func (c *Cluster) run(name string, args ...string) {
 // Restart ends the server without a goodbye to anybody, and starts it again.
 func (c *Cluster) Restart() {
 	c.t.Helper()
-	c.run("pg_ctl", "-D", c.dir, "-m", "immediate", "-o", c.opt, "-l", filepath.Join(filepath.Dir(c.dir), "log"), "-w", "restart")
+	c.run("pg_ctl", "-D", c.dir, "-m", "immediate", "-o", c.opt, "-l", c.log(), "-w", "restart")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, c.URL)
