@@ -138,15 +138,14 @@ func (s *Server) patchChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ch, err := s.Channels.Fresh(c.Request().Context(), k)
+	ch, err := s.Channels.Update(c.Request().Context(), k, func(ch *channel.Channel) error {
+		patchFields(o, ch)
+		return errs.Err()
+	})
+	if errs := errs.Err(); errs != nil {
+		return errs
+	}
 	if err != nil {
-		return err
-	}
-	patchFields(o, ch)
-	if err := errs.Err(); err != nil {
-		return err
-	}
-	if err := s.Channels.Update(c.Request().Context(), ch); err != nil {
 		return under(err, "body")
 	}
 	return c.JSON(http.StatusOK, showChannel(ch))

@@ -127,15 +127,11 @@ func (s *Server) patchLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.Leads.Get(c.Request().Context(), id)
+	l, err := s.Leads.Update(c.Request().Context(), id, func(l *message.Lead) error {
+		lead.Patch(o, l)
+		return errs.Err()
+	})
 	if err != nil {
-		return err
-	}
-	lead.Patch(o, l)
-	if err := errs.Err(); err != nil {
-		return err
-	}
-	if err := s.Leads.Update(c.Request().Context(), l); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, showLead(l))

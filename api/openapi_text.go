@@ -72,10 +72,10 @@ var sendParameters = []parameter{
 var operations = map[string]operation{
 	"POST /api/messaging/send": {
 		id: "send", tag: "Sending", summary: "Send a message, or a message to many",
-		text:   "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples, and sends nothing.",
+		text:   "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples, and sends nothing. 404 when the channel is deleted at the same moment.",
 		params: sendParameters, request: contract.SendRequest{},
 		examples: []string{"email", "sms", "instagram_dm", "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"},
-		status:   http.StatusOK, answers: []any{contract.SendResponse{}, contract.Bulk{}, contract.Preview{}}, errors: []int{http.StatusConflict},
+		status:   http.StatusOK, answers: []any{contract.SendResponse{}, contract.Bulk{}, contract.Preview{}}, errors: []int{http.StatusNotFound, http.StatusConflict},
 	},
 	"GET /api/messaging/messages": {
 		id: "listMessages", tag: "Messages", summary: "List messages, newest first", text: "Parameters narrow the list down; each must hold.",
@@ -130,11 +130,11 @@ var operations = map[string]operation{
 		status: http.StatusOK, answers: []any{contract.Channel{}}, errors: []int{http.StatusNotFound},
 	},
 	"PATCH /api/channels/:id/:type": {
-		id: "changeChannel", tag: "Channels", summary: "Change a channel", text: "Changes what the body names. Every process follows within a second.",
+		id: "changeChannel", tag: "Channels", summary: "Change a channel", text: "Changes what the body names; changes at the same time are all kept. Every process follows within a second, and for a bulk that is sent after the answer at once.",
 		request: contract.ChannelPatch{}, status: http.StatusOK, answers: []any{contract.Channel{}}, errors: []int{http.StatusNotFound, http.StatusConflict},
 	},
 	"DELETE /api/channels/:id/:type": {
-		id: "deleteChannel", tag: "Channels", summary: "Delete a channel", text: "409 while messages are still to go over it.",
+		id: "deleteChannel", tag: "Channels", summary: "Delete a channel", text: "409 while bulks or messages are still to go over it.",
 		status: http.StatusNoContent, errors: []int{http.StatusNotFound, http.StatusConflict},
 	},
 	"GET /api/leads": {
@@ -147,7 +147,7 @@ var operations = map[string]operation{
 	},
 	"POST /api/leads/import": {
 		id: "importLeads", tag: "Leads", summary: "Import leads from a file",
-		text:   "A CSV with a header row that bears the names of a lead's fields, or a lead in JSON a line; up to 100 MB, read as it comes. A row updates the lead with its id, else the oldest with its email, else the oldest with its phone; an empty cell leaves what is stored, tags (separated by ;) and custom fields (all other columns) are added. Rows that are no lead are reported, and the rest goes on.",
+		text:   "A CSV with a header row that bears the names of a lead's fields, or a lead in JSON a line; up to 100 MB, read as it comes. A row updates the lead with its id, else the oldest with its email, else the oldest with its phone; an empty cell leaves what is stored, tags (separated by ;) and custom fields (all other columns) are added. Rows that are no lead are reported, and the rest goes on. Files at the same time never store one new lead twice. When the file breaks off, the rows that were read before are kept, and the error says how many.",
 		files:  map[string]string{"text/csv": "first_name,email,tags\nStella,stella@example.com,vip;Import 10/05/25\n", "application/x-ndjson": "{\"first_name\":\"Stella\",\"email\":\"stella@example.com\"}\n"},
 		status: http.StatusOK, answers: []any{contract.ImportReport{}},
 	},
@@ -156,7 +156,7 @@ var operations = map[string]operation{
 		status: http.StatusOK, answers: []any{contract.Lead{}}, errors: []int{http.StatusNotFound},
 	},
 	"PATCH /api/leads/:id": {
-		id: "changeLead", tag: "Leads", summary: "Change a lead", text: "Changes what the body names.",
+		id: "changeLead", tag: "Leads", summary: "Change a lead", text: "Changes what the body names; changes at the same time are all kept.",
 		request: contract.LeadPatch{}, status: http.StatusOK, answers: []any{contract.Lead{}}, errors: []int{http.StatusNotFound},
 	},
 	"DELETE /api/leads/:id": {

@@ -200,7 +200,7 @@ var enumerations = map[string][]string{
 	"suppression_reason": names(message.SuppressionReasons),
 	"bulk_status":        names(bulk.Statuses),
 	"channel_state":      {string(channel.Active), string(channel.Paused)},
-	"bulk_channel_state": {string(channel.Active), string(channel.Paused), string(channel.Throttled), string(channel.Down)},
+	"bulk_channel_state": {string(channel.Active), string(channel.Paused), string(channel.Throttled), string(channel.Down), string(channel.Deleted)},
 	"policy":             {string(channel.Hold), string(channel.ResendOnce)},
 	"match":              {"all", "any"},
 	"logic":              {"AND", "OR"},

@@ -128,7 +128,7 @@ func TestMasterKeysOfWhatIsStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := e.Channels.Fresh(t.Context(), ch.Key)
+		got, err := e.Store.Channel(t.Context(), ch.Key)
 		if err != nil || got.Credentials["api_key"].Reveal() != "SG.x" {
 			t.Errorf("the credential does not open: %v", err)
 		}

@@ -34,14 +34,15 @@ var Statuses = []Status{Processing, Paused, Completed, Cancelled}
 
 // Bulk is one accepted bulk send.
 type Bulk struct {
-	ID       uuid.UUID
-	Channel  channel.Key
-	Provider string
-	Purpose  message.Purpose
-	Priority message.Priority
-	Content  message.Content
-	Criteria audience.Criteria
-	Request  json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
+	ID             uuid.UUID
+	Channel        channel.Key
+	ChannelVersion int64 // the channel's when the bulk was written; it is planned over that or a later one
+	Provider       string
+	Purpose        message.Purpose
+	Priority       message.Priority
+	Content        message.Content
+	Criteria       audience.Criteria
+	Request        json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
 
 	Status      Status
 	Planned     bool          // every lead has its message row
@@ -59,7 +60,8 @@ type Bulk struct {
 // ErrLeaseLost says that another process may have taken the bulk over; whoever gets it must stop.
 var ErrLeaseLost = errors.New("the lease on the bulk is lost")
 
-// Rows keeps bulks. InsertBulk takes an idempotency key, if there is one, in the same transaction; when it is taken it
+// Rows keeps bulks. InsertBulk locks the bulk's channel and sets ChannelVersion; it returns a message.Error not_found when
+// the channel was deleted. It takes an idempotency key, if there is one, in the same transaction; when it is taken it
 // writes nothing and returns access.ErrKeyTaken. Bulk returns a message.Error not_found. Bulks lists them newest first, beginning before an id
 // (uuid.Nil: at the newest). Tally counts a bulk's messages in the database, which takes time in proportion to them.
 type Rows interface {

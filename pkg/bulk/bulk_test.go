@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = rdb.Close() })
 	w := &world{t: t, store: s, rdb: rdb, counters: queue.NewCounters(rdb, nil), tasks: map[uuid.UUID]int{}, timing: timing()}
 	t.Cleanup(w.counters.Close)
-	w.ch = &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, State: channel.Active}
+	w.ch = storetest.Channel(t, s, message.Email)
 	w.service = bulk.NewService(bulk.ServiceDeps{Rows: s, Lifecycle: s, Queue: w, Counters: w.counters, Channels: w, Pacer: w, Observer: w})
 	return w
 }
@@ -83,6 +83,9 @@ func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) {
 	defer w.mu.Unlock()
 	c := *w.ch
 	return &c, nil
+}
+func (w *world) AtLeast(ctx context.Context, k channel.Key, _ int64) (*channel.Channel, error) {
+	return w.Get(ctx, k)
 }
 func (w *world) Rescue(context.Context, uuid.UUID) error { return nil }
 func (w *world) BulkEvent(_ context.Context, event string, _ uuid.UUID, _ ...any) {
@@ -120,7 +123,7 @@ func (w *world) accept(n int) *bulk.Bulk {
 		ids[i] = uuid.Must(uuid.NewV7())
 		leads[i] = message.Lead{ID: ids[i], Email: fmt.Sprintf("l%d@example.com", i), CreatedAt: now, UpdatedAt: now}
 	}
-	if err := w.store.SaveLeads(w.t.Context(), leads, nil); err != nil {
+	if err := w.store.InsertLeads(w.t.Context(), leads); err != nil {
 		w.t.Fatal(err)
 	}
 	b, err := w.service.Accept(w.t.Context(), bulk.Order{

@@ -30,10 +30,15 @@ const (
 	lookAround = time.Second            // between two looks at the channel and the other bulks
 )
 
+// channelOf returns the bulk's channel. In place of one that is gone it returns an empty one in the state DELETED: the bulk
+// goes on, and the delivery ends its messages.
 func (c *course) channelOf(ctx context.Context) (*channel.Channel, error) {
 	var ch *channel.Channel
 	err := c.again(ctx, "read the channel", func() (err error) {
-		ch, err = c.Channels.Get(ctx, c.bulk.Channel)
+		ch, err = c.Channels.AtLeast(ctx, c.bulk.Channel, c.bulk.ChannelVersion)
+		if message.IsCode(err, message.CodeNotFound) {
+			ch, err = &channel.Channel{Key: c.bulk.Channel, State: channel.Deleted}, nil
+		}
 		return err
 	})
 	return ch, err

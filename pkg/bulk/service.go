@@ -45,9 +45,11 @@ type ServiceDeps struct {
 	Observer  Observer
 }
 
-// Channels gives channels, a moment old at most.
+// Channels gives channels, a moment old at most; AtLeast gives one that is not older than a version. Both return a
+// message.Error not_found.
 type Channels interface {
 	Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
+	AtLeast(ctx context.Context, k channel.Key, version int64) (*channel.Channel, error)
 }
 
 // NewService makes a Service.
@@ -60,7 +62,8 @@ func (s *Service) Drain() { close(s.draining) }
 const redisPatience = time.Second
 
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
-// invalid with paths below message_data, unavailable; or access.ErrKeyTaken, and nothing is done.
+// invalid with paths below message_data, not_found for a channel that was deleted, unavailable; or access.ErrKeyTaken, and
+// nothing is done.
 func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 	if _, err := check(o); err != nil {
 		return nil, err
@@ -178,6 +181,10 @@ func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View
 	}
 	v := &View{Bulk: b, Figures: stats.Compute(b.Total, counts)}
 	ch, err := s.Channels.Get(ctx, b.Channel)
+	if message.IsCode(err, message.CodeNotFound) {
+		v.ChannelState = channel.Deleted
+		return v, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -22,12 +22,13 @@ const (
 // State says whether a channel sends.
 type State string
 
-// The states of a channel. The first two are its own; the others are how its provider behaves at the moment.
+// The states of a channel. The first two are its own; the next two are how its provider behaves at the moment.
 const (
 	Active    State = "ACTIVE"
 	Paused    State = "PAUSED"    // by a person, or because the provider refused its credentials
 	Throttled State = "THROTTLED" // the provider refuses what is too much for it
 	Down      State = "DOWN"      // the provider does not answer; one call at a time finds out when it does
+	Deleted   State = "DELETED"   // the channel is not there any more
 )
 
 // Policy says what becomes of a message whose outcome is not known.
@@ -64,6 +65,7 @@ type Channel struct {
 	Region         string // two-letter country whose national phone numbers leads may have
 	State          State
 	StateReason    string
+	Version        int64 // grows with every write; also across a deletion and a new channel with the key
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 }

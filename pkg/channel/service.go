@@ -16,18 +16,20 @@ import (
 
 // Store keeps channels. Get and Default return a message.Error not_found when there is none; Insert returns conflict
 // when the key is taken. Credentials come and go in the clear; the store seals them. All but Insert may be repeated.
-// PauseChannel changes nothing when the channel was updated after the time that the caller has seen it with.
+// PauseChannel changes nothing when the channel has another version than the one that the caller has seen it with.
 type Store interface {
 	InsertChannel(ctx context.Context, c *Channel) error
 	Channel(ctx context.Context, k Key) (*Channel, error)
 	Channels(ctx context.Context, after Key, limit int) ([]Channel, error)
-	PauseChannel(ctx context.Context, k Key, seen time.Time, reason string) error
+	PauseChannel(ctx context.Context, k Key, seen int64, reason string) error
 }
 
-// Editor changes channels. UpdateChannel writes one over the one with its key. DeleteChannel refuses, as a conflict,
-// while a bulk or a message that is open goes over the channel. Both return a message.Error not_found.
+// Editor changes channels. UpdateChannel locks one, has change change it, and writes the fields that differ, in one
+// transaction; an error of change is returned and nothing is written; change may be called more than once, each time with
+// the channel as it is stored then. DeleteChannel refuses, as a conflict, while a bulk or a message that is open goes over
+// the channel. Both return a message.Error not_found.
 type Editor interface {
-	UpdateChannel(ctx context.Context, c *Channel) error
+	UpdateChannel(ctx context.Context, k Key, change func(*Channel) error) (*Channel, error)
 	DeleteChannel(ctx context.Context, k Key) error
 }
 
@@ -44,6 +46,7 @@ type Registry struct {
 	editor   Editor
 	mu       sync.Mutex
 	cache    map[Key]cached // a default stands under its type alone
+	changes  int            // made through this registry; what was read before one is not cached after it
 }
 
 type cached struct {
@@ -64,38 +67,55 @@ func NewRegistry(store Store, defaults DefaultStore, editor Editor) *Registry {
 
 // Get returns a channel, at most a moment old. The result is shared: it must not be changed.
 func (r *Registry) Get(ctx context.Context, k Key) (*Channel, error) {
-	return r.recent(k, func() (*Channel, error) { return r.store.Channel(ctx, k) })
+	return r.recent(k, 0, func() (*Channel, error) { return r.store.Channel(ctx, k) })
 }
 
-// recent returns what is cached under a key, or what read says.
-func (r *Registry) recent(k Key, read func() (*Channel, error)) (*Channel, error) {
+// AtLeast is Get for a caller that knows of a version: a cached channel that is older is read again.
+func (r *Registry) AtLeast(ctx context.Context, k Key, version int64) (*Channel, error) {
+	return r.recent(k, version, func() (*Channel, error) { return r.store.Channel(ctx, k) })
+}
+
+// recent returns what is cached under a key, unless it is below a version, or what read says.
+func (r *Registry) recent(k Key, version int64, read func() (*Channel, error)) (*Channel, error) {
 	now := time.Now()
 	r.mu.Lock()
 	c, ok := r.cache[k]
-	old := ok && !now.Before(c.until)
-	if old { // one caller reads it anew, and the others go on with what they had, or each second would begin with a rush
+	fresh := ok && now.Before(c.until) && c.channel.Version >= version
+	if ok && !fresh { // one caller reads it again, and the others go on with what they had, or each second would begin with a rush
 		r.cache[k] = cached{c.channel, now.Add(cacheReread)}
 	}
+	changes := r.changes
 	r.mu.Unlock()
-	if ok && !old {
+	if fresh {
 		return c.channel, nil
 	}
 	ch, err := read()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err != nil {
+		if r.cache[k].channel == c.channel {
+			delete(r.cache, k) // it is gone, or may have changed: the next caller reads it
+		}
 		return nil, err
 	}
-	r.mu.Lock()
+	r.keep(k, ch, changes)
+	return ch, nil
+}
+
+// keep caches a channel, unless it changed or was read at a higher version since it was asked for. r.mu is held.
+func (r *Registry) keep(k Key, ch *Channel, changes int) {
+	if c, ok := r.cache[k]; r.changes != changes || ok && c.channel.Key == ch.Key && c.channel.Version > ch.Version {
+		return
+	}
 	if len(r.cache) >= cacheMax {
 		clear(r.cache)
 	}
 	r.cache[k] = cached{ch, time.Now().Add(cacheTTL)}
-	r.mu.Unlock()
-	return ch, nil
 }
 
 // Default returns the default channel of a type, at most a moment old. The result is shared: it must not be changed.
 func (r *Registry) Default(ctx context.Context, t message.Type) (*Channel, error) {
-	return r.recent(Key{Type: t}, func() (*Channel, error) { return r.defaults.DefaultChannel(ctx, t) })
+	return r.recent(Key{Type: t}, 0, func() (*Channel, error) { return r.defaults.DefaultChannel(ctx, t) })
 }
 
 // Find returns the channels that one id names, one per type at most.
@@ -122,28 +142,27 @@ func (r *Registry) List(ctx context.Context, after Key, limit int) ([]Channel, e
 // somebody changed it, its credentials for example, does not stop it as it is now.
 func (r *Registry) Pause(ctx context.Context, c *Channel, reason string) error {
 	defer r.forget(c.Key)
-	return r.store.PauseChannel(ctx, c.Key, c.UpdatedAt, reason)
+	return r.store.PauseChannel(ctx, c.Key, c.Version, reason)
 }
 
 func (r *Registry) forget(k Key) {
 	r.mu.Lock()
 	delete(r.cache, k)
 	delete(r.cache, Key{Type: k.Type})
+	r.changes++
 	r.mu.Unlock()
 }
 
-// Fresh returns a channel as it is stored now, for the caller to change.
-func (r *Registry) Fresh(ctx context.Context, k Key) (*Channel, error) {
-	return r.store.Channel(ctx, k)
-}
-
-// Update checks a changed channel and stores it.
-func (r *Registry) Update(ctx context.Context, c *Channel) error {
-	if errs := prepare(c); len(errs) > 0 {
-		return message.Invalid(errs)
-	}
-	defer r.forget(c.Key)
-	return r.editor.UpdateChannel(ctx, c)
+// Update changes a channel, checks it and returns it as it is then. Updates of one channel take effect one after the other;
+// change may be called more than once. The error is change's, or a message.Error with fields by their names on the wire.
+func (r *Registry) Update(ctx context.Context, k Key, change func(*Channel) error) (*Channel, error) {
+	defer r.forget(k)
+	return r.editor.UpdateChannel(ctx, k, func(c *Channel) error {
+		if err := change(c); err != nil {
+			return err
+		}
+		return message.Invalid(prepare(c))
+	})
 }
 
 // Delete removes a channel that nothing open goes over.

@@ -158,7 +158,7 @@ type Bulk struct {
 type BulkChannel struct {
 	ID          string       `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 	Type        message.Type `json:"type" doc:"Its type." enum:"type" example:"SMS"`
-	State       string       `json:"state" doc:"ACTIVE; PAUSED by a person or because its credentials are dead; THROTTLED: its provider refuses what is too much; DOWN: its provider does not answer." enum:"bulk_channel_state" example:"ACTIVE"`
+	State       string       `json:"state" doc:"ACTIVE; PAUSED by a person or because its credentials are dead; THROTTLED: its provider refuses what is too much; DOWN: its provider does not answer; DELETED: it is not there any more." enum:"bulk_channel_state" example:"ACTIVE"`
 	StateReason *string      `json:"state_reason" doc:"Why it is PAUSED." example:"Authenticate"`
 }
 

@@ -153,7 +153,7 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: w.ch.ID, Type: message.Email, Provider: channel.SendGrid,
 		Recipient: "x@example.com", Purpose: message.Marketing, Priority: message.Normal, Status: message.Pending, CreatedAt: now, UpdatedAt: now,
 	}
-	if err := w.store.SaveLeads(w.t.Context(), []message.Lead{{ID: m.LeadID, CreatedAt: now, UpdatedAt: now}}, nil); err != nil {
+	if err := w.store.InsertLeads(w.t.Context(), []message.Lead{{ID: m.LeadID, CreatedAt: now, UpdatedAt: now}}); err != nil {
 		w.t.Fatal(err)
 	}
 	if change != nil {
@@ -253,9 +253,11 @@ func TestRetryAfterIsObeyedAndDeadCredentialsPause(t *testing.T) {
 // While a channel is paused, a bulk's message is left to whoever runs the bulk, and a single looks again by itself.
 func TestPausedChannelsSendNothing(t *testing.T) {
 	w := newWorld(t)
-	paused := *w.ch
-	paused.State = channel.Paused
-	if err := w.store.UpdateChannel(t.Context(), &paused); err != nil {
+	pause := func(c *channel.Channel) error {
+		c.State = channel.Paused
+		return nil
+	}
+	if _, err := w.store.UpdateChannel(t.Context(), w.ch.Key, pause); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {

@@ -3,7 +3,9 @@ package lead
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -49,7 +51,8 @@ type Report struct {
 // Import reads leads from a file and writes them as it goes, in memory that does not grow with the file. A row
 // updates the lead with its id, else the oldest with its email address, else the oldest with its phone; an empty cell
 // leaves what is stored, tags and custom fields are added. Rows that are no lead are reported and the rest goes on.
-// An error means that the file could not be read on or that the store failed; rows before it stay imported.
+// An error means that the file could not be read on or that the store failed; rows that were read before it are kept, and it
+// says how many.
 func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Report, error) {
 	rep := Report{Errors: []Rejected{}}
 	var (
@@ -64,7 +67,7 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 	if err != nil {
 		return rep, err
 	}
-	w := newWriter(ctx, s.store)
+	w := newWriter(ctx, s.store, s.imports)
 	batch := make([]message.Lead, 0, importBatch)
 	for {
 		l, line, err := src.next()
@@ -76,50 +79,124 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 				rep.Errors = append(rep.Errors, Rejected{line, bad.msg})
 			}
 			continue
-		case err != nil:
-			if errors.Is(err, io.EOF) {
-				w.write(batch)
-				err = nil
+		case err == nil:
+			if batch = append(batch, *l); len(batch) < importBatch {
+				continue
 			}
-			werr := w.wait()
-			rep.Imported, rep.Updated = w.imported, w.updated
-			if werr != nil {
-				return rep, werr
-			}
-			return rep, err
 		}
-		if batch = append(batch, *l); len(batch) == importBatch {
-			w.write(batch)
+		w.write(batch)
+		if err == nil && w.goesOn(ctx) {
 			batch = make([]message.Lead, 0, importBatch)
+			continue
 		}
+		werr := w.wait()
+		rep.Imported, rep.Updated = w.imported, w.updated
+		switch {
+		case werr != nil:
+			err = werr
+		case errors.Is(err, io.EOF):
+			return rep, nil
+		case err == nil:
+			err = ctx.Err()
+		}
+		return rep, kept(err, rep)
 	}
 }
 
-// writers is how many batches of one import are written at once.
-const writers = 3
+// kept adds to an error that ends an import how many rows were written before it.
+func kept(err error, rep Report) error {
+	var e *message.Error
+	if rep.Imported+rep.Updated == 0 || !errors.As(err, &e) {
+		return err
+	}
+	say := func(msg string) string {
+		return fmt.Sprintf("%s; rows that were read before are kept: %d imported, %d updated", msg, rep.Imported, rep.Updated)
+	}
+	out := *e
+	out.Message = say(e.Message)
+	if out.Fields = slices.Clone(e.Fields); len(out.Fields) > 0 {
+		out.Fields[0].Msg = say(out.Fields[0].Msg)
+	}
+	return &out
+}
 
-// writer writes batches beside each other, as long as they speak of different leads; a batch that names an id, an email
-// address or a phone of one under way waits for it, so that rows take effect in the file's order.
+const (
+	writers    = 3 // batches of one import that are written at once
+	allWriters = 6 // batches of all imports: about half of the connections that requests share
+)
+
+// imports is what the imports of a process share. Batches are written beside each other, as long as they speak of different
+// leads; a batch that names an id, an email address or a phone of one under way waits for it. So rows of one file take
+// effect in its order, and several files never make one new lead twice. The store keeps batches of several processes, which
+// have different ids, apart.
+type imports struct {
+	id     uuid.UUID
+	places chan struct{}
+
+	mu   sync.Mutex
+	free *sync.Cond
+	busy map[string]bool
+}
+
+func newImports() *imports {
+	i := &imports{id: uuid.New(), places: make(chan struct{}, allWriters), busy: map[string]bool{}}
+	i.free = sync.NewCond(&i.mu)
+	return i
+}
+
+// enter waits until no batch under way has one of the keys, and takes them. It says false when the context ends before.
+func (i *imports) enter(ctx context.Context, keys []string) bool {
+	defer context.AfterFunc(ctx, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.free.Broadcast()
+	})()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for slices.ContainsFunc(keys, func(key string) bool { return i.busy[key] }) {
+		if ctx.Err() != nil {
+			return false
+		}
+		i.free.Wait()
+	}
+	for _, key := range keys {
+		i.busy[key] = true
+	}
+	return true
+}
+
+func (i *imports) leave(keys []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, key := range keys {
+		delete(i.busy, key)
+	}
+	i.free.Broadcast()
+}
+
+// writer writes the batches of one import.
 type writer struct {
-	store Store
-	group *errgroup.Group
-	ctx   context.Context //nolint:containedctx // of the one import that this writer is for
+	store  Store
+	shared *imports
+	group  *errgroup.Group
+	ctx    context.Context //nolint:containedctx // of the one import that this writer is for
 
 	mu                sync.Mutex
-	free              *sync.Cond
-	busy              map[string]int
 	imported, updated int
 }
 
-func newWriter(ctx context.Context, store Store) *writer {
-	w := &writer{store: store, busy: map[string]int{}}
-	w.group, w.ctx = errgroup.WithContext(ctx)
+// newWriter makes a writer. It goes on when ctx ends, since rows that were read are kept; a batch that fails ends it.
+func newWriter(ctx context.Context, store Store, shared *imports) *writer {
+	w := &writer{store: store, shared: shared}
+	w.group, w.ctx = errgroup.WithContext(context.WithoutCancel(ctx))
 	w.group.SetLimit(writers)
-	w.free = sync.NewCond(&w.mu)
 	return w
 }
 
 func (w *writer) wait() error { return w.group.Wait() }
+
+// goesOn says whether another batch can be written, for a caller that still wants it.
+func (w *writer) goesOn(ctx context.Context) bool { return ctx.Err() == nil && w.ctx.Err() == nil }
 
 // write begins to write a batch; it blocks while too many are under way.
 func (w *writer) write(batch []message.Lead) {
@@ -127,32 +204,19 @@ func (w *writer) write(batch []message.Lead) {
 		return
 	}
 	k := keysOf(batch)
-	w.mu.Lock()
-	for slices.ContainsFunc(k.all, func(key string) bool { return w.busy[key] > 0 }) {
-		w.free.Wait()
+	if !w.shared.enter(w.ctx, k.all) {
+		return
 	}
-	for _, key := range k.all {
-		w.busy[key]++
-	}
-	w.mu.Unlock()
 	w.group.Go(func() error {
-		defer w.release(k)
-		if w.ctx.Err() != nil {
+		defer w.shared.leave(k.all)
+		select {
+		case w.shared.places <- struct{}{}:
+			defer func() { <-w.shared.places }()
+			return w.merge(batch, k)
+		case <-w.ctx.Done():
 			return w.ctx.Err()
 		}
-		return w.merge(batch, k)
 	})
-}
-
-func (w *writer) release(k keys) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, key := range k.all {
-		if w.busy[key]--; w.busy[key] == 0 {
-			delete(w.busy, key)
-		}
-	}
-	w.free.Broadcast()
 }
 
 // keys are what the rows of a batch are recognised by.
@@ -185,20 +249,22 @@ func keysOf(batch []message.Lead) keys {
 // merge puts a batch's rows into what is stored. Rows of one batch that mean the same lead are merged with each other
 // too.
 func (w *writer) merge(batch []message.Lead, k keys) error {
-	stored, err := w.store.MatchLeads(w.ctx, k.ids, k.emails, k.phones)
-	if err != nil {
-		return err
-	}
-	m := newMerger(stored)
 	now := time.Now()
 	imported := 0
-	for i := range batch {
-		if m.merge(&batch[i], now) {
-			imported++
-		}
-	}
-	created, updated := m.changed()
-	if err := w.store.SaveLeads(w.ctx, created, updated); err != nil {
+	err := w.store.MergeLeads(w.ctx, Batch{
+		Importer: w.shared.id, IDs: k.ids, Emails: k.emails, Phones: k.phones,
+		Merge: func(stored []message.Lead) (created, updated []message.Lead) {
+			m := newMerger(stored)
+			imported = 0
+			for i := range batch {
+				if m.merge(&batch[i], now) {
+					imported++
+				}
+			}
+			return m.changed()
+		},
+	})
+	if err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -265,6 +331,7 @@ func (m *merger) merge(row *message.Lead, now time.Time) (created bool) {
 	l := m.find(row)
 	if created = l == nil; created {
 		made := *row
+		made.Tags = slices.Clip(made.Tags) // what is added to the lead must not reach its row, which may be merged again
 		l = &made
 		stamp(l, now)
 		m.fresh[l.ID] = true
@@ -292,11 +359,11 @@ func apply(l, row *message.Lead) {
 			l.Tags = append(l.Tags, t)
 		}
 	}
-	if len(row.CustomFields) > 0 && l.CustomFields == nil {
-		l.CustomFields = map[string]any{}
-	}
-	for k, v := range row.CustomFields {
-		l.CustomFields[k] = v
+	if len(row.CustomFields) > 0 {
+		fields := make(map[string]any, len(l.CustomFields)+len(row.CustomFields)) // a new lead shares its own with its row
+		maps.Copy(fields, l.CustomFields)
+		maps.Copy(fields, row.CustomFields)
+		l.CustomFields = fields
 	}
 	if row.LastContactedAt != nil {
 		l.LastContactedAt = row.LastContactedAt

@@ -20,14 +20,28 @@ const (
 	MaxCustomBytes = 64 << 10
 )
 
-// Store keeps leads. Lead returns a message.Error not_found. SaveLeads writes every lead whole, new ones and
-// over those that are there, in one transaction. MatchLeads returns the leads that have one of the ids, folded email addresses
-// or phones. All may be repeated.
+// Store keeps leads. Lead and UpdateLead return a message.Error not_found. InsertLeads writes new leads, all or none; an id
+// that is taken is a message.Error conflict. UpdateLead locks a lead, has change change it, and writes the fields that
+// differ, in one transaction; an error of change is returned and nothing is written. MergeLeads writes a batch of an import.
+// The store may call change and Merge more than once, each time with what is stored then. All but InsertLeads may be
+// repeated.
 type Store interface {
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
 	Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error)
-	MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones []string) ([]message.Lead, error)
-	SaveLeads(ctx context.Context, created, updated []message.Lead) error
+	InsertLeads(ctx context.Context, leads []message.Lead) error
+	UpdateLead(ctx context.Context, id uuid.UUID, change func(*message.Lead) error) (*message.Lead, error)
+	MergeLeads(ctx context.Context, b Batch) error
+}
+
+// Batch is a part of an import that is written in one transaction: the leads that have one of the ids, folded email
+// addresses or phones are read and locked, Merge is called with them, those that it returns as created are inserted, and
+// those that it returns as updated are written over themselves. A lead that was erased before it was locked is not among
+// them. Batches of different importers exclude each other; the caller keeps batches of one importer that share a key apart.
+type Batch struct {
+	Importer       uuid.UUID
+	IDs            []uuid.UUID
+	Emails, Phones []string
+	Merge          func(stored []message.Lead) (created, updated []message.Lead)
 }
 
 // Suppressions keeps who must not be contacted. PutSuppression writes one, or over the one with the same type, address
@@ -48,21 +62,28 @@ type Eraser interface {
 type Service struct {
 	store Store
 	Suppressions
-	eraser Eraser
+	eraser  Eraser
+	imports *imports
 }
 
 // NewService makes a Service over a store.
 func NewService(store Store, suppressions Suppressions, eraser Eraser) *Service {
-	return &Service{store, suppressions, eraser}
+	return &Service{store, suppressions, eraser, newImports()}
 }
 
 // Erase forgets a person.
 func (s *Service) Erase(ctx context.Context, id uuid.UUID) error { return s.eraser.EraseLead(ctx, id) }
 
-// Update writes a lead over the one with its id.
-func (s *Service) Update(ctx context.Context, l *message.Lead) error {
-	stamp(l, time.Now())
-	return s.store.SaveLeads(ctx, nil, []message.Lead{*l})
+// Update changes a lead and returns it as it is then. Updates of one lead take effect one after the other; change may be
+// called more than once. The error is change's, or a message.Error, not_found for a lead that is not there.
+func (s *Service) Update(ctx context.Context, id uuid.UUID, change func(*message.Lead) error) (*message.Lead, error) {
+	return s.store.UpdateLead(ctx, id, func(l *message.Lead) error {
+		if err := change(l); err != nil {
+			return err
+		}
+		stamp(l, time.Now())
+		return nil
+	})
 }
 
 // Suppress puts an address on the list.
@@ -91,17 +112,12 @@ func (s *Service) List(ctx context.Context, after uuid.UUID, limit int) ([]messa
 
 // Create stores a new lead. An id that is taken is a conflict.
 func (s *Service) Create(ctx context.Context, l *message.Lead) error {
-	if l.ID != uuid.Nil {
-		_, err := s.store.Lead(ctx, l.ID)
-		if err == nil {
-			return message.Errorf(message.CodeConflict, "there is a lead with the id %s", l.ID)
-		}
-		if !message.IsCode(err, message.CodeNotFound) {
-			return err
-		}
-	}
 	stamp(l, time.Now())
-	return s.store.SaveLeads(ctx, []message.Lead{*l}, nil)
+	err := s.store.InsertLeads(ctx, []message.Lead{*l})
+	if message.IsCode(err, message.CodeConflict) {
+		return message.Errorf(message.CodeConflict, "there is a lead with the id %s", l.ID)
+	}
+	return err
 }
 
 func stamp(l *message.Lead, now time.Time) {

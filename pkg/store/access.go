@@ -155,12 +155,14 @@ func (s *Store) Effect(ctx context.Context, k *access.IdempotencyKey) (access.Ef
 // forgetPage bounds how many keys one statement removes, so that it holds nobody up.
 const forgetPage = 10_000
 
-// ForgetEffects implements access.Effects.
+// ForgetEffects implements access.Effects. The age is asked of each row again as it is deleted: a key that is taken again
+// while the statement waits for its row is young then, and stays.
 func (s *Store) ForgetEffects(ctx context.Context) error {
 	for {
 		res := s.db.WithContext(ctx).Exec(`
-DELETE FROM idempotency_keys WHERE (caller, key_hash) IN (
-    SELECT caller, key_hash FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`, s.in(-access.KeepEffects), forgetPage)
+DELETE FROM idempotency_keys WHERE created_at < ? AND (caller, key_hash) IN (
+    SELECT caller, key_hash FROM idempotency_keys WHERE created_at < ? ORDER BY created_at LIMIT ?)`,
+			s.in(-access.KeepEffects), s.in(-access.KeepEffects), forgetPage)
 		if res.Error != nil || res.RowsAffected < forgetPage {
 			return fail("forget idempotency keys", res.Error)
 		}

@@ -20,6 +20,7 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
@@ -74,7 +75,7 @@ func insertUnder(t *testing.T, s *store.Store, k *access.IdempotencyKey, asBulk 
 	t.Helper()
 	id, now := newID(), micro(time.Now())
 	if asBulk {
-		return id, s.InsertBulk(t.Context(), &bulk.Bulk{ID: id, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}, k)
+		return id, s.InsertBulk(t.Context(), &bulk.Bulk{ID: id, Channel: storetest.Channel(t, s, message.Email).Key, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}, k)
 	}
 	m := &message.Message{ID: id, Recipient: "+15550001111", Type: message.SMS, Purpose: message.Transactional, Keyed: k != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
 	ensureChannel(t, s, channel.Key{ID: m.ChannelID, Type: m.Type})
@@ -137,7 +138,7 @@ func TestAnInsertUnderAKeyMayBeRepeated(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store) {
 		now := micro(time.Now())
 		m := &message.Message{ID: newID(), Recipient: "+15550001111", Type: message.SMS, Purpose: message.Marketing, Keyed: true, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
-		b := &bulk.Bulk{ID: newID(), Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}
+		b := &bulk.Bulk{ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}
 		for range 2 {
 			insert(t, s, delivery.Entry{Message: m, Key: keyed("", "single", "")})
 			must(t, s.InsertBulk(t.Context(), b, keyed("", "bulk", "")))

@@ -43,7 +43,7 @@ func benchStore(b *testing.B) *store.Store {
 		for i := from; i < min(from+batch, *benchLeads); i++ {
 			leads = append(leads, benchLead(i, now))
 		}
-		if err := s.SaveLeads(context.Background(), leads, nil); err != nil {
+		if err := s.InsertLeads(context.Background(), leads); err != nil {
 			b.Fatal(err)
 		}
 	}

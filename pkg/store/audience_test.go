@@ -269,7 +269,7 @@ func TestTheSameAudienceEverywhere(t *testing.T) {
 		})
 		if kind == testenv.SQLite || testenv.HasPostgres() {
 			s := open(t, testenv.Database(t, kind))
-			must(t, s.SaveLeads(t.Context(), leads, nil))
+			must(t, s.InsertLeads(t.Context(), leads))
 			stores[kind] = s
 		}
 	}
@@ -341,7 +341,7 @@ func TestSlabsFindEverybodyOnce(t *testing.T) {
 			for i := from; i < from+5_000; i++ {
 				leads = append(leads, message.Lead{ID: newID(), FirstName: "n" + strconv.Itoa(i%1000), Email: strconv.Itoa(i) + "@example.com", CreatedAt: now, UpdatedAt: now})
 			}
-			must(t, s.SaveLeads(t.Context(), leads, nil))
+			must(t, s.InsertLeads(t.Context(), leads))
 		}
 		for name, c := range map[string]struct {
 			settings map[string]any

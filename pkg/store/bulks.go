@@ -17,39 +17,40 @@ import (
 
 // bulkRow is a row of bulks.
 type bulkRow struct {
-	ID          uuid.UUID
-	ChannelID   uuid.UUID
-	ChannelType string
-	Provider    string
-	MessageType string
-	Priority    string
-	Content     document
-	Criteria    document
-	LeadIDs     []byte `gorm:"column:lead_ids"`
-	Request     document
-	Status      string
-	Planned     bool
-	PlanCursor  string
-	Total       int64
-	NotFound    int64
-	FeedSeq     int64
-	SettledSeq  int64
-	Final       document
-	CreatedAt   time.Time
-	StartedAt   *time.Time
-	CompletedAt *time.Time
+	ID             uuid.UUID
+	ChannelID      uuid.UUID
+	ChannelType    string
+	ChannelVersion int64
+	Provider       string
+	MessageType    string
+	Priority       string
+	Content        document
+	Criteria       document
+	LeadIDs        []byte `gorm:"column:lead_ids"`
+	Request        document
+	Status         string
+	Planned        bool
+	PlanCursor     string
+	Total          int64
+	NotFound       int64
+	FeedSeq        int64
+	SettledSeq     int64
+	Final          document
+	CreatedAt      time.Time
+	StartedAt      *time.Time
+	CompletedAt    *time.Time
 }
 
 // TableName implements gorm's Tabler.
 func (bulkRow) TableName() string { return "bulks" }
 
 // bulkColumns leaves out the ids of the request: they are large, and only the planner needs them.
-const bulkColumns = `id, channel_id, channel_type, provider, message_type, priority, content, criteria, request, status, planned,
+const bulkColumns = `id, channel_id, channel_type, channel_version, provider, message_type, priority, content, criteria, request, status, planned,
 	plan_cursor, total, not_found, feed_seq, settled_seq, final, created_at, started_at, completed_at`
 
 func (r *bulkRow) bulk() (*bulk.Bulk, error) {
 	b := &bulk.Bulk{
-		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, Provider: r.Provider,
+		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
 		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
 		Status: bulk.Status(r.Status), Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
 		FeedSeq: r.FeedSeq, SettledSeq: r.SettledSeq, CreatedAt: r.CreatedAt.UTC(), StartedAt: utc(r.StartedAt), CompletedAt: utc(r.CompletedAt),
@@ -83,7 +84,8 @@ func unpackIDs(b []byte) []uuid.UUID {
 	return ids
 }
 
-// InsertBulk implements bulk.Rows.
+// InsertBulk implements bulk.Rows. The lock on the channel makes DeleteChannel wait for this transaction, or this one for
+// it.
 func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.IdempotencyKey) error {
 	criteria := b.Criteria
 	criteria.LeadIDs = nil
@@ -94,6 +96,15 @@ func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Idempo
 	}
 	return repeat(ctx, func() error {
 		err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			var c channelRow
+			err := atChannel(tx.Select("version").Clauses(lockKey), b.Channel).Take(&c).Error
+			if errors.Is(err, gorm.ErrRecordNotFound) {
+				return noChannel(b.Channel)
+			}
+			if err != nil {
+				return err
+			}
+			row.ChannelVersion, b.ChannelVersion = c.Version, c.Version
 			ok, err := takeKey(tx, key, access.Effect{ID: b.ID, Bulk: true}, s.now(), s.in(-access.KeepEffects))
 			if err == nil && !ok {
 				err = access.ErrKeyTaken

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"herald/pkg/channel"
 	"herald/pkg/message"
@@ -32,8 +35,9 @@ type channelRow struct {
 	Region           string
 	State            string
 	StateReason      string
+	Version          int64
 	CreatedAt        time.Time
-	UpdatedAt        time.Time
+	UpdatedAt        time.Time `gorm:"autoUpdateTime:false"`
 }
 
 // TableName implements gorm's Tabler.
@@ -66,7 +70,7 @@ func (s *Store) rowOfChannel(c *channel.Channel) (*channelRow, error) {
 		ID: c.ID, Type: string(c.Type), Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: c.SenderName,
 		AllowedSenders: encode(allowed), Credentials: encode(sealed), PriceMicros: int64(c.Price), PriceMediaMicros: int64(c.PriceMedia),
 		Currency: c.Currency, RatePerSecond: c.RatePerSecond, IsDefault: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: c.BaseURL,
-		Region: c.Region, State: string(c.State), StateReason: c.StateReason, CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+		Region: c.Region, State: string(c.State), StateReason: c.StateReason, Version: c.Version, CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
 	}, nil
 }
 
@@ -78,7 +82,7 @@ func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
 		Key: channel.Key{ID: r.ID, Type: message.Type(r.Type)}, Provider: r.Provider, Name: r.Name, Sender: r.Sender,
 		SenderName: r.SenderName, Price: message.Micros(r.PriceMicros), PriceMedia: message.Micros(r.PriceMediaMicros),
 		Currency: r.Currency, RatePerSecond: r.RatePerSecond, Default: r.IsDefault, OnUnknown: channel.Policy(r.OnUnknown),
-		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason,
+		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason, Version: r.Version,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Credentials: map[string]channel.Secret{},
 	}
 	if err := r.AllowedSenders.decode(&c.AllowedSenders); err != nil {
@@ -102,6 +106,7 @@ func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
 func (s *Store) InsertChannel(ctx context.Context, c *channel.Channel) error {
 	now := stamp(time.Now())
 	c.CreatedAt, c.UpdatedAt = now, now
+	c.Version = now.UnixMicro() // above every version of a channel that had this key before and was deleted
 	row, err := s.rowOfChannel(c)
 	if err != nil {
 		return err
@@ -121,39 +126,77 @@ func noChannel(k channel.Key) error {
 }
 
 // UpdateChannel implements channel.Editor.
-func (s *Store) UpdateChannel(ctx context.Context, c *channel.Channel) error {
-	c.UpdatedAt = stamp(time.Now())
-	row, err := s.rowOfChannel(c)
+func (s *Store) UpdateChannel(ctx context.Context, k channel.Key, change func(*channel.Channel) error) (*channel.Channel, error) {
+	var c *channel.Channel
+	err := s.transact(ctx, "update the channel", func(tx *gorm.DB) error {
+		before, err := lockChannel(tx, k, lockUpdate)
+		if err != nil {
+			return err
+		}
+		if c, err = s.channelOf(before); err != nil {
+			return err
+		}
+		stored := maps.Clone(c.Credentials)
+		if err := change(c); err != nil {
+			return err
+		}
+		c.Key, c.CreatedAt, c.UpdatedAt, c.Version = k, before.CreatedAt.UTC(), stamp(time.Now()), before.Version+1
+		after, err := s.rowOfChannel(c)
+		if err != nil {
+			return err
+		}
+		if after.CreatedAt = before.CreatedAt; maps.Equal(stored, c.Credentials) {
+			after.Credentials = before.Credentials // sealed again they would differ
+		}
+		return writeChanged(atChannel(tx, k), before, after)
+	})
 	if err != nil {
-		return err
+		return nil, clash(err)
 	}
-	res := s.db.WithContext(ctx).Model(&channelRow{}).Where("id = ? AND type = ?", c.ID, string(c.Type)).Select("*").Omit("id", "type", "created_at").Updates(row)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return noChannel(c.Key)
-	}
-	return clash(fail("update the channel", res.Error))
+	return c, nil
 }
 
-// DeleteChannel implements channel.Editor.
+func atChannel(db *gorm.DB, k channel.Key) *gorm.DB {
+	return db.Where("id = ? AND type = ?", k.ID, string(k.Type))
+}
+
+// lockChannel reads a channel's row in a transaction and locks it. A channel that is not there is a message.Error not_found.
+func lockChannel(tx *gorm.DB, k channel.Key, lock clause.Locking) (*channelRow, error) {
+	var row channelRow
+	err := atChannel(tx.Clauses(lock), k).Take(&row).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return nil, noChannel(k)
+	}
+	return &row, err
+}
+
+// DeleteChannel implements channel.Editor. What is written for a channel holds lockKey on it, so under lockDelete the
+// channel's bulks and messages are those that are committed. They are looked for by statements after the one that waits for
+// the lock, since a statement does not see what is committed while it waits.
 func (s *Store) DeleteChannel(ctx context.Context, k channel.Key) error {
-	res := s.db.WithContext(ctx).Exec(`
-DELETE FROM channels WHERE id = ? AND type = ?
-    AND NOT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND final IS NULL)
-    AND NOT EXISTS (SELECT 1 FROM messages WHERE next_attempt_at IS NOT NULL AND channel_id = ? AND channel_type = ?)`,
-		k.ID, string(k.Type), k.ID, string(k.Type), k.ID, string(k.Type))
-	if res.Error != nil || res.RowsAffected == 1 {
-		return fail("delete the channel", res.Error)
-	}
-	if _, err := s.Channel(ctx, k); err != nil {
-		return err
-	}
-	return message.Errorf(message.CodeConflict, "messages are still to go over this channel")
+	return s.transact(ctx, "delete the channel", func(tx *gorm.DB) error {
+		if _, err := lockChannel(tx, k, lockDelete); err != nil {
+			return err
+		}
+		var open bool
+		err := tx.Raw(`
+SELECT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND final IS NULL)
+    OR EXISTS (SELECT 1 FROM messages WHERE next_attempt_at IS NOT NULL AND channel_id = ? AND channel_type = ?)`,
+			k.ID, string(k.Type), k.ID, string(k.Type)).Scan(&open).Error
+		if err != nil {
+			return err
+		}
+		if open {
+			return message.Errorf(message.CodeConflict, "messages are still to go over this channel")
+		}
+		return atChannel(tx, k).Delete(&channelRow{}).Error
+	})
 }
 
 // Channel implements channel.Store.
 func (s *Store) Channel(ctx context.Context, k channel.Key) (*channel.Channel, error) {
 	var row channelRow
-	err := s.db.WithContext(ctx).Where("id = ? AND type = ?", k.ID, string(k.Type)).Take(&row).Error
+	err := atChannel(s.db.WithContext(ctx), k).Take(&row).Error
 	if err = fail("read the channel", err); message.IsCode(err, message.CodeNotFound) {
 		return nil, noChannel(k)
 	}
@@ -225,7 +268,7 @@ func (s *Store) Reseal(ctx context.Context) (int, error) {
 		if err != nil {
 			return changed, err
 		}
-		res := s.db.WithContext(ctx).Exec("UPDATE channels SET credentials = ? WHERE id = ? AND type = ? AND credentials = ?", row.Credentials, row.ID, row.Type, rows[i].Credentials)
+		res := s.db.WithContext(ctx).Exec("UPDATE channels SET credentials = ?, version = version + 1 WHERE id = ? AND type = ? AND credentials = ?", row.Credentials, row.ID, row.Type, rows[i].Credentials)
 		if res.Error != nil {
 			return changed, fail("seal a channel anew", res.Error)
 		}
@@ -261,8 +304,8 @@ func (s *Store) CheckSeals(ctx context.Context) error {
 }
 
 // PauseChannel implements channel.Store.
-func (s *Store) PauseChannel(ctx context.Context, k channel.Key, seen time.Time, reason string) error {
-	return fail("pause the channel", s.db.WithContext(ctx).Exec(
-		"UPDATE channels SET state = 'PAUSED', state_reason = ?, updated_at = ? WHERE id = ? AND type = ? AND state = 'ACTIVE' AND updated_at = ?",
-		reason, stamp(time.Now()), k.ID, string(k.Type), stamp(seen)).Error)
+func (s *Store) PauseChannel(ctx context.Context, k channel.Key, seen int64, reason string) error {
+	return fail("pause the channel", s.db.WithContext(ctx).Exec(`
+UPDATE channels SET state = 'PAUSED', state_reason = ?, version = version + 1, updated_at = ?
+WHERE id = ? AND type = ? AND state = 'ACTIVE' AND version = ?`, reason, stamp(time.Now()), k.ID, string(k.Type), seen).Error)
 }

@@ -149,7 +149,7 @@ func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUI
 		for i := range rows {
 			leads[i] = message.Lead{ID: rows[i].LeadID, FirstName: "Ann", Email: rows[i].Recipient, CreatedAt: row.CreatedAt, UpdatedAt: row.CreatedAt}
 		}
-		must(b, s.SaveLeads(b.Context(), leads, nil))
+		must(b, s.InsertLeads(b.Context(), leads))
 		base := int64(len(ids))
 		for i := range rows {
 			ids = append(ids, rows[i].ID)

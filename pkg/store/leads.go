@@ -34,9 +34,13 @@ func (s *Store) Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
 		return nil, fail("read the lead", err)
 	}
 	if len(leads) == 0 {
-		return nil, message.Errorf(message.CodeNotFound, "there is no lead %s", id)
+		return nil, noLead(id)
 	}
 	return &leads[0], nil
+}
+
+func noLead(id uuid.UUID) error {
+	return message.Errorf(message.CodeNotFound, "there is no lead %s", id)
 }
 
 // Leads implements lead.Store.
@@ -53,48 +57,50 @@ func (s *Store) LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead,
 	return leads, fail("read leads", err)
 }
 
-// MatchLeads implements lead.Store.
-func (s *Store) MatchLeads(ctx context.Context, ids []uuid.UUID, emails, phones []string) ([]message.Lead, error) {
-	db := s.db.WithContext(ctx)
-	var out []message.Lead
-	seen := map[uuid.UUID]bool{}
-	for _, q := range []struct {
-		where string
-		n     int
-		arg   any
-	}{
-		{"id IN ?", len(ids), ids}, {"email_fold <> '' AND email_fold IN ?", len(emails), emails}, {"phone <> '' AND phone IN ?", len(phones), phones},
-	} {
-		if q.n == 0 {
-			continue
-		}
-		leads, err := readLeads(db.Where(q.where, q.arg))
-		if err != nil {
-			return nil, fail("match leads", err)
-		}
-		for _, l := range leads {
-			if !seen[l.ID] {
-				seen[l.ID] = true
-				out = append(out, l)
-			}
-		}
-	}
-	return out, nil
-}
-
-// SaveLeads implements lead.Store.
-func (s *Store) SaveLeads(ctx context.Context, created, updated []message.Lead) error {
-	if len(created)+len(updated) == 0 {
+// InsertLeads implements lead.Store.
+func (s *Store) InsertLeads(ctx context.Context, leads []message.Lead) error {
+	if len(leads) == 0 {
 		return nil
 	}
-	rows := func(leads []message.Lead) []leadRow {
-		rows := make([]leadRow, len(leads))
-		for i := range leads {
-			rows[i] = rowOfLead(&leads[i])
-		}
-		return rows
+	err := s.hot.insertLeads(ctx, rowsOfLeads(leads))
+	if isTaken(err) {
+		return message.Errorf(message.CodeConflict, "the id of a lead is taken")
 	}
-	return fail("save leads", s.hot.saveLeads(ctx, rows(created), rows(updated)))
+	return fail("insert leads", err)
+}
+
+func rowsOfLeads(leads []message.Lead) []leadRow {
+	rows := make([]leadRow, len(leads))
+	for i := range leads {
+		rows[i] = rowOfLead(&leads[i])
+	}
+	return rows
+}
+
+// UpdateLead implements lead.Store.
+func (s *Store) UpdateLead(ctx context.Context, id uuid.UUID, change func(*message.Lead) error) (*message.Lead, error) {
+	var l *message.Lead
+	err := s.transact(ctx, "update the lead", func(tx *gorm.DB) error {
+		found, err := readLeads(tx.Clauses(lockUpdate).Where("id = ?", id))
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			return noLead(id)
+		}
+		l = &found[0]
+		before := rowOfLead(l)
+		if err := change(l); err != nil {
+			return err
+		}
+		l.ID, l.CreatedAt = before.ID, before.CreatedAt
+		after := rowOfLead(l)
+		return writeChanged(tx.Where("id = ?", id), &before, &after)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 func dedupe(list []string) []string {

@@ -24,7 +24,8 @@ type hot interface {
 	turn(ctx context.Context, outcomes []*delivery.Outcome, claims []*delivery.Claim) ([]delivery.Settled, []delivery.Loaded, error)
 	addMessages(ctx context.Context, p bulk.PlanPage) error
 	walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error)
-	saveLeads(ctx context.Context, created, updated []leadRow) error
+	insertLeads(ctx context.Context, leads []leadRow) error
+	mergeLeads(ctx context.Context, m *leadMerge) error
 }
 
 // single is a message to be written, the idempotency key that must not be taken for it, or nil, and the claim that it is

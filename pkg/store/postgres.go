@@ -2,15 +2,11 @@ package store
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"herald/pkg/bulk"
@@ -18,8 +14,9 @@ import (
 	"herald/pkg/message"
 )
 
-// postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group.
-type postgresHot struct{ pool *pgxpool.Pool }
+// postgresHot runs the hot statements over arrays: one statement, one commit, for a whole group. Writes of leads, which may
+// wait for locks, take connections of records.
+type postgresHot struct{ pool, records *pgxpool.Pool }
 
 // loadColumns are the columns of a message with its lead, in the order in which loaded reads them. text is how a column of
 // the lead is written; every one of them is text and not null, unless there is no lead.
@@ -401,50 +398,4 @@ func (h *postgresHot) walk(ctx context.Context, bulkID uuid.UUID, from int64, li
 		return nil
 	})
 	return out, err
-}
-
-// saveLeadsSQL writes leads over those that are there. A row set in JSON is one parameter, however many columns and rows
-// there are.
-var saveLeadsSQL = func() string {
-	set := make([]string, 0, len(leadColumns))
-	for _, c := range leadColumns {
-		if c != "id" && c != "created_at" {
-			set = append(set, c+" = excluded."+c)
-		}
-	}
-	columns := strings.Join(leadColumns, ", ")
-	return "INSERT INTO leads (" + columns + ") SELECT " + columns + " FROM json_populate_recordset(NULL::leads, $1::json) ON CONFLICT (id) DO UPDATE SET " +
-		strings.Join(set, ", ")
-}()
-
-// saveLeads copies new leads, which is several times faster than inserting them. An id that is taken after all, by
-// somebody who was quicker, sends them the slow way.
-func (h *postgresHot) saveLeads(ctx context.Context, created, updated []leadRow) error {
-	err := h.writeLeads(ctx, created, updated)
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == "23505" && len(created) > 0 {
-		err = h.writeLeads(ctx, nil, append(slices.Clone(created), updated...))
-	}
-	return err
-}
-
-func (h *postgresHot) writeLeads(ctx context.Context, created, updated []leadRow) error {
-	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
-		if len(created) > 0 {
-			_, err := tx.CopyFrom(ctx, pgx.Identifier{"leads"}, leadColumns, pgx.CopyFromSlice(len(created), func(i int) ([]any, error) {
-				return created[i].values(), nil
-			}))
-			if err != nil {
-				return err
-			}
-		}
-		if len(updated) == 0 {
-			return nil
-		}
-		set, err := json.Marshal(updated)
-		if err == nil {
-			_, err = tx.Exec(ctx, saveLeadsSQL, string(set))
-		}
-		return err
-	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/channel"
+	"herald/pkg/lead"
 	"herald/pkg/message"
 	"herald/pkg/store"
 	"herald/pkg/testenv"
@@ -26,14 +27,17 @@ func TestLeads(t *testing.T) {
 			LastContactedAt: &now,
 		}
 		bare := message.Lead{ID: newID(), Email: "bare@example.com", CreatedAt: now, UpdatedAt: now}
-		must(t, s.SaveLeads(ctx, []message.Lead{full, bare}, nil))
+		must(t, s.InsertLeads(ctx, []message.Lead{full, bare}))
 		got, err := s.Lead(ctx, full.ID)
 		must(t, err)
 		if d := cmp.Diff(&full, got); d != "" {
 			t.Error(d)
 		}
-		full.Tags, full.Company, full.CustomFields = []string{"c", "c"}, "New", nil
-		must(t, s.SaveLeads(ctx, nil, []message.Lead{full}))
+		_, err = s.UpdateLead(ctx, full.ID, func(l *message.Lead) error {
+			l.Tags, l.Company, l.CustomFields = []string{"c", "c"}, "New", nil
+			return nil
+		})
+		must(t, err)
 		got, err = s.Lead(ctx, full.ID)
 		must(t, err)
 		if !slices.Equal(got.Tags, []string{"c"}) || got.Company != "New" || got.CustomFields != nil {
@@ -52,8 +56,14 @@ func TestLeads(t *testing.T) {
 		if len(next) != 1 || next[0].ID != list[1].ID {
 			t.Errorf("next page: %+v", next)
 		}
-		match, err := s.MatchLeads(ctx, []uuid.UUID{bare.ID}, []string{"zoe@example.com"}, []string{"+4712345678"})
-		must(t, err)
+		var match []message.Lead
+		must(t, s.MergeLeads(ctx, lead.Batch{
+			Importer: newID(), IDs: []uuid.UUID{bare.ID}, Emails: []string{"zoe@example.com"}, Phones: []string{"+4712345678"},
+			Merge: func(stored []message.Lead) (created, updated []message.Lead) {
+				match = stored
+				return nil, nil
+			},
+		}))
 		if len(match) != 2 {
 			t.Errorf("matched %d leads, want 2", len(match))
 		}
@@ -92,11 +102,11 @@ func TestChannels(t *testing.T) {
 		if def.Key != sms.Key {
 			t.Errorf("default is %v", def.Key)
 		}
-		must(t, s.PauseChannel(ctx, c.Key, got.UpdatedAt.Add(-time.Second), "an older key"))
+		must(t, s.PauseChannel(ctx, c.Key, got.Version-1, "an older key"))
 		if got, err := s.Channel(ctx, c.Key); err != nil || got.State != channel.Active {
 			t.Errorf("paused for what was true before its change: %v, %v", got, err)
 		}
-		must(t, s.PauseChannel(ctx, c.Key, got.UpdatedAt, "dead key"))
+		must(t, s.PauseChannel(ctx, c.Key, got.Version, "dead key"))
 		got, err = s.Channel(ctx, c.Key)
 		must(t, err)
 		if got.State != channel.Paused || got.StateReason != "dead key" {

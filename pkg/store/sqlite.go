@@ -3,12 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
-	"gorm.io/gorm/clause"
 
 	"herald/pkg/access"
 	"herald/pkg/bulk"
@@ -305,11 +303,4 @@ func (h *sqliteHot) walk(ctx context.Context, bulkID uuid.UUID, from int64, limi
 		out[i] = rows[i].row()
 	}
 	return out, err
-}
-
-func (h *sqliteHot) saveLeads(ctx context.Context, created, updated []leadRow) error {
-	upsert := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, UpdateAll: true}
-	return h.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		return tx.Clauses(upsert).CreateInBatches(append(slices.Clone(created), updated...), batchRows).Error
-	})
 }

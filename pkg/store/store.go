@@ -127,7 +127,7 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 		s.pools.close()
 		return fmt.Errorf("open the database: %w", scrub(err, databaseURL))
 	}
-	s.hot = &postgresHot{pool: s.pools.hot}
+	s.hot = &postgresHot{pool: s.pools.hot, records: s.pools.records}
 	return nil
 }
 
@@ -229,9 +229,10 @@ func scrub(err error, databaseURL string) error {
 }
 
 // openSQLite uses one connection: SQLite has one writer anyway, and readers that wait a moment are simpler than
-// writers that meet SQLITE_BUSY. synchronous=FULL keeps the promise that what was answered is on disk.
+// writers that meet SQLITE_BUSY. synchronous=FULL keeps the promise that what was answered is on disk. Transactions take
+// the write lock as they begin, so what one has read is still true when it writes, also beside another process.
 func (s *Store) openSQLite(path string) error {
-	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=busy_timeout(10000)"
+	dsn := "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=busy_timeout(10000)&_txlock=immediate"
 	db, err := gorm.Open(sqlite.Open(dsn), gormConfig())
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)

@@ -30,11 +30,7 @@ func each(t *testing.T, test func(t *testing.T, s *store.Store)) {
 
 func open(t *testing.T, url string) *store.Store {
 	t.Helper()
-	key, err := channel.ParseMasterKey(testenv.MasterKey())
-	must(t, err)
-	sealer, err := channel.NewSealer(key)
-	must(t, err)
-	return storetest.Open(t, url, store.Options{Sealer: sealer})
+	return storetest.Open(t, url, store.Options{Sealer: storetest.Sealer(t)})
 }
 
 func must(t testing.TB, err error) {
@@ -375,7 +371,7 @@ func TestDueFindsForgottenMessages(t *testing.T) {
 func insertBulk(t *testing.T, s *store.Store, ids []uuid.UUID) *bulk.Bulk {
 	t.Helper()
 	b := &bulk.Bulk{
-		ID: newID(), Channel: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Purpose: message.Marketing,
+		ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Provider: channel.SendGrid, Purpose: message.Marketing,
 		Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids},
 		Request: []byte(`{"a": 1}`), Status: bulk.Processing, CreatedAt: micro(time.Now()),
 	}
@@ -608,7 +604,7 @@ func TestResolveByIDs(t *testing.T) {
 			l := message.Lead{ID: newID(), Email: string(rune('a'+i)) + "@example.com", Phone: "1", CreatedAt: now, UpdatedAt: now}
 			leads, ids = append(leads, l), append(ids, l.ID)
 		}
-		must(t, s.SaveLeads(ctx, leads, nil))
+		must(t, s.InsertLeads(ctx, leads))
 		c := &audience.Criteria{LeadIDs: append(ids, newID())} // the last one is nobody's
 		var found []audience.Candidate
 		var missing int64
@@ -643,7 +639,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		put := func(change func(*message.Message)) *message.Message {
 			seq++
 			l := message.Lead{ID: newID(), FirstName: "Ann", Tags: []string{"vip"}, CreatedAt: time.Now(), UpdatedAt: time.Now()}
-			must(t, s.SaveLeads(t.Context(), []message.Lead{l}, nil))
+			must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
 			return insertSingle(t, s, func(m *message.Message) {
 				m.ChannelID, m.BulkID, m.LeadID, m.Seq, m.Recipient = ch.ID, b.ID, l.ID, seq, fmt.Sprintf("+1555000%04d", seq)
 				if change != nil {
@@ -711,8 +707,11 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 			"without its lead":  {put(func(m *message.Message) { m.LeadID = newID() }).ID, channel.Active, 0},
 			"a single":          {put(func(m *message.Message) { m.BulkID, m.LeadID = uuid.Nil, uuid.Nil }).ID, channel.Active, 0},
 		} {
-			ch.State, ch.RatePerSecond = c.state, c.rate
-			must(t, s.UpdateChannel(t.Context(), ch))
+			_, err := s.UpdateChannel(t.Context(), ch.Key, func(ch *channel.Channel) error {
+				ch.State, ch.RatePerSecond = c.state, c.rate
+				return nil
+			})
+			must(t, err)
 			l := take(c.id, uuid.New())
 			if l.Claimed || l.Message.Status != message.Queued || l.Held != (c.state == channel.Paused) || (l.Suppressed != message.NoReason) != (name == "suppressed") {
 				t.Errorf("%s: %+v", name, l)

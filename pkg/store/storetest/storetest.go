@@ -4,6 +4,10 @@ package storetest
 import (
 	"testing"
 
+	"github.com/google/uuid"
+
+	"herald/pkg/channel"
+	"herald/pkg/message"
 	"herald/pkg/store"
 	"herald/pkg/testenv"
 )
@@ -22,8 +26,36 @@ func Open(t testing.TB, databaseURL string, o store.Options) *store.Store {
 	return s
 }
 
-// SQLite opens an empty SQLite database of the test's own.
+// SQLite opens an empty SQLite database of the test's own, with a master key of its own.
 func SQLite(t testing.TB) *store.Store {
 	t.Helper()
-	return Open(t, testenv.Database(t, testenv.SQLite), store.Options{})
+	return Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: Sealer(t)})
+}
+
+// Sealer makes a sealer with a random master key.
+func Sealer(t testing.TB) *channel.Sealer {
+	t.Helper()
+	key, err := channel.ParseMasterKey(testenv.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer, err := channel.NewSealer(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealer
+}
+
+// Channel stores a channel that a test's bulks go over, and returns it.
+func Channel(t testing.TB, s *store.Store, typ message.Type) *channel.Channel {
+	t.Helper()
+	provider := map[message.Type]string{message.Email: channel.SendGrid, message.SMS: channel.Twilio, message.InstagramDM: channel.Instagram}
+	c := &channel.Channel{
+		Key: channel.Key{ID: uuid.New(), Type: typ}, Provider: provider[typ], Name: "test", Sender: "test", Currency: "USD",
+		OnUnknown: channel.Hold, State: channel.Active,
+	}
+	if err := s.InsertChannel(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
