@@ -4,6 +4,5 @@
 -- outcome. 2: a worker has begun to render the message while it was suspected, and has not recorded that it came through.
 ALTER TABLE messages ADD COLUMN suspect smallint NOT NULL DEFAULT 0;
 
-ALTER TABLE channels ADD COLUMN version bigint NOT NULL DEFAULT 1; -- TEMP
 -- +goose Down
 ALTER TABLE messages DROP COLUMN suspect;

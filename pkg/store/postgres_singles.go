@@ -20,7 +20,7 @@ const (
 	lockChannelsSQL = `
 SELECT c.id, c.type, c.version FROM channels c JOIN unnest($1::uuid[], $2::text[]) u(id, type) ON c.id = u.id AND c.type = u.type
 ORDER BY c.id, c.type FOR KEY SHARE OF c`
-	lockLeadsSQL = `SELECT l.id FROM leads l WHERE l.id = ANY($1::uuid[]) ORDER BY l.id FOR KEY SHARE`
+	keyLockLeadsSQL = `SELECT l.id FROM leads l WHERE l.id = ANY($1::uuid[]) ORDER BY l.id FOR KEY SHARE`
 )
 
 // refersSQL says of a single m whether the rows that it refers to exist.
@@ -167,7 +167,7 @@ func queueReferences(to *pgx.Batch, singles []single, out []inserted) {
 	if len(leads) == 0 {
 		return
 	}
-	to.Queue(lockLeadsSQL, slices.Collect(maps.Keys(leads))).Query(func(rows pgx.Rows) error {
+	to.Queue(keyLockLeadsSQL, slices.Collect(maps.Keys(leads))).Query(func(rows pgx.Rows) error {
 		var id uuid.UUID
 		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
 			for _, i := range leads[id] {

@@ -441,7 +441,7 @@ func saveLeadsOf(t testing.TB, s *store.Store, rows []bulk.Planned) {
 	for i := range rows {
 		leads[i] = message.Lead{ID: rows[i].LeadID, Email: rows[i].Recipient, CreatedAt: time.Now(), UpdatedAt: time.Now()}
 	}
-	must(t, s.SaveLeads(t.Context(), leads, nil))
+	must(t, s.InsertLeads(t.Context(), leads))
 }
 
 func TestPlanFeedAndFinish(t *testing.T) {
@@ -704,8 +704,8 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 			"tried too often": {tried.ID, channel.Active, 0}, "suppressed": {suppressed.ID, channel.Active, 0},
 			"its channel is paused": {waiting.ID, channel.Paused, 0}, "its channel has a rate": {waiting.ID, channel.Active, 5},
 			"without a channel": {orphan.ID, channel.Active, 0}, "a suspect": {suspect.ID, channel.Active, 0},
-			"without its lead":  {put(func(m *message.Message) { m.LeadID = newID() }).ID, channel.Active, 0},
-			"a single":          {put(func(m *message.Message) { m.BulkID, m.LeadID = uuid.Nil, uuid.Nil }).ID, channel.Active, 0},
+			"without its lead": {put(func(m *message.Message) { m.LeadID = newID() }).ID, channel.Active, 0},
+			"a single":         {put(func(m *message.Message) { m.BulkID, m.LeadID = uuid.Nil, uuid.Nil }).ID, channel.Active, 0},
 		} {
 			_, err := s.UpdateChannel(t.Context(), ch.Key, func(ch *channel.Channel) error {
 				ch.State, ch.RatePerSecond = c.state, c.rate

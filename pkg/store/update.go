@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -53,11 +54,8 @@ func writeChanged(query *gorm.DB, before, after any) error {
 	return query.Model(after).Select(columns).Updates(after).Error
 }
 
-// uniqueViolation is PostgreSQL's code for a row that a unique key refuses.
-const uniqueViolation = "23505"
-
 // isTaken says whether a unique key refused a row.
 func isTaken(err error) bool {
 	var pg *pgconn.PgError
-	return errors.Is(err, gorm.ErrDuplicatedKey) || errors.As(err, &pg) && pg.Code == uniqueViolation
+	return errors.Is(err, gorm.ErrDuplicatedKey) || errors.As(err, &pg) && pg.Code == pgerrcode.UniqueViolation
 }

@@ -18,21 +18,9 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
-
-// raw opens a test's database beside the store.
-func raw(t *testing.T, url string) *sql.DB {
-	t.Helper()
-	driver, name := "pgx", url
-	if path, ok := strings.CutPrefix(url, "sqlite://"); ok {
-		driver, name = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
-	}
-	db, err := sql.Open(driver, name)
-	must(t, err)
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
 
 // eachRaw is each with the database beside the store.
 func eachRaw(t *testing.T, test func(t *testing.T, s *store.Store, db *sql.DB)) {
@@ -65,7 +53,7 @@ const annsEmail, annsPhone = "ann.erased@example.com", "+14155550123"
 func saveAnn(t *testing.T, s *store.Store) uuid.UUID {
 	t.Helper()
 	l := message.Lead{ID: newID(), FirstName: "Annabel", Email: annsEmail, Phone: "(415) 555-0123", CreatedAt: time.Now(), UpdatedAt: time.Now()}
-	must(t, s.SaveLeads(t.Context(), []message.Lead{l}, nil))
+	must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
 	return l.ID
 }
 
@@ -210,8 +198,7 @@ func TestFaultErasureBesideThePlan(t *testing.T) {
 // A single that was made from a lead is written only while the lead exists, and the erasure sees what was written.
 func TestFaultErasureBesideASingle(t *testing.T) {
 	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
-		ch := channel.Key{ID: newID(), Type: message.SMS}
-		ensureChannel(t, s, ch)
+		ch := storetest.Channel(t, s, message.SMS).Key
 		write := func(lead uuid.UUID, key *access.IdempotencyKey) (uuid.UUID, error) {
 			id, now := newID(), micro(time.Now())
 			_, err := s.Insert(t.Context(), delivery.Entry{ForLead: true, Key: key, Message: &message.Message{
@@ -286,8 +273,7 @@ func TestFaultErasureByAddress(t *testing.T) {
 func TestFaultErasureInRequests(t *testing.T) {
 	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
 		lead := saveAnn(t, s)
-		ch := channel.Key{ID: newID(), Type: message.Email}
-		ensureChannel(t, s, ch)
+		ch := storetest.Channel(t, s, message.Email).Key
 		b := &bulk.Bulk{
 			ID: newID(), Channel: ch, Provider: channel.SendGrid, Purpose: message.Marketing, Priority: message.Normal, Status: bulk.Processing,
 			Content:  message.Content{Subject: "s", Text: "Write to " + annsEmail},

@@ -180,7 +180,7 @@ func TestFaultErasureBeforeASingleIsWritten(t *testing.T) {
 		w := newWorld(t)
 		w.answers = []delivery.Response{accepted}
 		lead := message.Lead{ID: uuid.New(), FirstName: "Annabel", Email: "ann@example.com", CreatedAt: time.Now(), UpdatedAt: time.Now()}
-		w.check(w.store.SaveLeads(t.Context(), []message.Lead{lead}, nil))
+		w.check(w.store.InsertLeads(t.Context(), []message.Lead{lead}))
 		s := w.sender()
 		s.Inserter = &vanishing{w.store, func() { w.check(w.store.EraseLead(t.Context(), lead.ID)) }}
 		req := delivery.Single{
