@@ -579,6 +579,7 @@ var rows = []struct {
 	}},
 	{"11 PostgreSQL is read-only for ten seconds", readOnly},
 	{"11 PostgreSQL's replica takes over", switchOver},
+	{"11 PostgreSQL's disk is full", diskFull},
 	{"12 the provider refuses with 429 for a while", func(t *testing.T) string {
 		s := faulty(t, plan{})
 		ids := s.load(2 * size())
@@ -759,6 +760,10 @@ var rows = []struct {
 		}
 		return fmt.Sprintf("%d deaths: all sent, %d were UNKNOWN, %d copies", deaths, unknowns, copies)
 	}},
+	{"16 a message ends every process that renders it", poison},
+	{"17 a channel is deleted on another process", channelDeleted},
+	{"18 leads are erased at each step of a bulk", erased},
+	{"19 rows cannot be decoded", undecodable},
 	{"rates: three workers, singles included and first", rated},
 	{"rates: what leaves follows what the provider takes", followed},
 	{"rates: a provider that fails takes nothing from the other types", besides},
@@ -854,6 +859,10 @@ func throughProxy(t *testing.T) (*testenv.Proxy, string) {
 
 // awayDatabase runs a bulk while the database misbehaves. Requests get 200 or 503 meanwhile and nothing else.
 func awayDatabase(t *testing.T, p plan, misbehave func()) string {
+	return awayDatabaseOf(t, p, func(*system) { misbehave() })
+}
+
+func awayDatabaseOf(t *testing.T, p plan, misbehave func(*system)) string {
 	// A claim lasts as long as in a real deployment: longer than the database is away.
 	timing := quick()
 	timing.Delivery.Claim, timing.Delivery.Stale = app.DefaultTiming().Delivery.Claim, app.DefaultTiming().Delivery.Stale
@@ -895,7 +904,7 @@ func awayDatabase(t *testing.T, p plan, misbehave func()) string {
 			}
 		}
 	}()
-	misbehave()
+	misbehave(s)
 	<-time.After(500 * time.Millisecond)
 	close(stop)
 	<-done

@@ -53,7 +53,7 @@ func failed(doing string, err error) error {
 
 // keepConnection says whether a connection stays in use after an error. A connection to a server that has become read-only is
 // closed, because the next one may reach the server that took its place.
-func keepConnection(_ *pgconn.PgConn, err *pgconn.PgError) bool {
+func keepConnection(err *pgconn.PgError) bool {
 	return !strings.EqualFold(err.Severity, "FATAL") && err.Code != pgerrcode.ReadOnlySQLTransaction
 }
 
@@ -76,6 +76,15 @@ func repeat(ctx context.Context, write func() error) error {
 			return err
 		}
 	}
+}
+
+// pgCode returns the SQLSTATE of an error of PostgreSQL, "" for any other.
+func pgCode(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return ""
+	}
+	return pg.Code
 }
 
 // isData says whether the database refused a value, so that one bad row must not take others with it.

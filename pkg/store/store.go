@@ -51,6 +51,7 @@ type Store struct {
 	sql     *sql.DB
 	pools   *pools // nil on SQLite
 	sealer  *channel.Sealer
+	writes  writes
 	hot     hot
 	inserts *batch.Group[single, inserted]
 	loads   *batch.Group[uuid.UUID, delivery.Loaded]
@@ -101,7 +102,10 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 		return fmt.Errorf("DATABASE_URL: %w", scrub(err, databaseURL))
 	}
 	cfg.MaxConnIdleTime = 5 * time.Minute
-	cfg.ConnConfig.OnPgError = keepConnection
+	cfg.ConnConfig.OnPgError = func(_ *pgconn.PgConn, err *pgconn.PgError) bool {
+		s.writes.note(err)
+		return keepConnection(err)
+	}
 	if severalHosts(cfg.ConnConfig) && cfg.ConnConfig.ValidateConnect == nil {
 		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -265,9 +269,6 @@ func (s *Store) Dialect() string {
 	}
 	return "sqlite"
 }
-
-// Ping says whether the database answers.
-func (s *Store) Ping(ctx context.Context) error { return s.sql.PingContext(ctx) }
 
 func (s *Store) goose() (*goose.Provider, error) {
 	files, err := migrations.For(s.Dialect())

@@ -21,7 +21,7 @@ type Health struct {
 	Degraded bool             // works, with less
 }
 
-// MarshalJSON shows parts as "ok" or "down"; why stands in the log.
+// MarshalJSON shows parts as "ok" or "down", with the reason where the part names one that may be shown; the log has the rest.
 func (h Health) MarshalJSON() ([]byte, error) {
 	status := "ok"
 	switch {
@@ -35,6 +35,10 @@ func (h Health) MarshalJSON() ([]byte, error) {
 		parts[name] = "ok"
 		if err != nil {
 			parts[name] = "down"
+			var known interface{ Reason() string }
+			if errors.As(err, &known) {
+				parts[name] += ": " + known.Reason()
+			}
 		}
 	}
 	return json.Marshal(map[string]any{"status": status, "parts": parts})
