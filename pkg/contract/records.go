@@ -35,8 +35,8 @@ type Channel struct {
 type ChannelFields struct {
 	SenderName     string   `json:"sender_name,omitempty" doc:"The name beside an email's sender." max:"256" example:"Acme"`
 	AllowedSenders []string `json:"allowed_senders,omitempty" doc:"Patterns of the senders that a message may name for itself; * stands for any characters." max:"100" each:"320" example:"[\"*@acme.test\"]"`
-	Price          float64  `json:"price,omitempty" doc:"Of an email, a segment of SMS, or an Instagram message." min:"0" max:"1000000000000" example:"0.001"`
-	PriceMedia     float64  `json:"price_media,omitempty" doc:"Of an SMS with media; price times segments without it." min:"0" max:"1000000000000" example:"0.02"`
+	Price          float64  `json:"price,omitempty" doc:"Of an email, a segment of SMS, or an Instagram message." min:"0" max:"100000" example:"0.001"`
+	PriceMedia     float64  `json:"price_media,omitempty" doc:"Of an SMS with media; price times segments without it." min:"0" max:"100000" example:"0.02"`
 	Currency       string   `json:"currency,omitempty" doc:"Of the prices: three letters; USD when a new channel does not say." min:"3" max:"3" example:"USD"`
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"The most calls a second, over all processes; null: no limit." min:"0.01" max:"1000000000000" example:"50"`
 	Default        bool     `json:"default,omitempty" doc:"Whether it is used for its type when a request names no channel; one of each type may be." example:"false"`

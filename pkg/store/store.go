@@ -380,7 +380,7 @@ func failed(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, err)
 	case errors.As(err, &pg):
 		switch pg.Code[:2] {
-		case "22", "23":
+		case "22", "23", "54": // 54: more than an index or a statement takes
 			return &message.Error{Code: message.CodeInvalid, Message: "the database refuses a value", Cause: fmt.Errorf("%s: %w", doing, err)}
 		case "08", "53", "57", "55", "40":
 			return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
@@ -411,5 +411,5 @@ func repeat(ctx context.Context, write func() error) error {
 // isData says whether the database refused a value, so that one bad row must not take others with it.
 func isData(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23")
+	return errors.As(err, &pg) && (pg.Code[:2] == "22" || pg.Code[:2] == "23" || pg.Code[:2] == "54")
 }

@@ -26,7 +26,7 @@ func FuzzDecode(f *testing.F) {
 				o.String(n, 3)
 				o.UUID(n)
 				o.Strings(n, 2, 2)
-				o.Number(n, 0)
+				o.Number(n, 0, 1)
 				o.Time(n)
 				o.Free(n, 10)
 				o.Child(n)
@@ -55,20 +55,20 @@ func TestAbsentNullAndWrong(t *testing.T) {
 	}
 	var errs Errors
 	o := NewObject(&errs, v, "body")
-	if o.String("null", 1) != "" || o.String("absent", 1) != "" || o.Number("absent", 0) != nil || o.Time("null") != nil || o.UUID("null") != uuid.Nil {
+	if o.String("null", 1) != "" || o.String("absent", 1) != "" || o.Number("absent", 0, 9) != nil || o.Time("null") != nil || o.UUID("null") != uuid.Nil {
 		t.Error("absent and null are not the same as nothing")
 	}
-	if n := o.Number("n", 0); n == nil || *n != 1.5 {
+	if n := o.Number("n", 0, 9); n == nil || *n != 1.5 {
 		t.Error("number")
 	}
 	if at := o.Time("t"); at == nil || at.Hour() != 1 {
 		t.Error("time")
 	}
-	if !o.Bool("b") || o.Child("o").Number("x", 0) == nil || len(errs.List()) != 0 {
+	if !o.Bool("b") || o.Child("o").Number("x", 0, 9) == nil || len(errs.List()) != 0 {
 		t.Errorf("right values were refused: %v", errs.List())
 	}
 	for i, wrong := range []func(){
-		func() { o.Number("big", 0) }, func() { o.Number("s", 0) }, func() { o.Number("n", 2) }, func() { o.Time("s") }, func() { o.Bool("s") },
+		func() { o.Number("big", 0, 9) }, func() { o.Number("s", 0, 9) }, func() { o.Number("n", 2, 9) }, func() { o.Time("s") }, func() { o.Bool("s") },
 		func() { o.Child("s") }, func() { o.List("s", 1) }, func() { o.String("n", 1) }, func() { o.String("t", 3) }, func() { o.Free("o", 2) },
 		func() { o.Require("null") }, func() { o.Unsupported("s") },
 	} {
