@@ -28,7 +28,7 @@ func tamper(t *testing.T, databaseURL, statement string, args ...any) {
 			t.Fatal(err)
 		}
 		defer conn.Close(ctx)
-		if tag, err := conn.Exec(ctx, statement, args...); err != nil || tag.RowsAffected() != 1 {
+		if tag, err := conn.Exec(ctx, statement, args...); err != nil || (tag.Update() && tag.RowsAffected() != 1) {
 			t.Fatalf("%s: %v, %v", statement, tag, err)
 		}
 		return
@@ -118,6 +118,32 @@ func TestFaultValuesRowsOfEarlierVersions(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Numbers that an earlier version stored for filters are compared as they were.
+func TestFaultValuesNumbersOfEarlierVersions(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
+		id := h.lead(`"email":"old@example.com","custom_fields":{"n":1}`)
+		statement := `UPDATE leads SET custom_number = '{"k6e": 4200.5}' WHERE id = $1`
+		if !strings.HasPrefix(url, "sqlite") {
+			statement += "::text::uuid"
+		}
+		tamper(t, url, statement, id)
+		for condition, want := range map[string]float64{
+			`"gt","value":4200`: 1, `"gt","value":4200.5`: 0, `"gte","value":4200.5`: 1, `"lt","value":1e39`: 1, `"lt","value":5`: 0, `"between","value":[-1e39,4200.5]`: 1, `"lte","value":-4200.5`: 0,
+		} {
+			if got := h.matching(`"custom_fields.n","operator":` + condition); got != want {
+				t.Errorf("%s finds %v", condition, got)
+			}
+		}
+	})
+}
+
+// matching counts the leads of a condition.
+func (h *herald) matching(condition string) any {
+	h.t.Helper()
+	return h.send(`{"sender_type":"email","bulk_settings":{"filters":{"conditions":[{"field":` + condition + `}]}},"message_data":{"subject":"s","content":"c"},"dry_run":true}`).body["total_leads"]
 }
 
 func useOld(t *testing.T, h *herald, id string, poison func()) {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/url"
 	"strings"
@@ -262,4 +263,108 @@ func (p prober) filter() {
 	if a := p.ask("DELETE", "/api/channels/"+id+"/EMAIL", ""); a.status != 204 && a.status != 409 {
 		p.rt.Fatalf("delete a channel: %d %s", a.status, a.raw)
 	}
+}
+
+// Every digit of a number counts, wherever it is shown or compared.
+func TestFaultValuesKeepTheirDigits(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
+		id := h.lead(`"email":"a@example.com","custom_fields":{"n":9007199254740993,"in":{"list":[17841400000000123,0.10000000000000000001]},"sim":89014103211118510720,"price":12.50}`)
+		h.lead(`"email":"b@example.com","custom_fields":{"n":9007199254740992,"sim":89014103211118510721}`)
+		h.must(200, "POST", "/api/leads/import", "email,n\nc@example.com,9007199254740994\n", "Content-Type", "text/csv")
+		h.must(200, "PATCH", "/api/leads/"+id, `{"city":"Oslo"}`)
+		h.must(200, "POST", "/api/leads/import", `{"id":"`+id+`","custom_fields":{"k":1e3}}`, "Content-Type", "application/x-ndjson")
+		for _, digits := range []string{"9007199254740993", "17841400000000123", "0.10000000000000000001", "89014103211118510720", "12.50", "1000"} {
+			if a := h.must(200, "GET", "/api/leads/"+id, ""); !strings.Contains(a.raw, ":"+digits) && !strings.Contains(a.raw, "["+digits) && !strings.Contains(a.raw, ","+digits) {
+				t.Errorf("%s is not in %s", digits, a.raw)
+			}
+		}
+		for condition, want := range map[string]float64{
+			`n","operator":"equals","value":9007199254740993`: 1, `n","operator":"equals","value":"9007199254740994"`: 1, `n","operator":"in","value":[9007199254740992,9007199254740993]`: 2,
+			`n","operator":"gt","value":9007199254740992`: 2, `n","operator":"gt","value":9007199254740993`: 1, `n","operator":"lte","value":9007199254740992`: 1,
+			`n","operator":"between","value":[9007199254740993,9007199254740993]`: 1, `n","operator":"lt","value":9007199254740992.0000000001`: 1,
+			`sim","operator":"gt","value":89014103211118510720`: 1, `sim","operator":"not_equals","value":89014103211118510720`: 2, `price","operator":"equals","value":12.5`: 1, `k","operator":"equals","value":1000`: 1,
+		} {
+			if got := h.matching(`"custom_fields.` + condition); got != want {
+				t.Errorf("%s finds %v, want %v", condition, got, want)
+			}
+		}
+		a := h.send(`{"sender_type":"email","bulk_settings":{"lead_ids":["` + id + `"]},"message_data":{"subject":"s","content":"{{ custom_fields.n }} {{ custom_fields.n | plus: 1 }} {{ custom_fields.sim }} {{ custom_fields.price | times: 2 }}{% if custom_fields.price > 12 %} dear{% endif %}"},"dry_run":true}`)
+		sample, _ := a.body["samples"].([]any)[0].(map[string]any)
+		if sample["content"] != "9007199254740993 9007199254740994 89014103211118510720 25 dear" {
+			t.Errorf("rendered: %v", sample["content"])
+		}
+		explained := h.send(`{"sender_type":"email","bulk_settings":{"filters":{"conditions":[{"field":"custom_fields.n","operator":"gte","value":9007199254740993}]}},"message_data":{"subject":"s","content":"c"}}`)
+		if a := h.must(200, "GET", "/api/messaging/bulk/"+explained.body["bulk_id"].(string)+"/leads/"+id, ""); !strings.Contains(a.raw, `"value":[9007199254740993]`) || !strings.Contains(a.raw, `"actual":"9007199254740993"`) {
+			t.Errorf("explained: %s", a.raw)
+		}
+	})
+}
+
+// Values that some part cannot carry are refused at every way in, with their place and the bound, and nothing is written.
+func TestFaultValuesAreRefusedAtEveryWayIn(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
+		id := h.lead(`"email":"a@example.com"`)
+		before := h.contents() + h.must(200, "GET", "/api/leads/"+id, "").raw + h.must(200, "GET", "/api/channels/"+emailChannel+"/EMAIL", "").raw
+		single := func(metadata string) string {
+			return `{"message_data":{"recipient":"x@example.com","subject":"s","content":"c","metadata":` + metadata + `}}`
+		}
+		filter := func(condition string) string {
+			return `{"sender_type":"email","bulk_settings":{"filters":{"conditions":[{"field":` + condition + `}]}},"message_data":{"subject":"s","content":"c"}}`
+		}
+		const patched, channel, value = "/api/leads/", "/api/channels/" + emailChannel + "/EMAIL", `["body","bulk_settings","filters","conditions",0,"value"`
+		for _, c := range []struct{ method, path, body, loc, bound string }{
+			{"POST", "/api/leads", `{"custom_fields":{"n":1e309}}`, `["body","custom_fields","n"]`, "40 digits"},
+			{"POST", "/api/leads", `{"custom_fields":{"a":[{"b":-1e200000}]}}`, `["body","custom_fields","a",0,"b"]`, "40 digits"},
+			{"POST", "/api/leads", `{"custom_fields":{"n":1e-5000}}`, `["body","custom_fields","n"]`, "40 digits"},
+			{"POST", "/api/leads", `{"custom_fields":{"":1}}`, `["body","custom_fields",""]`, "200 characters"},
+			{"POST", "/api/leads", `{"email":"` + strings.Repeat("\u65e5", 1_000) + `"}`, `["body","email"]`, "2000 bytes"},
+			{"POST", "/api/leads", `{"created_at":"9999-12-31T23:59:59-23:59"}`, `["body","created_at"]`, "years 1 to 9999"},
+			{"POST", "/api/leads", `{"last_contacted_at":"0001-01-01T00:00:00+14:00"}`, `["body","last_contacted_at"]`, "years 1 to 9999"},
+			{"PATCH", patched + id, `{"custom_fields":{"n":1e309}}`, `["body","custom_fields","n"]`, "40 digits"},
+			{"PATCH", patched + id, `{"last_contacted_at":"0000-06-01T00:00:00Z"}`, `["body","last_contacted_at"]`, "years 1 to 9999"},
+			{"POST", "/api/messaging/send", single(`{"n":[1e309]}`), `["body","message_data","metadata","n",0]`, "40 digits"},
+			{"POST", "/api/messaging/send", strings.Replace(filter(`"email","operator":"is_empty"`), `"content":"c"`, `"content":"c","metadata":{"n":1e41}`, 1), `["body","message_data","metadata","n"]`, "40 digits"},
+			{"POST", "/api/messaging/send", filter(`"custom_fields.n","operator":"gt","value":1e309`), value + `]`, "40 digits"},
+			{"POST", "/api/messaging/send", filter(`"custom_fields.n","operator":"between","value":[1,1e41]`), value + `,1]`, "40 digits"},
+			{"POST", "/api/messaging/send", filter(`"custom_fields.n","operator":"in","value":["a",1e-200000]`), value + `,1]`, "40 digits"},
+			{"POST", "/api/messaging/send", filter(`"created_at","operator":"before","value":"9999-12-31T23:59:59-01:00"`), value + `]`, "years 1 to 9999"},
+			{"POST", "/api/messaging/send", filter(`"created_at","operator":"after","value":"0000-01-01"`), value + `]`, "years 1 to 9999"},
+			{"GET", "/api/messaging/messages?created_after=9999-12-31T23:59:59-01:00", "", `["query","created_after"]`, "years 1 to 9999"},
+			{"GET", "/api/messaging/messages?created_before=0000-12-31T23:59:59Z", "", `["query","created_before"]`, "years 1 to 9999"},
+			{"PATCH", channel, `{"price":1e12}`, `["body","price"]`, "0 to 100000"},
+			{"PATCH", channel, `{"price_media":1e309}`, `["body","price_media"]`, "0 to 100000"},
+			{"PATCH", channel, `{"rate_per_second":1e300}`, `["body","rate_per_second"]`, "1e+12"},
+			{"GET", "/api/channels?cursor=" + base64.RawURLEncoding.EncodeToString([]byte(emailChannel+"\x00\xff")), "", `["query","cursor"]`, "cursor"},
+		} {
+			a := h.must(422, c.method, c.path, c.body)
+			if _, named := a.locs()[c.loc]; !named || len(a.locs()) != 1 || !strings.Contains(a.raw, c.bound) {
+				t.Errorf("%s %.200s: %s, want %s at %s", c.method, c.body, a.raw, c.bound, c.loc)
+			}
+		}
+		if after := h.contents() + h.must(200, "GET", "/api/leads/"+id, "").raw + h.must(200, "GET", channel, "").raw; after != before {
+			t.Errorf("something was written: %s", after)
+		}
+	})
+}
+
+// A write whose answer fails has written nothing.
+func TestFaultValuesAFailedWriteWroteNothing(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
+		// The row cannot be read back.
+		if strings.HasPrefix(url, "sqlite") {
+			tamper(t, url, "CREATE TRIGGER hide AFTER INSERT ON suppressions BEGIN UPDATE suppressions SET reason = 'hidden' WHERE id = NEW.id; END")
+		} else {
+			tamper(t, url, "CREATE FUNCTION hide() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.reason := ''hidden''; RETURN NEW; END'")
+			tamper(t, url, "CREATE TRIGGER hide BEFORE INSERT ON suppressions FOR EACH ROW EXECUTE FUNCTION hide()")
+		}
+		if a := h.call("POST", "/api/suppressions", `{"type":"EMAIL","address":"a@example.com"}`); a.status != 500 {
+			t.Fatalf("%s", a.raw)
+		}
+		if a := h.must(200, "GET", "/api/suppressions", ""); len(a.body["items"].([]any)) != 0 {
+			t.Errorf("it was written: %s", a.raw)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -53,7 +54,7 @@ func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) er
 		Transactional: slices.Contains(sup.Purposes, message.Transactional), Marketing: slices.Contains(sup.Purposes, message.Marketing),
 		Notification: slices.Contains(sup.Purposes, message.Notification), Note: sup.Note, CreatedAt: stamp(sup.CreatedAt),
 	}
-	var stored suppressionRow // its id is that of the one before, if there was one
+	var stored suppressionRow                                          // its id is that of the one before, if there was one
 	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { // so that an error means that nothing was written
 		err := tx.Clauses(clause.OnConflict{
 			Columns:   []clause.Column{{Name: "type"}, {Name: "address_hash"}, {Name: "reason"}},
@@ -62,7 +63,11 @@ func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) er
 		if err != nil {
 			return err
 		}
-		return tx.Where("type = ? AND address_hash = ? AND reason = ?", row.Type, row.AddressHash, row.Reason).Take(&stored).Error
+		err = tx.Where("type = ? AND address_hash = ? AND reason = ?", row.Type, row.AddressHash, row.Reason).Take(&stored).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			err = errors.New("the row is not there after it was written") // which is no fault of the request
+		}
+		return err
 	})
 	if err != nil {
 		return fail("write the suppression", err)
