@@ -17,8 +17,9 @@ test: ## the whole suite; also on PostgreSQL and redis-server where they are fou
 race: ## the suite under the race detector, without what only the SQLite suite repeats
 	go test -race -skip '/sqlite$$|TestFailureMatrix' ./...
 
-property: ## the same audience everywhere, for ten thousand random descriptions
+property: ## the same audience everywhere, for ten thousand random descriptions; every route with two thousand random values
 	go test ./pkg/store -run TestTheSameAudienceEverywhere -rapid.checks=10000
+	go test ./api -run TestFaultValuesEveryRouteTakesWhatWasAccepted -rapid.checks=2000 -timeout 30m
 
 faults: ## the failure matrix in its long form, with its table; some ten minutes
 	go test ./pkg/app -run TestFailureMatrix -faults.long -v -timeout 90m -count=1 | grep -v '^{'

@@ -31,6 +31,8 @@ const (
 	maxName           = 200
 	maxAllowedSenders = 100
 	maxCredential     = 4_096
+	maxPrice          = 100_000 // of a message: the cost of the largest bulk stays within an int64 of millionths
+	maxRate           = 1e12
 )
 
 func parseChannel(o *wire.Object) *channel.Channel {
@@ -46,13 +48,13 @@ func parseChannel(o *wire.Object) *channel.Channel {
 	if c.State != "" && c.State != channel.Active && c.State != channel.Paused {
 		o.Fail(message.SlugEnum, "must be ACTIVE or PAUSED", "state")
 	}
-	if p := o.Number("price", 0); p != nil {
+	if p := o.Number("price", 0, maxPrice); p != nil {
 		c.Price = message.MicrosOf(*p)
 	}
-	if p := o.Number("price_media", 0); p != nil {
+	if p := o.Number("price_media", 0, maxPrice); p != nil {
 		c.PriceMedia = message.MicrosOf(*p)
 	}
-	if r := o.Number("rate_per_second", 0.01); r != nil {
+	if r := o.Number("rate_per_second", 0.01, maxRate); r != nil {
 		c.RatePerSecond = *r
 	}
 	if creds := o.Child("credentials"); creds != nil {
@@ -100,10 +102,11 @@ func (s *Server) listChannels(c echo.Context) error {
 	var key channel.Key
 	if after != "" {
 		id, ok := wire.ParseUUID(after[:min(36, len(after))])
-		if !ok {
+		t, known := message.ParseType(after[min(36, len(after)):])
+		if !ok || !known {
 			q.badCursor()
 		}
-		key = channel.Key{ID: id, Type: message.Type(after[min(36, len(after)):])}
+		key = channel.Key{ID: id, Type: t}
 	}
 	if err := q.close(); err != nil {
 		return err
@@ -182,14 +185,14 @@ func patchFields(o *wire.Object, ch *channel.Channel) {
 	for name, to := range map[string]*message.Micros{"price": &ch.Price, "price_media": &ch.PriceMedia} {
 		if o.Given(name) {
 			*to = 0
-			if p := o.Number(name, 0); p != nil {
+			if p := o.Number(name, 0, maxPrice); p != nil {
 				*to = message.MicrosOf(*p)
 			}
 		}
 	}
 	if o.Given("rate_per_second") {
 		ch.RatePerSecond = 0
-		if r := o.Number("rate_per_second", 0.01); r != nil {
+		if r := o.Number("rate_per_second", 0.01, maxRate); r != nil {
 			ch.RatePerSecond = *r
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 const conventions = `One endpoint, ` + "`POST /api/messaging/send`" + `, sends one message within the request, or, with ` + "`bulk_settings`" + `, a message to every lead that these describe. The rest is around it.
 
-JSON in UTF-8, in and out. Times are RFC 3339 in UTC, ids are UUIDs. An unknown field or parameter is refused. null for an optional field is the same as leaving it out; null within an array is refused.
+JSON in UTF-8, in and out. Times are RFC 3339 in UTC, in the years 1 to 9999, ids are UUIDs. Numbers in custom_fields, metadata and filters have at most 40 digits before and 40 after the decimal point, written without an exponent; every digit is kept and compared. An unknown field or parameter is refused. null for an optional field is the same as leaving it out; null within an array is refused.
 
 A request that is not valid is 422 and changes nothing; the answer names every mistake, with its path. Every other failure has a sentence for people and a code for programs. 429 and 503 say in Retry-After when to come back.
 
@@ -85,8 +85,8 @@ var operations = map[string]operation{
 			queried("channel_type", "Over a type of channel, in any letter case.", "EMAIL", typeSchema),
 			queried("recipient", "To an address.", "customer@example.com", &jsonschema.Schema{Type: "string"}),
 			queried("lead_id", "To one lead.", "550e8400-e29b-41d4-a716-446655440001", uuidSchema()),
-			queried("created_after", "Written after a time.", "2025-01-31T10:30:00Z", timeSchema),
-			queried("created_before", "Written before a time.", "2025-01-31T10:30:00Z", timeSchema)),
+			queried("created_after", "Written after a time in the years 1 to 9999 in UTC.", "2025-01-31T10:30:00Z", timeSchema),
+			queried("created_before", "Written before a time in the years 1 to 9999 in UTC.", "2025-01-31T10:30:00Z", timeSchema)),
 		status: http.StatusOK, answers: []any{contract.Page[contract.Message]{}},
 	},
 	"GET /api/messaging/messages/:id": {
@@ -147,7 +147,7 @@ var operations = map[string]operation{
 	},
 	"POST /api/leads/import": {
 		id: "importLeads", tag: "Leads", summary: "Import leads from a file",
-		text:   "A CSV with a header row that bears the names of a lead's fields, or a lead in JSON a line; up to 100 MB, read as it comes. A row updates the lead with its id, else the oldest with its email, else the oldest with its phone; an empty cell leaves what is stored, tags (separated by ;) and custom fields (all other columns) are added. Rows that are no lead are reported, and the rest goes on. Files at the same time never store one new lead twice. When the file breaks off, the rows that were read before are kept, and the error says how many.",
+		text:   "A CSV with a header row that bears the names of a lead's fields, or a lead in JSON a line; up to 100 MB, read as it comes. A row updates the lead with its id, else the oldest with its email, else the oldest with its phone; an empty cell leaves what is stored, tags (separated by ;) and custom fields (all other columns) are added. Rows that are no lead, or that would make one too large, are reported with their lines, and the rest goes on. Files at the same time never store one new lead twice. When the file breaks off, the rows that were read before are kept, and the error says how many.",
 		files:  map[string]string{"text/csv": "first_name,email,tags\nStella,stella@example.com,vip;Import 10/05/25\n", "application/x-ndjson": "{\"first_name\":\"Stella\",\"email\":\"stella@example.com\"}\n"},
 		status: http.StatusOK, answers: []any{contract.ImportReport{}},
 	},

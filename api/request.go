@@ -86,9 +86,9 @@ func (q *query) time(name string) *time.Time {
 	if v == "" {
 		return nil
 	}
-	t, err := time.Parse(time.RFC3339, v)
-	if err != nil {
-		q.errs.Add(message.SlugDatetime, "must be an RFC 3339 time", "query", name)
+	t, wrong := wire.ParseTime(v)
+	if wrong != "" {
+		q.errs.Add(message.SlugDatetime, wrong, "query", name)
 		return nil
 	}
 	return &t

@@ -3,7 +3,6 @@ package audience
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +20,7 @@ const (
 	MaxValue      = 1_000 // characters of a value
 	MaxValues     = 1_000 // values of a list
 	maxAllValues  = 10_000
-	MaxKey        = 200 // characters of a custom field's name
+	MaxKey        = message.MaxFieldName
 	maxDays       = 36_500
 	customPrefix  = "custom_fields."
 )
@@ -107,7 +106,7 @@ func kindOf(field string) (Kind, bool) {
 		return Time, true
 	}
 	if key, ok := strings.CutPrefix(field, customPrefix); ok {
-		return Custom, key != "" && utf8.RuneCountInString(key) <= MaxKey
+		return Custom, message.ValidFieldName(key)
 	}
 	return Text, slices.Contains(fields, field)
 }
@@ -123,16 +122,31 @@ type Node struct {
 // Condition compares one field. Values are folded; which of Values, Numbers and Times are filled follows from the
 // operator and the kind.
 type Condition struct {
-	Field   string      `json:"field"`
-	Kind    Kind        `json:"kind"`
-	Op      Op          `json:"op"`
-	Values  []string    `json:"values,omitempty"`
-	Numbers []float64   `json:"numbers,omitempty"`
-	Times   []time.Time `json:"times,omitempty"`
+	Field   string        `json:"field"`
+	Kind    Kind          `json:"kind"`
+	Op      Op            `json:"op"`
+	Values  []string      `json:"values,omitempty"`
+	Numbers []json.Number `json:"numbers,omitempty"`
+	Times   []time.Time   `json:"times,omitempty"`
 }
 
 // Key returns the name of a custom field.
 func (c *Condition) Key() string { return strings.TrimPrefix(c.Field, customPrefix) }
+
+// SortKeys are the condition's numbers as they are compared (message.Decimal). A bulk of an earlier version may have one
+// beyond the bounds: it compares as the largest number of its sign.
+func (c *Condition) SortKeys() []string {
+	keys := make([]string, len(c.Numbers))
+	for i, n := range c.Numbers {
+		d, ok := message.ParseDecimal(n.String())
+		if f, _ := n.Float64(); !ok && (f >= 1 || f <= -1) { // infinite, with an error, beyond its range
+			sign := n.String()[:1]
+			d, _ = message.ParseDecimal(strings.TrimLeft(sign, "0123456789") + strings.Repeat("9", message.MaxWhole))
+		}
+		keys[i] = d.SortKey()
+	}
+	return keys
+}
 
 // parser reads a FilterRequest. Now is what within_last_days counts from: the moment of the request, for every page
 // of its plan.
@@ -292,7 +306,10 @@ func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
 	out := make([]string, 0, len(list))
 	for i, e := range list {
 		s, ok := textOf(e)
+		_, isNumber := e.(json.Number)
 		switch {
+		case !ok && isNumber:
+			v.fail(message.SlugNumber, message.NumberBound, position(at[i])...)
 		case !ok:
 			v.fail(message.SlugString, "must be a string", position(at[i])...)
 		case s == "":
@@ -312,29 +329,32 @@ func textOf(v any) (string, bool) {
 	case string:
 		return v, true
 	case json.Number:
-		f, err := v.Float64()
-		return customText(f), err == nil
+		d, ok := message.ParseDecimal(v.String())
+		return d.String(), ok
 	case bool:
 		return customText(v), true
 	}
 	return "", false
 }
 
-func (v *valueReader) numbers(pair bool) []float64 {
+func (v *valueReader) numbers(pair bool) []json.Number {
 	list, at := v.list(false, pair)
 	if pair && len(list) != 2 && v.has && len(list) > 0 {
 		v.fail(message.SlugListLong, "must be two numbers")
 		return nil
 	}
-	out := make([]float64, 0, len(list))
+	out := make([]json.Number, 0, len(list))
 	for i, e := range list {
-		n, _ := e.(json.Number)
-		f, err := n.Float64()
-		if err != nil || math.IsInf(f, 0) {
+		n, isNumber := e.(json.Number)
+		n, ok := message.PlainNumber(n)
+		switch {
+		case !isNumber:
 			v.fail(message.SlugNumber, "must be a number", position(at[i])...)
-			continue
+		case !ok:
+			v.fail(message.SlugNumber, message.NumberBound, position(at[i])...)
+		default:
+			out = append(out, n)
 		}
-		out = append(out, f)
 	}
 	return out
 }
@@ -359,9 +379,9 @@ func (p *parser) times(v *valueReader, op Op) []time.Time {
 	out := make([]time.Time, 0, len(list))
 	for i, e := range list {
 		s, _ := e.(string)
-		t, date, ok := parseTime(s)
-		if !ok {
-			v.fail(message.SlugDatetime, "must be an RFC 3339 time or a date", position(at[i])...)
+		t, date, wrong := parseTime(s)
+		if wrong != "" {
+			v.fail(message.SlugDatetime, wrong, position(at[i])...)
 			continue
 		}
 		if date && op == Between && i == 1 {
@@ -372,10 +392,15 @@ func (p *parser) times(v *valueReader, op Op) []time.Time {
 	return out
 }
 
-func parseTime(s string) (t time.Time, date, ok bool) {
+func parseTime(s string) (t time.Time, date bool, wrong string) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
-		return t, true, true
+		if !message.ValidTime(t) {
+			return t, true, message.TimeBound
+		}
+		return t, true, ""
 	}
-	t, err := time.Parse(time.RFC3339, s)
-	return t.UTC().Truncate(time.Microsecond), false, err == nil
+	if t, wrong = wire.ParseTime(s); wrong != "" && wrong != message.TimeBound {
+		wrong = "must be an RFC 3339 time or a date"
+	}
+	return t, false, wrong
 }

@@ -2,7 +2,7 @@ package audience
 
 import (
 	"encoding/json"
-	"math"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -43,22 +43,22 @@ func SearchText(fields []Folded) string {
 }
 
 // FoldedCustom returns a lead's custom fields as they are compared: each as folded text, and those that are numbers,
-// or strings that read as one, as numbers too.
-func FoldedCustom(custom map[string]any) (text map[string]string, number map[string]float64) {
-	text, number = make(map[string]string, len(custom)), map[string]float64{}
+// or strings that read as one, as their sort keys (message.Decimal) too.
+func FoldedCustom(custom map[string]any) (text, number map[string]string) {
+	text, number = make(map[string]string, len(custom)), map[string]string{}
 	for k, v := range custom {
 		if s := message.Fold(customText(v)); s != "" {
 			text[k] = s
 		}
-		if n, ok := customNumber(v); ok {
-			number[k] = n
+		if d, ok := customNumber(v); ok {
+			number[k] = d.SortKey()
 		}
 	}
 	return text, number
 }
 
-// customText is a custom field's value as text: strings as they are, numbers in plain decimals, booleans as true and
-// false, everything else as JSON. null is missing.
+// customText is a custom field's value as text: strings as they are, numbers in plain decimals with all their digits,
+// booleans as true and false, everything else as JSON. null is missing.
 func customText(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -67,15 +67,11 @@ func customText(v any) string {
 		return v
 	case bool:
 		return strconv.FormatBool(v)
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	case int:
-		return strconv.Itoa(v)
-	case json.Number:
-		if f, err := v.Float64(); err == nil {
-			return customText(f)
+	case float64, int, json.Number:
+		if d, ok := customNumber(v); ok {
+			return d.String()
 		}
-		return v.String()
+		return fmt.Sprint(v)
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -86,24 +82,18 @@ func customText(v any) string {
 
 var decimal = regexp.MustCompile(`^[+-]?[0-9]{1,40}(\.[0-9]{1,40})?$`)
 
-func customNumber(v any) (float64, bool) {
-	var f float64
-	var err error
+func customNumber(v any) (message.Decimal, bool) {
 	switch v := v.(type) {
 	case float64:
-		f = v
+		return message.ParseDecimal(strconv.FormatFloat(v, 'f', -1, 64))
 	case int:
-		f = float64(v)
+		return message.ParseDecimal(strconv.Itoa(v))
 	case json.Number:
-		f, err = v.Float64()
+		return message.ParseDecimal(v.String())
 	case string:
-		v = strings.TrimSpace(v)
-		if !decimal.MatchString(v) {
-			return 0, false
+		if v = strings.TrimSpace(v); decimal.MatchString(v) {
+			return message.ParseDecimal(strings.TrimPrefix(v, "+"))
 		}
-		f, err = strconv.ParseFloat(v, 64)
-	default:
-		return 0, false
 	}
-	return f, err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
+	return message.Decimal{}, false
 }

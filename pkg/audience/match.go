@@ -17,7 +17,7 @@ type Person struct {
 	tags   map[string]bool
 	search string
 	custom map[string]string
-	number map[string]float64
+	number map[string]string // sort keys
 }
 
 // NewPerson prepares a lead.
@@ -138,18 +138,19 @@ func (c *Condition) matchText(v string) bool {
 	}
 }
 
-func (c *Condition) matchNumber(n float64) bool {
+func (c *Condition) matchNumber(n string) bool {
+	keys := c.SortKeys()
 	switch c.Op {
 	case Greater:
-		return n > c.Numbers[0]
+		return n > keys[0]
 	case AtLeast:
-		return n >= c.Numbers[0]
+		return n >= keys[0]
 	case Less:
-		return n < c.Numbers[0]
+		return n < keys[0]
 	case AtMost:
-		return n <= c.Numbers[0]
+		return n <= keys[0]
 	default:
-		return n >= c.Numbers[0] && n <= c.Numbers[1]
+		return n >= keys[0] && n <= keys[1]
 	}
 }
 

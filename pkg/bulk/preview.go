@@ -158,7 +158,7 @@ func (p *Previewer) estimate(ctx context.Context, o Order, tpl *render.Template,
 		}
 	}
 	if rendered > 0 {
-		out.Cost = cost * message.Micros(out.Reachable) / message.Micros(rendered)
+		out.Cost = message.Micros(float64(cost) / float64(rendered) * float64(out.Reachable)) // their product may be beyond an int64
 	}
 	rate := o.Channel.RatePerSecond
 	if rate == 0 {

@@ -253,7 +253,9 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 	if into == nil || res.StatusCode == http.StatusNoContent {
 		return nil
 	}
-	if err := json.Unmarshal(b, into); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber() // a lead's custom fields have numbers that no float64 holds
+	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	return nil

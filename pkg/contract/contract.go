@@ -76,7 +76,7 @@ type MessageData struct {
 	MediaURLs   []string        `json:"media_urls,omitempty" doc:"SMS only: http or https addresses of pictures and the like, which the provider fetches." max:"10" each:"2048" example:"[\"https://example.com/promo.jpg\"]"`
 	ImageURL    string          `json:"image_url,omitempty" doc:"INSTAGRAM_DM only: the https address of a picture, which the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
 	ContactID   string          `json:"contact_id,omitempty" doc:"Of a single: the id of the lead that it goes to. It need not exist; when it does, templates speak of it, and its address is the recipient where none is given." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
-	Metadata    json.RawMessage `json:"metadata,omitempty" doc:"Anything of your own, given back with the message. It stays here: no provider gets it." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
+	Metadata    json.RawMessage `json:"metadata,omitempty" doc:"Anything of your own, given back with the message. It stays here: no provider gets it. Numbers are bounded as in custom_fields of a lead." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
 }
 
 // BulkSettings describe whom a bulk reaches: a lead that meets every criterion given (or any, with Match), once.
@@ -104,7 +104,7 @@ type FilterCondition struct {
 	ID       string `json:"id,omitempty" doc:"Your own name for the condition; mistakes name it." max:"1000" example:"cond-1"`
 	Field    string `json:"field" required:"true" doc:"A field of the lead, or custom_fields.<key> with a key of up to 200 characters." enum:"field" example:"first_name"`
 	Operator string `json:"operator" required:"true" doc:"How the field is compared. Text: equals not_equals contains not_contains starts_with ends_with in not_in is_empty is_not_empty. Times: before after between within_last_days is_empty is_not_empty. tags: contains contains_all not_contains is_empty is_not_empty. custom_fields: those of text, and gt gte lt lte between for numbers. Text is compared in any letter case." enum:"operator" example:"contains"`
-	Value    any    `json:"value,omitempty" doc:"What it is compared with: text of up to 1000 characters, a number, true or false, an RFC 3339 time or a date, or a list of up to 1000 of them where the operator takes one. None for is_empty and is_not_empty." enum:"value" example:"st"`
+	Value    any    `json:"value,omitempty" doc:"What it is compared with: text of up to 1000 characters, a number of at most 40 digits before and 40 after the decimal point, true or false, an RFC 3339 time or a date in the years 1 to 9999 in UTC, or a list of up to 1000 of them where the operator takes one. None for is_empty and is_not_empty." enum:"value" example:"st"`
 }
 
 // FilterNode is a group or a condition: exactly one of both is set.

@@ -35,8 +35,8 @@ type Channel struct {
 type ChannelFields struct {
 	SenderName     string   `json:"sender_name,omitempty" doc:"The name beside an email's sender." max:"256" example:"Acme"`
 	AllowedSenders []string `json:"allowed_senders,omitempty" doc:"Patterns of the senders that a message may name for itself; * stands for any characters." max:"100" each:"320" example:"[\"*@acme.test\"]"`
-	Price          float64  `json:"price,omitempty" doc:"Of an email, a segment of SMS, or an Instagram message." min:"0" max:"1000000000000" example:"0.001"`
-	PriceMedia     float64  `json:"price_media,omitempty" doc:"Of an SMS with media; price times segments without it." min:"0" max:"1000000000000" example:"0.02"`
+	Price          float64  `json:"price,omitempty" doc:"Of an email, a segment of SMS, or an Instagram message." min:"0" max:"100000" example:"0.001"`
+	PriceMedia     float64  `json:"price_media,omitempty" doc:"Of an SMS with media; price times segments without it." min:"0" max:"100000" example:"0.02"`
 	Currency       string   `json:"currency,omitempty" doc:"Of the prices: three letters; USD when a new channel does not say." min:"3" max:"3" example:"USD"`
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"The most calls a second, over all processes; null: no limit." min:"0.01" max:"1000000000000" example:"50"`
 	Default        bool     `json:"default,omitempty" doc:"Whether it is used for its type when a request names no channel; one of each type may be." example:"false"`
@@ -71,8 +71,8 @@ type ChannelPatch struct {
 type LeadFields struct {
 	FirstName       string          `json:"first_name,omitempty" doc:"First name." max:"1000" example:"Stella"`
 	LastName        string          `json:"last_name,omitempty" doc:"Last name." max:"1000" example:"Example"`
-	Email           string          `json:"email,omitempty" doc:"Email address, as it is known; it is judged when it is sent to." max:"1000" example:"stella@example.com"`
-	Phone           string          `json:"phone,omitempty" doc:"Phone number, as it is known; it is brought to E.164 form when it is sent to." max:"1000" example:"+15005551001"`
+	Email           string          `json:"email,omitempty" doc:"Email address, as it is known; it is judged when it is sent to. At most 2000 bytes in UTF-8." max:"1000" example:"stella@example.com"`
+	Phone           string          `json:"phone,omitempty" doc:"Phone number, as it is known; it is brought to E.164 form when it is sent to. At most 2000 bytes in UTF-8." max:"1000" example:"+15005551001"`
 	InstagramID     string          `json:"instagram_id,omitempty" doc:"Instagram-scoped id." max:"1000" example:"1234567890123456"`
 	Company         string          `json:"company,omitempty" doc:"Company." max:"1000" example:"Enterprise Customers Ltd"`
 	Title           string          `json:"title,omitempty" doc:"Title." max:"1000" example:"CTO"`
@@ -83,17 +83,17 @@ type LeadFields struct {
 	Country         string          `json:"country,omitempty" doc:"Country." max:"1000" example:"NO"`
 	Timezone        string          `json:"timezone,omitempty" doc:"Time zone." max:"1000" example:"Europe/Oslo"`
 	Language        string          `json:"language,omitempty" doc:"Language." max:"1000" example:"nb"`
-	AssigneeID      string          `json:"assignee_id,omitempty" doc:"The user that the lead is assigned to." max:"1000" example:"user-uuid-1"`
+	AssigneeID      string          `json:"assignee_id,omitempty" doc:"The user that the lead is assigned to. At most 2000 bytes in UTF-8." max:"1000" example:"user-uuid-1"`
 	Tags            []string        `json:"tags,omitempty" doc:"Tags." max:"200" each:"200" example:"[\"Import 10/05/25\",\"vip\"]"`
-	CustomFields    json.RawMessage `json:"custom_fields,omitempty" doc:"Anything else." bytes:"65536" example:"{\"plan\":\"pro\",\"score\":42}"`
-	LastContactedAt *time.Time      `json:"last_contacted_at,omitempty" doc:"When the lead was contacted last." example:"2025-01-31T10:30:00Z"`
+	CustomFields    json.RawMessage `json:"custom_fields,omitempty" doc:"Anything else, under names of 1 to 200 characters. Numbers have at most 40 digits before and 40 after the decimal point and keep them all; an exponent is written out." bytes:"65536" example:"{\"plan\":\"pro\",\"score\":42}"`
+	LastContactedAt *time.Time      `json:"last_contacted_at,omitempty" doc:"When the lead was contacted last, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
 }
 
 // NewLead is a person to be stored.
 type NewLead struct {
 	ID string `json:"id,omitempty" doc:"Its id; made when absent." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
 	LeadFields
-	CreatedAt *time.Time `json:"created_at,omitempty" doc:"When the lead came to be; now when absent." example:"2025-01-31T10:30:00Z"`
+	CreatedAt *time.Time `json:"created_at,omitempty" doc:"When the lead came to be, in the years 1 to 9999 in UTC; now when absent." example:"2025-01-31T10:30:00Z"`
 	UpdatedAt *time.Time `json:"updated_at,omitempty" doc:"May be given, so that what was read can be written, and is set anew." example:"2025-01-31T10:30:00Z"`
 }
 
@@ -119,7 +119,7 @@ type Lead struct {
 	Language        *string        `json:"language" doc:"Language." example:"nb"`
 	AssigneeID      *string        `json:"assignee_id" doc:"The user that the lead is assigned to." example:"user-uuid-1"`
 	Tags            []string       `json:"tags" doc:"Tags." example:"[\"Import 10/05/25\",\"vip\"]"`
-	CustomFields    map[string]any `json:"custom_fields" doc:"Anything else." example:"{\"plan\":\"pro\",\"score\":42}"`
+	CustomFields    map[string]any `json:"custom_fields" doc:"Anything else. Numbers have all their digits, which may be more than a double holds." example:"{\"plan\":\"pro\",\"score\":42}"`
 	CreatedAt       *time.Time     `json:"created_at" doc:"When the lead came to be." example:"2025-01-31T10:30:00Z"`
 	UpdatedAt       *time.Time     `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
 	LastContactedAt *time.Time     `json:"last_contacted_at" doc:"When the lead was contacted last." example:"2025-01-31T10:30:00Z"`

@@ -54,7 +54,6 @@ type Report struct {
 // An error means that the file could not be read on or that the store failed; rows that were read before it are kept, and it
 // says how many.
 func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Report, error) {
-	rep := Report{Errors: []Rejected{}}
 	var (
 		src rowSource
 		err error
@@ -65,32 +64,29 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 		src = newNDJSONSource(r)
 	}
 	if err != nil {
-		return rep, err
+		return Report{Errors: []Rejected{}}, err
 	}
 	w := newWriter(ctx, s.store, s.imports)
-	batch := make([]message.Lead, 0, importBatch)
+	rows := newBatch()
 	for {
 		l, line, err := src.next()
 		var bad *rowError
 		switch {
 		case errors.As(err, &bad):
-			rep.Rejected++
-			if len(rep.Errors) < maxErrors {
-				rep.Errors = append(rep.Errors, Rejected{line, bad.msg})
-			}
+			w.reject(line, bad.msg)
 			continue
 		case err == nil:
-			if batch = append(batch, *l); len(batch) < importBatch {
+			if rows.add(l, line); len(rows.leads) < importBatch {
 				continue
 			}
 		}
-		w.write(batch)
+		w.write(rows)
 		if err == nil && w.goesOn(ctx) {
-			batch = make([]message.Lead, 0, importBatch)
+			rows = newBatch()
 			continue
 		}
 		werr := w.wait()
-		rep.Imported, rep.Updated = w.imported, w.updated
+		rep := w.report()
 		switch {
 		case werr != nil:
 			err = werr
@@ -118,6 +114,20 @@ func kept(err error, rep Report) error {
 		out.Fields[0].Msg = say(out.Fields[0].Msg)
 	}
 	return &out
+}
+
+// batch is rows of the file with their lines.
+type batch struct {
+	leads []message.Lead
+	lines []int
+}
+
+func newBatch() batch {
+	return batch{make([]message.Lead, 0, importBatch), make([]int, 0, importBatch)}
+}
+
+func (b *batch) add(l *message.Lead, line int) {
+	b.leads, b.lines = append(b.leads, *l), append(b.lines, line)
 }
 
 const (
@@ -183,6 +193,8 @@ type writer struct {
 
 	mu                sync.Mutex
 	imported, updated int
+	rejected          int
+	errors            []Rejected
 }
 
 // newWriter makes a writer. It goes on when ctx ends, since rows that were read are kept; a batch that fails ends it.
@@ -199,11 +211,11 @@ func (w *writer) wait() error { return w.group.Wait() }
 func (w *writer) goesOn(ctx context.Context) bool { return ctx.Err() == nil && w.ctx.Err() == nil }
 
 // write begins to write a batch; it blocks while too many are under way.
-func (w *writer) write(batch []message.Lead) {
-	if len(batch) == 0 {
+func (w *writer) write(b batch) {
+	if len(b.leads) == 0 {
 		return
 	}
-	k := keysOf(batch)
+	k := keysOf(b.leads)
 	if !w.shared.enter(w.ctx, k.all) {
 		return
 	}
@@ -212,7 +224,7 @@ func (w *writer) write(batch []message.Lead) {
 		select {
 		case w.shared.places <- struct{}{}:
 			defer func() { <-w.shared.places }()
-			return w.merge(batch, k)
+			return w.merge(b, k)
 		case <-w.ctx.Done():
 			return w.ctx.Err()
 		}
@@ -246,31 +258,83 @@ func keysOf(batch []message.Lead) keys {
 	return k
 }
 
+// reject reports a row that is not imported.
+func (w *writer) reject(line int, msg string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rejected++
+	w.errors = append(w.errors, Rejected{line, msg})
+	if len(w.errors) >= 2*maxErrors { // batches are written beside each other, so a lower line may come later
+		w.errors = firstRejected(w.errors)
+	}
+}
+
+func firstRejected(list []Rejected) []Rejected {
+	slices.SortFunc(list, func(a, b Rejected) int { return a.Line - b.Line })
+	return list[:min(len(list), maxErrors)]
+}
+
+// report says what was done so far. Nothing may be under way.
+func (w *writer) report() Report {
+	return Report{Imported: w.imported, Updated: w.updated, Rejected: w.rejected, Errors: append([]Rejected{}, firstRejected(w.errors)...)}
+}
+
 // merge puts a batch's rows into what is stored. Rows of one batch that mean the same lead are merged with each other
-// too.
-func (w *writer) merge(batch []message.Lead, k keys) error {
-	now := time.Now()
-	imported := 0
+// too. A batch that the database refuses for a value in it is written in halves, so that the row with the value is
+// rejected alone: validation should let none pass, and this is the second wall.
+func (w *writer) merge(b batch, k keys) error {
+	var (
+		now               = time.Now()
+		imported, updated int
+		misfits           []Rejected
+	)
 	err := w.store.MergeLeads(w.ctx, Batch{
 		Importer: w.shared.id, IDs: k.ids, Emails: k.emails, Phones: k.phones,
-		Merge: func(stored []message.Lead) (created, updated []message.Lead) {
+		Merge: func(stored []message.Lead) ([]message.Lead, []message.Lead) {
 			m := newMerger(stored)
-			imported = 0
-			for i := range batch {
-				if m.merge(&batch[i], now) {
+			imported, updated, misfits = 0, 0, nil
+			for i := range b.leads {
+				created, err := m.merge(&b.leads[i], now)
+				switch {
+				case err != nil:
+					misfits = append(misfits, Rejected{b.lines[i], err.Error()})
+				case created:
 					imported++
+				default:
+					updated++
 				}
 			}
 			return m.changed()
 		},
 	})
 	if err != nil {
-		return err
+		return w.halve(b, err)
+	}
+	for _, r := range misfits {
+		w.reject(r.Line, r.Msg)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.imported += imported
-	w.updated += len(batch) - imported
+	w.updated += updated
+	return nil
+}
+
+// halve writes a refused batch in halves, one after the other, and rejects a row that is refused alone. Other errors pass.
+func (w *writer) halve(b batch, err error) error {
+	if !message.IsCode(err, message.CodeInvalid) {
+		return err
+	}
+	n := len(b.leads)
+	if n == 1 {
+		w.reject(b.lines[0], "the database refuses a value of this row")
+		return nil
+	}
+	for _, part := range []batch{{b.leads[:n/2], b.lines[:n/2]}, {b.leads[n/2:], b.lines[n/2:]}} {
+		if err := w.merge(part, keysOf(part.leads)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -326,8 +390,8 @@ func (m *merger) find(row *message.Lead) *message.Lead {
 	return nil
 }
 
-// merge applies a row and says whether it made a new lead.
-func (m *merger) merge(row *message.Lead, now time.Time) (created bool) {
+// merge applies a row and says whether it made a new lead. An error means that the lead would be too large with it.
+func (m *merger) merge(row *message.Lead, now time.Time) (created bool, err error) {
 	l := m.find(row)
 	if created = l == nil; created {
 		made := *row
@@ -336,7 +400,9 @@ func (m *merger) merge(row *message.Lead, now time.Time) (created bool) {
 		stamp(l, now)
 		m.fresh[l.ID] = true
 	} else {
-		apply(l, row)
+		if err := apply(l, row); err != nil {
+			return false, err
+		}
 		stamp(l, now)
 	}
 	m.index(l)
@@ -344,30 +410,43 @@ func (m *merger) merge(row *message.Lead, now time.Time) (created bool) {
 		m.dirty[l.ID] = true
 		m.touched = append(m.touched, l)
 	}
-	return created
+	return created, nil
 }
 
-func apply(l, row *message.Lead) {
+// apply puts what a row says into a lead, or nothing when the lead would be too large with it. It changes neither the
+// row nor what the lead shares with another row, which may have to be applied again.
+func apply(l, row *message.Lead) error {
+	tags := slices.Clone(l.Tags)
+	for _, t := range row.Tags {
+		if !slices.Contains(tags, t) {
+			tags = append(tags, t)
+		}
+	}
+	if len(tags) > max(MaxTags, len(l.Tags)) {
+		return badRow("tags: over %d together with those of the lead", MaxTags)
+	}
+	if len(row.CustomFields) > 0 {
+		custom := maps.Clone(l.CustomFields)
+		if custom == nil {
+			custom = make(map[string]any, len(row.CustomFields))
+		}
+		maps.Copy(custom, row.CustomFields)
+		if !fitsCustom(custom) {
+			return badRow("custom fields: over %d bytes together with those of the lead", MaxCustomBytes)
+		}
+		l.CustomFields = custom
+	}
+	l.Tags = tags
 	to := l.TextFields()
 	for i, f := range row.TextFields() {
 		if *f.Value != "" {
 			*to[i].Value = *f.Value
 		}
 	}
-	for _, t := range row.Tags {
-		if !slices.Contains(l.Tags, t) {
-			l.Tags = append(l.Tags, t)
-		}
-	}
-	if len(row.CustomFields) > 0 {
-		fields := make(map[string]any, len(l.CustomFields)+len(row.CustomFields)) // a new lead shares its own with its row
-		maps.Copy(fields, l.CustomFields)
-		maps.Copy(fields, row.CustomFields)
-		l.CustomFields = fields
-	}
 	if row.LastContactedAt != nil {
 		l.LastContactedAt = row.LastContactedAt
 	}
+	return nil
 }
 
 // changed returns what is to be written: leads that are new, and leads that were there.

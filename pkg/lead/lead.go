@@ -4,6 +4,9 @@ package lead
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -135,10 +138,10 @@ func stamp(l *message.Lead, now time.Time) {
 func Parse(o *wire.Object) *message.Lead {
 	l := &message.Lead{ID: o.UUID("id")}
 	for _, f := range l.TextFields() {
-		*f.Value = o.String(f.Name, MaxText)
+		*f.Value = text(o, f.Name)
 	}
 	l.Tags = o.Strings("tags", MaxTags, MaxTag)
-	l.CustomFields = o.Free("custom_fields", MaxCustomBytes)
+	l.CustomFields = customFields(o)
 	if t := o.Time("created_at"); t != nil {
 		l.CreatedAt = *t
 	}
@@ -148,18 +151,40 @@ func Parse(o *wire.Object) *message.Lead {
 	return l
 }
 
+// indexedBound says what a text field with an index must be like.
+var indexedBound = fmt.Sprintf("must have at most %d bytes in UTF-8, in lower case, too", message.MaxIndexed)
+
+func text(o *wire.Object, name string) string {
+	v := o.String(name, MaxText)
+	if !message.FitsIndex(name, v) {
+		o.Fail(message.SlugTooLong, indexedBound, name)
+		return ""
+	}
+	return v
+}
+
+func customFields(o *wire.Object) map[string]any {
+	m := o.Free("custom_fields", MaxCustomBytes)
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if !message.ValidFieldName(name) {
+			o.Fail(message.SlugValue, message.FieldNameBound, "custom_fields", name)
+		}
+	}
+	return m
+}
+
 // Patch changes the fields of a lead that a JSON object names; null empties one. Mistakes go to the object's errors.
 func Patch(o *wire.Object, l *message.Lead) {
 	for _, f := range l.TextFields() {
 		if o.Given(f.Name) {
-			*f.Value = o.String(f.Name, MaxText)
+			*f.Value = text(o, f.Name)
 		}
 	}
 	if o.Given("tags") {
 		l.Tags = o.Strings("tags", MaxTags, MaxTag)
 	}
 	if o.Given("custom_fields") {
-		l.CustomFields = o.Free("custom_fields", MaxCustomBytes)
+		l.CustomFields = customFields(o)
 	}
 	if o.Given("last_contacted_at") {
 		l.LastContactedAt = o.Time("last_contacted_at")

@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -57,6 +56,8 @@ func newCSVSource(r io.Reader) (*csvSource, error) {
 		switch {
 		case name == "" || !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0:
 			return nil, message.InvalidField(message.SlugValue, "every column needs a name", "body", 1)
+		case utf8.RuneCountInString(name) > message.MaxFieldName:
+			return nil, message.InvalidField(message.SlugTooLong, fmt.Sprintf("the name of a column has at most %d characters", message.MaxFieldName), "body", 1)
 		case seen[name]:
 			return nil, message.InvalidField(message.SlugValue, fmt.Sprintf("the column %q is there twice", name), "body", 1)
 		case len(header) > maxColumns:
@@ -107,6 +108,9 @@ func setCell(l *message.Lead, fields []message.TextField, column, cell string) e
 			if utf8.RuneCountInString(cell) > MaxText {
 				return badRow("%s: over %d characters", column, MaxText)
 			}
+			if !message.FitsIndex(column, cell) {
+				return badRow("%s: %s", column, indexedBound)
+			}
 			*f.Value = cell
 			return nil
 		}
@@ -125,11 +129,11 @@ func setCell(l *message.Lead, fields []message.TextField, column, cell string) e
 			}
 		}
 	case "created_at", "last_contacted_at":
-		t, err := time.Parse(time.RFC3339, cell)
-		if err != nil {
-			return badRow("%s: not an RFC 3339 time", column)
+		t, wrong := wire.ParseTime(cell)
+		if wrong != "" {
+			return badRow("%s: %s", column, wrong)
 		}
-		if t = t.UTC(); column == "created_at" {
+		if column == "created_at" {
 			l.CreatedAt = t
 		} else {
 			l.LastContactedAt = &t
@@ -149,10 +153,8 @@ func usable(l *message.Lead) error {
 	if len(l.Tags) > MaxTags || slices.ContainsFunc(l.Tags, func(t string) bool { return utf8.RuneCountInString(t) > MaxTag }) {
 		return badRow("tags: at most %d of %d characters", MaxTags, MaxTag)
 	}
-	if len(l.CustomFields) > 0 {
-		if b, err := json.Marshal(l.CustomFields); err != nil || len(b) > MaxCustomBytes {
-			return badRow("custom fields: over %d bytes", MaxCustomBytes)
-		}
+	if !fitsCustom(l.CustomFields) {
+		return badRow("custom fields: over %d bytes", MaxCustomBytes)
 	}
 	empty := l.ID == uuid.Nil && len(l.Tags) == 0 && len(l.CustomFields) == 0
 	for _, f := range l.TextFields() {
@@ -162,6 +164,14 @@ func usable(l *message.Lead) error {
 		return badRow("the row is empty")
 	}
 	return nil
+}
+
+func fitsCustom(m map[string]any) bool {
+	if len(m) == 0 {
+		return true
+	}
+	b, err := json.Marshal(m)
+	return err == nil && len(b) <= MaxCustomBytes
 }
 
 type ndjsonSource struct {

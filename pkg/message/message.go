@@ -298,7 +298,7 @@ func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	if uses["custom_fields"] {
 		b["custom_fields"] = noFields
 		if l.CustomFields != nil {
-			b["custom_fields"] = l.CustomFields
+			b["custom_fields"] = bindable(l.CustomFields)
 		}
 	}
 	return b

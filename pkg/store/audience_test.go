@@ -56,9 +56,13 @@ func instant(t *rapid.T) time.Time {
 }
 
 func customValue(t *rapid.T) any {
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		return float64(rapid.IntRange(-40, 40).Draw(t, "n")) / 4
+	case 6:
+		return json.Number(rapid.SampledFrom(numbers).Draw(t, "number"))
+	case 7:
+		return rapid.SampledFrom(numbers).Draw(t, "number in text")
 	case 1:
 		return rapid.Bool().Draw(t, "b")
 	case 2:
@@ -108,7 +112,17 @@ func genValues(t *rapid.T) []any {
 	return list
 }
 
+// numbers are those that a float64 does not tell apart, and the same ones in other spellings.
+var numbers = []string{
+	"9007199254740992", "9007199254740993", "-9007199254740992", "-9007199254740993", "17841400000000123", "17841400000000124", "999999999999999999",
+	"0.1", "0.10", "0.10000000000000000001", "-0.10000000000000000001", "0", "-0", "0.0", "1e3", "1E+3", "1000", "1000.0", "1e-40", "-1e-40", "2.50",
+	"1234567890123456789012345678901234567890", "1234567890123456789012345678901234567891.5", "9e39", "-9e39", "9.99e39",
+}
+
 func number(t *rapid.T) any {
+	if rapid.Bool().Draw(t, "exact") {
+		return json.Number(rapid.SampledFrom(numbers).Draw(t, "number"))
+	}
 	return json.Number(strconv.FormatFloat(float64(rapid.IntRange(-40, 40).Draw(t, "n"))/4, 'f', -1, 64))
 }
 
@@ -151,7 +165,9 @@ func genCondition(t *rapid.T) map[string]any {
 				value = genValues(t)
 			}
 		default:
-			value = word(t)
+			if value = word(t); kind == "custom" && rapid.Bool().Draw(t, "as number") {
+				value = number(t)
+			}
 		}
 	}
 	if op == "is_empty" || op == "is_not_empty" {

@@ -217,24 +217,31 @@ var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 // escapeLike makes every character of a value stand for itself in LIKE.
 func escapeLike(v string) string { return likeEscaper.Replace(v) }
 
+// number compares sort keys, as text: that is exact, and no value makes it fail. Rows of earlier versions have their numbers
+// as numbers.
 func (c *compiler) number(cond *audience.Condition) string {
-	compare := func(op string, n float64) string {
+	keys := cond.SortKeys()
+	field := c.key(cond)
+	compare := func(op string, i int) string {
+		key, n := c.arg(keys[i]), c.arg(cond.Numbers[i].String())
 		if c.postgres {
-			return "COALESCE((custom_number ->> " + c.key(cond) + ")::float8 " + op + " " + c.arg(n) + "::float8, false)"
+			return "COALESCE(CASE jsonb_typeof(custom_number -> " + field + ") WHEN 'string' THEN (custom_number ->> " + field + ") COLLATE \"C\" " + op + " " + key +
+				"::text WHEN 'number' THEN (custom_number ->> " + field + ")::numeric " + op + " " + n + "::text::numeric END, false)"
 		}
-		return "COALESCE((custom_number ->> " + c.key(cond) + ") " + op + " " + c.arg(n) + ", 0)"
+		return "COALESCE(CASE typeof(custom_number ->> " + field + ") WHEN 'text' THEN (custom_number ->> " + field + ") " + op + " " + key +
+			" ELSE (custom_number ->> " + field + ") " + op + " CAST(" + n + " AS NUMERIC) END, 0)"
 	}
 	switch cond.Op {
 	case audience.Greater:
-		return compare(">", cond.Numbers[0])
+		return compare(">", 0)
 	case audience.AtLeast:
-		return compare(">=", cond.Numbers[0])
+		return compare(">=", 0)
 	case audience.Less:
-		return compare("<", cond.Numbers[0])
+		return compare("<", 0)
 	case audience.AtMost:
-		return compare("<=", cond.Numbers[0])
+		return compare("<=", 0)
 	default:
-		return "(" + compare(">=", cond.Numbers[0]) + " AND " + compare("<=", cond.Numbers[1]) + ")"
+		return "(" + compare(">=", 0) + " AND " + compare("<=", 1) + ")"
 	}
 }
 

@@ -29,8 +29,8 @@ func fail(doing string, err error) error {
 	return failed(doing, err)
 }
 
-// failed maps an error by a closed list. Of what PostgreSQL reports only data (classes 22 and 23) and defects of the
-// statement (42 and 0A) are permanent. Every other class passes: read-only after a switch-over (25006), a full disk (53100), no
+// failed maps an error by a closed list. Of what PostgreSQL reports only data (classes 22, 23, and 54: more than an
+// index takes) and defects of the statement (42 and 0A) are permanent. Every other class passes: read-only after a switch-over (25006), a full disk (53100), no
 // free connection (53300), an internal error (XX000).
 func failed(doing string, err error) error {
 	var known *message.Error
@@ -91,7 +91,7 @@ func pgCode(err error) string {
 func isData(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return pgerrcode.IsDataException(pg.Code) || pgerrcode.IsIntegrityConstraintViolation(pg.Code)
+		return pgerrcode.IsDataException(pg.Code) || pgerrcode.IsIntegrityConstraintViolation(pg.Code) || pgerrcode.IsProgramLimitExceeded(pg.Code)
 	}
 	code := sqliteCode(err)
 	return code == sqlite3.SQLITE_CONSTRAINT || code == sqlite3.SQLITE_MISMATCH || code == sqlite3.SQLITE_TOOBIG

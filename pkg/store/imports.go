@@ -162,11 +162,9 @@ func lockLeads(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) ([]message.Lead,
 		&r.Country, &r.Timezone, &r.Language, &r.AssigneeID,
 	}
 	_, err = pgx.ForEachRow(rows, into, func() error {
-		l, err := r.lead()
-		if err == nil {
-			leads = append(leads, *l)
-		}
-		return err
+		l, _ := r.lead() // what cannot be decoded reads as absent, as in readLeads
+		leads = append(leads, *l)
+		return nil
 	})
 	return leads, err
 }

@@ -9,7 +9,8 @@ import (
 	"herald/pkg/message"
 )
 
-// readLeads reads the leads of a query, in its order.
+// readLeads reads the leads of a query, in its order. What cannot be decoded in one, which only a file of SQLite can hold,
+// reads as absent: a page, an import or an erasure must not fail for it.
 func readLeads(query *gorm.DB) ([]message.Lead, error) {
 	var rows []leadRow
 	if err := query.Find(&rows).Error; err != nil {
@@ -17,10 +18,7 @@ func readLeads(query *gorm.DB) ([]message.Lead, error) {
 	}
 	leads := make([]message.Lead, len(rows))
 	for i := range rows {
-		l, err := rows[i].lead()
-		if err != nil {
-			return nil, err
-		}
+		l, _ := rows[i].lead()
 		leads[i] = *l
 	}
 	return leads, nil
@@ -93,7 +91,7 @@ func (s *Store) UpdateLead(ctx context.Context, id uuid.UUID, change func(*messa
 		if err := change(l); err != nil {
 			return err
 		}
-		l.ID, l.CreatedAt = before.ID, before.CreatedAt
+		l.ID, l.CreatedAt = before.ID, before.CreatedAt.Time
 		after := rowOfLead(l)
 		return writeChanged(tx.Where("id = ?", id), &before, &after)
 	})

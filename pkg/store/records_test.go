@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func TestLeads(t *testing.T) {
 			ID: newID(), FirstName: "Zoë", LastName: "O'Hara", Email: "Zoe@Example.com", Phone: "+4712345678", InstagramID: "178414000",
 			Company: `50% "Ünits" \ Co`, Title: "CTO", Status: "new", Source: "web", City: "Oslo", State: "Oslo", Country: "NO",
 			Timezone: "Europe/Oslo", Language: "nb", AssigneeID: "user-1", Tags: []string{"b", "a", "Import 10/05/25"},
-			CustomFields: map[string]any{"plan": "gold", "seats": 3.5, "list": []any{"x", 1.0}, "ok": true}, CreatedAt: now, UpdatedAt: now,
+			CustomFields: map[string]any{"plan": "gold", "seats": json.Number("3.50"), "id": json.Number("9007199254740993"), "list": []any{"x", json.Number("1")}, "ok": true}, CreatedAt: now, UpdatedAt: now,
 			LastContactedAt: &now,
 		}
 		bare := message.Lead{ID: newID(), Email: "bare@example.com", CreatedAt: now, UpdatedAt: now}

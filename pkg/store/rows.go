@@ -1,11 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -80,6 +83,39 @@ func (d document) decode(into any) error {
 	if err := json.Unmarshal(d, into); err != nil {
 		return fmt.Errorf("decode a JSON column: %w", err)
 	}
+	return nil
+}
+
+// numberReader decodes documents one after the other and keeps the digits of their numbers. It is used again, because a
+// json.Decoder of its own for every lead of a bulk would cost more than what it decodes.
+type numberReader struct {
+	doc bytes.Reader
+	dec *json.Decoder
+}
+
+var numberReaders = sync.Pool{New: func() any {
+	r := &numberReader{}
+	r.dec = json.NewDecoder(&r.doc)
+	r.dec.UseNumber()
+	return r
+}}
+
+// decodeNumbers decodes an object whose numbers become json.Number.
+func (d document) decodeNumbers(into *map[string]any) error {
+	if len(d) == 0 {
+		return nil
+	}
+	r, _ := numberReaders.Get().(*numberReader)
+	before := r.dec.InputOffset()
+	r.doc.Reset(d)
+	err := r.dec.Decode(into)
+	if err == nil && r.dec.InputOffset()-before != int64(len(bytes.TrimRight(d, " \t\r\n"))) {
+		err = errors.New("there is more after it")
+	}
+	if err != nil { // a decoder that has failed is not used again
+		return fmt.Errorf("decode a JSON column: %w", err)
+	}
+	numberReaders.Put(r)
 	return nil
 }
 
@@ -209,47 +245,93 @@ func (r attemptRow) attempt() message.Attempt {
 
 // leadRow is a row of leads. Its JSON form is what PostgreSQL's json_populate_recordset reads.
 type leadRow struct {
-	ID              uuid.UUID  `json:"id"`
-	FirstName       string     `json:"first_name"`
-	LastName        string     `json:"last_name"`
-	Email           string     `json:"email"`
-	Phone           string     `json:"phone"`
-	InstagramID     string     `json:"instagram_id"`
-	Company         string     `json:"company"`
-	Title           string     `json:"title"`
-	Status          string     `json:"status"`
-	Source          string     `json:"source"`
-	City            string     `json:"city"`
-	State           string     `json:"state"`
-	Country         string     `json:"country"`
-	Timezone        string     `json:"timezone"`
-	Language        string     `json:"language"`
-	AssigneeID      string     `json:"assignee_id"`
-	FirstNameFold   string     `json:"first_name_fold"`
-	LastNameFold    string     `json:"last_name_fold"`
-	FullNameFold    string     `json:"full_name_fold"`
-	EmailFold       string     `json:"email_fold"`
-	PhoneFold       string     `json:"phone_fold"`
-	InstagramIDFold string     `json:"instagram_id_fold"`
-	CompanyFold     string     `json:"company_fold"`
-	TitleFold       string     `json:"title_fold"`
-	StatusFold      string     `json:"status_fold"`
-	SourceFold      string     `json:"source_fold"`
-	CityFold        string     `json:"city_fold"`
-	StateFold       string     `json:"state_fold"`
-	CountryFold     string     `json:"country_fold"`
-	TimezoneFold    string     `json:"timezone_fold"`
-	LanguageFold    string     `json:"language_fold"`
-	AssigneeIDFold  string     `json:"assignee_id_fold"`
-	SearchText      string     `json:"search_text"`
-	Tags            document   `json:"tags"`
-	TagsFold        document   `json:"tags_fold"`
-	CustomFields    document   `json:"custom_fields"`
-	CustomText      document   `json:"custom_text"`
-	CustomNumber    document   `json:"custom_number"`
-	CreatedAt       time.Time  `json:"created_at"`
-	UpdatedAt       time.Time  `json:"updated_at" gorm:"autoUpdateTime:false"`
-	LastContactedAt *time.Time `json:"last_contacted_at"`
+	ID              uuid.UUID `json:"id"`
+	FirstName       string    `json:"first_name"`
+	LastName        string    `json:"last_name"`
+	Email           string    `json:"email"`
+	Phone           string    `json:"phone"`
+	InstagramID     string    `json:"instagram_id"`
+	Company         string    `json:"company"`
+	Title           string    `json:"title"`
+	Status          string    `json:"status"`
+	Source          string    `json:"source"`
+	City            string    `json:"city"`
+	State           string    `json:"state"`
+	Country         string    `json:"country"`
+	Timezone        string    `json:"timezone"`
+	Language        string    `json:"language"`
+	AssigneeID      string    `json:"assignee_id"`
+	FirstNameFold   string    `json:"first_name_fold"`
+	LastNameFold    string    `json:"last_name_fold"`
+	FullNameFold    string    `json:"full_name_fold"`
+	EmailFold       string    `json:"email_fold"`
+	PhoneFold       string    `json:"phone_fold"`
+	InstagramIDFold string    `json:"instagram_id_fold"`
+	CompanyFold     string    `json:"company_fold"`
+	TitleFold       string    `json:"title_fold"`
+	StatusFold      string    `json:"status_fold"`
+	SourceFold      string    `json:"source_fold"`
+	CityFold        string    `json:"city_fold"`
+	StateFold       string    `json:"state_fold"`
+	CountryFold     string    `json:"country_fold"`
+	TimezoneFold    string    `json:"timezone_fold"`
+	LanguageFold    string    `json:"language_fold"`
+	AssigneeIDFold  string    `json:"assignee_id_fold"`
+	SearchText      string    `json:"search_text"`
+	Tags            document  `json:"tags"`
+	TagsFold        document  `json:"tags_fold"`
+	CustomFields    document  `json:"custom_fields"`
+	CustomText      document  `json:"custom_text"`
+	CustomNumber    document  `json:"custom_number"`
+	CreatedAt       moment    `json:"created_at"`
+	UpdatedAt       moment    `json:"updated_at" gorm:"autoUpdateTime:false"`
+	LastContactedAt *moment   `json:"last_contacted_at"`
+}
+
+// moment is a time of a lead, which callers choose. One beyond message.TimeBound, of an earlier version, reads as the
+// nearest that is within it: JSON has no form for it, and SQLite's driver does not read what it wrote.
+type moment struct{ time.Time }
+
+// Value implements driver.Valuer.
+func (m moment) Value() (driver.Value, error) { return m.Time, nil }
+
+// Scan implements sql.Scanner.
+func (m *moment) Scan(v any) error {
+	var text string
+	switch v := v.(type) {
+	case time.Time:
+		m.Time = message.ClampTime(v)
+		return nil
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	default:
+		return fmt.Errorf("a time column holds %T", v)
+	}
+	if m.Time = message.ClampTime(farPast); !strings.HasPrefix(text, "-") {
+		m.Time = message.ClampTime(farFuture)
+	}
+	return nil
+}
+
+var (
+	farPast   = time.Date(-1, time.January, 1, 0, 0, 0, 0, time.UTC)
+	farFuture = time.Date(10_000, time.January, 1, 0, 0, 0, 0, time.UTC)
+)
+
+func momentOf(t *time.Time) *moment {
+	if t == nil {
+		return nil
+	}
+	return &moment{stamp(*t)}
+}
+
+func (m *moment) time() *time.Time {
+	if m == nil {
+		return nil
+	}
+	return &m.Time
 }
 
 // TableName implements gorm's Tabler.
@@ -261,8 +343,8 @@ func rowOfLead(l *message.Lead) leadRow {
 		ID: l.ID, FirstName: l.FirstName, LastName: l.LastName, Email: l.Email, Phone: l.Phone, InstagramID: l.InstagramID,
 		Company: l.Company, Title: l.Title, Status: l.Status, Source: l.Source, City: l.City, State: l.State,
 		Country: l.Country, Timezone: l.Timezone, Language: l.Language, AssigneeID: l.AssigneeID,
-		SearchText: audience.SearchText(folded), CreatedAt: stamp(l.CreatedAt), UpdatedAt: stamp(l.UpdatedAt),
-		LastContactedAt: utc(l.LastContactedAt),
+		SearchText: audience.SearchText(folded), CreatedAt: moment{stamp(l.CreatedAt)}, UpdatedAt: moment{stamp(l.UpdatedAt)},
+		LastContactedAt: momentOf(l.LastContactedAt),
 	}
 	for i, to := range r.folds() {
 		*to = folded[i].Value
@@ -305,7 +387,7 @@ func (r *leadRow) values() []any {
 	for _, f := range r.folds() {
 		v = append(v, *f)
 	}
-	return append(v, r.SearchText, r.Tags.orNull(), r.TagsFold.orNull(), r.CustomFields.orNull(), r.CustomText.orNull(), r.CustomNumber.orNull(), r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
+	return append(v, r.SearchText, r.Tags.orNull(), r.TagsFold.orNull(), r.CustomFields.orNull(), r.CustomText.orNull(), r.CustomNumber.orNull(), r.CreatedAt.Time, r.UpdatedAt.Time, r.LastContactedAt.time())
 }
 
 // hexKey is a custom field's name as a key that means the same to every database, whatever characters it has.
@@ -319,12 +401,21 @@ func hexKeys[V any](m map[string]V) map[string]V {
 	return out
 }
 
+// lead returns the lead of a row. A row whose tags or custom fields cannot be decoded gives the lead without them, and an
+// error.
 func (r *leadRow) lead() (*message.Lead, error) {
 	l := &message.Lead{
 		ID: r.ID, FirstName: r.FirstName, LastName: r.LastName, Email: r.Email, Phone: r.Phone, InstagramID: r.InstagramID,
 		Company: r.Company, Title: r.Title, Status: r.Status, Source: r.Source, City: r.City, State: r.State,
 		Country: r.Country, Timezone: r.Timezone, Language: r.Language, AssigneeID: r.AssigneeID,
-		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), LastContactedAt: utc(r.LastContactedAt),
+		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time, LastContactedAt: r.LastContactedAt.time(),
 	}
-	return l, errors.Join(r.Tags.decode(&l.Tags), r.CustomFields.decode(&l.CustomFields))
+	terr, cerr := r.Tags.decode(&l.Tags), r.CustomFields.decodeNumbers(&l.CustomFields)
+	if terr != nil {
+		l.Tags = nil
+	}
+	if cerr != nil {
+		l.CustomFields = nil
+	}
+	return l, errors.Join(terr, cerr)
 }

@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"herald/pkg/message"
@@ -52,17 +54,23 @@ func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) er
 		Transactional: slices.Contains(sup.Purposes, message.Transactional), Marketing: slices.Contains(sup.Purposes, message.Marketing),
 		Notification: slices.Contains(sup.Purposes, message.Notification), Note: sup.Note, CreatedAt: stamp(sup.CreatedAt),
 	}
-	db := s.db.WithContext(ctx)
-	err := db.Clauses(clause.OnConflict{
-		Columns:   []clause.Column{{Name: "type"}, {Name: "address_hash"}, {Name: "reason"}},
-		DoUpdates: clause.AssignmentColumns([]string{"address", "transactional", "marketing", "notification", "note"}),
-	}).Create(&row).Error
+	var stored suppressionRow                                          // its id is that of the one before, if there was one
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { // so that an error means that nothing was written
+		err := tx.Clauses(clause.OnConflict{
+			Columns:   []clause.Column{{Name: "type"}, {Name: "address_hash"}, {Name: "reason"}},
+			DoUpdates: clause.AssignmentColumns([]string{"address", "transactional", "marketing", "notification", "note"}),
+		}).Create(&row).Error
+		if err != nil {
+			return err
+		}
+		err = tx.Where("type = ? AND address_hash = ? AND reason = ?", row.Type, row.AddressHash, row.Reason).Take(&stored).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			err = errors.New("the row is not there after it was written") // which is no fault of the request
+		}
+		return err
+	})
 	if err != nil {
 		return fail("write the suppression", err)
-	}
-	var stored suppressionRow // its id is that of the one before, if there was one
-	if err := db.Where("type = ? AND address_hash = ? AND reason = ?", row.Type, row.AddressHash, row.Reason).Take(&stored).Error; err != nil {
-		return fail("read the suppression", err)
 	}
 	*sup = stored.suppression()
 	return nil

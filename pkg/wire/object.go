@@ -3,7 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"fmt"
-	"math"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -146,8 +146,8 @@ func (o *Object) Bool(name string) bool {
 	return b
 }
 
-// Number reads a number that is not below least, or nil when it is absent.
-func (o *Object) Number(name string, least float64) *float64 {
+// Number reads a number from least to most, or nil when it is absent.
+func (o *Object) Number(name string, least, most float64) *float64 {
 	v, ok := o.get(name)
 	if !ok {
 		return nil
@@ -158,11 +158,24 @@ func (o *Object) Number(name string, least float64) *float64 {
 		return nil
 	}
 	f, err := n.Float64()
-	if err != nil || math.IsInf(f, 0) || f < least || f > 1e12 {
-		o.Fail(message.SlugNumber, fmt.Sprintf("must be a number from %v to 1e12", least), name)
+	if _, ok := message.PlainNumber(n); !ok || err != nil || f < least || f > most {
+		o.Fail(message.SlugNumber, fmt.Sprintf("must be a number from %v to %v, with at most %d digits after the decimal point", least, most, message.MaxFraction), name)
 		return nil
 	}
 	return &f
+}
+
+// ParseTime reads an RFC 3339 time as it is stored: in UTC, to the microsecond. wrong says what is wrong with it, "" when
+// nothing is.
+func ParseTime(s string) (t time.Time, wrong string) {
+	t, err := time.Parse(time.RFC3339, s)
+	switch {
+	case err != nil:
+		return time.Time{}, "must be an RFC 3339 time"
+	case !message.ValidTime(t):
+		return time.Time{}, message.TimeBound
+	}
+	return t.UTC().Truncate(time.Microsecond), ""
 }
 
 // Time reads an RFC 3339 time, or nil when it is absent.
@@ -171,12 +184,16 @@ func (o *Object) Time(name string) *time.Time {
 		o.read[name] = true
 		return nil
 	}
-	t, err := time.Parse(time.RFC3339, o.String(name, 0))
-	if err != nil {
-		o.Fail(message.SlugDatetime, "must be an RFC 3339 time", name)
+	before := len(o.errs.list)
+	s := o.String(name, 0)
+	if len(o.errs.list) > before {
 		return nil
 	}
-	t = t.UTC()
+	t, wrong := ParseTime(s)
+	if wrong != "" {
+		o.Fail(message.SlugDatetime, wrong, name)
+		return nil
+	}
 	return &t
 }
 
@@ -243,7 +260,8 @@ func (o *Object) UUIDs(name string, elements int) []uuid.UUID {
 	return out
 }
 
-// Free reads a free-form object of at most limit bytes once it is encoded.
+// Free reads a free-form object of at most limit bytes once it is encoded. Its numbers are within message.NumberBound, with
+// their digits as given and without exponents.
 func (o *Object) Free(name string, limit int) map[string]any {
 	v, ok := o.get(name)
 	if !ok {
@@ -254,11 +272,38 @@ func (o *Object) Free(name string, limit int) map[string]any {
 		o.Fail(message.SlugObject, "must be an object", name)
 		return nil
 	}
+	before := len(o.errs.list)
+	o.plain(m, o.At(name))
+	if len(o.errs.list) > before {
+		return nil
+	}
 	if b, err := json.Marshal(m); err != nil || len(b) > limit {
 		o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d bytes", limit), name)
 		return nil
 	}
 	return m
+}
+
+// plain brings the numbers in a tree to their plain form, and records those that are beyond the bounds. It returns the
+// value that takes the place of v.
+func (o *Object) plain(v any, loc []any) any {
+	switch v := v.(type) {
+	case json.Number:
+		n, ok := message.PlainNumber(v)
+		if !ok {
+			o.errs.Add(message.SlugNumber, message.NumberBound, slices.Clone(loc)...)
+		}
+		return n
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			v[k] = o.plain(v[k], append(loc, k))
+		}
+	case []any:
+		for i := range v {
+			v[i] = o.plain(v[i], append(loc, i))
+		}
+	}
+	return v
 }
 
 // Unsupported records fields that the contract names and that are not built yet.

@@ -1,7 +1,11 @@
 package wire
 
 import (
+	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -26,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 				o.String(n, 3)
 				o.UUID(n)
 				o.Strings(n, 2, 2)
-				o.Number(n, 0)
+				o.Number(n, 0, 1)
 				o.Time(n)
 				o.Free(n, 10)
 				o.Child(n)
@@ -55,26 +59,67 @@ func TestAbsentNullAndWrong(t *testing.T) {
 	}
 	var errs Errors
 	o := NewObject(&errs, v, "body")
-	if o.String("null", 1) != "" || o.String("absent", 1) != "" || o.Number("absent", 0) != nil || o.Time("null") != nil || o.UUID("null") != uuid.Nil {
+	if o.String("null", 1) != "" || o.String("absent", 1) != "" || o.Number("absent", 0, 9) != nil || o.Time("null") != nil || o.UUID("null") != uuid.Nil {
 		t.Error("absent and null are not the same as nothing")
 	}
-	if n := o.Number("n", 0); n == nil || *n != 1.5 {
+	if n := o.Number("n", 0, 9); n == nil || *n != 1.5 {
 		t.Error("number")
 	}
 	if at := o.Time("t"); at == nil || at.Hour() != 1 {
 		t.Error("time")
 	}
-	if !o.Bool("b") || o.Child("o").Number("x", 0) == nil || len(errs.List()) != 0 {
+	if !o.Bool("b") || o.Child("o").Number("x", 0, 9) == nil || len(errs.List()) != 0 {
 		t.Errorf("right values were refused: %v", errs.List())
 	}
 	for i, wrong := range []func(){
-		func() { o.Number("big", 0) }, func() { o.Number("s", 0) }, func() { o.Number("n", 2) }, func() { o.Time("s") }, func() { o.Bool("s") },
+		func() { o.Number("big", 0, 9) }, func() { o.Number("s", 0, 9) }, func() { o.Number("n", 2, 9) }, func() { o.Time("s") }, func() { o.Bool("s") },
 		func() { o.Child("s") }, func() { o.List("s", 1) }, func() { o.String("n", 1) }, func() { o.String("t", 3) }, func() { o.Free("o", 2) },
 		func() { o.Require("null") }, func() { o.Unsupported("s") },
 	} {
 		wrong()
 		if len(errs.List()) != i+1 {
 			t.Fatalf("mistake %d was not recorded once: %v", i, errs.List())
+		}
+	}
+}
+
+// A number that some database would refuse is found wherever it stands, and those that are taken have no exponent.
+func TestFaultValuesNumbersAtAnyDepth(t *testing.T) {
+	v, err := Decode([]byte(`{"good":{"n":9007199254740993,"e":1e3,"list":[1.50,[2E+2]]},"bad":{"n":1e309,"ok":1,"in":{"list":[0,{"x":1e-200000}]}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errs Errors
+	o := NewObject(&errs, v, "body")
+	good, err := json.Marshal(o.Free("good", 100))
+	if err != nil || string(good) != `{"e":1000,"list":[1.50,[200]],"n":9007199254740993}` || len(errs.List()) != 0 {
+		t.Errorf("%s, %v, %v", good, err, errs.List())
+	}
+	if m := o.Free("bad", 1_000); m != nil || len(errs.List()) != 2 {
+		t.Fatalf("%v, %v", m, errs.List())
+	}
+	for i, want := range []string{"[body bad in list 1 x]", "[body bad n]"} {
+		if f := errs.List()[i]; fmt.Sprint(f.Loc) != want || !strings.Contains(f.Msg, "40 digits") {
+			t.Errorf("%v: %s, want %s", f.Loc, f.Msg, want)
+		}
+	}
+	// Its size is that of the numbers written out: databases write them so.
+	v, _ = Decode([]byte(`{"many":{"list":[` + strings.Repeat("1e39,", 100) + `1]}}`))
+	errs = Errors{}
+	if NewObject(&errs, v).Free("many", 1_000); len(errs.List()) != 1 || errs.List()[0].Type != message.SlugTooLong {
+		t.Errorf("%v", errs.List())
+	}
+}
+
+func TestFaultValuesTimes(t *testing.T) {
+	for in, want := range map[string]string{
+		"2030-01-02T03:04:05.123456789+02:00": "2030-01-02T01:04:05.123456Z", "9999-12-31T23:59:59.9999999Z": "9999-12-31T23:59:59.999999Z",
+		"0001-01-01T00:00:00Z": "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59": "", "9999-12-31T23:30:00-01:00": "", "0001-01-01T00:30:00+01:00": "",
+		"0000-12-31T23:59:59Z": "", "10000-01-01T00:00:00Z": "", "-0001-01-01T00:00:00Z": "", "yesterday": "", "": "",
+	} {
+		got, wrong := ParseTime(in)
+		if (wrong == "") != (want != "") || (wrong == "" && got.Format(time.RFC3339Nano) != want) {
+			t.Errorf("%s: %s, %q, want %s", in, got, wrong, want)
 		}
 	}
 }
