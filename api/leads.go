@@ -1,8 +1,8 @@
 package api
 
 import (
+	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -69,10 +69,6 @@ func (s *Server) listLeads(c echo.Context) error {
 	return c.JSON(http.StatusOK, listOf(items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
 }
 
-// importSilence is how long an import may neither read nor write: the whole file may take longer than any other
-// request.
-const importSilence = 30 * time.Second
-
 func (s *Server) importLeads(c echo.Context) error {
 	var format lead.Format
 	media, _, _ := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)) // an unreadable one is none of ours
@@ -84,9 +80,20 @@ func (s *Server) importLeads(c echo.Context) error {
 	default:
 		return message.Errorf(message.CodeMediaType, "the body must be text/csv or application/x-ndjson")
 	}
-	body := &patientReader{r: http.MaxBytesReader(c.Response(), c.Request().Body, maxImport), ctl: http.NewResponseController(c.Response())}
-	report, err := s.Leads.Import(c.Request().Context(), format, body)
-	if err != nil {
+	p := s.gate.paces[true]
+	body := paced(c, maxImport, p)
+	_ = body.ctl.SetWriteDeadline(time.Now().Add(p.most + writeTimeout))
+	ctx, cancel := context.WithTimeout(c.Request().Context(), p.most)
+	defer cancel()
+	report, err := s.Leads.Import(ctx, format, body)
+	body.done()
+	_ = body.ctl.SetWriteDeadline(time.Now().Add(writeTimeout))
+	switch {
+	case body.err != nil: // what else failed did so because of it
+		return body.err
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return message.Errorf(message.CodeTooSlow, "the import took longer than %s; the rows that were written stay", p.most)
+	case err != nil:
 		return err
 	}
 	return c.JSON(http.StatusOK, showReport(report))
@@ -98,24 +105,6 @@ func showReport(r lead.Report) contract.ImportReport {
 		out.Errors[i] = contract.ImportError(e)
 	}
 	return out
-}
-
-// patientReader moves the connection's deadlines on with every read.
-type patientReader struct {
-	r   io.Reader
-	ctl *http.ResponseController
-}
-
-// Read implements io.Reader.
-func (p *patientReader) Read(b []byte) (int, error) {
-	until := time.Now().Add(importSilence)
-	_ = p.ctl.SetReadDeadline(until) // not every writer in a test has deadlines
-	_ = p.ctl.SetWriteDeadline(until.Add(importSilence))
-	n, err := p.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = readError(err, maxImport)
-	}
-	return n, err
 }
 
 func (s *Server) patchLead(c echo.Context) error {

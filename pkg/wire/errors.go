@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -64,6 +65,20 @@ func (e *Errors) Err() error {
 		})
 	}
 	return message.Invalid(list)
+}
+
+// Bounded returns a list of mistakes that was not collected here within the bounds of those that were.
+func Bounded(list []message.FieldError) []message.FieldError {
+	var e Errors
+	for i, f := range list {
+		if i == MaxMistakes && f.Type == message.SlugMore {
+			return append(e.list, f) // it was
+		}
+		e.Add(f.Type, f.Msg, f.Loc...)
+	}
+	var err *message.Error
+	errors.As(e.Err(), &err)
+	return err.Fields
 }
 
 // List returns what was collected, MaxMistakes at most.
