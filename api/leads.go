@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/contract"
 	"herald/pkg/lead"
 	"herald/pkg/message"
@@ -41,7 +42,15 @@ func (s *Server) createLead(c echo.Context) error {
 	if err := s.Leads.Create(c.Request().Context(), l); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusCreated, showLead(l))
+	return c.JSON(http.StatusCreated, shownLead(c, l))
+}
+
+// shownLead is what the answer to a write shows of a lead: everything to a key that may read.
+func shownLead(c echo.Context, l *message.Lead) any {
+	if !has(c, access.Read) {
+		return contract.LeadRef{ID: l.ID.String()}
+	}
+	return showLead(l)
 }
 
 func (s *Server) getLead(c echo.Context) error {
@@ -127,7 +136,7 @@ func (s *Server) patchLead(c echo.Context) error {
 	if err := s.Leads.Update(c.Request().Context(), l); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, showLead(l))
+	return c.JSON(http.StatusOK, shownLead(c, l))
 }
 
 func (s *Server) eraseLead(c echo.Context) error {

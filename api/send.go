@@ -358,7 +358,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		if err != nil {
 			return underData(err)
 		}
-		return c.JSON(http.StatusOK, showPreview(p))
+		return c.JSON(http.StatusOK, showPreview(p, has(c, access.Read)))
 	}
 	b, err := s.Bulks.Accept(ctx, order)
 	if err != nil {
@@ -389,7 +389,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 		s.Telemetry.BulkError(ctx, "wait", b.ID, err)
 		v = &bulk.View{Bulk: b}
 	}
-	return c.JSON(http.StatusOK, showBulk(v))
+	return c.JSON(http.StatusOK, shownBulk(c, v))
 }
 
 const maxWait = time.Minute
