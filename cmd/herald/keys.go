@@ -25,7 +25,7 @@ type keysCmd struct {
 type keysCreateCmd struct {
 	Name    string  `default:"unnamed" help:"Who holds it, for people."`
 	Scope   string  `required:"" help:"What it allows: send, read, admin, several with commas."`
-	Expires string  `help:"When it ends: a number of days like 90d, or an RFC 3339 time. Never without it."`
+	Expires string  `help:"When it ends: a number of days like 90d, a time from now like 24h, or an RFC 3339 time. Never without it."`
 	Rate    float64 `help:"Requests a second; 0: HERALD_KEY_RATE."`
 	IfNone  bool    `help:"Make none where there is a key already."`
 	JSON    bool    `help:"Print JSON."`
@@ -126,7 +126,7 @@ func (c *keysCreateCmd) key(now time.Time) (*access.Key, error) {
 	}
 	until, err := expiry(c.Expires, now)
 	if err != nil || !until.After(now) {
-		return nil, fmt.Errorf("--expires is a number of days like 90d, or an RFC 3339 time to come")
+		return nil, fmt.Errorf("--expires is a number of days like 90d, a time from now like 24h, or an RFC 3339 time to come")
 	}
 	k.ExpiresAt = &until
 	return k, nil
@@ -136,6 +136,9 @@ func expiry(s string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.Atoi(days)
 		return now.AddDate(0, 0, n).UTC().Truncate(time.Second), err
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(d).UTC().Truncate(time.Second), nil
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	return t.UTC(), err

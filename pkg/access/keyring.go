@@ -126,16 +126,16 @@ func (r *Keyring) fresh(what string, ttl time.Duration) bool {
 }
 
 // Authenticate returns the key of a token. Errors are message.Errors: unauthorized, throttled, unavailable.
-func (r *Keyring) Authenticate(ctx context.Context, token string) (*Key, error) {
-	id, hash, trust := r.Checksums.parse(token)
-	if trust == malformed {
+func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
+	t, ok := parseToken(text)
+	if !ok {
 		return nil, errNoKey
 	}
-	k, err := r.find(ctx, id, trust)
+	k, err := r.find(ctx, &t)
 	if err != nil {
 		return nil, err
 	}
-	if err := k.judge(hash, r.now()); err != nil {
+	if err := k.judge(t.hash, r.now()); err != nil {
 		return nil, err
 	}
 	r.touch(ctx, k)
@@ -153,21 +153,18 @@ func (r *Keyring) Authenticate(ctx context.Context, token string) (*Key, error) 
 	return k, nil
 }
 
-// find returns a key, at most a moment old.
-func (r *Keyring) find(ctx context.Context, id string, t trust) (*Key, error) {
+// find returns the key that a token names, at most a moment old.
+func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
+	id := t.id
 	r.mu.Lock()
 	c, ok := r.cache[id]
 	r.mu.Unlock()
 	if ok && r.now().Before(c.until) {
 		return c.key, nil
 	}
-	if !ok && t != proven {
-		known, err := r.exists(ctx, id, t)
-		switch {
-		case err != nil:
+	if !ok {
+		if err := r.worthAsking(ctx, t); err != nil {
 			return nil, err
-		case !known:
-			return nil, errNoKey
 		}
 	}
 	v, err := r.once(ctx, "key "+id, func(ctx context.Context) (any, error) {
@@ -191,6 +188,19 @@ func (r *Keyring) find(ctx context.Context, id string, t trust) (*Key, error) {
 		return nil, err
 	}
 	return v.(*Key), nil //nolint:forcetypeassert // made above
+}
+
+// worthAsking refuses a token that is not worth a query: it was not made here, and its key is not among those that exist.
+func (r *Keyring) worthAsking(ctx context.Context, t *token) error {
+	trust := r.Checksums.judge(t)
+	if trust == proven {
+		return nil
+	}
+	known, err := r.exists(ctx, t.id, trust)
+	if err == nil && !known {
+		return errNoKey
+	}
+	return err
 }
 
 // exists says whether a key is among all keys, as they were listed a moment ago.

@@ -64,41 +64,51 @@ func (c Checksums) newToken() (token, id string, hash [sha256.Size]byte) {
 	return tokenPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(secret), id, sha256.Sum256(secret)
 }
 
+// token is one that was taken apart.
+type token struct {
+	id   string
+	hash [sha256.Size]byte // of everything after the id, so that a token whose checksum was cut off is another
+	raw  [idBytes + secretBytes + checksumBytes]byte
+	sum  bool // it has a checksum
+}
+
+// parseToken says false for whatever newToken cannot have made.
+func parseToken(s string) (t token, ok bool) {
+	rest, ok := strings.CutPrefix(s, tokenPrefix)
+	if !ok {
+		return t, false
+	}
+	id, text, ok := strings.Cut(rest, "_")
+	if !ok || len(id) != 2*idBytes || strings.ToLower(id) != id || base64.RawURLEncoding.DecodedLen(len(text)) > len(t.raw)-idBytes {
+		return t, false
+	}
+	if _, err := hex.Decode(t.raw[:idBytes], []byte(id)); err != nil {
+		return t, false
+	}
+	n, err := base64.RawURLEncoding.Strict().Decode(t.raw[idBytes:], []byte(text))
+	if err != nil || (n != secretBytes && n != secretBytes+checksumBytes) {
+		return t, false
+	}
+	t.id, t.hash, t.sum = id, sha256.Sum256(t.raw[idBytes:idBytes+n]), n > secretBytes
+	return t, true
+}
+
 // trust is what a token shows by itself.
 type trust int
 
 const (
-	malformed trust = iota // newToken cannot have made it
-	unproven               // it has no checksum, as those of before
-	forged                 // its checksum is not of a master key at hand
-	proven                 // it was made with a master key at hand
+	unproven trust = iota // it has no checksum, as those of before
+	forged                // its checksum is not of a master key at hand
+	proven                // it was made with a master key at hand
 )
 
-// parse takes a token apart. hash is of everything after the id, so that a token whose checksum was cut off is another.
-func (c Checksums) parse(s string) (id string, hash [sha256.Size]byte, t trust) {
-	rest, ok := strings.CutPrefix(s, tokenPrefix)
-	if !ok {
-		return "", hash, malformed
+// judge says what a token shows.
+func (c Checksums) judge(t *token) trust {
+	switch {
+	case !t.sum:
+		return unproven
+	case c.check(t.raw[:idBytes], t.raw[idBytes:idBytes+secretBytes], t.raw[idBytes+secretBytes:]):
+		return proven
 	}
-	id, text, ok := strings.Cut(rest, "_")
-	raw, err := hex.DecodeString(id)
-	if !ok || err != nil || len(raw) != idBytes || strings.ToLower(id) != id {
-		return "", hash, malformed
-	}
-	secret, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil {
-		return "", hash, malformed
-	}
-	switch len(secret) {
-	case secretBytes:
-		t = unproven
-	case secretBytes + checksumBytes:
-		t = forged
-		if c.check(raw, secret[:secretBytes], secret[secretBytes:]) {
-			t = proven
-		}
-	default:
-		return "", hash, malformed
-	}
-	return id, sha256.Sum256(secret), t
+	return forged
 }
