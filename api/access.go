@@ -3,6 +3,7 @@ package api
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -25,12 +26,12 @@ func caller(c echo.Context) string {
 // apiPrefix is what everything that needs a key begins with.
 const apiPrefix = "/api/"
 
-// identify finds out who asks, before anything of a request is read. Until the first API key is made, an API that listens
-// on a loopback address answers whoever is on this machine.
+// identify finds the key of a request, before anything of its body is read. Until the first API key is made, an open API
+// answers the processes of this machine without one.
 func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		if !strings.HasPrefix(r.URL.Path, apiPrefix) {
+		if !underAPI(r.URL.Path) {
 			return next(c)
 		}
 		inUse, err := s.Keys.InUse(r.Context())
@@ -58,11 +59,26 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// fromThisMachine refuses what a web page may make the browser of somebody at this machine send, and what a proxy passes
-// on from elsewhere: without API keys, being on this machine is all that a caller has to show.
+// relayed are the headers of requests that a proxy passes on. Forwarded is RFC 7239, Via RFC 9110; the others are customs
+// of proxies and content networks.
+var relayed = []string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Original-Host", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip"}
+
+// relayedPrefix begins the headers X-Forwarded-For, -Host, -Proto and their kin.
+const relayedPrefix = "X-Forwarded"
+
+// fromThisMachine refuses what a web page may make a browser on this machine send, and what a proxy passes on from
+// elsewhere: without API keys, being on this machine is all that a caller has to show.
 func fromThisMachine(r *http.Request) error {
 	if err := crossOrigin.Check(r); err != nil {
 		return message.Errorf(message.CodeForbidden, "without API keys no other site's pages may ask")
+	}
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		return message.Errorf(message.CodeForbidden, "without API keys no other site's pages may ask")
+	}
+	for name := range r.Header {
+		if strings.HasPrefix(name, relayedPrefix) || slices.Contains(relayed, name) {
+			return message.Errorf(message.CodeForbidden, "without API keys no request is answered that came through a proxy (%s); make a key with `herald keys create`", name)
+		}
 	}
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -74,12 +90,16 @@ func fromThisMachine(r *http.Request) error {
 	return nil
 }
 
-// require lets in whose key has a scope. Where there are no keys, and on routes for everybody, everybody has it.
-func require(scope access.Scope, next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		if k, ok := c.Get(keyKey).(*access.Key); ok && scope != "" && !k.Allows(scope) {
-			return message.Errorf(message.CodeForbidden, "this takes an API key with the scope %s", scope)
-		}
-		return next(c)
+// allowed refuses a request whose key does not have a scope. Without keys every request has it.
+func allowed(c echo.Context, scope access.Scope) error {
+	if !has(c, scope) {
+		return message.Errorf(message.CodeForbidden, "this takes an API key with the scope %s", scope)
 	}
+	return nil
+}
+
+// has says whether a request may do what a scope allows.
+func has(c echo.Context, scope access.Scope) bool {
+	k, ok := c.Get(keyKey).(*access.Key)
+	return !ok || k.Allows(scope)
 }

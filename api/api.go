@@ -35,13 +35,13 @@ type Deps struct {
 	Channels  *channel.Registry
 	Keys      *access.Keyring
 	Effects   access.Effects
-	Local     bool // it listens on a loopback address, where it answers everybody until there is an API key
+	Local     bool // it is open: it listens on a loopback address and answers this machine until there is an API key
 	Leads     *lead.Service
 	Messages  Messages
 	Telemetry *telemetry.Telemetry
-	Health    func(context.Context) telemetry.Health
-	BulkWait  time.Duration // how long a bulk send waits when the request does not say
-	InFlight  int           // requests that are worked on at a time
+	Health    func(context.Context) telemetry.Health // a moment old at most: it is not looked at for each probe
+	BulkWait  time.Duration                          // how long a bulk send waits when the request does not say
+	InFlight  int                                    // requests that are worked on at a time
 }
 
 // Server answers requests. It is an http.Handler.
@@ -54,7 +54,8 @@ type Server struct {
 
 // Sizes and times of the server.
 const (
-	maxBody       = 8 << 20   // bytes of a JSON body: 100,000 lead ids fit
+	maxBody       = 8 << 20   // bytes of what is to be sent: 100,000 lead ids fit
+	maxSmallBody  = 256 << 10 // bytes of every other JSON body: a lead with all it may have fits
 	maxImport     = 100 << 20 // bytes of an imported file
 	maxHeader     = 32 << 10
 	headerTimeout = 5 * time.Second
@@ -63,7 +64,10 @@ const (
 	idleTimeout   = 60 * time.Second
 )
 
-const importPath = "/api/leads/import"
+const (
+	sendPath   = "/api/messaging/send"
+	importPath = "/api/leads/import"
+)
 
 // route is one line of the table of routes. A route below /api/ has a scope that its caller's key must have; the others
 // are for everybody.
@@ -75,7 +79,7 @@ type route struct {
 
 func (s *Server) routes() []route {
 	return []route{
-		{http.MethodPost, "/api/messaging/send", access.Send, s.send},
+		{http.MethodPost, sendPath, access.Send, s.send},
 		{http.MethodGet, "/api/messaging/messages", access.Read, s.listMessages},
 		{http.MethodGet, "/api/messaging/messages/:id", access.Read, s.getMessage},
 		{http.MethodGet, "/api/messaging/bulk", access.Read, s.listBulks},
@@ -116,13 +120,16 @@ func New(d Deps) (*Server, error) {
 	}
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
-	e.Pre(s.observe, s.identify, s.admit)
+	e.Pre(s.observe, s.identify)
 	for _, r := range s.routes() {
 		handler := r.handler
-		if r.scope != "" && !operations[r.method+" "+r.path].asks() {
-			handler = withoutQuery(handler)
+		if r.scope != "" {
+			if !operations[r.method+" "+r.path].asks() {
+				handler = withoutQuery(handler)
+			}
+			handler = s.admit(r, handler)
 		}
-		e.Add(r.method, r.path, require(r.scope, handler))
+		e.Add(r.method, r.path, handler)
 	}
 	return s, nil
 }

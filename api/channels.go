@@ -1,10 +1,13 @@
 package api
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/channel"
 	"herald/pkg/contract"
 	"herald/pkg/message"
@@ -81,7 +84,15 @@ func (s *Server) createChannel(c echo.Context) error {
 	if err := s.Channels.Create(c.Request().Context(), ch); err != nil {
 		return under(err, "body")
 	}
-	return c.JSON(http.StatusCreated, showChannel(ch))
+	return c.JSON(http.StatusCreated, shownChannel(c, ch))
+}
+
+// shownChannel is what the answer to a write shows of a channel: everything to a key that may read.
+func shownChannel(c echo.Context, ch *channel.Channel) any {
+	if !has(c, access.Read) {
+		return contract.ChannelRef{ID: ch.ID.String(), Type: ch.Type}
+	}
+	return showChannel(ch)
 }
 
 func (s *Server) getChannel(c echo.Context) error {
@@ -151,10 +162,11 @@ func (s *Server) patchChannel(c echo.Context) error {
 	if err != nil {
 		return under(err, "body")
 	}
-	return c.JSON(http.StatusOK, showChannel(ch))
+	return c.JSON(http.StatusOK, shownChannel(c, ch))
 }
 
 func patchFields(o *wire.Object, ch *channel.Channel) {
+	moved(o, ch)
 	text := func(name string, to *string, limit int) {
 		if o.Given(name) {
 			*to = o.String(name, limit)
@@ -206,6 +218,22 @@ func patchFields(o *wire.Object, ch *channel.Channel) {
 		}
 	}
 	o.Close()
+}
+
+// moved refuses a new base_url without new credentials: those that are stored were given for the old one, and who may
+// write them may not read them. null counts, for it takes a credential away.
+func moved(o *wire.Object, ch *channel.Channel) {
+	v, _ := o.Raw("base_url")
+	if text, _ := v.(string); !o.Given("base_url") || text == ch.BaseURL {
+		return
+	}
+	v, _ = o.Raw("credentials")
+	given, _ := v.(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(ch.Credentials)) {
+		if _, there := given[name]; !there {
+			o.Fail(message.SlugMissing, "a new base_url takes all credentials of the channel in the same request: the stored ones are not sent to another address", "credentials", name)
+		}
+	}
 }
 
 func (s *Server) deleteChannel(c echo.Context) error {

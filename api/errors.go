@@ -17,6 +17,7 @@ import (
 	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/telemetry"
+	"herald/pkg/wire"
 )
 
 // statuses is the one table from a code to an HTTP status. What is not in it is a 500 that says nothing.
@@ -33,6 +34,7 @@ var statuses = map[message.Code]int{
 	message.CodeUnauthorized: http.StatusUnauthorized,
 	message.CodeForbidden:    http.StatusForbidden,
 	message.CodeInProgress:   http.StatusConflict,
+	message.CodeTooSlow:      http.StatusRequestTimeout,
 }
 
 // The codes of problems that are HTTP's own.
@@ -82,7 +84,7 @@ func (s *Server) problem(err error, c echo.Context) (int, any) {
 		if len(fields) == 0 {
 			fields = []message.FieldError{{Loc: []any{"body"}, Msg: e.Message, Type: message.SlugValue}}
 		}
-		return http.StatusUnprocessableEntity, contract.ValidationError{Detail: wireErrors(fields)}
+		return http.StatusUnprocessableEntity, contract.ValidationError{Detail: wireErrors(wire.Bounded(fields))}
 	case errors.As(err, &e):
 		if status, ok := statuses[e.Code]; ok {
 			return status, contract.Problem{Detail: e.Message, Code: string(e.Code)}
@@ -119,7 +121,7 @@ const headerRequestID = "X-Request-Id"
 
 func requestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
 
-// observe wraps every request: an id, security headers, a log line, and a panic that takes nobody with it.
+// observe wraps every request: an id, security headers, a log line, and the recovery of panics.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		start := time.Now()
@@ -144,7 +146,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 			s.Telemetry.Request(c.Request().Context(), telemetry.Request{
 				Method: methodLabel(c.Request().Method), Route: c.Path(), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: caller(c),
-				Shed: errors.Is(err, errBusy) || message.IsCode(err, message.CodeThrottled), Err: err,
+				Shed: shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})
 		}()
 		return next(c)

@@ -2,11 +2,9 @@ package api
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -14,30 +12,48 @@ import (
 	"herald/pkg/message"
 )
 
-// gate bounds what the API does at a time. Who comes when all places are taken waits a moment and is then told to come
-// back, which costs next to nothing: so what is under way stays as fast as it is, and memory does not grow. A body is
-// read before its request takes a place, so a slow client holds none, and only the bytes that it has sent.
+// gate bounds what the API does at a time. A request that finds no place waits a moment and is then told to come back,
+// which costs next to nothing (load shedding): so what is under way stays as fast as it is, and memory does not grow. A
+// body is read before its request takes a place, so a slow client holds none, and only the memory of what it has sent.
+//
+// One API key holds at most a quarter of the places, of the memory and of the waiting bulks, and half of the imports. The
+// keyless mode has one caller, so none is shut out by another, and no share is kept from it.
 type gate struct {
 	places  chan struct{}
 	sends   map[message.Type]chan struct{} // of the places, at most these send singles of a type: no provider takes all
 	imports chan struct{}
 	waits   chan struct{} // bulk sends that wait for their figures; they hold no place
-	bodies  atomic.Int64  // bytes of bodies that are held
+	paces   map[bool]pace // of bodies, true: of imports
+
+	mu      sync.Mutex
+	memory  int64               // what bodies and their trees take
+	callers map[string]*account // of API keys that have a request here, by their ids
+}
+
+// account is what one API key holds.
+type account struct {
+	requests               int // that are here at all
+	places, imports, waits int
+	memory                 int64
 }
 
 const (
-	gateWait   = 10 * time.Millisecond // for a place
-	maxBodies  = 256 << 20             // bytes of bodies at a time, of requests under way and of slow clients
-	maxImports = 4                     // files at a time; each is read as fast as it is written
-	maxWaits   = 2_000
-	comeBack   = time.Second
-	firstRead  = 4 << 10
+	gateWait    = 10 * time.Millisecond // for a place
+	maxMemory   = 104 << 20             // bytes of bodies and of what is made of them, of requests under way and of slow clients
+	readingCost = 32 << 10              // bytes that a request with a body counts for beside it: its connection and stack
+	maxImports  = 4                     // files at a time; each is read as fast as it is written
+	keyImports  = 2                     // of one key
+	maxWaits    = 2_000
+	keyShare    = 4 // the part of everything else that one key may hold
+	comeBack    = time.Second
+	firstRead   = 4 << 10
 )
 
 func newGate(places int) *gate {
 	g := &gate{
 		places: make(chan struct{}, places), imports: make(chan struct{}, maxImports), waits: make(chan struct{}, maxWaits),
-		sends: map[message.Type]chan struct{}{},
+		sends: map[message.Type]chan struct{}{}, callers: map[string]*account{},
+		paces: map[bool]pace{false: bodyPace, true: importPace},
 	}
 	for _, t := range message.Types {
 		g.sends[t] = make(chan struct{}, max(places/2, 1))
@@ -45,96 +61,250 @@ func newGate(places int) *gate {
 	return g
 }
 
-var errBusy = &message.Error{
-	Code: message.CodeUnavailable, Message: "too many requests are under way; come back in a moment", RetryAfter: comeBack,
+var (
+	errBusy = &message.Error{
+		Code: message.CodeUnavailable, Message: "too many requests are under way; come back in a moment", RetryAfter: comeBack,
+	}
+	errShare = &message.Error{
+		Code: message.CodeThrottled, Message: "too many requests of this API key are under way: it may hold a quarter of the API; come back in a moment",
+		RetryAfter: comeBack,
+	}
+	errImports = &message.Error{
+		Code: message.CodeThrottled, Message: "this API key has 2 imports under way, which is as many as it may; come back when one is done", RetryAfter: comeBack,
+	}
+)
+
+// shed says whether an error tells a request to come back because of what is under way. Nothing was done for it.
+func shed(err error) bool {
+	return errors.Is(err, errBusy) || errors.Is(err, errShare) || errors.Is(err, errImports)
 }
 
-// enter takes a place, waiting a moment for it, and returns how to leave it, which may be called twice.
-func enter(places chan struct{}, patience time.Duration) (leave func(), ok bool) {
+// visit is what one request holds of the gate.
+type visit struct {
+	g       *gate
+	key     string
+	account *account // nil without a key
+	memory  int64
+	places  chan struct{} // where it has a place, nil when it has none
+	held    *int          // the account's count of those places
+	body    []byte
+}
+
+// visitKey is under what a request carries its visit.
+const visitKey = "visit"
+
+func visitOf(c echo.Context) *visit {
+	v, _ := c.Get(visitKey).(*visit)
+	return v
+}
+
+func (g *gate) visit(key string) *visit {
+	v := &visit{g: g, key: key}
+	if key != "" {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if v.account = g.callers[key]; v.account == nil {
+			v.account = &account{}
+			g.callers[key] = v.account
+		}
+		v.account.requests++
+	}
+	return v
+}
+
+// end gives everything back.
+func (v *visit) end() {
+	v.leave()
+	v.forget()
+	if v.account != nil {
+		v.g.mu.Lock()
+		defer v.g.mu.Unlock()
+		if v.account.requests--; v.account.requests == 0 {
+			delete(v.g.callers, v.key)
+		}
+	}
+}
+
+// take counts memory as held, or says why it may not be.
+func (v *visit) take(bytes int64) error {
+	v.g.mu.Lock()
+	defer v.g.mu.Unlock()
+	switch {
+	case v.account != nil && v.account.memory+bytes > maxMemory/keyShare:
+		return errShare
+	case v.g.memory+bytes > maxMemory:
+		return errBusy
+	}
+	v.memory += bytes
+	v.g.memory += bytes
+	if v.account != nil {
+		v.account.memory += bytes
+	}
+	return nil
+}
+
+// forget gives back the memory: the request is done with its body.
+func (v *visit) forget() {
+	v.body = nil
+	v.g.mu.Lock()
+	defer v.g.mu.Unlock()
+	v.g.memory -= v.memory
+	if v.account != nil {
+		v.account.memory -= v.memory
+	}
+	v.memory = 0
+}
+
+// enter takes one of places, waiting a moment for it. A request has one at a time.
+func (v *visit) enter(places chan struct{}, patience time.Duration) error {
+	if v.account != nil {
+		if err := v.claim(places); err != nil {
+			return err
+		}
+	}
 	select {
 	case places <- struct{}{}:
 	default:
-		if patience == 0 {
-			return nil, false
-		}
-		t := time.NewTimer(patience)
-		defer t.Stop()
-		select {
-		case places <- struct{}{}:
-		case <-t.C:
-			return nil, false
+		if !waitFor(places, patience) {
+			v.release()
+			return errBusy
 		}
 	}
-	return sync.OnceFunc(func() { <-places }), true
+	v.places = places
+	return nil
 }
 
-// What a request carries.
-const (
-	placeKey = "place" // how to leave its place
-	bodyKey  = "body"  // its body, read
-)
+// waitFor takes a place within a time, or says false.
+func waitFor(places chan struct{}, patience time.Duration) bool {
+	if patience == 0 {
+		return false
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-t.C:
+		return false
+	}
+}
 
-// admit lets a request in or tells it to come back. Probes are always let in.
-func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
+// claim counts a place as the key's, or says that it has its share.
+func (v *visit) claim(places chan struct{}) error {
+	v.g.mu.Lock()
+	defer v.g.mu.Unlock()
+	count, most, full := &v.account.places, max(cap(places)/keyShare, 1), errShare
+	switch places {
+	case v.g.imports:
+		count, most, full = &v.account.imports, keyImports, errImports
+	case v.g.waits:
+		count = &v.account.waits
+	}
+	if *count >= most {
+		return full
+	}
+	*count++
+	v.held = count
+	return nil
+}
+
+func (v *visit) release() {
+	if v.held != nil {
+		v.g.mu.Lock()
+		*v.held--
+		v.g.mu.Unlock()
+		v.held = nil
+	}
+}
+
+// leave gives the request's place to another, while it only waits or when it ends.
+func (v *visit) leave() {
+	if v.places != nil {
+		<-v.places
+		v.places = nil
+		v.release()
+	}
+}
+
+// bodyLimit is how many bytes a route's body may have.
+func bodyLimit(path string) int64 {
+	switch path {
+	case sendPath:
+		return maxBody
+	case importPath:
+		return maxImport
+	}
+	return maxSmallBody
+}
+
+// admit lets a request of a route in or tells it to come back. Its key's scope is looked at first: a request that may not
+// be made has none of its body read.
+func (s *Server) admit(r route, next echo.HandlerFunc) echo.HandlerFunc {
+	limit, op := bodyLimit(r.path), operations[r.method+" "+r.path]
 	return func(c echo.Context) error {
-		path := c.Request().URL.Path
-		if !strings.HasPrefix(path, "/api/") {
-			return next(c)
+		if err := allowed(c, r.scope); err != nil {
+			return err
 		}
+		if c.Request().ContentLength > limit {
+			return tooLarge(limit)
+		}
+		v := s.gate.visit(caller(c))
+		defer v.end()
+		c.Set(visitKey, v)
 		places, patience := s.gate.places, gateWait
-		if path == importPath {
+		if r.path == importPath {
 			places, patience = s.gate.imports, 0
-		} else {
-			held, err := s.gate.hold(c)
-			defer func() { s.gate.bodies.Add(-held) }()
-			if err != nil {
+		} else if op.request != nil { // what other routes are sent is not read
+			if err := v.read(c, limit); err != nil {
 				return err
 			}
 		}
-		leave, ok := enter(places, patience)
-		if !ok {
-			return errBusy
+		if err := v.enter(places, patience); err != nil {
+			return err
 		}
-		defer leave()
-		c.Set(placeKey, leave)
 		return next(c)
 	}
 }
 
-// leavePlace gives a request's place to another while it only waits.
-func leavePlace(c echo.Context) {
-	if leave, ok := c.Get(placeKey).(func()); ok {
-		leave()
+// read reads a request's body into memory, for readJSON.
+func (v *visit) read(c echo.Context, limit int64) error {
+	r := c.Request()
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	if err := v.take(readingCost); err != nil {
+		return err
+	}
+	body := paced(c, limit, v.g.paces[false])
+	defer body.done()
+	most := int(limit)
+	if r.ContentLength > 0 {
+		most = int(r.ContentLength)
+	}
+	buf, counted := make([]byte, 0, min(firstRead, most+1)), 0
+	for {
+		if len(buf) == cap(buf) { // doubled as it comes: what was announced is not believed
+			grown := make([]byte, len(buf), min(2*cap(buf), max(most, len(buf))+1))
+			copy(grown, buf)
+			buf = grown
+		}
+		if grown := cap(buf) - counted; grown > 0 {
+			if err := v.take(int64(grown)); err != nil {
+				return err
+			}
+			counted += grown
+		}
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case isEnd(err):
+			v.body = buf
+			return nil
+		case err != nil:
+			return err
+		}
 	}
 }
 
-// hold reads a request's body into memory, for readJSON, and returns how many bytes it counts for.
-func (g *gate) hold(c echo.Context) (held int64, err error) {
-	body := c.Request().Body
-	if body == nil || body == http.NoBody {
-		return 0, nil
-	}
-	r := http.MaxBytesReader(c.Response(), body, maxBody)
-	buf := make([]byte, 0, firstRead)
-	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		if grown := int64(cap(buf)) - held; grown > 0 {
-			held += grown
-			if g.bodies.Add(grown) > maxBodies {
-				return held, errBusy
-			}
-		}
-		n, rerr := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if errors.Is(rerr, io.EOF) {
-			break
-		}
-		if rerr != nil {
-			return held, readError(rerr, maxBody)
-		}
-	}
-	c.Set(bodyKey, buf)
-	return held, nil
-}
+// underAPI says whether a path needs a key.
+func underAPI(path string) bool { return strings.HasPrefix(path, apiPrefix) }

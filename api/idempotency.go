@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	"github.com/labstack/echo/v4"
 
@@ -39,8 +40,19 @@ func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.Idempot
 	case len(key) > access.MaxIdempotencyKey:
 		return wrong(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", access.MaxIdempotencyKey))
 	}
-	request, _ := json.Marshal([]any{c.QueryParams(), body}) // it came out of JSON
-	return &access.IdempotencyKey{Caller: caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: sha256.Sum256(request)}
+	return &access.IdempotencyKey{Caller: caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: fingerprint(c.QueryParams(), body)}
+}
+
+// fingerprint is the SHA-256 of a request as JSON: its query and its body, in an array. It is written piece by piece, for a
+// body may be megabytes long. Fingerprints are stored, so their form must not change.
+func fingerprint(query url.Values, body any) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	params, _ := json.Marshal(query) // strings always can be
+	_, _ = fmt.Fprintf(h, "[%s,", params)
+	_ = wire.Encode(h, body) // it came out of JSON, and a hash takes everything
+	_, _ = h.Write([]byte("]"))
+	h.Sum(sum[:0])
+	return sum
 }
 
 // replay answers a request that was made before under its key, and says whether it was. The answer is made from the

@@ -1,14 +1,15 @@
 package api
 
 import (
+	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/contract"
 	"herald/pkg/lead"
 	"herald/pkg/message"
@@ -41,7 +42,15 @@ func (s *Server) createLead(c echo.Context) error {
 	if err := s.Leads.Create(c.Request().Context(), l); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusCreated, showLead(l))
+	return c.JSON(http.StatusCreated, shownLead(c, l))
+}
+
+// shownLead is what the answer to a write shows of a lead: everything to a key that may read.
+func shownLead(c echo.Context, l *message.Lead) any {
+	if !has(c, access.Read) {
+		return contract.LeadRef{ID: l.ID.String()}
+	}
+	return showLead(l)
 }
 
 func (s *Server) getLead(c echo.Context) error {
@@ -69,10 +78,6 @@ func (s *Server) listLeads(c echo.Context) error {
 	return c.JSON(http.StatusOK, listOf(items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
 }
 
-// importSilence is how long an import may neither read nor write: the whole file may take longer than any other
-// request.
-const importSilence = 30 * time.Second
-
 func (s *Server) importLeads(c echo.Context) error {
 	var format lead.Format
 	media, _, _ := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)) // an unreadable one is none of ours
@@ -84,9 +89,20 @@ func (s *Server) importLeads(c echo.Context) error {
 	default:
 		return message.Errorf(message.CodeMediaType, "the body must be text/csv or application/x-ndjson")
 	}
-	body := &patientReader{r: http.MaxBytesReader(c.Response(), c.Request().Body, maxImport), ctl: http.NewResponseController(c.Response())}
-	report, err := s.Leads.Import(c.Request().Context(), format, body)
-	if err != nil {
+	p := s.gate.paces[true]
+	body := paced(c, maxImport, p)
+	_ = body.ctl.SetWriteDeadline(time.Now().Add(p.most + writeTimeout))
+	ctx, cancel := context.WithTimeout(c.Request().Context(), p.most)
+	defer cancel()
+	report, err := s.Leads.Import(ctx, format, body)
+	body.done()
+	_ = body.ctl.SetWriteDeadline(time.Now().Add(writeTimeout))
+	switch {
+	case body.err != nil: // what else failed did so because of it
+		return body.err
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return message.Errorf(message.CodeTooSlow, "the import took longer than %s; the rows that were written stay", p.most)
+	case err != nil:
 		return err
 	}
 	return c.JSON(http.StatusOK, showReport(report))
@@ -98,24 +114,6 @@ func showReport(r lead.Report) contract.ImportReport {
 		out.Errors[i] = contract.ImportError(e)
 	}
 	return out
-}
-
-// patientReader moves the connection's deadlines on with every read.
-type patientReader struct {
-	r   io.Reader
-	ctl *http.ResponseController
-}
-
-// Read implements io.Reader.
-func (p *patientReader) Read(b []byte) (int, error) {
-	until := time.Now().Add(importSilence)
-	_ = p.ctl.SetReadDeadline(until) // not every writer in a test has deadlines
-	_ = p.ctl.SetWriteDeadline(until.Add(importSilence))
-	n, err := p.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = readError(err, maxImport)
-	}
-	return n, err
 }
 
 func (s *Server) patchLead(c echo.Context) error {
@@ -134,7 +132,7 @@ func (s *Server) patchLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, showLead(l))
+	return c.JSON(http.StatusOK, shownLead(c, l))
 }
 
 func (s *Server) eraseLead(c echo.Context) error {

@@ -279,7 +279,7 @@ func (op *described) allErrors() []int {
 		has[http.StatusUnprocessableEntity] = true
 	}
 	if op.request != nil || op.files != nil {
-		has[http.StatusUnsupportedMediaType] = true
+		has[http.StatusUnsupportedMediaType], has[http.StatusRequestTimeout] = true, true
 	}
 	var out []int
 	for _, e := range errorDocs {

@@ -72,7 +72,7 @@ var sendParameters = []parameter{
 var operations = map[string]operation{
 	"POST /api/messaging/send": {
 		id: "send", tag: "Sending", summary: "Send a message, or a message to many",
-		text:   "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples, and sends nothing. 404 when the channel is deleted at the same moment.",
+		text:   "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples (to a key without the scope read their ids), and sends nothing. 404 when the channel is deleted at the same moment.",
 		params: sendParameters, request: contract.SendRequest{},
 		examples: []string{"email", "sms", "instagram_dm", "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"},
 		status:   http.StatusOK, answers: []any{contract.SendResponse{}, contract.Bulk{}, contract.Preview{}}, errors: []int{http.StatusNotFound, http.StatusConflict},
@@ -122,16 +122,16 @@ var operations = map[string]operation{
 		params: paged(), status: http.StatusOK, answers: []any{contract.Page[contract.Channel]{}},
 	},
 	"POST /api/channels": {
-		id: "createChannel", tag: "Channels", summary: "Register a channel", text: "409 when the id has a channel of the type already, or the type another default.",
-		request: contract.NewChannel{}, status: http.StatusCreated, answers: []any{contract.Channel{}}, errors: []int{http.StatusConflict},
+		id: "createChannel", tag: "Channels", summary: "Register a channel", text: "409 when the id has a channel of the type already, or the type another default. A key without the scope read is told id and type.",
+		request: contract.NewChannel{}, status: http.StatusCreated, answers: []any{contract.Channel{}, contract.ChannelRef{}}, errors: []int{http.StatusConflict},
 	},
 	"GET /api/channels/:id/:type": {
 		id: "getChannel", tag: "Channels", summary: "Read a channel", text: "Of its credentials the last four characters.",
 		status: http.StatusOK, answers: []any{contract.Channel{}}, errors: []int{http.StatusNotFound},
 	},
 	"PATCH /api/channels/:id/:type": {
-		id: "changeChannel", tag: "Channels", summary: "Change a channel", text: "Changes what the body names; changes at the same time are all kept. Every process follows within a second, and for a bulk that is sent after the answer at once.",
-		request: contract.ChannelPatch{}, status: http.StatusOK, answers: []any{contract.Channel{}}, errors: []int{http.StatusNotFound, http.StatusConflict},
+		id: "changeChannel", tag: "Channels", summary: "Change a channel", text: "Changes what the body names; changes at the same time are all kept. Every process follows within a second, and for a bulk that is sent after the answer at once. A new base_url takes all credentials of the channel in the same request. A key without the scope read is told id and type.",
+		request: contract.ChannelPatch{}, status: http.StatusOK, answers: []any{contract.Channel{}, contract.ChannelRef{}}, errors: []int{http.StatusNotFound, http.StatusConflict},
 	},
 	"DELETE /api/channels/:id/:type": {
 		id: "deleteChannel", tag: "Channels", summary: "Delete a channel", text: "409 while bulks or messages are still to go over it.",
@@ -142,12 +142,12 @@ var operations = map[string]operation{
 		params: paged(), status: http.StatusOK, answers: []any{contract.Page[contract.Lead]{}},
 	},
 	"POST /api/leads": {
-		id: "createLead", tag: "Leads", summary: "Store a lead", text: "409 when the id is taken.",
-		request: contract.NewLead{}, status: http.StatusCreated, answers: []any{contract.Lead{}}, errors: []int{http.StatusConflict},
+		id: "createLead", tag: "Leads", summary: "Store a lead", text: "409 when the id is taken. A key without the scope read is told the id.",
+		request: contract.NewLead{}, status: http.StatusCreated, answers: []any{contract.Lead{}, contract.LeadRef{}}, errors: []int{http.StatusConflict},
 	},
 	"POST /api/leads/import": {
 		id: "importLeads", tag: "Leads", summary: "Import leads from a file",
-		text:   "A CSV with a header row that bears the names of a lead's fields, or a lead in JSON a line; up to 100 MB, read as it comes. A row updates the lead with its id, else the oldest with its email, else the oldest with its phone; an empty cell leaves what is stored, tags (separated by ;) and custom fields (all other columns) are added. Rows that are no lead, or that would make one too large, are reported with their lines, and the rest goes on. Files at the same time never store one new lead twice. When the file breaks off, the rows that were read before are kept, and the error says how many.",
+		text:   "A CSV with a header row that bears the names of a lead's fields, or a lead in JSON a line; up to 100 MB, read as it comes: at least 64 KB a second over 30 s, 15 minutes at most, two files of one API key at a time. A row updates the lead with its id, else the oldest with its email, else the oldest with its phone; an empty cell leaves what is stored, tags (separated by ;) and custom fields (all other columns) are added. Rows that are no lead, or that would make one too large, are reported with their lines, and the rest goes on. Files at the same time never store one new lead twice. When the file breaks off, the rows that were read before are kept, and the error says how many.",
 		files:  map[string]string{"text/csv": "first_name,email,tags\nStella,stella@example.com,vip;Import 10/05/25\n", "application/x-ndjson": "{\"first_name\":\"Stella\",\"email\":\"stella@example.com\"}\n"},
 		status: http.StatusOK, answers: []any{contract.ImportReport{}},
 	},
@@ -156,8 +156,8 @@ var operations = map[string]operation{
 		status: http.StatusOK, answers: []any{contract.Lead{}}, errors: []int{http.StatusNotFound},
 	},
 	"PATCH /api/leads/:id": {
-		id: "changeLead", tag: "Leads", summary: "Change a lead", text: "Changes what the body names; changes at the same time are all kept.",
-		request: contract.LeadPatch{}, status: http.StatusOK, answers: []any{contract.Lead{}}, errors: []int{http.StatusNotFound},
+		id: "changeLead", tag: "Leads", summary: "Change a lead", text: "Changes what the body names; changes at the same time are all kept. A key without the scope read is told the id.",
+		request: contract.LeadPatch{}, status: http.StatusOK, answers: []any{contract.Lead{}, contract.LeadRef{}}, errors: []int{http.StatusNotFound},
 	},
 	"DELETE /api/leads/:id": {
 		id: "eraseLead", tag: "Leads", summary: "Erase a lead", text: "Erases the lead, and its address, text and metadata wherever messages and the requests of bulks hold them. Messages that have not left end as SKIPPED with the reason erased. Counts and suppressions stay.",
@@ -171,8 +171,8 @@ var operations = map[string]operation{
 		status: http.StatusOK, answers: []any{contract.Page[contract.Suppression]{}},
 	},
 	"POST /api/suppressions": {
-		id: "createSuppression", tag: "Suppressions", summary: "Suppress an address", text: "It gets nothing any more, at once, also from bulks under way.",
-		request: contract.NewSuppression{}, status: http.StatusCreated, answers: []any{contract.Suppression{}},
+		id: "createSuppression", tag: "Suppressions", summary: "Suppress an address", text: "It gets nothing any more, at once, also from bulks under way. A key without the scope read is told the id.",
+		request: contract.NewSuppression{}, status: http.StatusCreated, answers: []any{contract.Suppression{}, contract.SuppressionRef{}},
 	},
 	"DELETE /api/suppressions/:id": {
 		id: "deleteSuppression", tag: "Suppressions", summary: "Lift a suppression", text: "The address may be contacted again.",
@@ -183,7 +183,7 @@ var operations = map[string]operation{
 		status: http.StatusOK, answers: []any{contract.Health{}},
 	},
 	"GET /readyz": {
-		id: "ready", tag: "Service", summary: "Is it ready?", text: "200 when requests are welcome, also without Redis (degraded); 503 without the database.",
+		id: "ready", tag: "Service", summary: "Is it ready?", text: "200 when requests are welcome, also without Redis (degraded); 503 without the database. The answer is at most a second old.",
 		status: http.StatusOK, answers: []any{contract.Health{}}, errors: []int{http.StatusServiceUnavailable},
 	},
 	"GET /openapi.json": {
@@ -203,13 +203,14 @@ var errorDocs = []struct {
 	text, header, schema, example string
 }{
 	{http.StatusUnauthorized, "There is no API key, or not one that is valid.", "WWW-Authenticate", "Problem", `{"detail":"there is no such API key","code":"unauthorized"}`},
-	{http.StatusForbidden, "The API key does not have the scope; or, without keys, the request does not come from this machine.", "", "Problem", `{"detail":"this takes an API key with the scope send","code":"forbidden"}`},
+	{http.StatusForbidden, "The API key does not have the scope; or, without keys, the request does not come from this machine, or came through a proxy.", "", "Problem", `{"detail":"this takes an API key with the scope send","code":"forbidden"}`},
 	{http.StatusNotFound, "It is not there.", "", "Problem", `{"detail":"there is no bulk 01a20960-62b0-796f-9cfb-5b3a36495aeb","code":"not_found"}`},
 	{http.StatusConflict, "It cannot be done as things stand: conflict; channel_paused: the channel sends nothing at the moment; in_progress: the same request is under way, come back after Retry-After.", retryAfterHeader, "Problem", `{"detail":"the bulk is COMPLETED","code":"conflict"}`},
-	{http.StatusRequestEntityTooLarge, "The body is too large: 8 MiB, an imported file 100 MiB.", "", "Problem", `{"detail":"the body is larger than 8388608 bytes","code":"too_large"}`},
+	{http.StatusRequestTimeout, "The body came too slowly: at less than 64 KB a second over 5 s, or not within 15 s; an imported file over 30 s and 15 minutes. Nothing was done but rows of a file that were written before.", "", "Problem", `{"detail":"the body came at less than 64 KB a second over 5s","code":"too_slow"}`},
+	{http.StatusRequestEntityTooLarge, "The body is too large: 8 MB to send, 100 MB for an imported file, 256 KB elsewhere.", "", "Problem", `{"detail":"the body is larger than 256 KB (262144 bytes), which is the most that this route takes","code":"too_large"}`},
 	{http.StatusUnsupportedMediaType, "The body is of another kind than this takes.", "", "Problem", `{"detail":"the body must be application/json","code":"unsupported_media_type"}`},
-	{http.StatusUnprocessableEntity, "The request is not valid, and nothing was done. All mistakes are named.", "", "ValidationError", `{"detail":[{"loc":["body","message_data","subject"],"msg":"an email needs a subject","type":"missing"}]}`},
-	{http.StatusTooManyRequests, "The API key has used up its requests of the moment.", retryAfterHeader, "Problem", `{"detail":"this API key has 1000 requests a second","code":"throttled"}`},
+	{http.StatusUnprocessableEntity, "The request is not valid, and nothing was done. The first 100 mistakes are named; where there are more, a last entry of type more_errors says how many. A body has at most 200,000 values and keys.", "", "ValidationError", `{"detail":[{"loc":["body","message_data","subject"],"msg":"an email needs a subject","type":"missing"}]}`},
+	{http.StatusTooManyRequests, "The API key has used up its requests of the moment; or it holds a quarter of the API's places or memory, or has two imports under way.", retryAfterHeader, "Problem", `{"detail":"this API key has 1000 requests a second","code":"throttled"}`},
 	{http.StatusInternalServerError, "Something went wrong here. The request id finds it in the log.", "", "Problem", `{"detail":"something went wrong here; the request id finds it in the log","code":"internal","request_id":"5c6e2f0e-4f0c-4c8e-9f40-0a4f9a8a1b52"}`},
 	{http.StatusServiceUnavailable, "There is more to do than can be done, or a part does not answer. Come back later.", retryAfterHeader, "Problem", `{"detail":"too many requests are under way; come back in a moment","code":"unavailable"}`},
 }

@@ -13,12 +13,17 @@ import (
 	"herald/pkg/wire"
 )
 
-func showPreview(p *bulk.Preview) contract.Preview {
+// showPreview shows the samples' data to a key that may read, and their ids to others.
+func showPreview(p *bulk.Preview, read bool) contract.Preview {
 	r := contract.Preview{
 		TotalLeads: p.Total, Reachable: p.Reachable, LeadsNotFound: p.NotFound, Skipped: p.Skipped, EstimatedCost: p.Cost.Amount(),
 		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Samples: []contract.Sample{},
 	}
 	for _, s := range p.Samples {
+		if !read {
+			r.Samples = append(r.Samples, contract.Sample{LeadID: s.LeadID.String()})
+			continue
+		}
 		sample := contract.Sample{
 			LeadID: s.LeadID.String(), Recipient: s.Recipient, Subject: orNull(s.Subject), Content: orNull(s.Text), HTMLContent: orNull(s.HTML),
 		}

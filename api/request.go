@@ -2,10 +2,8 @@ package api
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"mime"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +17,7 @@ import (
 	"herald/pkg/wire"
 )
 
-// readJSON reads the body as one strict JSON object and returns its reader with the errors it collects.
+// readJSON takes the body as one strict JSON object and returns its reader with the errors it collects.
 func readJSON(c echo.Context) (*wire.Object, *wire.Errors, error) {
 	if ct := c.Request().Header.Get(echo.HeaderContentType); ct != "" {
 		media, _, err := mime.ParseMediaType(ct)
@@ -27,7 +25,12 @@ func readJSON(c echo.Context) (*wire.Object, *wire.Errors, error) {
 			return nil, nil, message.Errorf(message.CodeMediaType, "the body must be application/json")
 		}
 	}
-	body, _ := c.Get(bodyKey).([]byte) // there may be none
+	visit := visitOf(c)
+	body := visit.body
+	visit.body = nil // the tree has copies of all that is needed
+	if err := visit.take(wire.Weigh(body)); err != nil {
+		return nil, nil, err
+	}
 	v, err := wire.Decode(body)
 	if err != nil {
 		return nil, nil, err
@@ -35,15 +38,6 @@ func readJSON(c echo.Context) (*wire.Object, *wire.Errors, error) {
 	errs := &wire.Errors{}
 	o := wire.NewObject(errs, v, "body")
 	return o, errs, errs.Err()
-}
-
-// readError tells a body that is too large from one that broke off.
-func readError(err error, limit int64) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return message.Errorf(message.CodeTooLarge, "the body is larger than %d bytes", limit)
-	}
-	return message.InvalidField(message.SlugJSON, "the body broke off", "body")
 }
 
 // query reads the query string. Parameters that are not known are refused, like fields.

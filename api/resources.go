@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/contract"
 	"herald/pkg/message"
@@ -40,8 +41,18 @@ func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View,
 		if err != nil {
 			return err
 		}
-		return c.JSON(http.StatusOK, showBulk(v))
+		return c.JSON(http.StatusOK, shownBulk(c, v))
 	}
+}
+
+// shownBulk is what the answer to a write shows of a bulk: ids and figures, and to a key that may read why its channel is
+// paused, which a person or the provider has put in words.
+func shownBulk(c echo.Context, v *bulk.View) contract.Bulk {
+	r := showBulk(v)
+	if r.Channel != nil && !has(c, access.Read) {
+		r.Channel.StateReason = nil
+	}
+	return r
 }
 
 func (s *Server) getBulk(c echo.Context) error {

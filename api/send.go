@@ -1,9 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -47,10 +50,10 @@ func (s *Server) send(c echo.Context) error {
 	}
 	key := idempotencyKey(c, o.Value(), errs)
 	err = s.sendNew(c, o, errs, key)
-	if err == nil || key == nil || errors.Is(err, errBusy) {
+	if err == nil || key == nil || shed(err) {
 		return err
 	}
-	// Nearly every key is new, so nobody asks for it first. But what was done under one is answered even when the same
+	// Nearly every key is new, so it is not looked for first. But what was done under one is answered even when the same
 	// request would be refused by now.
 	if done, rerr := s.replay(c, key); done {
 		return rerr
@@ -108,7 +111,7 @@ func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
 	}
 	if settings := o.Child("bulk_settings"); settings != nil {
 		req.criteria = audience.Parse(errs, settings, time.Now())
-		req.shown = shownRequest(o, len(req.criteria.LeadIDs))
+		req.keep(o, errs)
 	}
 	o.Close()
 	return req
@@ -131,24 +134,41 @@ func (req *sendRequest) parseData(o *wire.Object) {
 	o.Close()
 }
 
-// shownRequest is the request with the number of its lead ids instead of the ids.
-func shownRequest(o *wire.Object, ids int) json.RawMessage {
+const maxKept = maxBody // bytes of a bulk's request as it is kept: escaped, it may be longer than it came
+
+// keep makes the request as the bulk keeps it: with the number of its lead ids instead of the ids.
+func (req *sendRequest) keep(o *wire.Object, errs *wire.Errors) {
 	shown := map[string]any{}
 	for _, name := range []string{"sender_type", "sender_identifier", "message_data", "message_type", "priority", "bulk_settings"} {
 		if v, ok := o.Raw(name); ok {
 			shown[name] = v
 		}
 	}
-	if settings, ok := shown["bulk_settings"].(map[string]any); ok && ids > 0 {
-		copied := make(map[string]any, len(settings))
-		for k, v := range settings {
-			copied[k] = v
-		}
-		copied["lead_ids"] = ids
+	if settings, ok := shown["bulk_settings"].(map[string]any); ok && len(req.criteria.LeadIDs) > 0 {
+		copied := maps.Clone(settings)
+		copied["lead_ids"] = len(req.criteria.LeadIDs)
 		shown["bulk_settings"] = copied
 	}
-	b, _ := json.Marshal(shown) // it came out of JSON
-	return b
+	var kept bytes.Buffer
+	if wire.Encode(&limited{&kept, maxKept}, shown) != nil {
+		errs.Add(message.SlugTooLong, fmt.Sprintf("must have at most %s without lead_ids", size(maxKept)), "body")
+		return
+	}
+	req.shown = kept.Bytes()
+}
+
+// limited passes on so many bytes and then fails.
+type limited struct {
+	to   io.Writer
+	left int
+}
+
+// Write implements io.Writer.
+func (l *limited) Write(b []byte) (int, error) {
+	if l.left -= len(b); l.left < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return l.to.Write(b)
 }
 
 func enum[E ~string](o *wire.Object, name string, absent E, parse func(string) (E, bool), all []E) E {
@@ -267,11 +287,16 @@ func under(err error, loc ...any) error {
 }
 
 func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
-	leave, ok := enter(s.gate.sends[ch.Type], 0)
-	if !ok {
+	sends := s.gate.sends[ch.Type]
+	select {
+	case sends <- struct{}{}:
+		defer func() { <-sends }()
+	default:
 		return errBusy
 	}
-	defer leave()
+	if err := s.chargeSend(c, req); err != nil {
+		return err
+	}
 	sent, err := s.Sender.Send(c.Request().Context(), delivery.Single{
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
 		Purpose: req.purpose, Priority: req.priority, Key: req.key,
@@ -283,6 +308,21 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 		c.Response().Header().Set(headerTiming, fmt.Sprintf("provider;dur=%.3f", sent.Provider.Seconds()*1e3)) // in milliseconds
 	}
 	return c.JSON(http.StatusOK, showSent(sent))
+}
+
+// Sending a long text makes copies of it: rendered, and as the provider's JSON, where one character may become six.
+const (
+	longText   = 64 << 10
+	sendCopies = 8
+)
+
+// chargeSend counts the memory that sending a long text takes.
+func (s *Server) chargeSend(c echo.Context, req *sendRequest) error {
+	n := len(req.content.Text) + len(req.content.HTML)
+	if n < longText {
+		return nil
+	}
+	return visitOf(c).take(int64(n) * sendCopies)
 }
 
 // headerTiming tells a caller how much of the answer's time was the provider's.
@@ -318,7 +358,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		if err != nil {
 			return underData(err)
 		}
-		return c.JSON(http.StatusOK, showPreview(p))
+		return c.JSON(http.StatusOK, showPreview(p, has(c, access.Read)))
 	}
 	b, err := s.Bulks.Accept(ctx, order)
 	if err != nil {
@@ -334,10 +374,13 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	if applied != "" {
 		c.Response().Header().Set("Preference-Applied", applied)
 	}
-	leavePlace(c)
-	if leave, ok := enter(s.gate.waits, 0); ok {
-		defer leave()
-	} else {
+	visit := visitOf(c)
+	visit.leave()
+	visit.forget()
+	waiting := *b // for a minute perhaps, which 100,000 ids are not needed for
+	waiting.Content, waiting.Criteria, waiting.Request = message.Content{}, audience.Criteria{}, nil
+	b = &waiting
+	if visit.enter(s.gate.waits, 0) != nil {
 		wait = 0
 	}
 	v, err := s.Bulks.Wait(ctx, b.ID, wait)
@@ -346,7 +389,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 		s.Telemetry.BulkError(ctx, "wait", b.ID, err)
 		v = &bulk.View{Bulk: b}
 	}
-	return c.JSON(http.StatusOK, showBulk(v))
+	return c.JSON(http.StatusOK, shownBulk(c, v))
 }
 
 const maxWait = time.Minute

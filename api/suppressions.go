@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/pkg/access"
 	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
@@ -43,6 +44,9 @@ func (s *Server) createSuppression(c echo.Context) error {
 	}
 	if err := s.Leads.Suppress(c.Request().Context(), sup); err != nil {
 		return under(err, "body")
+	}
+	if !has(c, access.Read) { // the entry may have been there before
+		return c.JSON(http.StatusCreated, contract.SuppressionRef{ID: sup.ID.String()})
 	}
 	return c.JSON(http.StatusCreated, showSuppression(sup))
 }

@@ -12,6 +12,7 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/app"
+	"herald/pkg/config"
 	"herald/pkg/message"
 )
 
@@ -24,7 +25,7 @@ type keysCmd struct {
 type keysCreateCmd struct {
 	Name    string  `default:"unnamed" help:"Who holds it, for people."`
 	Scope   string  `required:"" help:"What it allows: send, read, admin, several with commas."`
-	Expires string  `help:"When it ends: a number of days like 90d, or an RFC 3339 time. Never without it."`
+	Expires string  `help:"When it ends: a number of days like 90d, a time from now like 24h, or an RFC 3339 time. Never without it."`
 	Rate    float64 `help:"Requests a second; 0: HERALD_KEY_RATE."`
 	IfNone  bool    `help:"Make none where there is a key already."`
 	JSON    bool    `help:"Print JSON."`
@@ -47,18 +48,42 @@ func viewKey(k *access.Key, token string) keyView {
 	return keyView{k.ID, k.Name, k.Scopes, k.Rate, k.CreatedAt, k.ExpiresAt, k.RevokedAt, k.LastUsedAt, token}
 }
 
-// withKeys works on the keys of the database.
-func withKeys(ctx context.Context, work func(k *access.Keyring) error) error {
+// withKeys works on the keys of the database. Only new keys need the master key, for their checksums.
+func withKeys(ctx context.Context, create bool, work func(k *access.Keyring) error) error {
 	cfg, err := parse()
 	if err != nil {
 		return err
+	}
+	var sums access.Checksums
+	if create {
+		if sums, err = checksums(cfg); err != nil {
+			return err
+		}
 	}
 	s, err := openCurrent(ctx, cfg, nil)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	return work(access.NewKeyring(access.KeyringDeps{Keys: s, Uses: s}))
+	return work(access.NewKeyring(access.KeyringDeps{Keys: s, Uses: s, Checksums: sums}))
+}
+
+// checksums makes what new keys are marked with: of the master key that the API has.
+func checksums(cfg *config.Config) (access.Checksums, error) {
+	switch {
+	case cfg.MasterKey == "" && cfg.DatabaseURL != "":
+		return access.Checksums{}, fmt.Errorf("%w: HERALD_MASTER_KEY is required, the one that the API has: a new key carries a checksum made with it", errUsage)
+	case cfg.MasterKey == "":
+		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
+			return access.Checksums{}, err
+		}
+		key, err := app.EmbeddedMasterKey(dataDir())
+		if err != nil {
+			return access.Checksums{}, err
+		}
+		cfg.MasterKey = config.Masked(key)
+	}
+	return app.Checksums(cfg)
 }
 
 // Run makes a key.
@@ -67,7 +92,7 @@ func (c *keysCreateCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	}
-	return withKeys(ctx, func(keys *access.Keyring) error {
+	return withKeys(ctx, true, func(keys *access.Keyring) error {
 		token, err := keys.Create(ctx, k, c.IfNone)
 		switch {
 		case err != nil:
@@ -101,7 +126,7 @@ func (c *keysCreateCmd) key(now time.Time) (*access.Key, error) {
 	}
 	until, err := expiry(c.Expires, now)
 	if err != nil || !until.After(now) {
-		return nil, fmt.Errorf("--expires is a number of days like 90d, or an RFC 3339 time to come")
+		return nil, fmt.Errorf("--expires is a number of days like 90d, a time from now like 24h, or an RFC 3339 time to come")
 	}
 	k.ExpiresAt = &until
 	return k, nil
@@ -111,6 +136,9 @@ func expiry(s string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.Atoi(days)
 		return now.AddDate(0, 0, n).UTC().Truncate(time.Second), err
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(d).UTC().Truncate(time.Second), nil
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	return t.UTC(), err
@@ -122,7 +150,7 @@ type keysListCmd struct {
 
 // Run lists the keys.
 func (c *keysListCmd) Run(ctx context.Context) error {
-	return withKeys(ctx, func(keys *access.Keyring) error {
+	return withKeys(ctx, false, func(keys *access.Keyring) error {
 		list, err := keys.Keys.APIKeys(ctx)
 		if err != nil {
 			return err
@@ -169,7 +197,7 @@ type keysRevokeCmd struct {
 
 // Run revokes a key.
 func (c *keysRevokeCmd) Run(ctx context.Context) error {
-	return withKeys(ctx, func(keys *access.Keyring) error {
+	return withKeys(ctx, false, func(keys *access.Keyring) error {
 		if err := keys.Keys.RevokeAPIKey(ctx, c.ID); err != nil {
 			return err
 		}

@@ -68,9 +68,20 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 		RevokedAt *string `json:"revoked_at"`
 		Rate      float64 `json:"rate_per_second"`
 	}
+	if code, out := execute(t, "keys", "create", "--scope", "read"); code != 2 {
+		t.Errorf("a key without the master key: exit code %d, %s", code, out)
+	}
+	t.Setenv("HERALD_MASTER_KEY", testenv.MasterKey())
 	made := lines[key](t, wants(t, 0, "hk_", "keys", "create", "--if-none", "--scope", "read,send", "--name", "UI", "--expires", "30d", "--rate", "5", "--json"))[0]
 	if len(made.Scopes) != 2 || made.ExpiresAt == nil || made.Rate != 5 || !strings.HasPrefix(made.Token, "hk_"+made.ID+"_") {
 		t.Errorf("%+v", made)
+	}
+	for _, soon := range []string{"24h", "1d", "90m"} {
+		made := lines[key](t, wants(t, 0, "hk_", "keys", "create", "--scope", "read", "--expires", soon, "--json"))[0]
+		if until, err := time.Parse(time.RFC3339, *made.ExpiresAt); err != nil || until.After(time.Now().Add(25*time.Hour)) || until.Before(time.Now()) {
+			t.Errorf("--expires %s: until %s, %v", soon, *made.ExpiresAt, err)
+		}
+		wants(t, 0, "revoked", "keys", "revoke", made.ID)
 	}
 	wants(t, 0, "there is a key already", "keys", "create", "--if-none", "--scope", "read")
 	if out := wants(t, 0, made.ID, "keys", "list"); strings.Contains(out, made.Token) || !strings.Contains(out, "valid") {
@@ -78,12 +89,13 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 	}
 	wants(t, 0, "revoked", "keys", "revoke", made.ID)
 	wants(t, 0, "revoked", "keys", "list")
-	if list := lines[[]key](t, wants(t, 0, made.ID, "keys", "list", "--json"))[0]; len(list) != 1 || list[0].RevokedAt == nil || list[0].Token != "" {
+	if list := lines[[]key](t, wants(t, 0, made.ID, "keys", "list", "--json"))[0]; len(list) != 4 || list[0].RevokedAt == nil || list[0].Token != "" {
 		t.Errorf("%+v", list)
 	}
 	wants(t, 1, "", "keys", "revoke", "0000000000000000")
 	for _, args := range [][]string{
 		{"--scope", "everything"}, {}, {"--scope", "read", "--expires", "soon"}, {"--scope", "read", "--expires", "2020-01-01T00:00:00Z"},
+		{"--scope", "read", "--expires", "-1h"}, {"--scope", "read", "--expires", "0d"},
 		{"--scope", "read", "--rate", "-1"}, {"--scope", "read", "--name", "a\nb"},
 	} {
 		wants(t, 2, "", append([]string{"keys", "create"}, args...)...)

@@ -3,11 +3,8 @@
 package access
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,7 +41,7 @@ func ParseScopes(s string) ([]Scope, error) {
 	return out, nil
 }
 
-// Key is an API key. Its secret is known to its holder alone; Hash is the SHA-256 of it.
+// Key is an API key. Its secret is known to its holder alone; Hash is the SHA-256 of it, with its checksum where it has one.
 type Key struct {
 	ID         string
 	Name       string // for people: who holds it
@@ -59,39 +56,6 @@ type Key struct {
 
 // Allows says whether the key has a scope.
 func (k *Key) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
-
-// The form of a token: hk_ID_SECRET, with an id of 16 hex digits and a secret of 32 bytes in URL-safe base64.
-const (
-	tokenPrefix = "hk_"
-	idBytes     = 8
-	secretBytes = 32
-)
-
-// newToken makes a token and what is kept of it.
-func newToken() (token, id string, hash [sha256.Size]byte) {
-	var b [idBytes + secretBytes]byte
-	_, _ = rand.Read(b[:]) // never fails
-	id = hex.EncodeToString(b[:idBytes])
-	secret := b[idBytes:]
-	return tokenPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(secret), id, sha256.Sum256(secret)
-}
-
-// parseToken takes a token apart. It says false for whatever newToken cannot have made.
-func parseToken(s string) (id string, hash [sha256.Size]byte, ok bool) {
-	rest, ok := strings.CutPrefix(s, tokenPrefix)
-	if !ok {
-		return "", hash, false
-	}
-	id, text, ok := strings.Cut(rest, "_")
-	if raw, err := hex.DecodeString(id); !ok || err != nil || len(raw) != idBytes || strings.ToLower(id) != id {
-		return "", hash, false
-	}
-	secret, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(secret) != secretBytes {
-		return "", hash, false
-	}
-	return id, sha256.Sum256(secret), true
-}
 
 // judge says whether the holder of a secret with this hash may use the key now.
 func (k *Key) judge(hash [sha256.Size]byte, now time.Time) error {

@@ -25,7 +25,7 @@ func keyring(t *testing.T, rate float64) *access.Keyring {
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
 	return access.NewKeyring(access.KeyringDeps{
-		Keys: s, Uses: s, Limiter: queue.NewKeyLimiter(rdb), Rate: rate,
+		Keys: s, Uses: s, Limiter: queue.NewKeyLimiter(rdb), Rate: rate, Checksums: access.NewChecksums(make([]byte, 32)),
 		Failed: func(_ context.Context, err error) { t.Error(err) },
 	})
 }
@@ -159,6 +159,8 @@ func FuzzToken(f *testing.F) {
 
 // nobody is a store without keys.
 type nobody struct{ access.Keys }
+
+func (nobody) APIKeys(context.Context) ([]access.Key, error) { return nil, nil }
 
 func (nobody) APIKey(context.Context, string) (*access.Key, error) {
 	return nil, message.Errorf(message.CodeNotFound, "not found")

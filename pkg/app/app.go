@@ -45,6 +45,8 @@ type App struct {
 	Sender   *delivery.Sender
 
 	telemetry *telemetry.Telemetry
+	recent    *telemetry.Recent
+	checksums access.Checksums
 	timing    Timing
 	limiter   *queue.Limiter
 	backlog   queue.Backlog
@@ -72,6 +74,10 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		return nil, err
 	}
 	a := &App{Config: cfg, telemetry: telemetry.New(log)}
+	a.recent = telemetry.NewRecent(a.Health)
+	if a.checksums, err = Checksums(cfg); err != nil {
+		return nil, err
+	}
 	if a.timing, err = timing(); err != nil {
 		return nil, err
 	}
@@ -92,15 +98,30 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 
 // Sealer makes what seals and opens credentials.
 func Sealer(cfg *config.Config) (*channel.Sealer, error) {
-	key, err := channel.ParseMasterKey(string(cfg.MasterKey))
+	key, others, err := masterKeys(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("HERALD_MASTER_KEY %w", err)
-	}
-	others, err := cfg.OtherKeys()
-	if err != nil {
-		return nil, fmt.Errorf("HERALD_MASTER_KEY_PREVIOUS %w", err)
+		return nil, err
 	}
 	return channel.NewSealer(key, others...)
+}
+
+// Checksums makes what tells API keys made here from forged ones.
+func Checksums(cfg *config.Config) (access.Checksums, error) {
+	key, others, err := masterKeys(cfg)
+	if err != nil {
+		return access.Checksums{}, err
+	}
+	return access.NewChecksums(key, others...), nil
+}
+
+func masterKeys(cfg *config.Config) (key []byte, others [][]byte, err error) {
+	if key, err = channel.ParseMasterKey(string(cfg.MasterKey)); err != nil {
+		return nil, nil, fmt.Errorf("HERALD_MASTER_KEY %w", err)
+	}
+	if others, err = cfg.OtherKeys(); err != nil {
+		return nil, nil, fmt.Errorf("HERALD_MASTER_KEY_PREVIOUS %w", err)
+	}
+	return key, others, nil
 }
 
 // check refuses a database that this process cannot work on.
@@ -138,7 +159,7 @@ func (a *App) build() error {
 	a.counters = queue.NewCounters(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
 	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
 	a.Keys = access.NewKeyring(access.KeyringDeps{
-		Keys: a.Store, Uses: a.Store, Limiter: queue.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate,
+		Keys: a.Store, Uses: a.Store, Limiter: queue.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
 		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
 	})
 	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
@@ -168,13 +189,20 @@ func (a *App) Hold() { a.held.Store(true) }
 // Release ends Hold.
 func (a *App) Release() { a.held.Store(false) }
 
+// Ready says how the process is, from a look at most a moment old, and whether it is held back, as of now.
+func (a *App) Ready(ctx context.Context) telemetry.Health {
+	h := a.recent.Health(ctx)
+	h.Ready = h.Ready && !a.held.Load()
+	return h
+}
+
 // Health looks at the parts. Without the database a process is of no use; without Redis it still takes orders.
 func (a *App) Health(ctx context.Context) telemetry.Health {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	db, rdb := a.Store.Ping(ctx), a.Queue.Ping(ctx)
 	return telemetry.Health{
-		Ready: db == nil && !a.held.Load(), Degraded: rdb != nil, Parts: map[string]error{"database": db, "redis": rdb},
+		Ready: db == nil, Degraded: rdb != nil, Parts: map[string]error{"database": db, "redis": rdb},
 	}
 }
 
@@ -204,20 +232,23 @@ func (a *App) StartWorker() error {
 // Document returns the OpenAPI document of the API.
 func Document() ([]byte, error) { return api.Document() }
 
-// admitAll says whether the API may answer without a key. Only somebody at this machine may be answered so, and only
-// until the first key is made.
-func (a *App) admitAll(ctx context.Context, l net.Listener) (bool, error) {
+// open says whether the API may answer without a key: processes of this machine, where HERALD_OPEN says so, until the
+// first key is made. An API that could answer no request does not start.
+func (a *App) open(ctx context.Context, l net.Listener) (bool, error) {
 	tcp, ok := l.Addr().(*net.TCPAddr)
 	local := ok && tcp.IP.IsLoopback()
+	open := local && a.Config.Open == config.OpenLoopback
 	inUse, err := a.Keys.InUse(ctx)
 	switch {
 	case err != nil || inUse:
-		return local, err
+		return open, err
 	case !local:
 		return false, fmt.Errorf("HERALD_LISTEN is %s: without an API key the API answers on a loopback address only; make one with `herald keys create`", a.Config.Listen)
+	case !open:
+		return false, errors.New("there is no API key: make one with `herald keys create`, or set HERALD_OPEN=loopback to answer every process of this machine without one")
 	}
-	a.telemetry.Log().Warn("there are no API keys: everybody on this machine may send", "listen", l.Addr().String())
-	return local, nil
+	a.telemetry.Log().Warn("there are no API keys: every process of this machine may send", "listen", l.Addr().String())
+	return open, nil
 }
 
 // StartAPI begins to answer requests and returns the address it listens on.
@@ -226,15 +257,15 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("HERALD_LISTEN: %w", err)
 	}
-	local, err := a.admitAll(ctx, l)
+	open, err := a.open(ctx, l)
 	if err != nil {
 		_ = l.Close()
 		return "", err
 	}
 	server, err := api.New(api.Deps{
 		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store,
-		Keys: a.Keys, Effects: a.Store, Local: local, Telemetry: a.telemetry,
-		Health: a.Health, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
+		Keys: a.Keys, Effects: a.Store, Local: open, Telemetry: a.telemetry,
+		Health: a.Ready, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
 	})
 	if err != nil {
 		_ = l.Close()
@@ -256,7 +287,9 @@ func (a *App) StartAdmin(fallback string) error {
 	if isDefault {
 		addr = fallback
 	}
-	admin, moved, err := a.telemetry.StartAdmin(addr, isDefault, a.Health)
+	admin, moved, err := a.telemetry.StartAdmin(telemetry.AdminOptions{
+		Addr: addr, Default: isDefault, Health: a.Ready, Hosts: a.Config.AdminHosts, PProf: a.Config.PProf,
+	})
 	if err != nil {
 		return err
 	}
@@ -272,6 +305,7 @@ func (a *App) StartAdmin(fallback string) error {
 // Stop ends everything in the order in which it depends on each other: no new requests, no new tasks, what is under
 // way is finished, then the connections close.
 func (a *App) Stop() {
+	a.Hold() // no new traffic here, whatever was found out a moment ago
 	if a.http != nil {
 		a.Bulks.Drain()
 		ctx, cancel := context.WithTimeout(context.Background(), stopTime)

@@ -74,11 +74,11 @@ func TestReadinessIsHeldBack(t *testing.T) {
 	e := embedded(t, nil)
 	defer e.Stop()
 	e.Hold()
-	if h := e.Health(t.Context()); h.Ready || h.Code() != http.StatusServiceUnavailable {
+	if h := e.Ready(t.Context()); h.Ready || h.Code() != http.StatusServiceUnavailable {
 		t.Errorf("%+v", h)
 	}
 	e.Release()
-	if h := e.Health(t.Context()); !h.Ready || h.Degraded {
+	if h := e.Ready(t.Context()); !h.Ready || h.Degraded {
 		t.Errorf("%+v", h)
 	}
 }

@@ -62,12 +62,13 @@ func (e *Embedded) prepare(cfg *config.Config, dir string, simulate bool) error 
 		cfg.DatabaseURL = "sqlite://" + filepath.Join(dir, "herald.db")
 	}
 	if cfg.MasterKey == "" {
-		key, err := masterKey(filepath.Join(dir, "master.key"))
+		key, err := EmbeddedMasterKey(dir)
 		if err != nil {
 			return err
 		}
 		cfg.MasterKey = config.Masked(key)
 	}
+	cfg.Open = config.OpenLoopback
 	ctx, cancel := context.WithCancel(context.Background())
 	e.stop = cancel
 	if cfg.RedisURL == "" {
@@ -138,8 +139,9 @@ func migrate(ctx context.Context, databaseURL string) error {
 	return err
 }
 
-// masterKey reads the key in a file, or makes one that only the user can read.
-func masterKey(path string) (string, error) {
+// EmbeddedMasterKey reads the master key of the embedded mode on a directory, or makes one that only the user can read.
+func EmbeddedMasterKey(dir string) (string, error) {
+	path := filepath.Join(dir, "master.key")
 	b, err := os.ReadFile(path) //nolint:gosec // the path is the user's own data directory
 	if err == nil {
 		return string(b), nil

@@ -3,7 +3,6 @@ package channel
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -198,8 +197,8 @@ func prepare(c *Channel) []message.FieldError {
 		fail(message.SlugEnum, "must be hold or resend_once", "on_unknown")
 	}
 	if c.BaseURL != "" {
-		if u, err := url.Parse(c.BaseURL); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			fail(message.SlugValue, "must be an http or https URL", "base_url")
+		if err := CheckBaseURL(c.BaseURL); err != nil {
+			fail(message.SlugValue, err.Error(), "base_url")
 		}
 	}
 	if len(c.Currency) != 3 {

@@ -27,7 +27,10 @@ type Config struct {
 	RedisURL         string        `env:"REDIS_URL" help:"redis:// or rediss://"`
 	Listen           string        `env:"HERALD_LISTEN" envDefault:"127.0.0.1:8080" help:"address of the API"`
 	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the API server's default is 127.0.0.1:9101, the others take a free port and log it"`
-	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials. Required outside the embedded mode"`
+	AdminHosts       []string      `env:"HERALD_ADMIN_HOSTS" help:"names beside localhost under which the admin address answers, separated by commas; where it is no loopback address it answers under every IP address too"`
+	PProf            bool          `env:"HERALD_PPROF" envDefault:"false" help:"serve profiles (pprof) on the admin address"`
+	Open             Open          `env:"HERALD_OPEN" help:"loopback: until there is an API key, answer every process of this machine without one; the embedded mode sets it"`
+	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials and marks API keys. Required outside the embedded mode"`
 	PreviousKeys     Masked        `env:"HERALD_MASTER_KEY_PREVIOUS" help:"master keys that open what they sealed and seal nothing any more, separated by commas; see herald reseal"`
 	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests a second of an API key that has no rate of its own; 0: as many as come"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
@@ -57,6 +60,12 @@ func (m Masked) String() string {
 	}
 	return "[set]"
 }
+
+// Open says which callers need no API key while there is none.
+type Open string
+
+// OpenLoopback is the only value of Open beside none: callers on this machine.
+const OpenLoopback Open = "loopback"
 
 // Concurrency is a number of sends in flight for each type.
 type Concurrency map[message.Type]int
@@ -169,12 +178,18 @@ func (c *Config) check(need Need) []error {
 			bad(name, "must be host:port")
 		}
 	}
+	if p, err := url.Parse(c.URL); err != nil || p.Host == "" || (p.Scheme != "http" && p.Scheme != "https") {
+		bad("HERALD_URL", "must be an http or https URL")
+	}
 	for name, u := range map[string]string{
-		"HERALD_URL": c.URL, "HERALD_SENDGRID_URL": c.SendGridURL, "HERALD_TWILIO_URL": c.TwilioURL, "HERALD_INSTAGRAM_URL": c.InstagramURL,
+		"HERALD_SENDGRID_URL": c.SendGridURL, "HERALD_TWILIO_URL": c.TwilioURL, "HERALD_INSTAGRAM_URL": c.InstagramURL,
 	} {
-		if p, err := url.Parse(u); err != nil || p.Host == "" || (p.Scheme != "http" && p.Scheme != "https") {
-			bad(name, "must be an http or https URL")
+		if err := channel.CheckBaseURL(u); err != nil {
+			bad(name, "%v", err)
 		}
+	}
+	if c.Open != "" && c.Open != OpenLoopback {
+		bad("HERALD_OPEN", "must be loopback, or empty")
 	}
 	if c.BulkWait < 0 || c.BulkWait > time.Minute {
 		bad("HERALD_BULK_WAIT", "must be from 0s to 60s")

@@ -42,9 +42,9 @@ type FieldError struct {
 	Type string `json:"type" doc:"What is wrong, for a program." enum:"slug" example:"missing"`
 }
 
-// ValidationError is the answer to a request that is not valid. Every mistake is in it.
+// ValidationError is the answer to a request that is not valid.
 type ValidationError struct {
-	Detail []FieldError `json:"detail" doc:"Every mistake of the request."`
+	Detail []FieldError `json:"detail" doc:"The first hundred mistakes of the request; where it has more, a last entry says how many."`
 }
 
 // Problem is the answer to a request that cannot be carried out.
@@ -159,7 +159,7 @@ type BulkChannel struct {
 	ID          string       `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 	Type        message.Type `json:"type" doc:"Its type." enum:"type" example:"SMS"`
 	State       string       `json:"state" doc:"ACTIVE; PAUSED by a person or because its credentials are dead; THROTTLED: its provider refuses what is too much; DOWN: its provider does not answer; DELETED: it is not there any more." enum:"bulk_channel_state" example:"ACTIVE"`
-	StateReason *string      `json:"state_reason" doc:"Why it is PAUSED." example:"Authenticate"`
+	StateReason *string      `json:"state_reason" doc:"Why it is PAUSED; null without the scope read." example:"Authenticate"`
 }
 
 // Preview is the answer to a dry run.
@@ -170,13 +170,13 @@ type Preview struct {
 	Skipped          map[message.Reason]int64 `json:"skipped" doc:"The others by their reasons." example:"{\"no_recipient\":1,\"unsubscribed\":1}"`
 	EstimatedCost    float64                  `json:"estimated_cost" doc:"What it would cost, in the channel's currency. Of SMS, from the first hundred." example:"0.148"`
 	EstimatedSeconds float64                  `json:"estimated_seconds" doc:"How long it would take, at the channel's rate and with the workers of the moment." example:"1.2"`
-	Samples          []Sample                 `json:"samples" doc:"What the first five would get."`
+	Samples          []Sample                 `json:"samples" doc:"What the first five would get; without the scope read their ids."`
 }
 
 // Sample is a message as one lead would get it.
 type Sample struct {
 	LeadID      string  `json:"lead_id" doc:"The lead." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
-	Recipient   string  `json:"recipient" doc:"Where it would go." example:"stella@example.com"`
+	Recipient   string  `json:"recipient,omitzero" doc:"Where it would go. Without the scope read it is absent, and everything below is null." example:"stella@example.com"`
 	Subject     *string `json:"subject" doc:"The subject, rendered." example:"Special Offer - 50% Off!"`
 	Content     *string `json:"content" doc:"The text, rendered." example:"Limited time offer just for you!"`
 	HTMLContent *string `json:"html_content" doc:"The HTML, rendered." example:"<p>Hello Stella</p>"`

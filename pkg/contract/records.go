@@ -41,7 +41,7 @@ type ChannelFields struct {
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"The most calls a second, over all processes; null: no limit." min:"0.01" max:"1000000000000" example:"50"`
 	Default        bool     `json:"default,omitempty" doc:"Whether it is used for its type when a request names no channel; one of each type may be." example:"false"`
 	OnUnknown      string   `json:"on_unknown,omitempty" doc:"What becomes of a message whose outcome nobody knows: hold leaves it UNKNOWN (SMS and Instagram unless they say otherwise), resend_once sends it a second time after a while (EMAIL)." enum:"policy" example:"resend_once"`
-	BaseURL        string   `json:"base_url,omitempty" doc:"Of the provider's API, where that is not the usual: http or https." max:"2048" example:"https://api.eu.sendgrid.com"`
+	BaseURL        string   `json:"base_url,omitempty" doc:"Of the provider's API, where that is not the usual: https, or http on this machine, without user, query and fragment, and to no link-local address. A new one takes all credentials of the channel in the same request." max:"2048" example:"https://api.eu.sendgrid.com"`
 	Region         string   `json:"region,omitempty" doc:"The country whose national phone numbers leads may have: two letters." min:"2" max:"2" example:"US"`
 	State          string   `json:"state,omitempty" doc:"Whether it sends. ACTIVE resumes one that was paused." enum:"channel_state" example:"ACTIVE"`
 }
@@ -123,6 +123,22 @@ type Lead struct {
 	CreatedAt       *time.Time     `json:"created_at" doc:"When the lead came to be." example:"2025-01-31T10:30:00Z"`
 	UpdatedAt       *time.Time     `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
 	LastContactedAt *time.Time     `json:"last_contacted_at" doc:"When the lead was contacted last." example:"2025-01-31T10:30:00Z"`
+}
+
+// LeadRef is what a key without the scope read is told of a lead that it wrote.
+type LeadRef struct {
+	ID string `json:"id" doc:"The lead's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
+}
+
+// ChannelRef is what a key without the scope read is told of a channel that it wrote.
+type ChannelRef struct {
+	ID   string       `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	Type message.Type `json:"type" doc:"What it sends." enum:"type" example:"EMAIL"`
+}
+
+// SuppressionRef is what a key without the scope read is told of a suppression that it wrote.
+type SuppressionRef struct {
+	ID string `json:"id" doc:"The suppression's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 }
 
 // ImportReport is what became of an imported file.

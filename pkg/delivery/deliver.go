@@ -378,7 +378,7 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		d.back(w)
 		cancel()
 		w.event.Send += time.Since(started)
-		w.event.Class = resp.Class
+		w.event.Class, w.event.Detail = resp.Class, resp.Detail
 		fault.Point(fault.ProviderAnswered)
 		d.report(ctx, w, e.Channel, resp)
 		o := d.judge(ctx, w, e, resp)

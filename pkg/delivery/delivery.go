@@ -72,6 +72,7 @@ type Response struct {
 	HTTPStatus        int              // 0 when no answer came
 	ProviderMessageID string
 	RetryAfter        time.Duration // as the provider asked, 0 when it did not
+	Detail            string        // for the log alone: what failed on the way, without addresses
 }
 
 // Envelope is what a provider needs for one call.
@@ -244,6 +245,7 @@ type Event struct {
 	Attempt  int
 	Again    time.Duration
 	Fenced   bool
+	Detail   string // of the last call, for the log
 	Err      error
 	Load     time.Duration
 	Claim    time.Duration

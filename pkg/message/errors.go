@@ -23,12 +23,13 @@ const (
 	CodeUnauthorized Code = "unauthorized" // nobody knows who asks
 	CodeForbidden    Code = "forbidden"    // it is known who asks, and they may not
 	CodeInProgress   Code = "in_progress"  // the same request is being worked on; carries RetryAfter
+	CodeTooSlow      Code = "too_slow"     // the body did not come in time
 )
 
 // Codes lists every Code.
 var Codes = []Code{
 	CodeInvalid, CodeNotFound, CodeConflict, CodePaused, CodeTooLarge, CodeMediaType, CodeThrottled, CodeUnavailable, CodeUnauthorized,
-	CodeForbidden, CodeInProgress,
+	CodeForbidden, CodeInProgress, CodeTooSlow,
 }
 
 // Error is a failure that may be shown to the caller as it is.
@@ -101,12 +102,13 @@ const (
 	SlugNumber      = "float_type"
 	SlugDatetime    = "datetime_parsing"
 	SlugUnsupported = "not_supported_yet"
+	SlugMore        = "more_errors" // the last entry, where there are more than are told
 )
 
 // Slugs lists every slug.
 var Slugs = []string{
 	SlugMissing, SlugString, SlugTooShort, SlugTooLong, SlugEnum, SlugUUID, SlugJSON, SlugExtra, SlugValue, SlugObject, SlugList, SlugListLong,
-	SlugListShort, SlugBool, SlugInt, SlugNumber, SlugDatetime, SlugUnsupported,
+	SlugListShort, SlugBool, SlugInt, SlugNumber, SlugDatetime, SlugUnsupported, SlugMore,
 }
 
 // Invalid makes the Error for fields that are wrong, or nil when none is.

@@ -46,12 +46,19 @@ func Trace(ctx context.Context) (context.Context, *Evidence) {
 // NoAnswer classifies a call that ended in an error instead of an answer.
 func NoAnswer(e *Evidence, err error) delivery.Response {
 	if e.Left() {
-		return Unclear(0, "no_answer", "the provider's answer did not come: "+kind(err))
+		r := Unclear(0, "no_answer", "the provider's answer did not come")
+		r.Detail = kind(err)
+		return r
 	}
 	return delivery.Response{
-		Class: delivery.NotSent, Reason: message.Unreachable, Failure: &message.Failure{Code: "unreachable", Text: "no connection to the provider: " + kind(err)},
+		Class: delivery.NotSent, Reason: message.Unreachable, Detail: kind(err),
+		Failure: &message.Failure{Code: unreachable, Text: "no connection to the provider"},
 	}
 }
+
+// unreachable is the code that callers are told where it was not the provider that answered, or nothing did. A base URL may
+// lead to any server: what one says that is not the provider is nothing for callers, and how it was not reached neither.
+const unreachable = "provider_unreachable"
 
 // kind names an error without the addresses that it may carry.
 func kind(err error) string {
@@ -73,12 +80,16 @@ func Unclear(status int, code, text string) delivery.Response {
 type Answer struct {
 	Status int
 	Header http.Header
+	Own    bool   // it has the form that the vendor documents for its errors; only then Code and Text are told to callers
 	Code   string // the vendor's own, "" where it gave none
 	Text   string
 }
 
-// failure returns the answer's words, made safe.
+// failure returns the answer's words, made safe; of an answer that is not the vendor's, our own.
 func (a Answer) failure() *message.Failure {
+	if !a.Own {
+		return &message.Failure{Code: unreachable, Text: "no answer of the provider's own came (HTTP " + strconv.Itoa(a.Status) + ")"}
+	}
 	code := a.Code
 	if code == "" {
 		code = "http_" + strconv.Itoa(a.Status)

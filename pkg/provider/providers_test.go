@@ -211,11 +211,11 @@ func verdictOf(r delivery.Response) verdict {
 }
 
 func twilioBody(status, code string) (string, string) {
-	return "", `{"code":` + code + `,"message":"told about +14155550100 by ann@example.com","more_info":"x","status":` + status + `}`
+	return "", `{"code":` + code + `,"message":"told about +14155550100 by ann@example.com","more_info":"https://www.twilio.com/docs/errors/` + code + `","status":` + status + `}`
 }
 
 func metaBody(code, subcode string) string {
-	return `{"error":{"message":"told about ann@example.com","type":"OAuthException","code":` + code + `,"error_subcode":` + subcode + `}}`
+	return `{"error":{"message":"told about ann@example.com","type":"OAuthException","code":` + code + `,"error_subcode":` + subcode + `,"fbtrace_id":"A1"}}`
 }
 
 func TestClassification(t *testing.T) {
@@ -253,19 +253,19 @@ func TestClassification(t *testing.T) {
 			"400 recipient":        {400, nil, `{"errors":[{"message":"bad","field":"personalizations.0.to.0.email"}]}`, refused(message.RecipientRefused, "http_400")},
 			"400 content":          {400, nil, `{"errors":[{"message":"bad","field":"content"}]}`, refused(message.ContentRefused, "http_400")},
 			"400 without a field":  {400, nil, `{"errors":[{"message":"bad","field":null}]}`, refused(message.ContentRefused, "http_400")},
-			"401":                  {401, nil, `{"errors":[{"message":"revoked"}]}`, pause(message.ChannelCredentials, "http_401")},
+			"401":                  {401, nil, `{"errors":[{"message":"revoked","field":null}]}`, pause(message.ChannelCredentials, "http_401")},
 			"403":                  {403, nil, `{"errors":[{"message":"from","field":"from"}]}`, pause(message.ChannelRefused, "http_403")},
-			"404":                  {404, nil, "", pause(message.ChannelRefused, "http_404")},
-			"413 page of a proxy":  {413, header("Content-Type", "text/html"), "<html>", refused(message.ContentRefused, "http_413")},
-			"415":                  {415, nil, "", refused(message.ProviderRefused, "http_415")},
-			"429":                  {429, nil, `{"errors":[{"message":"too many requests"}]}`, later("http_429", 0)},
-			"429 with Retry-After": {429, header("Retry-After", "7"), "", later("http_429", 7*time.Second)},
-			"500":                  {500, nil, "", unknown("http_500")},
-			"502 page":             {502, nil, "<html>", unknown("http_502")},
-			"503":                  {503, nil, "", unknown("http_503")},
-			"503 with Retry-After": {503, header("Retry-After", "3"), "", later("http_503", 3*time.Second)},
-			"504":                  {504, nil, "", unknown("http_504")},
-			"302":                  {302, header("Location", "http://127.0.0.1:1/"), "", unknown("http_302")},
+			"404":                  {404, nil, "", pause(message.ChannelRefused, "provider_unreachable")},
+			"413 page of a proxy":  {413, header("Content-Type", "text/html"), "<html>", refused(message.ContentRefused, "provider_unreachable")},
+			"415":                  {415, nil, "", refused(message.ProviderRefused, "provider_unreachable")},
+			"429":                  {429, nil, `{"errors":[{"message":"too many requests","field":null}]}`, later("http_429", 0)},
+			"429 with Retry-After": {429, header("Retry-After", "7"), "", later("provider_unreachable", 7*time.Second)},
+			"500":                  {500, nil, "", unknown("provider_unreachable")},
+			"502 page":             {502, nil, "<html>", unknown("provider_unreachable")},
+			"503":                  {503, nil, "", unknown("provider_unreachable")},
+			"503 with Retry-After": {503, header("Retry-After", "3"), "", later("provider_unreachable", 3*time.Second)},
+			"504":                  {504, nil, "", unknown("provider_unreachable")},
+			"302":                  {302, header("Location", "http://127.0.0.1:1/"), "", unknown("provider_unreachable")},
 		},
 		"instagram": {
 			"200":                  {200, nil, `{"recipient_id":"1","message_id":"mid.1"}`, accepted("mid.1")},
@@ -285,22 +285,22 @@ func TestClassification(t *testing.T) {
 			"down, 400":            {400, nil, metaBody("2", "0"), later("2", time.Minute)},
 			"down, 500":            {500, nil, metaBody("2", "0"), unknown("2")},
 			"unknown code":         {400, nil, metaBody("99999", "0"), refused(message.ProviderRefused, "99999")},
-			"500 without a code":   {500, nil, "", unknown("http_500")},
-			"502 page":             {502, nil, "<html>", unknown("http_502")},
-			"429 without a code":   {429, nil, "", later("http_429", 0)},
-			"401 without a code":   {401, nil, "", pause(message.ChannelCredentials, "http_401")},
-			"404 without a code":   {404, nil, "", refused(message.ProviderRefused, "http_404")},
+			"500 without a code":   {500, nil, "", unknown("provider_unreachable")},
+			"502 page":             {502, nil, "<html>", unknown("provider_unreachable")},
+			"429 without a code":   {429, nil, "", later("provider_unreachable", 0)},
+			"401 without a code":   {401, nil, "", pause(message.ChannelCredentials, "provider_unreachable")},
+			"404 without a code":   {404, nil, "", refused(message.ProviderRefused, "provider_unreachable")},
 		},
 		"twilio": {
 			"201":                  {201, nil, `{"sid":"SM1","status":"queued"}`, accepted("SM1")},
 			"201 without a sid":    {201, nil, `{}`, unknown("no_sid")},
 			"201 page":             {201, nil, "<html>", unknown("unreadable")},
 			"201 empty":            {201, nil, "", unknown("unreadable")},
-			"502 page":             {502, nil, "<html>", unknown("http_502")},
-			"500":                  {500, nil, "", unknown("http_500")},
-			"503":                  {503, nil, "", unknown("http_503")},
-			"503 with Retry-After": {503, header("Retry-After", "3"), "", later("http_503", 3*time.Second)},
-			"401 without a code":   {401, nil, "", pause(message.ChannelCredentials, "http_401")},
+			"502 page":             {502, nil, "<html>", unknown("provider_unreachable")},
+			"500":                  {500, nil, "", unknown("provider_unreachable")},
+			"503":                  {503, nil, "", unknown("provider_unreachable")},
+			"503 with Retry-After": {503, header("Retry-After", "3"), "", later("provider_unreachable", 3*time.Second)},
+			"401 without a code":   {401, nil, "", pause(message.ChannelCredentials, "provider_unreachable")},
 		},
 	}
 	for code, want := range map[string]func(code string) verdict{

@@ -111,6 +111,9 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	if e.Fenced {
 		attrs = append(attrs, slog.Bool("fenced", true))
 	}
+	if e.Detail != "" {
+		attrs = append(attrs, slog.String("provider_error", e.Detail))
+	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
 	}

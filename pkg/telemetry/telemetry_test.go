@@ -29,9 +29,9 @@ func TestNoPersonalDataIsSeen(t *testing.T) {
 	tel.BulkEvent(t.Context(), "planned", m.BulkID, "total", 3)
 	tel.BulkError(t.Context(), "feed", m.BulkID, errors.New("x"))
 	tel.Request(t.Context(), Request{Method: "POST", Route: "/api/x", Status: 500, Duration: time.Second, ID: "id", Caller: "key", Err: errors.New("x")})
-	a, moved, err := tel.StartAdmin("127.0.0.1:0", true, func(context.Context) Health {
+	a, moved, err := tel.StartAdmin(AdminOptions{Addr: "127.0.0.1:0", Default: true, Health: func(context.Context) Health {
 		return Health{Ready: true, Degraded: true, Parts: map[string]error{"redis": errors.New("secret reason"), "database": nil}}
-	})
+	}})
 	if err != nil || moved {
 		t.Fatal(err, moved)
 	}

@@ -15,27 +15,6 @@ import (
 	"herald/pkg/message"
 )
 
-// Errors collects what is wrong with a document. Its zero value is ready.
-type Errors struct{ list []message.FieldError }
-
-// Add records a mistake at a path.
-func (e *Errors) Add(slug, msg string, loc ...any) {
-	e.list = append(e.list, message.FieldError{Loc: loc, Msg: msg, Type: slug})
-}
-
-// AddUnder records mistakes whose paths are relative to loc.
-func (e *Errors) AddUnder(list []message.FieldError, loc ...any) {
-	for _, f := range list {
-		e.Add(f.Type, f.Msg, append(slices.Clone(loc), f.Loc...)...)
-	}
-}
-
-// Err returns everything collected as one error, or nil.
-func (e *Errors) Err() error { return message.Invalid(e.list) }
-
-// List returns what was collected.
-func (e *Errors) List() []message.FieldError { return e.list }
-
 // Object reads one JSON object. Every method records its mistake and returns the zero value; a field that is absent
 // or null is no mistake unless Require is called for it.
 type Object struct {
@@ -59,7 +38,11 @@ func NewObject(errs *Errors, v any, loc ...any) *Object {
 func (o *Object) At(name ...any) []any { return append(slices.Clone(o.loc), name...) }
 
 // Fail records a mistake with one of the object's fields.
-func (o *Object) Fail(slug, msg string, name ...any) { o.errs.Add(slug, msg, o.At(name...)...) }
+func (o *Object) Fail(slug, msg string, name ...any) {
+	if !o.errs.full() { // a path costs something, and a long array can have many mistakes
+		o.errs.Add(slug, msg, o.At(name...)...)
+	}
+}
 
 func (o *Object) get(name string) (any, bool) {
 	o.read[name] = true
@@ -112,9 +95,9 @@ func (o *Object) UUID(name string) uuid.UUID {
 		o.read[name] = true
 		return uuid.Nil
 	}
-	before := len(o.errs.list)
+	before := o.errs.count()
 	s := o.String(name, 0)
-	if len(o.errs.list) > before {
+	if o.errs.count() > before {
 		return uuid.Nil
 	}
 	id, ok := ParseUUID(s)
@@ -184,9 +167,9 @@ func (o *Object) Time(name string) *time.Time {
 		o.read[name] = true
 		return nil
 	}
-	before := len(o.errs.list)
+	before := o.errs.count()
 	s := o.String(name, 0)
-	if len(o.errs.list) > before {
+	if o.errs.count() > before {
 		return nil
 	}
 	t, wrong := ParseTime(s)
@@ -272,12 +255,12 @@ func (o *Object) Free(name string, limit int) map[string]any {
 		o.Fail(message.SlugObject, "must be an object", name)
 		return nil
 	}
-	before := len(o.errs.list)
+	before := o.errs.count()
 	o.plain(m, o.At(name))
-	if len(o.errs.list) > before {
+	if o.errs.count() > before {
 		return nil
 	}
-	if b, err := json.Marshal(m); err != nil || len(b) > limit {
+	if !fits(m, limit) {
 		o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d bytes", limit), name)
 		return nil
 	}

@@ -108,7 +108,12 @@ type graphError struct {
 	Code      int    `json:"code"`
 	Subcode   int    `json:"error_subcode"`
 	Transient bool   `json:"is_transient"`
+	Type      string `json:"type"`
+	Trace     string `json:"fbtrace_id"`
 }
+
+// own says whether it has what every error of the Graph API has, and errors of other servers have not together.
+func (e *graphError) own() bool { return e.Type != "" && e.Trace != "" && e.Code > 0 }
 
 func classify(res *http.Response, body []byte) delivery.Response {
 	var doc struct {
@@ -127,7 +132,7 @@ func classify(res *http.Response, body []byte) delivery.Response {
 	if doc.Error == nil {
 		return a.ByStatus()
 	}
-	a.Text = doc.Error.Message
+	a.Text, a.Own = doc.Error.Message, doc.Error.own()
 	a.Code = strconv.Itoa(doc.Error.Code)
 	if doc.Error.Subcode != 0 {
 		a.Code += "/" + strconv.Itoa(doc.Error.Subcode)

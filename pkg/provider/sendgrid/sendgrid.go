@@ -87,7 +87,7 @@ func classify(e delivery.Envelope, res *rest.Response) delivery.Response {
 	}
 	a := provider.Answer{Status: res.StatusCode, Header: header}
 	var field string
-	a.Text, field = firstError(res.Body)
+	a.Text, field, a.Own = readError(res.Body)
 	switch {
 	case a.Status == http.StatusForbidden && e.Content.Sender != "":
 		return a.Refused(message.SenderRefused) // the message's own sender, not the channel's
@@ -112,17 +112,28 @@ func accepted(status int, header http.Header, body string) delivery.Response {
 	return delivery.Response{Class: delivery.Accepted, HTTPStatus: status, ProviderMessageID: id}
 }
 
-// firstError returns what SendGrid says is wrong and with which field. Pages of a proxy before it give nothing.
-func firstError(body string) (text, field string) {
-	var doc struct {
-		Errors []struct {
-			Message string `json:"message"`
-			Field   any    `json:"field"`
-		} `json:"errors"`
-	}
+// errorDoc is SendGrid's documented error. Every entry has a field, null where none is at fault.
+type errorDoc struct {
+	Errors []struct {
+		Message string          `json:"message"`
+		Field   json.RawMessage `json:"field"`
+		Help    any             `json:"help"`
+		ErrorID string          `json:"error_id"`
+	} `json:"errors"`
+	ID string `json:"id"`
+}
+
+// readError returns what SendGrid says is wrong and with which field, and whether it is SendGrid that says so: other
+// servers have lists of errors too, of another form.
+func readError(body string) (text, field string, own bool) {
+	var doc errorDoc
 	if json.Unmarshal([]byte(body), &doc) != nil || len(doc.Errors) == 0 {
-		return "", ""
+		return "", "", false
 	}
-	field, _ = doc.Errors[0].Field.(string)
-	return doc.Errors[0].Message, field
+	first := doc.Errors[0]
+	_ = json.Unmarshal(first.Field, &field) // null is no field
+	dec := json.NewDecoder(strings.NewReader(body))
+	dec.DisallowUnknownFields()
+	own = dec.Decode(&errorDoc{}) == nil && first.Field != nil && first.Message != ""
+	return first.Message, field, own
 }

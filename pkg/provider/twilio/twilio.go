@@ -141,14 +141,24 @@ func (c *carrier) SendRequest(method, rawURL string, data url.Values, headers ma
 	return res, nil
 }
 
+// Twilio's documented errors have a code of five digits, the HTTP status, and a link to the error's page. Many servers have
+// a code and a message.
+const (
+	codeDigits = 5
+	moreInfo   = "https://www.twilio.com/docs/"
+)
+
 func answerOf(res *http.Response, body []byte) provider.Answer {
 	a := provider.Answer{Status: res.StatusCode, Header: res.Header}
 	var doc struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
+		More    string `json:"more_info"`
+		Status  int    `json:"status"`
 	}
 	if json.Unmarshal(body, &doc) == nil && doc.Code != 0 {
 		a.Code, a.Text = strconv.Itoa(doc.Code), doc.Message
+		a.Own = len(a.Code) == codeDigits && doc.Status == res.StatusCode && strings.HasPrefix(doc.More, moreInfo)
 	}
 	return a
 }

@@ -1,0 +1,292 @@
+package access
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"herald/pkg/message"
+)
+
+// shelf is a store of keys that counts what it is asked.
+type shelf struct {
+	mu                     sync.Mutex
+	keys                   map[string]*Key
+	single, lists, touches int
+	hold                   chan struct{} // queries wait for it where it is set
+}
+
+func (s *shelf) InsertAPIKey(_ context.Context, k *Key, _ bool) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[k.ID] = k
+	return true, nil
+}
+
+func (s *shelf) APIKey(_ context.Context, id string) (*Key, error) {
+	s.mu.Lock()
+	hold := s.hold
+	s.single++
+	k := s.keys[id]
+	s.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
+	if k == nil {
+		return nil, message.Errorf(message.CodeNotFound, "not found")
+	}
+	found := *k
+	return &found, nil
+}
+
+func (s *shelf) APIKeys(context.Context) ([]Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lists++
+	var all []Key
+	for _, k := range s.keys {
+		all = append(all, *k)
+	}
+	return all, nil
+}
+
+func (s *shelf) RevokeAPIKey(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	revoked := *s.keys[id]
+	revoked.RevokedAt = &now
+	s.keys[id] = &revoked
+	return nil
+}
+
+func (s *shelf) AnyAPIKey(context.Context) (bool, error) { return true, nil }
+
+func (s *shelf) TouchAPIKey(context.Context, string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touches++
+	return nil
+}
+
+func (s *shelf) queries() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.single + s.lists
+}
+
+func (s *shelf) wants(t *testing.T, what string, single, lists int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.single != single || s.lists != lists {
+		t.Errorf("%s: %d look-ups and %d lists, want %d and %d", what, s.single, s.lists, single, lists)
+	}
+}
+
+var (
+	masterA = []byte(strings.Repeat("a", 32))
+	masterB = []byte(strings.Repeat("b", 32))
+)
+
+// ring makes a Keyring on a shelf, with a clock that the test moves.
+func ring(s *shelf, sums Checksums) (*Keyring, *time.Time) {
+	if s.keys == nil {
+		s.keys = map[string]*Key{}
+	}
+	now := time.Now()
+	r := NewKeyring(KeyringDeps{Keys: s, Uses: s, Checksums: sums, Failed: func(context.Context, error) {}})
+	r.now = func() time.Time { return now }
+	return r, &now
+}
+
+func mint(t *testing.T, r *Keyring) (*Key, string) {
+	t.Helper()
+	k := &Key{Scopes: Scopes}
+	token, err := r.Create(t.Context(), k, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, token
+}
+
+// forge makes a token of the right form: with a checksum that is none, or without, as those of before.
+func forge(bytes int) string {
+	b := make([]byte, idBytes+bytes)
+	_, _ = rand.Read(b)
+	return tokenPrefix + hex.EncodeToString(b[:idBytes]) + "_" + base64.RawURLEncoding.EncodeToString(b[idBytes:])
+}
+
+func refused(t *testing.T, r *Keyring, what, token string) {
+	t.Helper()
+	if k, err := r.Authenticate(t.Context(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
+		t.Errorf("%s: %v, %v", what, k, err)
+	}
+}
+
+func taken(t *testing.T, r *Keyring, what, token string) {
+	t.Helper()
+	if _, err := r.Authenticate(t.Context(), token); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// A flood of forged tokens costs no queries of its own, and leaves the cache as it is.
+func TestFaultForgedKeysCostNoQueries(t *testing.T) {
+	for name, form := range map[string]int{"with a checksum": secretBytes + checksumBytes, "of before": secretBytes} {
+		t.Run(name, func(t *testing.T) {
+			s := &shelf{}
+			r, now := ring(s, NewChecksums(masterA))
+			_, token := mint(t, r)
+			taken(t, r, "the real one", token)
+			s.wants(t, "the real one", 1, 0)
+			for range 3 * cacheMax {
+				refused(t, r, "forged", forge(form))
+			}
+			s.wants(t, "a flood", 1, 1)
+			taken(t, r, "the real one, after the flood", token)
+			s.wants(t, "the cache after the flood", 1, 1)
+			// The flood goes on for ten seconds.
+			for range 100 {
+				*now = now.Add(100 * time.Millisecond)
+				for range 50 {
+					refused(t, r, "forged", forge(form))
+				}
+			}
+			lists := 1 // those with a checksum: one a minute
+			if form == secretBytes {
+				lists = 11 // the others: one a second
+			}
+			s.wants(t, "ten seconds of it", 1, lists)
+		})
+	}
+}
+
+// Tokens of which one part is real cost no more.
+func TestFaultHalfForgedKeys(t *testing.T) {
+	s := &shelf{}
+	r, _ := ring(s, NewChecksums(masterA))
+	k, token := mint(t, r)
+	taken(t, r, "the real one", token)
+	secret := strings.TrimPrefix(token, tokenPrefix+k.ID+"_")
+	raw, _ := base64.RawURLEncoding.DecodeString(secret)
+	for what, bad := range map[string]string{
+		"the id with another secret":       tokenPrefix + k.ID + forge(secretBytes + checksumBytes)[len(tokenPrefix)+2*idBytes:],
+		"the id with a secret of before":   tokenPrefix + k.ID + forge(secretBytes)[len(tokenPrefix)+2*idBytes:],
+		"the secret under another id":      forge(secretBytes + checksumBytes)[:len(tokenPrefix)+2*idBytes+1] + secret,
+		"the checksum cut off":             tokenPrefix + k.ID + "_" + base64.RawURLEncoding.EncodeToString(raw[:secretBytes]),
+		"the checksum cut short":           tokenPrefix + k.ID + "_" + base64.RawURLEncoding.EncodeToString(raw[:secretBytes+checksumBytes-1]),
+		"one more byte":                    tokenPrefix + k.ID + "_" + base64.RawURLEncoding.EncodeToString(append(raw[:len(raw):len(raw)], 0)),
+		"the checksum of another master":   func() string { b, _ := ring(&shelf{}, NewChecksums(masterB)); _, tok := mint(t, b); return tok }(),
+		"nothing but the prefix":           tokenPrefix,
+		"the id in capitals":               tokenPrefix + strings.ToUpper(k.ID) + "_" + secret,
+		"another prefix, the rest is real": "hq_" + k.ID + "_" + secret,
+	} {
+		refused(t, r, what, bad)
+	}
+	s.wants(t, "all of them", 1, 1)
+	if s.touches != 1 {
+		t.Errorf("the key counts as used %d times; a forgery is no use", s.touches)
+	}
+}
+
+// Keys go on working over the exchange of the master key, and those of before the checksums for ever.
+func TestFaultKeysOutliveTheMasterKey(t *testing.T) {
+	s := &shelf{}
+	before, _ := ring(s, Checksums{})
+	_, old := mint(t, before)
+	first, _ := ring(s, NewChecksums(masterA))
+	_, marked := mint(t, first)
+	if len(old) == len(marked) {
+		t.Fatal("the forms are the same")
+	}
+	for name, sums := range map[string]Checksums{
+		"as it was": NewChecksums(masterA), "exchanged, the old one at hand": NewChecksums(masterB, masterA), "the old one dropped": NewChecksums(masterB),
+	} {
+		s.single, s.lists = 0, 0
+		r, now := ring(s, sums)
+		taken(t, r, name+", a key of before", old)
+		taken(t, r, name+", a key with a checksum", marked)
+		s.wants(t, name, 2, 1)
+		*now = now.Add(cacheTTL)
+		refused(t, r, name, forge(secretBytes))
+		taken(t, r, name+", later", old)
+		taken(t, r, name+", later", marked)
+	}
+	// With the old key at hand, the checksum alone opens the way to the store.
+	s.single, s.lists = 0, 0
+	r, _ := ring(s, NewChecksums(masterB, masterA))
+	taken(t, r, "exchanged", marked)
+	s.wants(t, "a checksum of the previous master key", 1, 0)
+}
+
+// A key that is made while a flood goes on works at once, one of before within a second.
+func TestFaultNewKeysDuringAFlood(t *testing.T) {
+	s := &shelf{}
+	r, now := ring(s, NewChecksums(masterA))
+	refused(t, r, "forged", forge(secretBytes))
+	_, marked := mint(t, r)
+	taken(t, r, "a new key", marked)
+	other, _ := ring(s, Checksums{})
+	_, old := mint(t, other)
+	refused(t, r, "a key of the old form, before the list is read again", old)
+	*now = now.Add(listTTL)
+	taken(t, r, "a second later", old)
+}
+
+// Requests that need the same query make it together, and the one that began it may hang up.
+func TestFaultOneQueryForAll(t *testing.T) {
+	s := &shelf{hold: make(chan struct{})}
+	r, _ := ring(s, NewChecksums(masterA))
+	_, token := mint(t, r)
+	gone, hangUp := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := r.Authenticate(gone, token)
+		first <- err
+	}()
+	for s.queries() == 0 {
+		runtime.Gosched()
+	}
+	hangUp()
+	if err := <-first; !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("the one that hung up: %v", err)
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, 50)
+	for range 50 {
+		wg.Go(func() {
+			_, err := r.Authenticate(t.Context(), token)
+			errs <- err
+		})
+	}
+	close(s.hold)
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	// Those that came after the first query's end found it in the cache.
+	s.wants(t, "51 requests", 1, 0)
+}
+
+func BenchmarkForged(b *testing.B) {
+	for _, form := range []int{secretBytes, secretBytes + checksumBytes} {
+		b.Run(fmt.Sprint(form, " bytes"), func(b *testing.B) {
+			r, _ := ring(&shelf{}, NewChecksums(masterA, masterB))
+			token := forge(form)
+			for b.Loop() {
+				_, _ = r.Authenticate(b.Context(), token)
+			}
+		})
+	}
+}

@@ -1,0 +1,128 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// piece is how much of an encoding is held at a time, give or take a character.
+const piece = 4 << 10
+
+// Encode writes a tree of Decode as json.Marshal would, piece by piece: json.Marshal holds the whole text, which may be six
+// times as long as what it was read from. It ends with the writer's first error.
+func Encode(w io.Writer, v any) error {
+	e := &encoder{w: w}
+	e.value(v)
+	e.flush()
+	return e.err
+}
+
+type encoder struct {
+	w   io.Writer
+	buf []byte
+	err error
+}
+
+func (e *encoder) flush() {
+	if e.err == nil {
+		_, e.err = e.w.Write(e.buf)
+	}
+	e.buf = e.buf[:0]
+}
+
+func (e *encoder) add(s string) {
+	if len(e.buf)+len(s) > piece {
+		e.flush()
+	}
+	e.buf = append(e.buf, s...)
+}
+
+func (e *encoder) value(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		e.add("{")
+		for i, name := range slices.Sorted(maps.Keys(v)) {
+			if i > 0 {
+				e.add(",")
+			}
+			e.text(name)
+			e.add(":")
+			if e.value(v[name]); e.err != nil {
+				return
+			}
+		}
+		e.add("}")
+	case []any:
+		e.add("[")
+		for i := range v {
+			if i > 0 {
+				e.add(",")
+			}
+			if e.value(v[i]); e.err != nil {
+				return
+			}
+		}
+		e.add("]")
+	case string:
+		e.text(v)
+	case json.Number:
+		e.add(string(v))
+	default:
+		e.leaf(v)
+	}
+}
+
+func (e *encoder) leaf(v any) {
+	b, err := json.Marshal(v)
+	if err != nil && e.err == nil {
+		e.err = err
+	}
+	e.add(string(b))
+}
+
+// text writes a string, a long one in pieces: how a character is escaped does not depend on its neighbours.
+func (e *encoder) text(s string) {
+	e.add(`"`)
+	for s != "" && e.err == nil {
+		n := min(len(s), piece)
+		for n < len(s) && n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		if part := s[:n]; strings.IndexFunc(part, special) < 0 {
+			e.add(part)
+		} else {
+			b, _ := json.Marshal(part) // a string always can be
+			e.add(string(b[1 : len(b)-1]))
+		}
+		s = s[n:]
+	}
+	e.add(`"`)
+}
+
+// special says whether json.Marshal may write a character in another way.
+func special(r rune) bool {
+	return r < 0x20 || r > 0x7e || r == '"' || r == '\\' || r == '<' || r == '>' || r == '&'
+}
+
+// fits says whether a tree has at most a number of bytes once it is encoded.
+func fits(v any, most int) bool {
+	return Encode(&bounded{left: most}, v) == nil
+}
+
+// bounded takes so many bytes and no more.
+type bounded struct{ left int }
+
+var errLong = errors.New("too long")
+
+// Write implements io.Writer.
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		return 0, errLong
+	}
+	return len(p), nil
+}
