@@ -33,7 +33,7 @@ func readable(t *testing.T, db *sql.DB, texts ...string) []string {
 	t.Helper()
 	var found []string
 	for table, columns := range map[string]string{
-		"leads": "first_name || email || phone || search_text", "suppressions": "address", "attempts": "code",
+		"leads": "first_name || email || phone || search_text || COALESCE(CAST(custom_fields AS text), '') || COALESCE(CAST(custom_text AS text), '')", "suppressions": "address", "attempts": "code",
 		"messages": "recipient || COALESCE(CAST(content AS text), '') || COALESCE(CAST(metadata AS text), '') || COALESCE(CAST(failure AS text), '')",
 		"bulks":    "CAST(criteria AS text) || CAST(request AS text)",
 	} {
