@@ -32,3 +32,14 @@ func TestPoisonedTasksLeaveTheQueue(t *testing.T) {
 		}
 	}
 }
+
+// A panic in a delivery is its task's error, and the goroutine goes on to the next task.
+func TestFaultPanicEndsItsTaskOnly(t *testing.T) {
+	w := worker.New(worker.Deps{Telemetry: telemetry.New(slog.New(slog.DiscardHandler))}) // without a Deliverer every delivery panics
+	for range 3 {
+		err := w.ProcessTask(t.Context(), asynq.NewTask("deliver", []byte("0190a000-0000-7000-8000-000000000001")))
+		if err == nil || !strings.Contains(err.Error(), "panic") {
+			t.Fatalf("%v", err)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	_ "github.com/glebarez/go-sqlite" // the driver of the database beside the store
 	"github.com/google/uuid"
 
+	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 )
@@ -430,4 +431,53 @@ func TestFaultUndecodableRows(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
+}
+
+// A message is sent and charged over its channel as it was when the message was claimed, however old the cached channel is.
+func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
+	w := newWorld(t)
+	w.answers = []delivery.Response{accepted}
+	cached, elsewhere := channel.NewRegistry(w.store, w.store, w.store), channel.NewRegistry(w.store, w.store, w.store)
+	w.d.Channels = cached
+	change := func(price message.Micros, rate float64) {
+		_, err := elsewhere.Update(t.Context(), w.ch.Key, func(c *channel.Channel) error {
+			c.Price, c.RatePerSecond, c.Credentials = price, rate, map[string]channel.Secret{"api_key": channel.NewSecret(fmt.Sprint(price))}
+			c.Currency, c.Name = "USD", "n"
+			return nil
+		})
+		w.check(err)
+	}
+	change(1000, 0)
+	stale, err := cached.Get(t.Context(), w.ch.Key)
+	w.check(err)
+	price := message.Micros(7000)
+	send := map[string]func() message.Micros{
+		"claimed as it is loaded":     func() message.Micros { return w.run(w.row(nil)).Cost },
+		"claimed just before it goes": func() message.Micros { return w.run(w.suspectRow()).Cost },
+		"a single": func() message.Micros {
+			sent, err := w.sender().Send(t.Context(), delivery.Single{
+				Channel: stale, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,
+			})
+			w.check(err)
+			return sent.Cost
+		},
+	}
+	for name, do := range send {
+		price += 1000
+		if _, err := cached.Get(t.Context(), w.ch.Key); err != nil { // it is cached now
+			t.Fatal(err)
+		}
+		change(price, 0)
+		if got := do(); got != price || w.last.Channel.Credentials["api_key"].Reveal() != fmt.Sprint(price) {
+			t.Errorf("%s: charged %d, want %d", name, got, price)
+		}
+	}
+}
+
+// suspectRow is a row that is not claimed as it is loaded.
+func (w *world) suspectRow() uuid.UUID {
+	w.t.Helper()
+	id := w.row(func(m *message.Message) { m.Recipient = "suspect@example.com" })
+	w.check(w.store.Suspect(w.t.Context(), id, message.Suspected))
+	return id
 }

@@ -73,7 +73,9 @@ var moves = map[string]struct {
 }
 
 func move(name string) write {
-	return write{name, func(r *race, _ int) error { return r.s.Move(r.t.Context(), r.bulk.ID, moves[name].from, moves[name].to) }, nothing}
+	return write{name, func(r *race, _ int) error {
+		return r.s.Move(r.t.Context(), r.bulk.ID, moves[name].from, moves[name].to)
+	}, nothing}
 }
 
 var writes = []write{
