@@ -311,3 +311,38 @@ func TestFaultErasureInRequests(t *testing.T) {
 		}
 	})
 }
+
+// Of a single and the deletion of its channel at the same time one is refused, and a refused single takes no idempotency key.
+func TestFaultSingleBesideTheDeletionOfItsChannel(t *testing.T) {
+	eachRaw(t, func(t *testing.T, s *store.Store, _ *sql.DB) {
+		refused := 0
+		for round := range 60 {
+			ch := storetest.Channel(t, s, message.SMS)
+			id, now, key := newID(), micro(time.Now()), keyed("caller", fmt.Sprint(round), "x")
+			var inserted delivery.Inserted
+			errs := together(func() (err error) {
+				watch := now.Add(time.Hour)
+				inserted, err = s.Insert(t.Context(), delivery.Entry{Key: key, Message: &message.Message{
+					ID: id, ChannelID: ch.ID, Type: ch.Type, Provider: channel.Twilio, Recipient: annsPhone, Purpose: message.Transactional, NextAttemptAt: &watch,
+					Priority: message.High, Content: &message.Content{Text: "x"}, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
+				}})
+				return err
+			}, func() error { return s.DeleteChannel(t.Context(), ch.Key) })
+			_, effect := s.Effect(t.Context(), key)
+			switch {
+			case errs[0] == nil && message.IsCode(errs[1], message.CodeConflict):
+				if written(t, s, id) != 1 || effect != nil || inserted.ChannelVersion != ch.Version {
+					t.Fatalf("%+v, %v", inserted, effect)
+				}
+			case message.IsCode(errs[0], message.CodeNotFound) && errs[1] == nil:
+				refused++
+				if written(t, s, id) != 0 || !message.IsCode(effect, message.CodeNotFound) {
+					t.Fatalf("a refused single left a row or a key: %v", effect)
+				}
+			default:
+				t.Fatalf("%v", errs)
+			}
+		}
+		t.Logf("%d of 60 singles were refused", refused)
+	})
+}
