@@ -62,7 +62,7 @@ const redisPatience = time.Second
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
 // invalid with paths below message_data, unavailable; or access.ErrKeyTaken, and nothing is done.
 func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
-	if _, err := check(o); err != nil {
+	if _, err := check(ctx, o); err != nil {
 		return nil, err
 	}
 	b := &Bulk{
@@ -117,11 +117,11 @@ func (s *Service) move(ctx context.Context, id uuid.UUID, event string, from []S
 }
 
 // check validates an order's content, and renders its templates once, for nobody.
-func check(o Order) (*render.Template, error) {
+func check(ctx context.Context, o Order) (*render.Template, error) {
 	errs := message.ValidateContent(o.Channel.Type, &o.Content)
-	tpl, terrs := render.Compile(o.Channel.Type, o.Content)
+	tpl, terrs := render.Compile(ctx, o.Channel.Type, o.Content)
 	if errs = append(errs, terrs...); len(errs) == 0 {
-		errs = tpl.Check(nil)
+		errs = tpl.Check(ctx, nil)
 	}
 	return tpl, message.Invalid(errs)
 }
@@ -262,7 +262,10 @@ func (t *Templates) Template(ctx context.Context, bulkID uuid.UUID) (*render.Tem
 	if err != nil {
 		return nil, err
 	}
-	tpl, errs := render.Compile(b.Channel.Type, b.Content)
+	tpl, errs := render.Compile(ctx, b.Channel.Type, b.Content)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}

@@ -145,7 +145,10 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 			return Result{}, err
 		}
 	}
-	content, err := w.template.Render(w.lead)
+	content, err := w.template.Render(ctx, w.lead)
+	if cause := ctx.Err(); err != nil && cause != nil {
+		return Result{}, cause // the template is not at fault
+	}
 	if err != nil {
 		return d.settle(ctx, w, Outcome{
 			Status: message.Failed, Reason: message.RenderInvalid, Failure: &message.Failure{Code: string(message.RenderInvalid), Text: err.Error()},
@@ -170,7 +173,10 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 	if w.Content == nil {
 		return d.Contents.Template(ctx, w.BulkID)
 	}
-	t, errs := render.Compile(w.Type, *w.Content)
+	t, errs := render.Compile(ctx, w.Type, *w.Content)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return t, message.Invalid(errs)
 }
 

@@ -65,8 +65,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
-	tpl, _ := render.Compile(message.Email, w.content)
+func (w *world) Template(ctx context.Context, _ uuid.UUID) (*render.Template, error) {
+	tpl, _ := render.Compile(ctx, message.Email, w.content)
 	return tpl, w.broken
 }
 func (w *world) Away(message.Type)                                          { w.out.Add(1) }
