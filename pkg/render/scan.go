@@ -41,6 +41,8 @@ type entry struct {
 	list  []string
 
 	trimLeft, trimRight bool
+	stopLeft, stopRight bool // hyphens within raw trim nothing, and no hyphen trims across them
+	verbatim            bool // raw or comment: a text apart from its neighbours, which matters where white space is trimmed
 	plain               bool // nothing but a name
 }
 
@@ -169,11 +171,12 @@ func (c *compiler) tag(src string, line int) (int, error) {
 		if size == 0 {
 			return 0, fmt.Errorf("line %d: {%% %s %%} is never closed", line, name)
 		}
-		if e.trimRight = src[n+size-3] == '-'; name == "raw" {
-			e.text = inner
+		if name == "raw" {
+			e.text, e.stopLeft, e.stopRight = inner, e.trimRight, src[n+len(inner)+2] == '-'
 		}
+		e.trimRight = src[n+size-3] == '-'
 		c.trims = c.trims || e.trimRight
-		e.tag = textTag
+		e.tag, e.verbatim = textTag, true
 		c.entries = append(c.entries, e)
 		if c.loops > 0 {
 			c.addText(len(e.text))
@@ -306,7 +309,7 @@ func (c *compiler) source(size int) string {
 		}
 		name := e.tag
 		switch {
-		case e.tag == textTag && left+right == "" && strings.Count(e.text, "{") <= maxBraces && opening(e.text) == len(e.text) && !strings.HasSuffix(e.text, "{"):
+		case e.tag == textTag && !(c.trims && e.verbatim) && strings.Count(e.text, "{") <= maxBraces && opening(e.text) == len(e.text) && !strings.HasSuffix(e.text, "{"):
 			out.WriteString(e.text)
 			continue
 		case e.tag == "":

@@ -87,11 +87,15 @@ func budgetOf(ctx render.Context) (*budget, error) {
 }
 
 func writeText(e *entry, _ *budget, w io.Writer, _ render.Context) error {
-	if e.text == "" {
-		return nil
+	pieces := [3]string{1: e.text}
+	for i, write := range [...]bool{e.stopLeft, e.text != "", e.stopRight} {
+		if write {
+			if _, err := io.WriteString(w, pieces[i]); err != nil {
+				return err
+			}
+		}
 	}
-	_, err := io.WriteString(w, e.text)
-	return err
+	return nil
 }
 
 // writeObject writes a value. What it writes is charged by the writer that gets it; white space that is trimmed reaches no
