@@ -1,12 +1,12 @@
 package render
 
-import "golang.org/x/sys/unix"
+import "syscall"
 
 // threadCPU returns the CPU time of this thread in milliseconds.
 func threadCPU() int64 {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_THREAD, &u); err != nil {
 		return 0
 	}
-	return (unix.TimevalToNsec(u.Utime) + unix.TimevalToNsec(u.Stime)) / 1e6
+	return (u.Utime.Nano() + u.Stime.Nano()) / 1e6
 }

@@ -22,9 +22,6 @@ type exprParser struct {
 }
 
 func (c *compiler) parser(src string) (*exprParser, error) {
-	if len(src) > maxArgs {
-		return nil, fmt.Errorf("over %d bytes in one tag or object", maxArgs)
-	}
 	p := &exprParser{lexer: lexer{src: src}, c: c}
 	return p, p.advance()
 }

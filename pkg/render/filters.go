@@ -175,7 +175,7 @@ func (f *filter) call(args []any) (out any, err error) {
 	out, err = values.Call(f.fn, args)
 	var parity *values.CallParityError
 	switch {
-	case err == nil || isBound(err):
+	case err == nil || isBound(err) || f.name == "date":
 	case errors.As(err, &parity):
 		err = fmt.Errorf("the filter %s takes at most %d values after its colon", f.name, parity.NumParams-1)
 	case f.name == "divided_by":

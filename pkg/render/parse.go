@@ -9,6 +9,9 @@ const maxName = 100 // bytes of a variable's name that capture sets
 
 // parse reads the arguments of a tag or the text of an object, and adds the entry.
 func (c *compiler) parse(e *entry, args string) error {
+	if len(args) > maxArgs {
+		return fmt.Errorf("over %d bytes in one tag or object", maxArgs)
+	}
 	if c.args += len(args); c.args > maxAllArgs {
 		return fmt.Errorf("over %d bytes in all tags and objects", maxAllArgs)
 	}

@@ -235,10 +235,12 @@ func verbatim(src, endTag string) (inner string, size int) {
 		}
 		at += i
 		rest := strings.TrimLeft(strings.TrimPrefix(src[at+2:], "-"), white)
-		if strings.HasPrefix(rest, endTag) {
-			if name, _, n := splitTag(src[at:]); name == endTag {
+		// One that is never closed ends the search: the next would be read to the end of the template as well.
+		if after, ok := strings.CutPrefix(rest, endTag); ok && after != "" && !isNameStart(after[0]) && !isDigit(after[0]) {
+			if _, _, n := splitTag(src[at:]); n > 0 {
 				return src[:at], at + n
 			}
+			return "", 0
 		}
 		at += 2
 	}
