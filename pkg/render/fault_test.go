@@ -87,6 +87,7 @@ func TestFaultGrowth(t *testing.T) {
 		"newline_to_br":       {long("\n") + `{{ x | newline_to_br }}`, "renders to over"},
 		"text of an array":    {list + `{% assign x = custom_fields.text | append: custom_fields.text %}{% assign b = x | split: "no" %}` + repeat(`{% assign b = b | concat: b %}`, 13) + `{{ b | append: "x" }}`, ""},
 		"contains an array":   {`{% assign b = custom_fields.text | split: "no" %}` + repeat(`{% assign b = b | concat: b %}`, 12) + `{% if first_name contains b %}{% endif %}`, ""},
+		"empty loops":         {`{% for x in custom_fields.list %}{% for y in custom_fields.list %}{% endfor %}{% endfor %}`, "steps"},
 		"output":              {`{% assign x = custom_fields.words %}` + repeat("{{ x }}", 400), "renders to over"},
 		"variables":           {manyVariables(), "in variables"},
 		"text on the way":     {`{% assign x = custom_fields.words %}{% for t in custom_fields.list %}{% assign y = x | append: "0" %}{% endfor %}`, "on the way"},
