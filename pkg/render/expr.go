@@ -27,7 +27,7 @@ func (c *compiler) parser(src string) (*exprParser, error) {
 }
 
 func (p *exprParser) advance() (err error) {
-	p.tok, err = p.lexer.next()
+	p.tok, err = p.next()
 	return err
 }
 

@@ -87,9 +87,9 @@ func (l *lexer) sign() (lexeme, error) {
 			return lexeme{kind: operator, text: op}, nil
 		}
 	}
-	if c := l.src[l.pos : l.pos+1]; strings.Contains("()[]|,:=", c) {
+	if c := l.src[l.pos]; strings.IndexByte("()[]|,:=", c) >= 0 {
 		l.pos++
-		return lexeme{kind: punctuation, text: c}, nil
+		return lexeme{kind: punctuation, text: l.src[l.pos-1 : l.pos]}, nil
 	}
 	return lexeme{}, errSyntax
 }

@@ -59,9 +59,10 @@ func elements(b *budget, v any) (items []any, ok bool, err error) {
 		if err := b.charge(rv.Len() / 2); err != nil {
 			return nil, false, err
 		}
-		items = make([]any, 0, rv.Len())
-		for it := rv.MapRange(); it.Next(); {
-			items = append(items, []any{it.Key().Interface(), it.Value().Interface()})
+		items = make([]any, rv.Len())
+		it := rv.MapRange()
+		for i := 0; it.Next(); i++ {
+			items[i] = []any{it.Key().Interface(), it.Value().Interface()}
 		}
 	default:
 		return nil, false, nil

@@ -311,7 +311,7 @@ func (c *compiler) source(size int) string {
 		}
 		name := e.tag
 		switch {
-		case e.tag == textTag && !(c.trims && e.verbatim) && strings.Count(e.text, "{") <= maxBraces && opening(e.text) == len(e.text) && !strings.HasSuffix(e.text, "{"):
+		case e.tag == textTag && c.inline(e):
 			out.WriteString(e.text)
 			continue
 		case e.tag == "":
@@ -325,6 +325,11 @@ func (c *compiler) source(size int) string {
 		out.WriteString("{%" + left + name + " " + strconv.Itoa(i) + right + "%}")
 	}
 	return out.String()
+}
+
+// inline says whether a text can stand in the library's source as it is.
+func (c *compiler) inline(e *entry) bool {
+	return (!c.trims || !e.verbatim) && strings.Count(e.text, "{") <= maxBraces && opening(e.text) == len(e.text) && !strings.HasSuffix(e.text, "{")
 }
 
 // isList says whether a lead's value is more than a short text.
