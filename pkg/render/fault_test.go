@@ -101,6 +101,11 @@ func TestFaultGrowth(t *testing.T) {
 	}
 }
 
+// arrays makes an array that holds a text of 8 KB some thousand times: 30 MB once it is printed.
+func arrays(use string) string {
+	return `{% assign b = custom_fields.words | split: "no" %}` + repeat("{% assign b = b | concat: b %}", 12) + use
+}
+
 // long makes a text of half a megabyte.
 func long(s string) string {
 	return `{% assign x = "` + repeat(s, 16_000) + `" %}` + repeat(`{% assign x = x | append: x %}`, 5)
@@ -161,6 +166,12 @@ func TestFaultWork(t *testing.T) {
 		"loops over maps":       `{% for x in custom_fields.list %}{% for p in custom_fields %}{% endfor %}{% endfor %}`,
 		"dates that are none":   `{% for x in custom_fields.list %}{% assign y = 5 | date: "%c%c%c%c%c%c%c%c%c%c" %}{% endfor %}`,
 		"numbers":               `{% for x in custom_fields.list %}{{ 1` + repeat(" | times: 3", 20) + ` }}{% endfor %}`,
+		"number of an array":    arrays(`{{ b | abs }}`),
+		"date of an array":      arrays(`{{ b | date }}`),
+		"divided by an array":   arrays(`{{ 1 | divided_by: b }}`),
+		"sort by an array":      arrays(`{{ tags | sort: b }}`),
+		"default of an array":   arrays(`{{ nil | default: b }}`),
+		"slice of an array":     arrays(`{{ 5 | slice: b }}`),
 		"numbers of long texts": loop(`{{ x | plus: 1 }}{{ x | times: x }}`),
 	} {
 		t.Run(name, func(t *testing.T) { t.Log(within(t, source)) })

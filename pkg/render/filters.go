@@ -186,10 +186,14 @@ func (f *filter) call(args []any) (out any, err error) {
 	return out, err
 }
 
-// prints says whether an argument that is no text is turned into text.
+// prints says whether an argument that is no text is turned into text, as a value or in the library's error.
 func (f *filter) prints(i int) bool {
 	t := f.fn.Type()
-	return i < t.NumIn() && (t.In(i).Kind() == reflect.String || t.In(i).Kind() == reflect.Func)
+	if i >= t.NumIn() {
+		return false
+	}
+	kind := t.In(i).Kind()
+	return kind != reflect.Slice && (kind != reflect.Interface || i > 0)
 }
 
 // came accounts for what a filter made.
@@ -337,6 +341,9 @@ func dateBounded(v any, format func(string) string) (string, error) {
 	}
 	t := time.Time{}
 	if v != nil {
+		if k := reflect.ValueOf(v).Kind(); k == reflect.Slice || k == reflect.Map { // the library's error would print it
+			return "", errors.New("a value is no date")
+		}
 		converted, err := values.Convert(v, reflect.TypeFor[time.Time]())
 		if err != nil {
 			return "", errors.New("a value is no date")
