@@ -38,6 +38,7 @@ type world struct {
 	limit   time.Duration
 	signals []delivery.Signal
 	onSend  func()
+	onRead  func() // when the bulk's templates were read
 	broken  error
 	content message.Content // of the bulk
 	out     atomic.Int32    // messages that a worker has begun and waits for others with
@@ -67,6 +68,9 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) Template(ctx context.Context, _ uuid.UUID) (*render.Template, error) {
 	tpl, _ := render.Compile(ctx, message.Email, w.content)
+	if w.onRead != nil {
+		w.onRead()
+	}
 	return tpl, w.broken
 }
 func (w *world) Away(message.Type)                                          { w.out.Add(1) }
