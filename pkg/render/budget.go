@@ -15,12 +15,12 @@ import (
 // loop round costs one, and so does a kibibyte that a filter reads or writes.
 const (
 	maxSteps    = 50_000
-	maxHeld     = 4 << 20  // bytes that variables may hold at one time
-	maxMade     = 12 << 20 // bytes that filters and captures may make
-	maxElements = 10_000   // of an array that a filter makes
-	elementSize = 32       // bytes that an element counts beside its content
-	writeSize   = 64       // bytes that one write counts beside its content
-	clockSteps  = 64       // steps between two looks at the clock
+	maxHeld     = 4 << 20 // bytes that variables may hold at one time
+	maxMade     = 8 << 20 // bytes that filters and captures may make
+	maxElements = 10_000  // of an array that a filter makes
+	elementSize = 32      // bytes that an element counts beside its content
+	writeSize   = 64      // bytes that one write counts beside its content
+	clockSteps  = 64      // steps between two looks at the clock
 )
 
 var (

@@ -75,6 +75,7 @@ func TestFaultGrowth(t *testing.T) {
 		"join":                {double(`{% assign a = "a,b,c,d" | split: "," %}{% assign x = a | join: x %}`), "renders to over"},
 		"join of long texts":  {list + `{% assign x = custom_fields.words | append: custom_fields.words | append: custom_fields.words %}` + repeat(`{% assign a = a | concat: a %}`, 12) + `{{ a | join: x }}`, "renders to over"},
 		"split":               {`{% assign x = custom_fields.words | append: custom_fields.words %}{{ x | split: "" }}`, "array of over"},
+		"split at once":       {long("x") + `{{ x | append: x | split: "" }}`, "array of over"},
 		"split and join":      {`{% assign x = custom_fields.words %}` + repeat(`{% assign x = x | split: " " | join: "  " %}`, 100), "array of over"},
 		"concat":              {list + repeat(`{% assign a = a | concat: a %}`, 40), "array of over"},
 		"date":                {`{{ "2020-01-01" | date: "%999999999d" }}`, "date format is too long"},
@@ -137,6 +138,9 @@ func TestFaultWork(t *testing.T) {
 	for name, source := range map[string]string{
 		"url_encode":            loop(chain("url_encode | url_decode")),
 		"sort":                  `{% assign a = custom_fields.list %}` + repeat("{{ a"+repeat(" | sort", 20)+" | size }}", 1_000),
+		"sorts":                 repeat("{{ custom_fields.list | sort | size }}", 4_000),
+		"natural sorts":         repeat("{{ custom_fields.list | sort_natural | size }}", 4_000),
+		"sorts by a property":   repeat("{{ custom_fields.rows | sort: 'name' | size }}", 4_000),
 		"sort by a property":    `{% assign a = custom_fields.rows %}` + repeat("{{ a"+repeat(" | sort: 'name'", 20)+" | size }}", 1_000),
 		"sort natural":          `{% assign a = custom_fields.list %}` + repeat("{{ a"+repeat(" | sort_natural", 20)+" | size }}", 1_000),
 		"sort long texts":       big + `{% assign a = x | split: "no" %}` + repeat("{% assign a = a | concat: a %}", 12) + "{{ a | sort | size }}",

@@ -43,7 +43,7 @@ func newFilters() map[string]*filter {
 	filters.AddStandardFilters(library)
 	out := map[string]*filter{}
 	for _, name := range []string{
-		"default", "compact", "map", "reverse", "first", "last", "size", "sort",
+		"default", "compact", "concat", "map", "reverse", "first", "last", "size", "sort",
 		"abs", "ceil", "floor", "modulo", "minus", "plus", "times", "divided_by", "round",
 		"capitalize", "downcase", "upcase", "escape", "escape_once", "newline_to_br", "remove", "remove_first", "slice",
 		"strip", "lstrip", "rstrip", "strip_newlines", "url_encode", "url_decode",
@@ -61,7 +61,6 @@ func newFilters() map[string]*filter {
 		"replace_first": func(s, old, by string) (string, error) { return replaceBounded(s, old, by, 1) },
 		"split":         splitBounded,
 		"join":          joinBounded,
-		"concat":        concatBounded,
 		"date":          dateBounded,
 		"uniq":          uniq,
 		"sort_natural":  sortNatural,
@@ -317,13 +316,6 @@ func joinBounded(a []any, sep func(string) string) (string, error) {
 		}
 	}
 	return b.String(), nil
-}
-
-func concatBounded(a, b []any) ([]any, error) {
-	if len(a)+len(b) > maxElements {
-		return nil, errElements
-	}
-	return append(append(make([]any, 0, len(a)+len(b)), a...), b...), nil
 }
 
 // wideFormat finds a width of three digits and more in a date format: the formatter pads to whatever it is told.
