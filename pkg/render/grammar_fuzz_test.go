@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	cpuBound    = 200 // milliseconds that compiling, checking and rendering one message may take
-	memoryBound = 64 << 20
+	cpuBound    = 200 * slowness // milliseconds that compiling, checking and rendering one message may take
+	memoryBound = slowness * 64 << 20
 )
 
 // Any template is refused, or compiled, checked and rendered within the bounds, whatever the lead holds.

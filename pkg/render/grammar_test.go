@@ -57,7 +57,7 @@ func (g *grammar) template() string {
 // attack writes much of one thing.
 func (g *grammar) attack() {
 	piece := g.of("(", "{", "{{", "{%", "{{ a ", "{{a}}", "{{ a | upcase }}", "a.b", "[", "a[", "9", " ", "\n", "'", "|", "{{-", "-}}", "{% if a %}", "{%raw%}", "x | sort ", "\u3000", "<",
-		"{% assign a = a | append: 'xxxxxxxx' %}", "{% capture a %}{{ a }}{{ a }}{% endcapture %}", "{{ {%x%}", "{% raw %}{{ {%x%}", "{% when 1 %}", "a or ", "a, ", "| upcase", "%", "{% comment %}{%")
+		"{% assign a = a | append: 'xxxxxxxx' %}", "{% capture a %}{{ a }}{{ a }}{% endcapture %}", "{{ {%x%}", "{% raw %}{{ {%x%}", "{% when 1 %}", "a or ", "a, ", "| upcase", "%", "{% comment %}{%", "{% endraw ", "{% endcomment -x", "{{ a | sort | size }}", "{{ tags }}")
 	n := []int{3, 50, 300, 4_000, 5_200, 100_000, MaxOutput}[g.pick(7)]
 	open, end := g.of("", "{{ ", "{% if ", "{% assign x = ", "{% raw %}", "{% case a %}"), g.of("", " }}", " %}", "{% endraw %}", "{% endcase %}", " %}{% endif %}")
 	g.out.WriteString(open)
