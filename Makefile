@@ -25,7 +25,7 @@ faults: ## the failure matrix in its long form, with its table; some ten minutes
 	go test ./pkg/app -run TestFailureMatrix -faults.long -v -timeout 90m -count=1 | grep -v '^{'
 
 fuzz: ## each fuzz target for a minute
-	set -e; for t in api:FuzzSend pkg/wire:FuzzDecode pkg/lead:FuzzImport pkg/store:FuzzAudience pkg/render:FuzzTemplate pkg/audience:FuzzUsable \
+	set -e; for t in api:FuzzSend pkg/wire:FuzzDecode pkg/lead:FuzzImport pkg/store:FuzzAudience pkg/render:FuzzTemplate pkg/render:FuzzTemplateGrammar pkg/audience:FuzzUsable \
 	  pkg/access:FuzzToken pkg/access:FuzzIdempotencyKey; do \
 	  go test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime 60s -fuzzminimizetime 1s; done
 

@@ -60,7 +60,7 @@ const (
 // Preview resolves an order and decides for every lead as the plan would. Its memory is eight bytes per reachable lead,
 // to find addresses that several share.
 func (p *Previewer) Preview(ctx context.Context, o Order) (*Preview, error) {
-	tpl, err := check(o)
+	tpl, err := check(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (p *Previewer) estimate(ctx context.Context, o Order, tpl *render.Template,
 			continue // erased a moment ago
 		}
 		s := Sample{LeadID: lead.ID, Recipient: first[i].Recipient}
-		if s.Rendered, s.Err = tpl.Render(lead); s.Err == nil {
+		if s.Rendered, s.Err = tpl.Render(ctx, lead); s.Err == nil {
 			cost += o.Channel.Cost(s.Segments, len(s.MediaURLs) > 0)
 			rendered++
 		}

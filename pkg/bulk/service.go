@@ -65,7 +65,7 @@ const redisPatience = time.Second
 // invalid with paths below message_data, not_found for a channel that was deleted, unavailable; or access.ErrKeyTaken, and
 // nothing is done.
 func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
-	if _, err := check(o); err != nil {
+	if _, err := check(ctx, o); err != nil {
 		return nil, err
 	}
 	b := &Bulk{
@@ -120,11 +120,11 @@ func (s *Service) move(ctx context.Context, id uuid.UUID, event string, from []S
 }
 
 // check validates an order's content, and renders its templates once, for nobody.
-func check(o Order) (*render.Template, error) {
+func check(ctx context.Context, o Order) (*render.Template, error) {
 	errs := message.ValidateContent(o.Channel.Type, &o.Content)
-	tpl, terrs := render.Compile(o.Channel.Type, o.Content)
+	tpl, terrs := render.Compile(ctx, o.Channel.Type, o.Content)
 	if errs = append(errs, terrs...); len(errs) == 0 {
-		errs = tpl.Check(nil)
+		errs = tpl.Check(ctx, nil)
 	}
 	return tpl, message.Invalid(errs)
 }
@@ -269,7 +269,10 @@ func (t *Templates) Template(ctx context.Context, bulkID uuid.UUID) (*render.Tem
 	if err != nil {
 		return nil, err
 	}
-	tpl, errs := render.Compile(b.Channel.Type, b.Content)
+	tpl, errs := render.Compile(ctx, b.Channel.Type, b.Content)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}

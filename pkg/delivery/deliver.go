@@ -253,10 +253,14 @@ func (d *Deliverer) render(ctx context.Context, w *work) (content render.Rendere
 			return content, err
 		}
 	}
-	if content, err = w.template.Render(w.lead); err != nil {
-		return content, &renderError{err}
+	content, err = w.template.Render(ctx, w.lead)
+	switch cause := ctx.Err(); {
+	case err == nil:
+		return content, nil
+	case cause != nil:
+		return content, cause // the template is not at fault
 	}
-	return content, nil
+	return content, &renderError{err}
 }
 
 // erase ends a message of a bulk whose lead no longer exists.
@@ -284,7 +288,10 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 	if w.Content == nil {
 		return d.Contents.Template(ctx, w.BulkID)
 	}
-	t, errs := render.Compile(w.Type, *w.Content)
+	t, errs := render.Compile(ctx, w.Type, *w.Content)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	return t, message.Invalid(errs)
 }
 

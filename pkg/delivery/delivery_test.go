@@ -23,29 +23,29 @@ import (
 
 // world is a Deliverer on a real ledger (SQLite), with a provider that answers as told and counters that only note.
 type world struct {
-	t          *testing.T
-	store      *store.Store
-	d          *delivery.Deliverer
-	ch         *channel.Channel
-	mu         sync.Mutex
-	notes      sync.Mutex // over marks, events and signals
-	answers    []delivery.Response
-	sends      int
-	parts      int
-	marks      []stats.Mark
-	later      []time.Duration
-	events     []delivery.Event
-	paused     string
-	limit      time.Duration
-	signals    []delivery.Signal
-	onSend     func()
-	last       delivery.Envelope
-	panics     bool // the limiter does
-	url        string
-	onTemplate func()
-	broken     error
-	content    message.Content // of the bulk
-	out        atomic.Int32    // messages that a worker has begun and waits for others with
+	t       *testing.T
+	store   *store.Store
+	d       *delivery.Deliverer
+	ch      *channel.Channel
+	mu      sync.Mutex
+	notes   sync.Mutex // over marks, events and signals
+	answers []delivery.Response
+	sends   int
+	parts   int
+	marks   []stats.Mark
+	later   []time.Duration
+	events  []delivery.Event
+	paused  string
+	limit   time.Duration
+	signals []delivery.Signal
+	onSend  func()
+	last    delivery.Envelope
+	panics  bool // the limiter does
+	url     string
+	onRead  func() // when the templates of the bulk were read
+	broken  error
+	content message.Content // of the bulk
+	out     atomic.Int32    // messages that a worker has begun and waits for others with
 }
 
 func newWorld(t *testing.T) *world {
@@ -71,11 +71,11 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) Template(context.Context, uuid.UUID) (*render.Template, error) {
-	if w.onTemplate != nil {
-		w.onTemplate()
+func (w *world) Template(ctx context.Context, _ uuid.UUID) (*render.Template, error) {
+	tpl, _ := render.Compile(ctx, message.Email, w.content)
+	if w.onRead != nil {
+		w.onRead()
 	}
-	tpl, _ := render.Compile(message.Email, w.content)
 	return tpl, w.broken
 }
 func (w *world) Away(message.Type) { w.out.Add(1) }

@@ -348,7 +348,7 @@ func TestFaultSuspects(t *testing.T) {
 		w.check(w.store.SuspectMessages(t.Context(), []uuid.UUID{id}))
 		ids = append(ids, id)
 	}
-	w.onTemplate = func() {
+	w.onRead = func() {
 		rendering := 0
 		for _, id := range ids {
 			if w.load(id).Suspect == message.SuspectRendering {
@@ -368,7 +368,7 @@ func TestFaultSuspects(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	w.onTemplate = nil
+	w.onRead = nil
 	crashed := w.row(func(m *message.Message) { m.Recipient = "crashed@example.com" })
 	w.check(w.store.Suspect(t.Context(), crashed, message.SuspectRendering)) // its process ended here
 	sends := w.sends

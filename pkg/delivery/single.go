@@ -72,7 +72,7 @@ func (s *Sender) sendOnce(ctx context.Context, req Single, start time.Time) (*Se
 	if err != nil {
 		return nil, err
 	}
-	tpl, recipient, errs := prepare(req, lead)
+	tpl, recipient, errs := prepare(ctx, req, lead)
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}
@@ -153,7 +153,7 @@ func (s *Sender) contact(ctx context.Context, id uuid.UUID) (*message.Lead, erro
 
 // prepare checks what only the channel and the lead can tell: the recipient, the sender, and that the templates
 // render.
-func prepare(req Single, lead *message.Lead) (*render.Template, string, []message.FieldError) {
+func prepare(ctx context.Context, req Single, lead *message.Lead) (*render.Template, string, []message.FieldError) {
 	t := req.Channel.Type
 	errs := message.ValidateContent(t, &req.Content)
 	fail := func(slug, msg string, loc ...any) {
@@ -172,9 +172,9 @@ func prepare(req Single, lead *message.Lead) (*render.Template, string, []messag
 		recipient = address
 	}
 	errs = append(errs, CheckSender(req.Channel, &req.Content)...)
-	tpl, terrs := render.Compile(t, req.Content)
+	tpl, terrs := render.Compile(ctx, t, req.Content)
 	if errs = append(errs, terrs...); len(errs) == 0 {
-		errs = append(errs, tpl.Check(lead)...)
+		errs = append(errs, tpl.Check(ctx, lead)...)
 	}
 	return tpl, recipient, errs
 }

@@ -24,11 +24,11 @@ func FuzzTemplate(f *testing.F) {
 			if typ == message.Email {
 				c.Subject, c.HTML = subject, text
 			}
-			tpl, errs := Compile(typ, c)
-			if len(errs) > 0 || len(tpl.Check(nil)) > 0 {
+			tpl, errs := Compile(t.Context(), typ, c)
+			if len(errs) > 0 || len(tpl.Check(t.Context(), nil)) > 0 {
 				continue
 			}
-			r, err := tpl.Render(lead)
+			r, err := tpl.Render(t.Context(), lead)
 			if err == nil && (len(r.Text) > 1<<20 || len(r.HTML) > 1<<20) {
 				t.Errorf("%d and %d bytes came out", len(r.Text), len(r.HTML))
 			}

@@ -1,14 +1,18 @@
 // Package render turns a message's Liquid templates and a lead into the text that a provider gets. Templates come
-// from strangers: parsing and rendering are bounded in time, work and output, and a lead's data is never parsed as a
+// from strangers: parsing and rendering are bounded in time, work, memory and output, and a lead's data is never parsed as a
 // template. It also counts SMS segments. It knows nothing of channels, providers or storage.
 package render
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 
 	"herald/pkg/message"
 )
@@ -32,14 +36,14 @@ type Template struct {
 }
 
 // Compile parses the templates of content. What does not parse comes back as field errors with the template's name
-// as the path and its line in the text.
-func Compile(t message.Type, c message.Content) (*Template, []message.FieldError) {
+// as the path and its line in the text. It stops when ctx ends; whoever goes on after that asks ctx first.
+func Compile(ctx context.Context, t message.Type, c message.Content) (*Template, []message.FieldError) {
 	tpl := &Template{typ: t, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
 	parse := func(name, source string, engine engineKind) *field {
-		f, err := parseField(source, engine)
+		f, err := parseField(ctx, source, engine)
 		if err != nil {
-			errs = append(errs, message.FieldError{Loc: []any{name}, Msg: "template: " + err.Error(), Type: message.SlugValue})
+			errs = append(errs, templateError(name, err))
 		}
 		return f
 	}
@@ -47,27 +51,73 @@ func Compile(t message.Type, c message.Content) (*Template, []message.FieldError
 	tpl.text = parse("content", c.Text, plainText)
 	tpl.html = parse("html_content", c.HTML, escapedHTML)
 	for _, name := range message.BindingNames() {
-		if tpl.subject.names(name) || tpl.text.names(name) || tpl.html.names(name) {
+		if tpl.subject.asks(name) || tpl.text.asks(name) || tpl.html.asks(name) {
 			tpl.uses[name] = true
 		}
 	}
 	return tpl, errs
 }
 
-// Check renders every template once for a lead, nil for nobody, and reports what fails or goes beyond the bounds, with
-// the template's name as the path. Callers do it when they accept a message.
-func (t *Template) Check(lead *message.Lead) []message.FieldError {
+func templateError(field string, err error) message.FieldError {
+	return message.FieldError{Loc: []any{field}, Msg: "template: " + err.Error(), Type: message.SlugValue}
+}
+
+// Check tries the templates, and reports what fails or goes beyond the bounds, with the template's name as the path.
+// Callers do it when they accept a message. With a lead the templates are rendered for it. Without, they are rendered for
+// nobody, and then for a sample lead that has every field, so that a condition on a field hides no work; with the sample
+// only the bounds count, because its values mean nothing. It stops when ctx ends.
+func (t *Template) Check(ctx context.Context, lead *message.Lead) []message.FieldError {
+	until := time.Now().Add(MaxTime)
+	errs := t.try(&budget{until: until, done: ctx.Done()}, lead, false)
+	if lead != nil || len(errs) > 0 {
+		return errs
+	}
+	return t.try(&budget{until: until, done: ctx.Done()}, t.sample(), true)
+}
+
+func (t *Template) try(b *budget, lead *message.Lead, boundsOnly bool) []message.FieldError {
 	var errs []message.FieldError
 	bindings := lead.Bindings(t.uses)
 	for _, f := range []struct {
 		name string
 		*field
 	}{{"subject", t.subject}, {"content", t.text}, {"html_content", t.html}} {
-		if _, err := f.render(bindings, MaxTime); err != nil {
-			errs = append(errs, message.FieldError{Loc: []any{f.name}, Msg: "template: " + err.Error(), Type: message.SlugValue})
+		_, err := f.render(b, bindings)
+		var value *valueError
+		if err == nil || boundsOnly && errors.As(err, &value) {
+			continue
+		}
+		if errs = append(errs, templateError(f.name, err)); b.err != nil {
+			break
 		}
 	}
 	return errs
+}
+
+// sample makes a lead in which every field that the templates can name has a value.
+func (t *Template) sample() *message.Lead {
+	lead := &message.Lead{ID: uuid.Max, Tags: []string{"First Tag", "Second Tag", "Third Tag"}, CustomFields: map[string]any{}}
+	for _, f := range lead.TextFields() {
+		*f.Value = title(f.Name)
+	}
+	for _, f := range []*field{t.subject, t.text, t.html} {
+		if f != nil && f.compiler != nil {
+			for name := range f.custom {
+				lead.CustomFields[name] = title(name)
+			}
+		}
+	}
+	return lead
+}
+
+// title makes "First Name" of first_name.
+func title(name string) string {
+	words := strings.Fields(strings.ReplaceAll(name, "_", " "))
+	for i, w := range words {
+		r, n := utf8.DecodeRuneInString(w)
+		words[i] = string(unicode.ToUpper(r)) + w[n:]
+	}
+	return strings.Join(words, " ")
 }
 
 // Rendered is what a provider is asked to send.
@@ -77,20 +127,24 @@ type Rendered struct {
 }
 
 // Render fills the templates for one lead, nil for nobody. An error means that this lead's message cannot be sent as it is: the text
-// is empty, too long, or does not render; it carries no personal data.
-func (t *Template) Render(lead *message.Lead) (Rendered, error) {
+// is empty, too long, beyond a bound, or does not render; it carries no personal data. When ctx ends the error is ctx's.
+func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, error) {
 	out := Rendered{Content: t.content}
+	b := &budget{until: time.Now().Add(deliverTime), done: ctx.Done()}
 	bindings := lead.Bindings(t.uses)
 	for _, f := range []struct {
 		to *string
 		*field
 	}{{&out.Subject, t.subject}, {&out.Text, t.text}, {&out.HTML, t.html}} {
-		s, err := f.render(bindings, deliverTime)
-		var quotes *libraryError
-		if errors.As(err, &quotes) {
-			err = errors.New("a template does not render with this lead's values")
-		}
-		if err != nil {
+		s, err := f.render(b, bindings)
+		var value *valueError
+		switch {
+		case err == nil:
+		case errors.Is(err, errGone):
+			return Rendered{}, ctx.Err()
+		case errors.As(err, &value):
+			return Rendered{}, errors.New("a template does not render with this lead's values")
+		default:
 			return Rendered{}, err
 		}
 		*f.to = s

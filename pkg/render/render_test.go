@@ -3,14 +3,13 @@ package render
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"herald/pkg/message"
 )
 
 func compile(t *testing.T, typ message.Type, c message.Content) *Template {
 	t.Helper()
-	tpl, errs := Compile(typ, c)
+	tpl, errs := Compile(t.Context(), typ, c)
 	if len(errs) > 0 {
 		t.Fatalf("Compile: %v", errs)
 	}
@@ -24,7 +23,7 @@ func TestRenderFillsTheLead(t *testing.T) {
 		Text:    `{% for t in tags %}{{ t }},{% endfor %}{{ custom_fields.plan }} {{ company | default: "no company" }}`,
 		HTML:    `<p>{{ full_name }}</p>`,
 	})
-	got, err := tpl.Render(lead)
+	got, err := tpl.Render(t.Context(), lead)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +34,7 @@ func TestRenderFillsTheLead(t *testing.T) {
 
 func TestLeadDataIsNoTemplate(t *testing.T) {
 	tpl := compile(t, message.SMS, message.Content{Text: "Hi {{ first_name }}"})
-	got, err := tpl.Render(&message.Lead{FirstName: "{{ company }}{% endif"})
+	got, err := tpl.Render(t.Context(), &message.Lead{FirstName: "{{ company }}{% endif"})
 	if err != nil || got.Text != "Hi {{ company }}{% endif" {
 		t.Errorf("got %q, %v", got.Text, err)
 	}
@@ -43,7 +42,7 @@ func TestLeadDataIsNoTemplate(t *testing.T) {
 
 func TestControlCharactersBecomeSpaces(t *testing.T) {
 	tpl := compile(t, message.Email, message.Content{Subject: "Hi {{ first_name }}", Text: "x"})
-	got, err := tpl.Render(&message.Lead{FirstName: "A\r\nBcc: x@y.test"})
+	got, err := tpl.Render(t.Context(), &message.Lead{FirstName: "A\r\nBcc: x@y.test"})
 	if err != nil || got.Subject != "Hi A  Bcc: x@y.test" {
 		t.Errorf("got %q, %v", got.Subject, err)
 	}
@@ -64,11 +63,12 @@ func TestCompileRefuses(t *testing.T) {
 		"three loops":      {strings.Repeat("{% for a in tags %}", 3) + strings.Repeat("{% endfor %}", 3), "nested more than 2"},
 		"deep blocks":      {strings.Repeat("{% if a %}", 31) + strings.Repeat("{% endif %}", 31), "nested more than 30"},
 		"unknown tag":      {"{% nonsense %}", "nonsense"},
+		"unknown filter":   {"a\nb\n{{ x | nonsense }}", `line 3: the filter "nonsense"`},
 		"too many objects": {strings.Repeat("{{a}}", maxTokens+1), "tags and objects"},
 		"too long":         {strings.Repeat("x", MaxOutput+1), "bytes long"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, errs := Compile(message.SMS, message.Content{Text: c.source})
+			_, errs := Compile(t.Context(), message.SMS, message.Content{Text: c.source})
 			if len(errs) != 1 || !strings.Contains(errs[0].Msg, c.want) || errs[0].Loc[0] != "content" {
 				t.Errorf("got %v, want one error with %q", errs, c.want)
 			}
@@ -78,44 +78,9 @@ func TestCompileRefuses(t *testing.T) {
 
 func TestVerbatimBlocksAreLeftAlone(t *testing.T) {
 	tpl := compile(t, message.SMS, message.Content{Text: "{% raw %}{{ not closed {% for %}{% endraw %}{% comment %}{{ x {% endcomment %}!"})
-	got, err := tpl.Render(nil)
+	got, err := tpl.Render(t.Context(), nil)
 	if err != nil || got.Text != "{{ not closed {% for %}!" {
 		t.Errorf("got %q, %v", got.Text, err)
-	}
-}
-
-// Each of these would take seconds, or gigabytes, if nothing stopped it.
-func TestCheckStopsWhatHasNoEnd(t *testing.T) {
-	double := func(step string) string {
-		return `{% assign x = "0123456789" %}` + strings.Repeat(step, 40) + "{{ x }}"
-	}
-	for name, source := range map[string]string{
-		"append":         double(`{% assign x = x | append: x %}`),
-		"prepend":        double(`{% assign x = x | prepend: x %}`),
-		"replace":        double(`{% assign x = x | replace: "0", x %}`),
-		"capture":        double(`{% capture x %}{{ x }}{{ x }}{% endcapture %}`),
-		"output":         `{% assign x = "0123456789" | append: custom_fields.long %}` + strings.Repeat("{{ x }}", 4000),
-		"join":           double(`{% assign a = "a,b,c,d" | split: "," %}{% assign x = a | join: x %}`),
-		"split":          `{{ custom_fields.long | split: "" | size }}`,
-		"concat":         `{% assign a = "a,b" | split: "," %}` + strings.Repeat(`{% assign a = a | concat: a %}`, 40),
-		"date":           `{{ "2020-01-01" | date: "%999999999d" }}`,
-		"empty loops":    `{% assign a = custom_fields.words | split: " " %}{% for x in a %}{% for y in a %}{% endfor %}{% endfor %}`,
-		"missing filter": `{{ x | nonsense }}`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			tpl := compile(t, message.SMS, message.Content{Text: source})
-			lead := &message.Lead{CustomFields: map[string]any{"long": strings.Repeat("ab", 200_000), "words": strings.Repeat("w ", 5000)}}
-			done := make(chan []message.FieldError, 1)
-			go func() { done <- tpl.Check(lead) }()
-			select {
-			case errs := <-done:
-				if len(errs) != 1 {
-					t.Errorf("got %v, want one error", errs)
-				}
-			case <-time.After(20 * time.Second):
-				t.Fatal("rendering does not end")
-			}
-		})
 	}
 }
 
@@ -131,13 +96,14 @@ func TestRenderedTextIsChecked(t *testing.T) {
 		"empty subject":      {message.Email, message.Content{Subject: "{{ company }}", Text: "x"}, false},
 		"long subject":       {message.Email, message.Content{Subject: "{{ first_name }}", Text: "x"}, false},
 		"empty email":        {message.Email, message.Content{Subject: "x", Text: "{{ company }}"}, false},
+		"white html":         {message.Email, message.Content{Subject: "x", HTML: "{{ company }} \n"}, false},
 		"html only":          {message.Email, message.Content{Subject: "x", Text: "{{ company }}", HTML: "<p>"}, true},
 		"long instagram":     {message.InstagramDM, message.Content{Text: "{{ first_name }}"}, false},
 		"picture only":       {message.InstagramDM, message.Content{Text: "{{ company }}", ImageURL: "https://x.test/y.png"}, true},
 		"empty instagram dm": {message.InstagramDM, message.Content{Text: "{{ company }}"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := compile(t, c.typ, c.content).Render(long)
+			_, err := compile(t, c.typ, c.content).Render(t.Context(), long)
 			if (err == nil) != c.ok {
 				t.Errorf("err = %v, want ok = %v", err, c.ok)
 			}
@@ -179,11 +145,11 @@ func TestSegments(t *testing.T) {
 }
 
 func BenchmarkRender(b *testing.B) {
-	tpl, _ := Compile(message.Email, message.Content{Subject: "Hello {{ first_name }}", Text: "Hi {{ first_name }}, {{ company }} is great.", HTML: "<p>Hi {{ first_name }}</p>"})
+	tpl, _ := Compile(b.Context(), message.Email, message.Content{Subject: "Hello {{ first_name }}", Text: "Hi {{ first_name }}, {{ company }} is great.", HTML: "<p>Hi {{ first_name }}</p>"})
 	lead := &message.Lead{FirstName: "Ann", Company: "Acme", Email: "ann@acme.test", City: "Linz", Tags: []string{"a"}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := tpl.Render(lead); err != nil {
+		if _, err := tpl.Render(b.Context(), lead); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -191,7 +157,7 @@ func BenchmarkRender(b *testing.B) {
 
 // What the library quotes of a template may be anything, and what it quotes of a lead is nobody's to know.
 func TestErrorsQuoteNothing(t *testing.T) {
-	_, errs := Compile(message.Email, message.Content{Subject: `{{ "hunter2" | nonsense }}`, Text: `{% nonsense "hunter2" %}`, HTML: `{{ "hunter2" | }}`})
+	_, errs := Compile(t.Context(), message.Email, message.Content{Subject: `{{ "hunter2" | nonsense }}`, Text: `{% nonsense "hunter2" %}`, HTML: `{{ "hunter2" | }}`})
 	if len(errs) == 0 {
 		t.Error("nothing is wrong")
 	}
@@ -200,11 +166,11 @@ func TestErrorsQuoteNothing(t *testing.T) {
 			t.Errorf("%q", e.Msg)
 		}
 	}
-	tpl, errs := Compile(message.SMS, message.Content{Text: `{{ first_name | divided_by: 0 }}{{ first_name | date: first_name }}{{ first_name | slice: first_name }}`})
+	tpl, errs := Compile(t.Context(), message.SMS, message.Content{Text: `{{ first_name | divided_by: 0 }}{{ first_name | date: first_name }}{{ first_name | slice: first_name }}`})
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
-	if _, err := tpl.Render(&message.Lead{FirstName: "hunter2"}); err == nil || strings.Contains(err.Error(), "hunter2") {
+	if _, err := tpl.Render(t.Context(), &message.Lead{FirstName: "hunter2"}); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,0 +1,84 @@
+package app
+
+import (
+	"bufio"
+	"io/fs"
+	"math"
+	"os"
+	"path"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// limitMemory gives the collector a memory limit of nine tenths of what the control group allows, so that it works harder
+// before the kernel kills the process. The rest is for what the Go runtime does not count: the binary, page tables and
+// file pages. A limit that GOMEMLIMIT sets stays; without a limit in force there is none.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	if limit := groupLimit(os.DirFS("/")); limit > 0 {
+		debug.SetMemoryLimit(limit / 10 * 9)
+	}
+}
+
+// groupLimit returns the least memory limit of the process's control group and those above it, in bytes, and 0 for none.
+// It reads version 2 of the interface and version 1 (docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/memory.html).
+func groupLimit(root fs.FS) int64 {
+	least := int64(math.MaxInt64)
+	groups, err := root.Open("proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = groups.Close() }() // it was only read
+	for lines := bufio.NewScanner(groups); lines.Scan(); {
+		parts := strings.SplitN(lines.Text(), ":", 3) // hierarchy:controllers:path
+		if len(parts) != 3 {
+			continue
+		}
+		mount, file := "sys/fs/cgroup", "memory.max"
+		switch {
+		case parts[0] == "0" && parts[1] == "":
+		case hasController(parts[1], "memory"):
+			mount, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		default:
+			continue
+		}
+		// In a container the path may be the host's, which is not mounted: the root is the container's group then.
+		for group := path.Clean("/" + parts[2]); ; group = path.Dir(group) {
+			least = min(least, readLimit(root, path.Join(mount, group, file)))
+			if group == "/" {
+				break
+			}
+		}
+	}
+	if least >= noLimit {
+		return 0
+	}
+	return least
+}
+
+// noLimit is more memory than any machine has; version 1 writes a number like it for "none".
+const noLimit = 1 << 60
+
+func hasController(list, name string) bool {
+	for c := range strings.SplitSeq(list, ",") {
+		if c == name {
+			return true
+		}
+	}
+	return false
+}
+
+func readLimit(root fs.FS, name string) int64 {
+	text, err := fs.ReadFile(root, name)
+	if err != nil {
+		return math.MaxInt64
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // "max" is no number
+	if err != nil || n <= 0 {
+		return math.MaxInt64
+	}
+	return n
+}

@@ -1,0 +1,328 @@
+package render
+
+import (
+	"fmt"
+
+	"github.com/osteele/liquid/values"
+)
+
+// The library's expressions know no budget: a comparison may walk arrays, a filter may multiply text, and neither can be
+// stopped. So expressions are parsed and evaluated here. The grammar and the values are the library's.
+type expr interface {
+	eval(b *budget) (any, error)
+}
+
+// exprParser reads one tag's or object's text. What it finds out about the whole template goes to the compiler.
+type exprParser struct {
+	lexer
+	tok     lexeme
+	depth   int
+	filters int
+	c       *compiler
+}
+
+func (c *compiler) parser(src string) (*exprParser, error) {
+	p := &exprParser{lexer: lexer{src: src}, c: c}
+	return p, p.advance()
+}
+
+func (p *exprParser) advance() (err error) {
+	p.tok, err = p.next()
+	return err
+}
+
+func (p *exprParser) is(kind tokenKind, text string) bool {
+	return p.tok.kind == kind && p.tok.text == text
+}
+
+func (p *exprParser) accept(kind tokenKind, text string) (bool, error) {
+	if !p.is(kind, text) {
+		return false, nil
+	}
+	return true, p.advance()
+}
+
+func (p *exprParser) expect(kind tokenKind, text string) error {
+	if ok, err := p.accept(kind, text); ok || err != nil {
+		return err
+	}
+	return errSyntax
+}
+
+func (p *exprParser) end() error {
+	if p.tok.kind != endOfArgs {
+		return errSyntax
+	}
+	return nil
+}
+
+// cond parses relations that "and" and "or" join, from left to right with equal precedence.
+func (p *exprParser) cond() (expr, error) {
+	left, err := p.rel()
+	for err == nil && (p.is(operator, "and") || p.is(operator, "or")) {
+		and := p.tok.text == "and"
+		if err = p.advance(); err != nil {
+			break
+		}
+		var right expr
+		if right, err = p.rel(); err == nil {
+			left = &logical{and, left, right}
+		}
+	}
+	return left, err
+}
+
+func (p *exprParser) rel() (expr, error) {
+	left, err := p.operand()
+	if err != nil {
+		return nil, err
+	}
+	if p.tok.kind != operator || p.tok.text == "and" || p.tok.text == "or" || p.tok.text == "in" {
+		return p.filtered(left)
+	}
+	op := p.tok.text
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	right, err := p.operand()
+	return &relation{op, left, right}, err
+}
+
+// filtered parses the filters that follow a value.
+func (p *exprParser) filtered(in expr) (expr, error) {
+	for {
+		ok, err := p.accept(punctuation, "|")
+		if err != nil || !ok {
+			return in, err
+		}
+		if p.tok.kind != identifier && p.tok.kind != keyword {
+			return nil, errSyntax
+		}
+		name, hasArgs := p.tok.text, p.tok.kind == keyword
+		def := filterNamed(name, p.c.kind)
+		if def == nil {
+			return nil, unknownFilter(name)
+		}
+		if p.filters++; p.filters > maxFilters {
+			return nil, fmt.Errorf("over %d filters in one tag or object", maxFilters)
+		}
+		if err := p.advance(); err != nil {
+			return nil, err
+		}
+		f := &application{def: def, in: in}
+		for hasArgs {
+			arg, err := p.operand()
+			if err != nil {
+				return nil, err
+			}
+			f.args = append(f.args, arg)
+			if hasArgs, err = p.accept(punctuation, ","); err != nil {
+				return nil, err
+			}
+		}
+		in = f
+	}
+}
+
+func unknownFilter(name string) error {
+	if len(name) > 40 {
+		return fmt.Errorf("a filter is not known, its name has %d bytes", len(name))
+	}
+	return fmt.Errorf("the filter %q is not known or not allowed", name)
+}
+
+// operand parses a value with its properties and indexes.
+func (p *exprParser) operand() (expr, error) {
+	e, err := p.primary()
+	custom := false
+	if n, ok := e.(name); ok && err == nil {
+		custom = n == "custom_fields"
+	}
+	for ; err == nil; custom = false {
+		switch {
+		case p.tok.kind == property:
+			if custom {
+				p.c.custom[p.tok.text] = true
+			}
+			e = &member{e, p.tok.text, values.ValueOf(p.tok.text)}
+			err = p.advance()
+		case p.is(punctuation, "["):
+			var index expr
+			if index, err = p.nested("]", p.operand); err != nil {
+				return nil, err
+			}
+			if c, ok := index.(constant); ok && custom {
+				if s, ok := c.value.(string); ok {
+					p.c.custom[s] = true
+				}
+			}
+			e = &indexed{e, index}
+		default:
+			return e, nil
+		}
+	}
+	return nil, err
+}
+
+func (p *exprParser) primary() (expr, error) {
+	switch {
+	case p.tok.kind == literal:
+		e := constant{p.tok.value}
+		return e, p.advance()
+	case p.tok.kind == identifier:
+		e := name(p.tok.text)
+		p.c.names[p.tok.text] = true
+		return e, p.advance()
+	case p.is(punctuation, "("):
+		return p.nested(")", p.cond)
+	}
+	return nil, errSyntax
+}
+
+func (p *exprParser) nested(closing string, inner func() (expr, error)) (expr, error) {
+	if p.depth++; p.depth > maxExprDepth {
+		return nil, fmt.Errorf("parentheses and brackets are nested more than %d deep", maxExprDepth)
+	}
+	defer func() { p.depth-- }()
+	if err := p.advance(); err != nil {
+		return nil, err
+	}
+	e, err := inner()
+	if err != nil {
+		return nil, err
+	}
+	return e, p.expect(punctuation, closing)
+}
+
+type constant struct{ value any }
+
+func (c constant) eval(*budget) (any, error) { return c.value, nil }
+
+type name string
+
+func (n name) eval(b *budget) (any, error) { return values.ToLiquid(b.vars[string(n)]), nil }
+
+type member struct {
+	of   expr
+	name string
+	key  values.Value
+}
+
+func (m *member) eval(b *budget) (any, error) {
+	v, err := m.of.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	if fields, ok := v.(map[string]any); ok {
+		if f, ok := fields[m.name]; ok {
+			return f, nil
+		}
+	}
+	return values.ValueOf(v).PropertyValue(m.key).Interface(), nil
+}
+
+type indexed struct{ of, index expr }
+
+func (x *indexed) eval(b *budget) (any, error) {
+	v, err := x.of.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	i, err := x.index.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := i.(string); ok { // it is hashed
+		if err := b.charge(len(s) >> 10); err != nil {
+			return nil, err
+		}
+	}
+	return values.ValueOf(v).IndexValue(values.ValueOf(i)).Interface(), nil
+}
+
+type logical struct {
+	and         bool
+	left, right expr
+}
+
+func (l *logical) eval(b *budget) (any, error) {
+	v, err := l.left.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	if truth(v) != l.and {
+		return !l.and, nil
+	}
+	if v, err = l.right.eval(b); err != nil {
+		return nil, err
+	}
+	return truth(v), nil
+}
+
+func truth(v any) bool { return v != nil && v != false }
+
+type relation struct {
+	op          string
+	left, right expr
+}
+
+func (r *relation) eval(b *budget) (any, error) {
+	left, err := r.left.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	right, err := r.right.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	if r.op == "contains" {
+		return contains(b, left, right)
+	}
+	if err := b.compare(left, right); err != nil {
+		return nil, err
+	}
+	switch r.op {
+	case "==":
+		return values.Equal(left, right), nil
+	case "!=":
+		return !values.Equal(left, right), nil
+	case "<":
+		return values.Less(left, right), nil
+	case ">":
+		return values.Less(right, left), nil
+	case "<=":
+		return values.Less(left, right) || values.Equal(left, right), nil
+	}
+	return values.Less(right, left) || values.Equal(left, right), nil
+}
+
+// compare charges what a comparison may read.
+func (b *budget) compare(left, right any) error {
+	switch l := left.(type) {
+	case nil, bool, int, float64:
+		return nil
+	case string:
+		if r, ok := right.(string); ok {
+			return b.charge(min(len(l), len(r)) >> 10)
+		}
+		return nil
+	}
+	if _, scalar := right.(string); scalar || right == nil {
+		return nil
+	}
+	return b.charge(min(size(left), size(right)) >> 10)
+}
+
+func contains(b *budget, left, right any) (any, error) {
+	n := size(right)
+	if _, isText := right.(string); !isText {
+		if n > MaxOutput { // it would be printed
+			return nil, b.fail(errTooLong)
+		}
+		n *= printWeight
+	}
+	if err := b.charge((size(left) + n) >> 10); err != nil {
+		return nil, err
+	}
+	return values.ValueOf(left).Contains(values.ValueOf(right)), nil
+}

@@ -1,0 +1,357 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/osteele/liquid/filters"
+	"github.com/osteele/liquid/values"
+	"github.com/osteele/tuesday"
+)
+
+// filter is one of the filters that templates may use. apply charges a step, and a step for each kibibyte that goes in and
+// comes out; what is slower than a gigabyte a second has a weight.
+type filter struct {
+	name   string
+	fn     reflect.Value
+	view   bool                    // gives back what went in, or a part of it
+	weight int                     // steps for a kibibyte that goes in
+	cost   func(args []any) int    // steps on top, nil for none
+	only   map[engineKind]struct{} // nil: everywhere
+}
+
+// printWeight is the weight of values that are printed: fmt takes a few microseconds for a kibibyte.
+const printWeight = 4
+
+// allowed lists the standard filters of Liquid that the library has, and safe, by which a template for HTML turns escaping
+// off. What is not here is refused: inspect, type and json double quotes and tell of Go.
+var allowed = newFilters()
+
+// dictionary collects the library's filters.
+type dictionary map[string]any
+
+// AddFilter implements filters.FilterDictionary.
+func (d dictionary) AddFilter(name string, fn any) { d[name] = fn }
+
+func newFilters() map[string]*filter {
+	library := dictionary{}
+	filters.AddStandardFilters(library)
+	out := map[string]*filter{}
+	for _, name := range []string{
+		"default", "compact", "concat", "map", "reverse", "first", "last", "size", "sort",
+		"abs", "ceil", "floor", "modulo", "minus", "plus", "times", "divided_by", "round",
+		"capitalize", "downcase", "upcase", "escape", "escape_once", "newline_to_br", "remove", "remove_first", "slice",
+		"strip", "lstrip", "rstrip", "strip_newlines", "url_encode", "url_decode",
+	} {
+		out[name] = &filter{fn: reflect.ValueOf(library[name]), weight: 1}
+	}
+	for name, fn := range map[string]any{
+		"append": func(s, more string) (string, error) {
+			return bounded(len(s)+len(more), func() string { return s + more })
+		},
+		"prepend": func(s, more string) (string, error) {
+			return bounded(len(s)+len(more), func() string { return more + s })
+		},
+		"replace":       func(s, old, by string) (string, error) { return replaceBounded(s, old, by, -1) },
+		"replace_first": func(s, old, by string) (string, error) { return replaceBounded(s, old, by, 1) },
+		"split":         splitBounded,
+		"join":          joinBounded,
+		"date":          dateBounded,
+		"uniq":          uniq,
+		"sort_natural":  sortNatural,
+		"strip_html":    stripHTML,
+		"truncate":      truncate,
+		"truncatewords": truncateWords,
+	} {
+		out[name] = &filter{fn: reflect.ValueOf(fn), weight: 1}
+	}
+	for name, weight := range map[string]int{
+		"upcase": 8, "downcase": 8, "escape": 8, "escape_once": 16, "url_encode": 8, "url_decode": 8, "newline_to_br": 8,
+		"replace": 8, "remove": 8, "split": 8, "join": printWeight, "slice": 4, "strip_html": 4, "truncate": 4, "truncatewords": 8,
+		"map": 2, "uniq": 8, "compact": 2, "reverse": 2, "concat": 2,
+	} {
+		out[name].weight = weight
+	}
+	for _, name := range []string{"default", "first", "last"} {
+		out[name].view = true
+	}
+	out["sort"].cost, out["sort_natural"].cost = sortCost, sortCost
+	out["uniq"].cost = uniqCost
+	out["date"].cost = dateCost
+	out["safe"] = &filter{fn: reflect.ValueOf(safe), view: true, only: map[engineKind]struct{}{escapedHTML: {}}}
+	for name, f := range out {
+		f.name = name
+	}
+	return out
+}
+
+// filterNamed returns nil for what templates of a kind may not use.
+func filterNamed(name string, kind engineKind) *filter {
+	f := allowed[name]
+	if f != nil && f.only != nil {
+		if _, ok := f.only[kind]; !ok {
+			return nil
+		}
+	}
+	return f
+}
+
+// application is a filter in a template.
+type application struct {
+	def  *filter
+	in   expr
+	args []expr
+}
+
+func (a *application) eval(b *budget) (any, error) {
+	var buf [4]any
+	args := buf[:0]
+	v, err := a.in.eval(b)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, v)
+	for _, e := range a.args {
+		if v, err = e.eval(b); err != nil {
+			return nil, err
+		}
+		args = append(args, v)
+	}
+	return a.def.apply(b, args)
+}
+
+func (f *filter) apply(b *budget, args []any) (any, error) {
+	n := 0
+	for i, arg := range args {
+		if s, ok := arg.(string); ok {
+			n += len(s)
+			continue
+		}
+		s := size(arg)
+		if f.prints(i) {
+			if s > MaxOutput {
+				return nil, b.fail(errTooLong)
+			}
+			s *= printWeight
+		}
+		n += s
+	}
+	cost := 1 + f.weight*n>>10
+	if f.cost != nil {
+		if err := b.charge(cost); err != nil { // before the walk through the arrays
+			return nil, err
+		}
+		cost = f.cost(args)
+	}
+	if err := b.charge(cost); err != nil {
+		return nil, err
+	}
+	out, err := f.call(args)
+	switch {
+	case isBound(err):
+		return nil, b.fail(err)
+	case err != nil:
+		return nil, err
+	case f.view:
+		return out, nil
+	}
+	return out, came(b, out)
+}
+
+// call converts the arguments and calls the filter's function. The library panics with what it cannot convert; its errors
+// quote values.
+func (f *filter) call(args []any) (out any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the filter %s cannot take this value", f.name)
+		}
+	}()
+	out, err = values.Call(f.fn, args)
+	var parity *values.CallParityError
+	switch {
+	case err == nil || isBound(err) || f.name == "date":
+	case errors.As(err, &parity):
+		err = fmt.Errorf("the filter %s takes at most %d values after its colon", f.name, parity.NumParams-1)
+	case f.name == "divided_by":
+		err = errors.New("the filter divided_by cannot divide by this value")
+	default:
+		err = fmt.Errorf("the filter %s cannot take this value", f.name)
+	}
+	return out, err
+}
+
+// prints says whether an argument that is no text is turned into text, as a value or in the library's error.
+func (f *filter) prints(i int) bool {
+	t := f.fn.Type()
+	if i >= t.NumIn() {
+		return false
+	}
+	kind := t.In(i).Kind()
+	return kind != reflect.Slice && (kind != reflect.Interface || i > 0)
+}
+
+// came accounts for what a filter made.
+func came(b *budget, out any) error {
+	switch out := out.(type) {
+	case string:
+		if len(out) > MaxOutput {
+			return b.fail(errTooLong)
+		}
+		return b.make(len(out))
+	case []any:
+		if len(out) > maxElements {
+			return b.fail(errElements)
+		}
+		if err := b.charge(size(out) >> 10); err != nil {
+			return err
+		}
+		return b.make(len(out) * elementSize)
+	}
+	return nil
+}
+
+func isBound(err error) bool {
+	return err != nil && (errors.Is(err, errTooLong) || errors.Is(err, errElements))
+}
+
+// sortCost is n log n comparisons, four for a step, which read the elements' text as often.
+func sortCost(args []any) int {
+	n := length(args[0])
+	log := bits.Len(uint(n))
+	return n*log/4 + log*(size(args[0])>>10)
+}
+
+// uniqCost counts what is compared with everything before it: elements that cannot be keys of a map.
+func uniqCost(args []any) int {
+	a, ok := args[0].([]any)
+	if !ok {
+		return 0
+	}
+	cost, before := 0, 0
+	for _, v := range a {
+		if !hashable(v) {
+			cost += before + before*size(v)*printWeight>>10
+			before++
+		}
+		if cost > maxSteps {
+			break
+		}
+	}
+	return cost
+}
+
+// dateCost counts the layouts that are tried and the directives that are looked for with regular expressions.
+func dateCost(args []any) int {
+	cost := 8
+	if len(args) > 1 {
+		if s, ok := args[1].(string); ok {
+			cost += 4 * strings.Count(s, "%")
+		}
+	}
+	return cost
+}
+
+func length(v any) int {
+	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Slice || rv.Kind() == reflect.Map {
+		return rv.Len()
+	}
+	return 0
+}
+
+func bounded(size int, make func() string) (string, error) {
+	if size > MaxOutput {
+		return "", errTooLong
+	}
+	return make(), nil
+}
+
+func replaceBounded(s, old, by string, n int) (string, error) {
+	count := strings.Count(s, old)
+	if n >= 0 && count > n {
+		count = n
+	}
+	return bounded(len(s)+count*(len(by)-len(old)), func() string { return strings.Replace(s, old, by, n) })
+}
+
+func splitBounded(s, sep string) ([]any, error) {
+	n := strings.Count(s, sep) + 1
+	if sep == "" {
+		n-- // one for each character
+	}
+	if n > maxElements {
+		return nil, errElements
+	}
+	parts := strings.Split(s, sep)
+	out := make([]any, len(parts))
+	for i, part := range parts {
+		out[i] = part
+	}
+	return out, nil
+}
+
+func joinBounded(a []any, sep func(string) string) (string, error) {
+	s := sep(" ")
+	var b strings.Builder
+	for i, v := range a {
+		if i > 0 {
+			b.WriteString(s)
+		}
+		switch v := v.(type) {
+		case nil:
+		case string:
+			b.WriteString(v)
+		default:
+			if size(v) > MaxOutput {
+				return "", errTooLong
+			}
+			fmt.Fprint(&b, v)
+		}
+		if b.Len() > MaxOutput {
+			return "", errTooLong
+		}
+	}
+	return b.String(), nil
+}
+
+// wideFormat finds a width of three digits and more in a date format: the formatter pads to whatever it is told.
+var wideFormat = regexp.MustCompile(`%[^A-Za-z%]*[0-9]{3}`)
+
+const (
+	maxDateFormat = 256
+	maxDate       = 128 // bytes of a date in text; none of the layouts is longer
+)
+
+// dateBounded takes what is no text as the library converts it.
+func dateBounded(v any, format func(string) string) (string, error) {
+	if s, ok := v.(string); ok && len(s) > maxDate {
+		return "", errors.New("a text is no date")
+	}
+	t := time.Time{}
+	if v != nil {
+		if k := reflect.ValueOf(v).Kind(); k == reflect.Slice || k == reflect.Map { // the library's error would print it
+			return "", errors.New("a value is no date")
+		}
+		converted, err := values.Convert(v, reflect.TypeFor[time.Time]())
+		if err != nil {
+			return "", errors.New("a value is no date")
+		}
+		t, _ = converted.(time.Time)
+	}
+	f := format("%a, %b %d, %y")
+	if len(f) > maxDateFormat || wideFormat.MatchString(f) {
+		return "", errors.New("date format is too long")
+	}
+	return tuesday.Strftime(f, t)
+}
+
+func safe(v any) any {
+	if _, already := v.(values.SafeValue); already {
+		return v
+	}
+	return values.SafeValue{Value: v}
+}

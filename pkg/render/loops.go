@@ -1,0 +1,161 @@
+package render
+
+import (
+	"errors"
+	"io"
+	"reflect"
+
+	"github.com/osteele/liquid/render"
+)
+
+const forloop = "forloop" // the variable that tells a loop's body where it is
+
+func loopBlock(e *entry, node render.BlockNode) renderer {
+	return func(w io.Writer, ctx render.Context) error {
+		b, err := budgetOf(ctx)
+		if err != nil {
+			return err
+		}
+		if err := b.charge(1 + e.cost); err != nil {
+			return err
+		}
+		v, err := e.value(b)
+		if err != nil {
+			return err
+		}
+		items, ok, err := elements(b, v)
+		if !ok || err != nil {
+			return err
+		}
+		if items, err = e.loop.part(b, items); err != nil {
+			return err
+		}
+		if len(node.Clauses) > 1 {
+			return errors.New("for takes one else")
+		}
+		if len(items) == 0 && len(node.Clauses) == 1 {
+			return ctx.RenderBlock(w, node.Clauses[0])
+		}
+		return e.rounds(b, w, ctx, items)
+	}
+}
+
+// elements returns what a loop goes through: an array's elements, or pairs of a map's keys and values.
+func elements(b *budget, v any) (items []any, ok bool, err error) {
+	if items, ok := v.([]any); ok {
+		return items, true, nil
+	}
+	rv := reflect.ValueOf(v)
+	switch rv.Kind() {
+	case reflect.Array, reflect.Slice:
+		if err := b.charge(rv.Len() / 16); err != nil {
+			return nil, false, err
+		}
+		items = make([]any, rv.Len())
+		for i := range items {
+			items[i] = rv.Index(i).Interface()
+		}
+	case reflect.Map:
+		if err := b.charge(rv.Len() / 2); err != nil {
+			return nil, false, err
+		}
+		items = make([]any, rv.Len())
+		it := rv.MapRange()
+		for i := 0; it.Next(); i++ {
+			items[i] = []any{it.Key().Interface(), it.Value().Interface()}
+		}
+	default:
+		return nil, false, nil
+	}
+	return items, true, nil
+}
+
+// part returns the elements that the loop's modifiers leave.
+func (l *loop) part(b *budget, items []any) ([]any, error) {
+	if l.reversed {
+		if err := b.charge(len(items) / 64); err != nil {
+			return nil, err
+		}
+		turned := make([]any, len(items))
+		for i, v := range items {
+			turned[len(items)-1-i] = v
+		}
+		items = turned
+	}
+	if l.offset != nil {
+		n, err := whole(b, l.offset, "offset")
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			items = items[min(n, len(items)):]
+		}
+	}
+	if l.limit != nil {
+		n, err := whole(b, l.limit, "limit")
+		if err != nil {
+			return nil, err
+		}
+		if n >= 0 {
+			items = items[:min(n, len(items))]
+		}
+	}
+	return items, nil
+}
+
+func whole(b *budget, x expr, what string) (int, error) {
+	v, err := x.eval(b)
+	if err != nil {
+		return 0, err
+	}
+	n, ok := v.(int)
+	if !ok {
+		return 0, errors.New("a loop's " + what + " must be a whole number")
+	}
+	return n, nil
+}
+
+// rounds renders the body for each element. The loop's variables are put back at the end.
+func (e *entry) rounds(b *budget, w io.Writer, ctx render.Context, items []any) error {
+	vars := b.vars
+	defer func(outer, variable any) {
+		vars[forloop], vars[e.name] = outer, variable
+	}(vars[forloop], vars[e.name])
+	place := map[string]any{cycles: map[string]int{}, "length": len(items)}
+	vars[forloop] = place
+	for i, v := range items {
+		if err := b.charge(1 + e.loop.text>>8); err != nil {
+			return err
+		}
+		vars[e.name] = v
+		place["first"], place["last"] = i == 0, i == len(items)-1
+		place["index"], place["index0"] = i+1, i
+		place["rindex"], place["rindex0"] = len(items)-i, len(items)-i-1
+		err := ctx.RenderChildren(w)
+		switch {
+		case err == nil || errors.Is(err.Cause(), errContinue):
+		case errors.Is(err.Cause(), errBreak):
+			return nil
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+const cycles = ".cycles" // of a loop: how often each group has been used
+
+func cycle(e *entry, b *budget, w io.Writer, ctx render.Context) error {
+	if err := b.charge(1); err != nil {
+		return err
+	}
+	place, _ := ctx.Bindings()[forloop].(map[string]any)
+	used, _ := place[cycles].(map[string]int)
+	if used == nil {
+		return errors.New("cycle must stand in a loop")
+	}
+	n := used[e.name]
+	used[e.name] = n + 1
+	_, err := io.WriteString(w, e.list[n%len(e.list)])
+	return err
+}

@@ -1,0 +1,176 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+)
+
+const maxName = 100 // bytes of a variable's name that capture sets
+
+// parse reads the arguments of a tag or the text of an object, and adds the entry.
+func (c *compiler) parse(e *entry, args string) error {
+	if len(args) > maxArgs {
+		return fmt.Errorf("over %d bytes in one tag or object", maxArgs)
+	}
+	if c.args += len(args); c.args > maxAllArgs {
+		return fmt.Errorf("over %d bytes in all tags and objects", maxAllArgs)
+	}
+	c.entries = append(c.entries, e)
+	c.trims = c.trims || e.trimLeft || e.trimRight
+	switch e.tag {
+	case "else", "break", "continue":
+		return nil
+	case "capture":
+		if args == "" || len(args) > maxName || strings.ContainsAny(args, white) {
+			return fmt.Errorf("capture takes one name of at most %d bytes", maxName)
+		}
+		e.name = args
+		c.assigned[args] = true
+		return nil
+	}
+	if strings.HasPrefix(e.tag, "end") {
+		return nil
+	}
+	p, err := c.parser(args)
+	if err != nil {
+		return err
+	}
+	read := p.condition
+	switch e.tag {
+	case "assign":
+		read = p.assign
+	case "for":
+		read = p.loop
+	case "when":
+		read = p.when
+	case "cycle":
+		read = p.cycle
+	}
+	if err := read(e); err != nil {
+		return err
+	}
+	e.cost = p.count / 16
+	return p.end()
+}
+
+func (p *exprParser) condition(e *entry) error {
+	x, err := p.cond()
+	if err != nil {
+		return err
+	}
+	e.exprs = []expr{x}
+	if n, ok := x.(name); ok {
+		e.plain, e.name = true, string(n)
+	}
+	return nil
+}
+
+func (p *exprParser) variable(e *entry) error {
+	if p.tok.kind != identifier {
+		return errSyntax
+	}
+	e.name = p.tok.text
+	p.c.assigned[e.name] = true
+	return p.advance()
+}
+
+func (p *exprParser) assign(e *entry) error {
+	if err := p.variable(e); err != nil {
+		return err
+	}
+	if p.tok.kind == property {
+		return fmt.Errorf("assign sets variables, and no properties of them")
+	}
+	if err := p.expect(punctuation, "="); err != nil {
+		return err
+	}
+	x, err := p.cond()
+	e.exprs = []expr{x}
+	return err
+}
+
+func (p *exprParser) when(e *entry) error {
+	for {
+		x, err := p.operand()
+		if err != nil {
+			return err
+		}
+		e.exprs = append(e.exprs, x)
+		if !p.is(punctuation, ",") && !p.is(operator, "or") {
+			return nil
+		}
+		if err := p.advance(); err != nil {
+			return err
+		}
+	}
+}
+
+func (p *exprParser) cycle(e *entry) error {
+	for {
+		s, ok := p.tok.value.(string)
+		if p.tok.kind != literal || !ok {
+			return errSyntax
+		}
+		if err := p.advance(); err != nil {
+			return err
+		}
+		if len(e.list) == 0 && e.name == "" && p.is(punctuation, ":") {
+			e.name = s
+		} else if e.list = append(e.list, s); !p.is(punctuation, ",") {
+			return nil
+		}
+		if err := p.advance(); err != nil {
+			return err
+		}
+	}
+}
+
+// loop is a parsed for tag.
+type loop struct {
+	limit, offset expr
+	reversed      bool
+	text          int // bytes of text in the body
+}
+
+func (p *exprParser) loop(e *entry) error {
+	if err := p.variable(e); err != nil {
+		return err
+	}
+	if err := p.expect(operator, "in"); err != nil {
+		return err
+	}
+	x, err := p.operand()
+	if err == nil {
+		x, err = p.filtered(x)
+	}
+	if err != nil {
+		return err
+	}
+	e.exprs = []expr{x}
+	for {
+		word := p.tok.text
+		switch {
+		case p.is(identifier, "reversed"):
+			e.loop.reversed = true
+			if err := p.advance(); err != nil {
+				return err
+			}
+		case p.tok.kind == keyword && (word == "limit" || word == "offset" || word == "cols"):
+			if err := p.advance(); err != nil {
+				return err
+			}
+			v, err := p.operand()
+			if err != nil {
+				return err
+			}
+			switch word {
+			case "limit":
+				e.loop.limit = v
+			case "offset":
+				e.loop.offset = v
+			}
+		default:
+			return nil
+		}
+	}
+}
