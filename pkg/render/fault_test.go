@@ -258,7 +258,8 @@ func TestFaultConditionsHideNoWork(t *testing.T) {
 		if len(errs) > 0 {
 			t.Fatal(errs)
 		}
-		if errs := tpl.Check(t.Context(), nil); len(errs) != 1 || !strings.Contains(errs[0].Msg, "renders to over") {
+		errs = tpl.Check(t.Context(), nil)
+		if len(errs) != 1 || !strings.Contains(errs[0].Msg, "renders to over") && !strings.Contains(errs[0].Msg, errTime.Error()) { // a busy machine
 			t.Errorf("%s: got %v", name, errs)
 		}
 	}
