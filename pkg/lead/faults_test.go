@@ -492,3 +492,41 @@ func TestFaultAnImportThatWaitsEnds(t *testing.T) {
 		}
 	})
 }
+
+// repeated is a store that has every batch merged twice, with different leads stored.
+type repeated struct {
+	lead.Store
+	stored  [2][]message.Lead
+	updated []message.Lead
+}
+
+func (r *repeated) MergeLeads(_ context.Context, b lead.Batch) error {
+	for _, stored := range r.stored {
+		var created []message.Lead
+		if created, r.updated = b.Merge(stored); len(created)+len(r.updated) == 0 {
+			return errors.New("nothing is written")
+		}
+	}
+	return nil
+}
+
+// A batch that is merged again writes what its rows say, and nothing that the first time put together.
+func TestFaultABatchMayBeMergedAgain(t *testing.T) {
+	a, b := uuid.New(), uuid.New()
+	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := &repeated{}
+	s.stored[1] = []message.Lead{
+		{ID: a, Email: "ann@example.com", CreatedAt: old.AddDate(1, 0, 0)}, {ID: b, Phone: "+14155550101", CustomFields: map[string]any{"z": "b"}, CreatedAt: old},
+	}
+	file := "email,phone,tags,x,y\nann@example.com,+14155550101,t1;t2;t3,1,\n,+14155550101,t4,2,2\n"
+	rep, err := lead.NewService(s, nil, nil).Import(t.Context(), lead.CSV, strings.NewReader(file))
+	if err != nil || rep.Imported != 0 || rep.Updated != 2 || len(s.updated) != 2 {
+		t.Fatalf("%+v, %v, %+v", rep, err, s.updated)
+	}
+	for _, l := range s.updated {
+		want := map[uuid.UUID]string{a: "[t1 t2 t3] map[x:1]", b: "[t4] map[x:2 y:2 z:b]"}[l.ID]
+		if got := fmt.Sprintf("%v %v", l.Tags, l.CustomFields); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -331,7 +331,6 @@ func (m *merger) merge(row *message.Lead, now time.Time) (created bool) {
 	l := m.find(row)
 	if created = l == nil; created {
 		made := *row
-		made.Tags = slices.Clip(made.Tags) // what is added to the lead must not reach its row, which may be merged again
 		l = &made
 		stamp(l, now)
 		m.fresh[l.ID] = true
@@ -360,7 +359,7 @@ func apply(l, row *message.Lead) {
 		}
 	}
 	if len(row.CustomFields) > 0 {
-		fields := make(map[string]any, len(l.CustomFields)+len(row.CustomFields)) // a new lead shares its own with its row
+		fields := make(map[string]any, len(l.CustomFields)+len(row.CustomFields)) // a new lead's are its row's, which may be merged again
 		maps.Copy(fields, l.CustomFields)
 		maps.Copy(fields, row.CustomFields)
 		l.CustomFields = fields
