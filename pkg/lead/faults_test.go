@@ -34,6 +34,16 @@ func processOn(t *testing.T, databaseURL string) process {
 	return process{lead.NewService(s, s, s), s}
 }
 
+// twoOn returns two processes on a database; on SQLite, which belongs to one process, two services over one connection.
+func twoOn(t *testing.T, databaseURL string) (process, process) {
+	t.Helper()
+	a := processOn(t, databaseURL)
+	if a.store.Dialect() == testenv.SQLite {
+		return a, process{lead.NewService(a.store, a.store, a.store), a.store}
+	}
+	return a, processOn(t, databaseURL)
+}
+
 // together runs functions at the same time.
 func together(all ...func()) {
 	begin := make(chan struct{})
@@ -82,7 +92,8 @@ func TestFaultImportsOfTheSameNewPeople(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			testenv.EachDatabase(t, func(t *testing.T, databaseURL string) {
-				processes := []process{processOn(t, databaseURL), processOn(t, databaseURL)}
+				a, b := twoOn(t, databaseURL)
+				processes := []process{a, b}
 				var imports []func()
 				var imported, updated atomic.Int64
 				for f := range files {
@@ -114,7 +125,8 @@ func TestFaultImportsOfTheSameNewPeople(t *testing.T) {
 func TestFaultImportsInOppositeOrders(t *testing.T) {
 	const people, batch = 2_600, 2_000
 	testenv.EachDatabase(t, func(t *testing.T, databaseURL string) {
-		processes := []process{processOn(t, databaseURL), processOn(t, databaseURL)}
+		a, b := twoOn(t, databaseURL)
+		processes := []process{a, b}
 		file := func(f int) string {
 			var b strings.Builder
 			fmt.Fprintf(&b, "email,phone,tags,c%d\n", f)
@@ -149,7 +161,7 @@ func TestFaultImportsInOppositeOrders(t *testing.T) {
 func TestFaultAnImportBesideErasures(t *testing.T) {
 	const people, rounds = 60, 3
 	testenv.EachDatabase(t, func(t *testing.T, databaseURL string) {
-		a, b := processOn(t, databaseURL), processOn(t, databaseURL)
+		a, b := twoOn(t, databaseURL)
 		for round := range rounds {
 			var known, file strings.Builder
 			known.WriteString("email,last_name,company,secret\n")
@@ -282,7 +294,7 @@ func TestFaultAnImportWhoseIDIsTaken(t *testing.T) {
 // other's.
 func TestFaultAProcessThatLosesTheLease(t *testing.T) {
 	databaseURL := testenv.Database(t, testenv.Postgres)
-	a, b := processOn(t, databaseURL), processOn(t, databaseURL)
+	a, b := twoOn(t, databaseURL)
 	importCSV(t, a, "email\na@example.com\n")
 	db := database(t, databaseURL)
 	exec(t, db, "BEGIN")
@@ -400,7 +412,7 @@ func TestFaultTheOldestWins(t *testing.T) {
 // Of two that create one id one is told so and the other is a conflict that names it.
 func TestFaultOneIDIsCreatedOnce(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, databaseURL string) {
-		a, b := processOn(t, databaseURL), processOn(t, databaseURL)
+		a, b := twoOn(t, databaseURL)
 		for range 40 {
 			id := uuid.New()
 			errs := make([]error, 4)

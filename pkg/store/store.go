@@ -365,11 +365,18 @@ func fail(doing string, err error) error {
 	return failed(doing, err)
 }
 
+// sqliteBusy says that another process held the write lock for longer than busy_timeout.
+const sqliteBusy = 5
+
 func failed(doing string, err error) error {
 	var known *message.Error
 	var pg *pgconn.PgError
 	var netErr net.Error
 	var connErr *pgconn.ConnectError
+	var lite interface {
+		error
+		Code() int // SQLite's; its lowest byte is the kind of error
+	}
 	switch {
 	case errors.As(err, &known):
 		return err
@@ -386,6 +393,8 @@ func failed(doing string, err error) error {
 		case "08", "53", "57", "55", "40":
 			return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
 		}
+	case errors.As(err, &lite) && lite.Code()&0xff == sqliteBusy:
+		return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
 	case errors.As(err, &connErr), errors.As(err, &netErr), pgconn.SafeToRetry(err), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, net.ErrClosed), strings.Contains(err.Error(), "unexpected EOF"):
 		return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
