@@ -34,7 +34,7 @@ func TestFaultALockedDatabaseIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, busy := db.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
-	for _, err := range []error{busy, code(5), code(5 | 1<<8), errors.Join(errors.New("x"), code(5 | 2<<8))} {
+	for _, err := range []error{busy, code(5), code(5 | 1<<8), errors.Join(errors.New("x"), code(5|2<<8))} {
 		if !message.IsCode(fail("write", err), message.CodeUnavailable) {
 			t.Errorf("%v is not unavailable", err)
 		}
