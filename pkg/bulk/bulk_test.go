@@ -39,6 +39,7 @@ type world struct {
 	tasks map[uuid.UUID]int // how often each message was enqueued
 	order []uuid.UUID
 	fail  error
+	gone  error // instead of the channel
 	errs  []string
 
 	events []string
@@ -82,7 +83,7 @@ func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := *w.ch
-	return &c, nil
+	return &c, w.gone
 }
 func (w *world) AtLeast(ctx context.Context, k channel.Key, _ int64) (*channel.Channel, error) {
 	return w.Get(ctx, k)

@@ -154,13 +154,9 @@ func newImports() *imports {
 	return i
 }
 
-// enter waits until no batch under way has one of the keys, and takes them. It says false when the context ends before.
+// enter waits until no batch under way has one of the keys, and takes them. It says false when the context ends before, which
+// is looked at whenever a batch leaves.
 func (i *imports) enter(ctx context.Context, keys []string) bool {
-	defer context.AfterFunc(ctx, func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.free.Broadcast()
-	})()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for slices.ContainsFunc(keys, func(key string) bool { return i.busy[key] }) {
@@ -190,6 +186,7 @@ type writer struct {
 	shared *imports
 	group  *errgroup.Group
 	ctx    context.Context //nolint:containedctx // of the one import that this writer is for
+	stop   context.CancelCauseFunc
 
 	mu                sync.Mutex
 	imported, updated int
@@ -200,12 +197,20 @@ type writer struct {
 // newWriter makes a writer. It goes on when ctx ends, since rows that were read are kept; a batch that fails ends it.
 func newWriter(ctx context.Context, store Store, shared *imports) *writer {
 	w := &writer{store: store, shared: shared}
-	w.group, w.ctx = errgroup.WithContext(context.WithoutCancel(ctx))
+	w.ctx, w.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	w.group = new(errgroup.Group)
 	w.group.SetLimit(writers)
 	return w
 }
 
-func (w *writer) wait() error { return w.group.Wait() }
+// wait waits for the batches under way and returns the first error.
+func (w *writer) wait() error {
+	defer w.stop(nil)
+	if w.group.Wait() == nil {
+		return nil
+	}
+	return context.Cause(w.ctx) // others may have failed because of it
+}
 
 // goesOn says whether another batch can be written, for a caller that still wants it.
 func (w *writer) goesOn(ctx context.Context) bool { return ctx.Err() == nil && w.ctx.Err() == nil }
@@ -219,8 +224,13 @@ func (w *writer) write(b batch) {
 	if !w.shared.enter(w.ctx, k.all) {
 		return
 	}
-	w.group.Go(func() error {
-		defer w.shared.leave(k.all)
+	w.group.Go(func() (err error) {
+		defer func() {
+			if err != nil {
+				w.stop(err) // before it leaves, so that a batch of this import that waits sees it
+			}
+			w.shared.leave(k.all)
+		}()
 		select {
 		case w.shared.places <- struct{}{}:
 			defer func() { <-w.shared.places }()
@@ -395,7 +405,6 @@ func (m *merger) merge(row *message.Lead, now time.Time) (created bool, err erro
 	l := m.find(row)
 	if created = l == nil; created {
 		made := *row
-		made.Tags = slices.Clip(made.Tags) // what is added to the lead must not reach its row, which may be merged again
 		l = &made
 		stamp(l, now)
 		m.fresh[l.ID] = true

@@ -214,7 +214,7 @@ func TestFaultABulkBesideAChange(t *testing.T) {
 		<-inside
 		written <- s.InsertBulk(t.Context(), orderOver(c.Key), nil)
 	}()
-	_, err := s.UpdateChannel(t.Context(), c.Key, func(c *channel.Channel) error {
+	_, err := s.UpdateChannel(t.Context(), c.Key, func(*channel.Channel) error {
 		close(inside)
 		return <-written
 	})

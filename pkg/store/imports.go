@@ -85,9 +85,9 @@ func changingColumns() []string {
 // updateLeadsSQL writes over leads that are there. A row set in JSON is one parameter, however many columns and rows there
 // are.
 var updateLeadsSQL = func() string {
-	var set []string
-	for _, c := range changingColumns() {
-		set = append(set, c+" = u."+c)
+	set := changingColumns()
+	for i, c := range set {
+		set[i] = c + " = u." + c
 	}
 	return "UPDATE leads l SET " + strings.Join(set, ", ") + " FROM json_populate_recordset(NULL::leads, $1::json) u WHERE l.id = u.id"
 }()
