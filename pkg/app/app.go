@@ -190,13 +190,15 @@ func (a *App) StartWorker() error {
 	if poolErr != nil {
 		return poolErr
 	}
+	runner := bulk.NewRunner(bulk.RunnerDeps{
+		Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters,
+		Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
+	})
+	a.counters.Tell(runner.Counted)
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
 		Effects: a.Store, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.timing.Clean), CleanEvery: a.timing.Clean,
-		Runner: bulk.NewRunner(bulk.RunnerDeps{
-			Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters, Expirer: a.counters,
-			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
-		}),
+		Runner: runner,
 	})
 	return a.worker.Start()
 }

@@ -98,12 +98,12 @@ func (w *world) BulkError(_ context.Context, during string, _ uuid.UUID, err err
 }
 
 func timing() bulk.Timing {
-	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond}
+	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond, Turn: 20 * time.Millisecond}
 }
 
 func (w *world) runner(window int) *bulk.Runner {
 	r := bulk.NewRunner(bulk.RunnerDeps{
-		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Expirer: w.counters, Rescuer: w,
+		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
 		Channels: w, Pacer: w, Observer: w, Timing: w.timing, Window: window,
 	})
 	r.Start()
@@ -328,7 +328,7 @@ func TestPauseAndResume(t *testing.T) {
 		return slices.Contains(w.events, "left")
 	})
 	w.drop()
-	if running, err := w.store.Running(t.Context()); err != nil || len(running) != 0 {
+	if running, err := w.store.Running(t.Context(), uuid.Nil); err != nil || len(running) != 0 {
 		t.Errorf("running while it is paused: %v, %v", running, err)
 	}
 	testenv.Eventually(t, timeout, "what was delivered is counted", func() bool { // nobody waits for a count
