@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -22,6 +23,8 @@ type gate struct {
 	sends   map[message.Type]chan struct{} // of the places, at most these send singles of a type: no provider takes all
 	imports chan struct{}
 	waits   chan struct{} // bulk sends that wait for their figures; they hold no place
+	dryRuns chan struct{} // each keeps a connection for audiences
+	trying  callers       // dry runs of each key
 	bodies  atomic.Int64  // bytes of bodies that are held
 }
 
@@ -32,10 +35,58 @@ const (
 	maxWaits   = 2_000
 	comeBack   = time.Second
 	firstRead  = 4 << 10
+
+	maxDryRuns  = 2 // of one key at a time
+	dryRunAgain = 5 * time.Second
 )
 
-func newGate(places int) *gate {
+// callers counts what each key has under way.
+type callers struct {
+	most  int
+	mu    sync.Mutex
+	under map[string]int
+}
+
+// enter counts one more, and returns how to count it no more; false when the key has as many as it may.
+func (c *callers) enter(key string) (leave func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.under[key] >= c.most {
+		return nil, false
+	}
+	c.under[key]++
+	return sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.under[key]--; c.under[key] == 0 {
+			delete(c.under, key)
+		}
+	}), true
+}
+
+// enterDryRun lets a dry run in: a few at a time of each key, and fewer in all than there are connections for audiences.
+func (g *gate) enterDryRun(key string) (leave func(), err error) {
+	leaveKey, ok := g.trying.enter(key)
+	if !ok {
+		return nil, &message.Error{
+			Code: message.CodeThrottled, RetryAfter: dryRunAgain,
+			Message: fmt.Sprintf("at most %d dry runs of an API key are made at a time; come back when one of them has ended", maxDryRuns),
+		}
+	}
+	leavePlace, ok := enter(g.dryRuns, 0)
+	if !ok {
+		leaveKey()
+		return nil, &message.Error{Code: message.CodeUnavailable, RetryAfter: dryRunAgain, Message: "too many dry runs are under way; come back in a moment"}
+	}
+	return func() {
+		leavePlace()
+		leaveKey()
+	}, nil
+}
+
+func newGate(places, dryRuns int) *gate {
 	g := &gate{
+		dryRuns: make(chan struct{}, max(dryRuns, 1)), trying: callers{most: maxDryRuns, under: map[string]int{}},
 		places: make(chan struct{}, places), imports: make(chan struct{}, maxImports), waits: make(chan struct{}, maxWaits),
 		sends: map[message.Type]chan struct{}{},
 	}

@@ -237,6 +237,7 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store,
 		Keys: a.Keys, Effects: a.Store, Local: local, Telemetry: a.telemetry,
 		Health: a.Health, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
+		DryRuns: store.SearchConns(a.Config.DatabaseMaxConns) - 1, // one stays for the audiences of bulks
 	})
 	if err != nil {
 		_ = l.Close()

@@ -38,6 +38,8 @@ type lane struct {
 	courses  int   // of this process
 	sharing  int   // bulks of the channel with a lease, of all processes, at the last look
 	inLine   int   // bulks that wait for a place
+	left     int   // bulks of the last look that have not begun
+	full     bool  // the last look may have left some out
 	underWay int64 // tasks of this process's bulks
 }
 

@@ -67,17 +67,17 @@ type Runner struct {
 	courses  map[uuid.UUID]*course
 	lanes    map[channel.Key]*lane
 	line     []Running // free bulks of the last look, in the order of their turns
-	full     bool      // the last look may have left some out
 	leased   int       // bulks with a lease, of all processes, at the last look
 	planners int       // courses that only plan
 	visits   int       // courses that look after what is under way
 }
 
 const (
-	maxPlanners = 4                     // bulks that are planned while they wait for a place
-	maxVisits   = 16                    // bulks without a place that are looked after
-	lookGap     = 20 * time.Millisecond // between two looks at least;
-	lookShare   = 10                    // and looking takes at most this part of the time
+	maxPlanners = 4                      // bulks that are planned while they wait for a place
+	maxVisits   = 16                     // bulks without a place that are looked after
+	lookGap     = 20 * time.Millisecond  // between two looks at least,
+	lookShare   = 4                      // and at most this part of the time is spent on looking,
+	lookSoon    = 100 * time.Millisecond // as long as a look does not take as long as this
 )
 
 // NewRunner makes a Runner; Start sets it going.
@@ -170,7 +170,7 @@ func (r *Runner) loop(ctx context.Context) {
 		began := time.Now()
 		r.look(ctx)
 		looked = time.Now()
-		gap = min(max(lookGap, lookShare*looked.Sub(began)), r.Timing.Poll)
+		gap = min(max(lookGap, min((lookShare-1)*looked.Sub(began), lookSoon)), r.Timing.Poll)
 	}
 }
 
@@ -189,13 +189,14 @@ func (r *Runner) look(ctx context.Context) {
 		return cmp.Or(a.place().Compare(b.place()), cmp.Compare(a.ID.String(), b.ID.String()))
 	})
 	held := make(map[uuid.UUID]bool)
-	sharing := map[channel.Key]int{}
+	sharing, free := map[channel.Key]int{}, map[channel.Key]int{}
 	leased := 0
 	line := running[:0:0]
 	for _, b := range running {
 		switch {
 		case b.Free:
 			line = append(line, b)
+			free[b.Channel]++
 		default:
 			leased++
 			sharing[b.Channel]++
@@ -204,9 +205,13 @@ func (r *Runner) look(ctx context.Context) {
 	}
 	r.mu.Lock()
 	r.loseOthers(held, asked)
-	r.line, r.full, r.leased = line, len(line) >= inLine, leased
+	r.line, r.leased = line, leased
+	for _, b := range line {
+		r.laneOf(b.Channel)
+	}
 	for key, l := range r.lanes {
-		if l.sharing = sharing[key]; l.sharing == 0 && l.idle() {
+		l.sharing, l.full = sharing[key], free[key] >= inLine
+		if l.sharing == 0 && free[key] == 0 && l.idle() {
 			delete(r.lanes, key)
 		}
 	}
@@ -214,7 +219,7 @@ func (r *Runner) look(ctx context.Context) {
 	r.schedule(ctx)
 }
 
-// inLine is from how many free bulks on a look may have left some out.
+// inLine is from how many free bulks of a channel on a look may have left some out.
 const inLine = 64
 
 const (
@@ -241,18 +246,12 @@ func (b *Running) place() time.Time {
 
 // schedule begins with the bulks of the last look that can do something now, and says whether another look may find more.
 func (r *Runner) schedule(ctx context.Context) (again bool) {
-	r.mu.Lock()
-	for _, b := range r.line {
-		r.laneOf(b.Channel)
-	}
-	r.mu.Unlock()
 	r.refreshLanes(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range r.lanes {
-		l.inLine = 0
+		l.inLine, l.left = 0, 0
 	}
-	started := false
 	rest := r.line[:0]
 	for _, b := range r.line {
 		if r.courses[b.ID] != nil {
@@ -260,13 +259,16 @@ func (r *Runner) schedule(ctx context.Context) (again bool) {
 		}
 		if c := r.admit(&b); c != nil {
 			r.begin(ctx, c)
-			started = true
 			continue
 		}
 		rest = append(rest, b)
+		r.laneOf(b.Channel).left++
 	}
 	r.line = rest
-	return started && r.full && len(rest) == 0
+	for _, l := range r.lanes {
+		again = again || (l.full && l.left == 0)
+	}
+	return again
 }
 
 // admit decides whether a free bulk gets something to do now, and what. The caller holds the lock.
