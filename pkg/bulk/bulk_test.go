@@ -34,10 +34,11 @@ type world struct {
 	timing   bulk.Timing
 	ch       *channel.Channel
 	state    channel.State // how its provider behaves
+	others   map[channel.Key]*channel.Channel
 
 	mu    sync.Mutex
 	tasks map[uuid.UUID]int // how often each message was enqueued
-	order []uuid.UUID
+	queue []uuid.UUID
 	fail  error
 	errs  []string
 
@@ -69,7 +70,7 @@ func (w *world) Enqueue(_ context.Context, _ message.Type, _ message.Priority, t
 	}
 	for _, task := range tasks {
 		if w.tasks[task.MessageID]++; w.tasks[task.MessageID] == 1 {
-			w.order = append(w.order, task.MessageID)
+			w.queue = append(w.queue, task.MessageID)
 		}
 	}
 	return nil
@@ -78,11 +79,20 @@ func (w *world) Wake(context.Context, uuid.UUID) error              { return nil
 func (w *world) State(context.Context, channel.Key) channel.State   { return w.state }
 func (w *world) Rate(_ context.Context, c *channel.Channel) float64 { return c.RatePerSecond }
 func (w *world) Workers(context.Context) (int, error)               { return 1, nil }
-func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) {
+func (w *world) Get(_ context.Context, k channel.Key) (*channel.Channel, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := *w.ch
+	if other := w.others[k]; other != nil {
+		c = *other
+	}
 	return &c, nil
+}
+
+func (w *world) set(s channel.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ch.State = s
 }
 func (w *world) Rescue(context.Context, uuid.UUID) error { return nil }
 func (w *world) BulkEvent(_ context.Context, event string, _ uuid.UUID, _ ...any) {
@@ -113,6 +123,16 @@ func (w *world) runner(window int) *bulk.Runner {
 
 func (w *world) accept(n int) *bulk.Bulk {
 	w.t.Helper()
+	b, err := w.service.Accept(w.t.Context(), w.order(n))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+// order saves leads and orders a bulk to them.
+func (w *world) order(n int) bulk.Order {
+	w.t.Helper()
 	now := time.Now()
 	leads := make([]message.Lead, n)
 	ids := make([]uuid.UUID, n)
@@ -123,45 +143,95 @@ func (w *world) accept(n int) *bulk.Bulk {
 	if err := w.store.SaveLeads(w.t.Context(), leads, nil); err != nil {
 		w.t.Fatal(err)
 	}
-	b, err := w.service.Accept(w.t.Context(), bulk.Order{
+	return bulk.Order{
 		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids}, Purpose: message.Marketing,
 		Priority: message.Normal, Request: []byte(`{}`),
-	})
-	if err != nil {
-		w.t.Fatal(err)
 	}
-	return b
 }
 
 func (w *world) enqueued() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.order)
+	return len(w.queue)
+}
+
+// take takes up to n tasks out of the queue.
+func (w *world) take(n int) []uuid.UUID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	take := w.queue[:min(n, len(w.queue))]
+	w.queue = w.queue[len(take):]
+	return take
 }
 
 // deliver settles up to n of the enqueued messages as sent, as a worker would, counting them or not.
 func (w *world) deliver(n int, count bool) {
 	w.t.Helper()
-	w.mu.Lock()
-	take := w.order[:min(n, len(w.order))]
-	w.order = w.order[len(take):]
-	w.mu.Unlock()
-	for _, id := range take {
+	for _, id := range w.take(n) {
+		w.deliverOne(id, count)
+	}
+}
+
+func (w *world) deliverOne(id uuid.UUID, count bool) {
+	w.t.Helper()
+	token := uuid.New()
+	if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
+		w.t.Fatalf("claim: %v %v", ok, err)
+	}
+	if _, err := w.store.Settle(w.t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, Cost: 3}); err != nil {
+		w.t.Fatal(err)
+	}
+	l, err := w.store.Load(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if count {
+		w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
+	}
+}
+
+// deliverOf settles the n messages of one bulk as they come into the queue, and leaves others there.
+func (w *world) deliverOf(b *bulk.Bulk, n int) {
+	w.t.Helper()
+	testenv.Eventually(w.t, timeout, "its messages come", func() bool {
+		for _, id := range w.take(w.enqueued()) {
+			l, err := w.store.Load(w.t.Context(), id)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if l.Message.BulkID == b.ID {
+				w.deliverOne(id, true)
+				n--
+				continue
+			}
+			w.mu.Lock()
+			w.queue = append(w.queue, id)
+			w.mu.Unlock()
+		}
+		return n == 0
+	})
+}
+
+// settleUnknown settles up to n of the enqueued messages as UNKNOWN, to be resent in an hour, and returns how many.
+func (w *world) settleUnknown(n int) int {
+	w.t.Helper()
+	taken := w.take(n)
+	for _, id := range taken {
 		token := uuid.New()
 		if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
 			w.t.Fatalf("claim: %v %v", ok, err)
 		}
-		if _, err := w.store.Settle(w.t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, Cost: 3}); err != nil {
+		o := delivery.Outcome{ID: id, Token: token, Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour}
+		if _, err := w.store.Settle(w.t.Context(), o); err != nil {
 			w.t.Fatal(err)
 		}
 		l, err := w.store.Load(w.t.Context(), id)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if count {
-			w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
-		}
+		w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true})
 	}
+	return len(taken)
 }
 
 func (w *world) finished(b *bulk.Bulk) *bulk.View {
@@ -259,8 +329,8 @@ func TestReconcileRepairsCountsAndTasks(t *testing.T) {
 	testenv.Eventually(t, timeout, "all are fed", func() bool { return w.enqueued() == n })
 	w.deliver(n/2, false) // settled, not counted
 	w.mu.Lock()
-	vanished := w.order
-	w.order = nil
+	vanished := w.queue
+	w.queue = nil
 	clear(w.tasks) // the queue knows them no more
 	w.mu.Unlock()
 	testenv.Eventually(t, timeout, "vanished tasks are enqueued again", func() bool { return w.enqueued() == len(vanished) })
@@ -303,8 +373,8 @@ func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
 func (w *world) drop() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := len(w.order)
-	w.order = nil
+	n := len(w.queue)
+	w.queue = nil
 	clear(w.tasks)
 	return n
 }
@@ -375,7 +445,7 @@ func TestCancel(t *testing.T) {
 			t.Fatalf("settle: %+v %v", s, err)
 		}
 	}
-	sends, gives, waits := w.order[0], w.order[1], w.order[2]
+	sends, gives, waits := w.queue[0], w.queue[1], w.queue[2]
 	sending, giving := claim(sends), claim(gives)
 	settle(delivery.Outcome{ID: waits, Token: claim(waits), Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour})
 	if v, err := w.service.Cancel(t.Context(), b.ID); err != nil || v.Status != bulk.Cancelled || v.Final != nil {

@@ -41,7 +41,7 @@ type course struct {
 	// What the Runner's lock is over.
 	placed   bool
 	since    time.Time // when it got its place
-	rests    time.Time // it lets others have a place first until then
+	yielded  bool      // it lets others have a place first
 	planner  bool      // it was begun to plan, without a place
 	visit    bool      // it was begun to look after what is under way
 	underWay int64     // its tasks, as the lane counts them
@@ -146,8 +146,8 @@ func (c *course) feed(ctx context.Context) (after time.Duration, err error) {
 		total, planned, later := c.progress()
 		unfed := total - c.bulk.FeedSeq
 		all := planned && unfed <= 0
-		if all || later || v.held || c.turnOver(v) {
-			c.leavePlace()
+		if over := c.turnOver(v); over || all || later || v.held {
+			c.leavePlace(over)
 		}
 		room := min(v.share-inQueue, v.left)
 		switch {
@@ -156,11 +156,13 @@ func (c *course) feed(ctx context.Context) (after time.Duration, err error) {
 				return 0, err
 			}
 		case unfed > 0 && !v.held && c.takePlace() && room >= min(max(v.share/refill, 1), unfed):
-			if err := c.feedPage(ctx, min(room, unfed, feedPage)); err != nil {
-				return 0, err
+			if n := c.reserve(min(room, unfed, feedPage)); n > 0 {
+				if err := c.feedPage(ctx, n); err != nil {
+					return 0, err
+				}
+				p.pause = pauseLeast
+				continue
 			}
-			p.pause = pauseLeast
-			continue
 		}
 		if (planned || later) && !c.placed && (v.held || inQueue <= 0) {
 			return c.park(ctx, v.held, unfed, later)

@@ -146,24 +146,34 @@ func (c *course) around(ctx context.Context, underWay int64) view {
 	return v
 }
 
-// takePlace gives the course a place if one is free. While others wait in line, a course that had one lets them go first.
+// reserve counts up to n tasks as under way before they are, and returns how many fit into the channel's window.
+func (c *course) reserve(n int64) int64 {
+	c.Runner.mu.Lock()
+	defer c.Runner.mu.Unlock()
+	n = max(min(n, c.lane.window-c.lane.underWay), 0)
+	c.lane.underWay += n
+	c.underWay += n
+	return n
+}
+
+// takePlace gives the course a place if one is free. One that has had its turn lets those in line go first.
 func (c *course) takePlace() bool {
 	c.Runner.mu.Lock()
 	defer c.Runner.mu.Unlock()
-	if c.placed || !c.lane.free() || (c.lane.inLine > 0 && time.Now().Before(c.rests)) {
+	if c.placed || !c.lane.free() || (c.yielded && c.lane.inLine > 0) {
 		return c.placed
 	}
-	c.placed, c.since = true, time.Now()
+	c.placed, c.yielded, c.since = true, false, time.Now()
 	c.lane.used++
 	return true
 }
 
 // leavePlace gives the course's place to another.
-func (c *course) leavePlace() {
+func (c *course) leavePlace(yields bool) {
 	c.Runner.mu.Lock()
 	placed := c.placed
 	if placed {
-		c.placed, c.rests = false, time.Now().Add(c.Timing.Turn)
+		c.placed, c.yielded = false, yields
 		c.lane.used--
 	}
 	c.Runner.mu.Unlock()

@@ -316,7 +316,7 @@ func (r *Runner) begin(ctx context.Context, c *course) {
 
 // end takes a course out.
 func (r *Runner) end(c *course) {
-	c.leavePlace()
+	c.leavePlace(false)
 	r.mu.Lock()
 	c.lane.underWay -= c.underWay
 	c.lane.courses--
