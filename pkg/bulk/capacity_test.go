@@ -30,7 +30,16 @@ func (w *world) runnerWith(change func(d *bulk.RunnerDeps)) *bulk.Runner {
 	return r
 }
 
-// over is accept for another channel.
+// another makes a channel beside the test's.
+func (w *world) another(state channel.State, rate float64) *channel.Channel {
+	ch := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, State: state, RatePerSecond: rate}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.others = map[channel.Key]*channel.Channel{ch.Key: ch}
+	return ch
+}
+
+// acceptOver is accept over a channel, for criteria that the test changes.
 func (w *world) acceptOver(ch *channel.Channel, n int, criteria func(*audience.Criteria)) *bulk.Bulk {
 	w.t.Helper()
 	o := w.order(n)
@@ -144,8 +153,7 @@ func TestFaultBulksOfAPausedChannelAreParked(t *testing.T) {
 func TestFaultPlacesAreOfAChannel(t *testing.T) {
 	const n = 80
 	w := newWorld(t)
-	slow := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, State: channel.Active, RatePerSecond: 1}
-	w.others = map[channel.Key]*channel.Channel{slow.Key: slow}
+	slow := w.another(channel.Active, 1)
 	var waiting []*bulk.Bulk
 	for range n {
 		waiting = append(waiting, w.acceptOver(slow, 3, nil))
@@ -380,8 +388,7 @@ func TestFaultAnAudienceThatIsTooSlowEndsItsBulk(t *testing.T) {
 // to be planned beside a paused channel.
 func TestFaultExpensiveAudiencesHoldUpNoOther(t *testing.T) {
 	w := newWorld(t)
-	paused := &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, State: channel.Paused}
-	w.others = map[channel.Key]*channel.Channel{paused.Key: paused}
+	paused := w.another(channel.Paused, 0)
 	release := make(chan struct{})
 	var under, most atomic.Int64
 	resolver := &scripted{Resolver: w.store, asked: map[string]int{}, answer: func(ctx context.Context, _, _ string, _ int) error {

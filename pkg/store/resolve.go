@@ -39,8 +39,8 @@ const (
 	pageTime  = 10 * time.Second
 )
 
-// Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, else the last
-// id looked at, the size of the next slab, and the largest size that slabs may have.
+// Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, and how many of
+// them a page may have; else the last id looked at, the size of the next slab, and the largest size that slabs may have.
 func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
 	var (
 		page audience.Page
@@ -79,16 +79,24 @@ func (s *Store) patiently(ctx context.Context, part func(ctx context.Context) er
 const queryCanceled = "57014"
 
 func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (page audience.Page, err error) {
+	at, most, shrunk := strings.Cut(after, "/")
+	if n, err := strconv.Atoi(most); err == nil {
+		limit = min(limit, n)
+	}
 	for {
 		err = s.patiently(ctx, func(ctx context.Context) (err error) {
-			page, err = s.pageOfIDs(ctx, c, t, after, limit)
+			page, err = s.pageOfIDs(ctx, c, t, at, limit)
 			return err
 		})
 		if !errors.Is(err, audience.ErrTooSlow) || limit <= leastIDs {
-			return page, err
+			break
 		}
-		limit = max(limit/slabGrowth, leastIDs)
+		limit, shrunk = max(limit/slabGrowth, leastIDs), true
 	}
+	if shrunk {
+		page.Next += "/" + strconv.Itoa(limit)
+	}
+	return page, err
 }
 
 func (s *Store) pageOfIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
