@@ -192,3 +192,83 @@ func TestFaultSmallBulksFollowEachOther(t *testing.T) {
 		}
 	}
 }
+
+// hasty deploys programs with short intervals on a database of their own.
+func hasty(t *testing.T) *system {
+	t.Helper()
+	timing, err := json.Marshal(quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deployAs(t, plan{programs: faultyBinaries, env: []string{"HERALD_TIMING=" + string(timing), "HERALD_UNKNOWN_HOLD=1s"}})
+}
+
+// Whenever workers die, every key of Herald's own in Redis has an expiry, so that none stays for good: while a bulk runs, when
+// it has just ended, and when all is over.
+func TestFaultNoKeyStaysInRedis(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	s := hasty(t)
+	ids := s.load(n)
+	expires := func(when string) {
+		t.Helper()
+		keys, err := s.rdb.Keys(t.Context(), "herald:*").Result()
+		if err != nil || len(keys) == 0 {
+			t.Fatalf("%s: %d keys, %v", when, len(keys), err)
+		}
+		for _, key := range keys {
+			if ttl := s.rdb.PTTL(t.Context(), key).Val(); ttl == -1 { // what go-redis makes of no expiry
+				t.Errorf("%s: %s stays for good", when, key)
+			}
+		}
+	}
+	s.sim.SetLatency(5 * time.Millisecond)
+	var last figures
+	for _, sent := range []int{n, n / 2, 1} {
+		worker := s.start("worker")
+		last = s.sendBulk(ids)
+		s.reach(last.BulkID, sent)
+		if sent == n { // the end of the bulk, and whatever follows it
+			testenv.Eventually(t, time.Minute, "the bulk is over", func() bool { return s.open() == 0 })
+		}
+		s.kill(worker)
+		expires(fmt.Sprintf("a worker died when %d were sent", sent))
+	}
+	after := s.start("worker")
+	s.over(last.BulkID)
+	expires("afterwards")
+	s.kill(after)
+	expires("when no worker is left")
+}
+
+// A worker that dies holds up neither the bulks that wait nor those that it ran: another goes on within a lease.
+func TestFaultAnotherWorkerRunsWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := hasty(t)
+	ids := s.load(500)
+	slow := s.slowChannel(20, false)
+	dying := s.start("worker")
+	bulks := s.accept("sms", slow, split(ids, 40, 5))
+	for _, id := range bulks[:1] {
+		s.reach(id, 1)
+	}
+	s.kill(dying)
+	other := s.start("worker")
+	f := s.over(s.sendBulk(ids[:20]).BulkID)
+	if f.Sent != 20 {
+		t.Errorf("%+v", f)
+	}
+	for _, id := range bulks {
+		if f := s.over(id); f.Total != 5 || f.Sent+f.Unknown != 5 {
+			t.Errorf("%+v", f)
+		}
+	}
+	s.noLeak(other)
+	if n := s.number("SELECT count(*)::int FROM bulks WHERE lease_token IS NOT NULL"); n != 0 {
+		t.Errorf("%d bulks that are over have a lease", n)
+	}
+	accepted := s.sim.Report()
+	if sent := s.number("SELECT count(*)::int FROM messages WHERE status = 'SENT'"); int64(sent) > accepted.Accepted {
+		t.Errorf("%d are SENT, the simulator accepted %d", sent, accepted.Accepted)
+	}
+}
