@@ -131,7 +131,7 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		defer c.Close()
 		ctx := t.Context()
 		marks := []stats.Mark{{Seq: 1, Status: message.Sent}}
-		expires := func(after string, id uuid.UUID, keys ...string) {
+		expires := func(after string, keys ...string) {
 			t.Helper()
 			for _, key := range keys {
 				if ttl := rdb.PTTL(ctx, key).Val(); ttl < countsTTL-time.Minute || ttl > countsTTL {
@@ -141,14 +141,14 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		}
 		begun, folded, alone := uuid.New(), uuid.New(), uuid.New()
 		must(t, c.Begin(ctx, begun))
-		expires("Begin", begun, countsKey(begun))
+		expires("Begin", countsKey(begun))
 		must(t, c.CountAll(ctx, begun, marks))
-		expires("the first count", begun, countsKey(begun), ranksKey(begun))
+		expires("the first count", countsKey(begun), ranksKey(begun))
 		must(t, c.BeginFold(ctx, folded))
-		expires("BeginFold", folded, countsKey(folded))
+		expires("BeginFold", countsKey(folded))
 		must(t, c.CountAll(ctx, folded, marks))
 		must(t, c.EndFold(ctx, folded))
-		expires("EndFold", folded, countsKey(folded), ranksKey(folded))
+		expires("EndFold", countsKey(folded), ranksKey(folded))
 		must(t, c.CountAll(ctx, alone, marks))
 		must(t, c.Keep(ctx, alone))
 		must(t, c.EndFold(ctx, alone))
@@ -160,7 +160,7 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		rdb.Persist(ctx, countsKey(begun))
 		rdb.Persist(ctx, ranksKey(begun))
 		must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 2, Status: message.Sent}}))
-		expires("a count over keys that stayed", begun, countsKey(begun), ranksKey(begun))
+		expires("a count over keys that stayed", countsKey(begun), ranksKey(begun))
 		rdb.PExpire(ctx, countsKey(begun), time.Minute)
 		rdb.PExpire(ctx, ranksKey(begun), time.Minute)
 		must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 3, Status: message.Sent}}))
@@ -168,7 +168,7 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 			t.Errorf("a count puts the expiry off, to %s: that is for who runs the bulk", ttl)
 		}
 		must(t, c.Keep(ctx, begun))
-		expires("Keep", begun, countsKey(begun), ranksKey(begun))
+		expires("Keep", countsKey(begun), ranksKey(begun))
 	})
 }
 
