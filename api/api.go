@@ -42,6 +42,7 @@ type Deps struct {
 	Health    func(context.Context) telemetry.Health // a moment old at most: it is not looked at for each probe
 	BulkWait  time.Duration                          // how long a bulk send waits when the request does not say
 	InFlight  int                                    // requests that are worked on at a time
+	DryRuns   int                                    // dry runs at a time; below 1: 1
 }
 
 // Server answers requests. It is an http.Handler.
@@ -113,7 +114,7 @@ func (s *Server) routes() []route {
 func New(d Deps) (*Server, error) {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	s := &Server{Deps: d, echo: e, gate: newGate(d.InFlight)}
+	s := &Server{Deps: d, echo: e, gate: newGate(d.InFlight, d.DryRuns)}
 	var err error
 	if s.pages, err = makePages(s.routes()); err != nil {
 		return nil, err

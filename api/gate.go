@@ -28,6 +28,8 @@ type gate struct {
 	mu      sync.Mutex
 	memory  int64               // what bodies and their trees take
 	callers map[string]*account // of API keys that have a request here, by their ids
+
+	dryRuns *dryRuns
 }
 
 // account is what one API key holds.
@@ -49,9 +51,10 @@ const (
 	firstRead   = 4 << 10
 )
 
-func newGate(places int) *gate {
+func newGate(places, dryRuns int) *gate {
 	g := &gate{
-		places: make(chan struct{}, places), imports: make(chan struct{}, maxImports), waits: make(chan struct{}, maxWaits),
+		dryRuns: newDryRuns(dryRuns),
+		places:  make(chan struct{}, places), imports: make(chan struct{}, maxImports), waits: make(chan struct{}, maxWaits),
 		sends: map[message.Type]chan struct{}{}, callers: map[string]*account{},
 		paces: map[bool]pace{false: bodyPace, true: importPace},
 	}

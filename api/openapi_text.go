@@ -72,7 +72,7 @@ var sendParameters = []parameter{
 var operations = map[string]operation{
 	"POST /api/messaging/send": {
 		id: "send", tag: "Sending", summary: "Send a message, or a message to many",
-		text:   "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples (to a key without the scope read their ids), and sends nothing. 404 when the channel is deleted at the same moment.",
+		text:   "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples (to a key without the scope read their ids), and sends nothing; it may take 10 s, and an API key may have two under way at a time. 404 when the channel is deleted at the same moment.",
 		params: sendParameters, request: contract.SendRequest{},
 		examples: []string{"email", "sms", "instagram_dm", "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"},
 		status:   http.StatusOK, answers: []any{contract.SendResponse{}, contract.Bulk{}, contract.Preview{}}, errors: []int{http.StatusNotFound, http.StatusConflict},

@@ -354,17 +354,31 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		Key: req.key,
 	}
 	if req.dryRun {
-		p, err := s.Preview.Preview(ctx, order)
-		if err != nil {
-			return underData(err)
-		}
-		return c.JSON(http.StatusOK, showPreview(p, has(c, access.Read)))
+		return s.dryRun(c, order)
 	}
 	b, err := s.Bulks.Accept(ctx, order)
 	if err != nil {
 		return underData(err)
 	}
 	return s.answerBulk(c, b)
+}
+
+// dryRun answers with what a bulk would do.
+func (s *Server) dryRun(c echo.Context, order bulk.Order) error {
+	leave, err := s.gate.dryRuns.enter(caller(c))
+	if err != nil {
+		return err
+	}
+	defer leave()
+	p, err := s.Preview.Preview(c.Request().Context(), order)
+	if errors.Is(err, audience.ErrTooSlow) {
+		return message.InvalidField(message.SlugValue, fmt.Sprintf("a dry run may take %.0f s, and resolving this audience takes longer: "+
+			"narrow its criteria, use fewer contains conditions, or send without a dry run", bulk.PreviewTime.Seconds()), "body", "dry_run")
+	}
+	if err != nil {
+		return underData(err)
+	}
+	return c.JSON(http.StatusOK, showPreview(p, has(c, access.Read)))
 }
 
 // answerBulk waits for a bulk's figures as long as the request says, and answers with those of that moment.

@@ -89,7 +89,7 @@ func (w *Worker) ProcessTask(ctx context.Context, task *asynq.Task) error {
 	case queue.TaskDeliver:
 		return w.pool.run(ctx, func(ctx context.Context) error { return w.deliver(ctx, id) })
 	case queue.TaskWake:
-		w.Runner.Wake(id)
+		w.Runner.Wake()
 	default:
 		w.Telemetry.Failure(ctx, "read a task", errors.New("unknown kind of task"), "kind", task.Type())
 	}

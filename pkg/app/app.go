@@ -218,13 +218,15 @@ func (a *App) StartWorker() error {
 	if poolErr != nil {
 		return poolErr
 	}
+	runner := bulk.NewRunner(bulk.RunnerDeps{
+		Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters,
+		Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
+	})
+	a.counters.Tell(runner.Counted)
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
 		Effects: a.Store, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.Store, a.timing.Clean), CleanEvery: a.timing.Clean,
-		Runner: bulk.NewRunner(bulk.RunnerDeps{
-			Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters, Expirer: a.counters,
-			Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
-		}),
+		Runner: runner,
 	})
 	return a.worker.Start()
 }
@@ -266,6 +268,7 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store,
 		Keys: a.Keys, Effects: a.Store, Local: open, Telemetry: a.telemetry,
 		Health: a.Ready, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
+		DryRuns: store.SearchConns(a.Config.DatabaseMaxConns) - 1, // one stays for the audiences of bulks
 	})
 	if err != nil {
 		_ = l.Close()

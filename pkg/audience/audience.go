@@ -9,6 +9,8 @@ package audience
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +30,11 @@ const (
 	maxAssignee  = 128 // characters
 	maxTags      = 1_000
 	maxTag       = 200 // characters
+
+	// MaxComparisons bounds what resolving criteria costs for one lead. One comparison takes PostgreSQL some 150 ns, so
+	// the most expensive criteria take 3 s for the 20,000 leads that a page looks at.
+	MaxComparisons = 1_000
+	tagsCompared   = 3 // tags that are looked for in the time of one comparison
 )
 
 // Criteria describe an audience. A lead belongs to it when it meets every criterion that is given, or, with Any, at
@@ -81,11 +88,52 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 		c.ExcludeTags = append(c.ExcludeTags, message.Fold(t))
 	}
 	c.AllowDuplicateRecipients = o.Bool("allow_duplicate_recipients")
+	if n := c.Comparisons(); n > MaxComparisons {
+		o.Fail(message.SlugListLong, fmt.Sprintf("at most %d comparisons per lead, these criteria make %d: a value of contains, not_contains, "+
+			"starts_with or ends_with counts one, a condition on a custom field one, a word of search_keyword one, three tags one; equals, in and not_in are free",
+			MaxComparisons, n))
+	}
 	if !c.AllLeads && !slices.ContainsFunc([]string{"lead_ids", "filters", "search_keyword", "assignees"}, o.Has) {
 		o.Fail(message.SlugMissing, "name whom to reach: lead_ids, filters, search_keyword, assignees, or all_leads: true")
 	}
 	o.Close()
 	return c
+}
+
+// Comparisons returns how many comparisons with a lead's values the criteria make that no index and no hash table saves:
+// one for every substring, prefix or suffix, one for every condition on a custom field, which is read out of a document
+// first, and one for every few tags.
+func (c *Criteria) Comparisons() int {
+	n := len(c.Words) + tagsCost(len(c.ExcludeTags))
+	if c.Filter != nil {
+		n += c.Filter.comparisons()
+	}
+	return n
+}
+
+func tagsCost(tags int) int { return (tags + tagsCompared - 1) / tagsCompared }
+
+func (n *Node) comparisons() int {
+	if n.Cond != nil {
+		return n.Cond.comparisons()
+	}
+	sum := 0
+	for i := range n.Children {
+		sum += n.Children[i].comparisons()
+	}
+	return sum
+}
+
+func (c *Condition) comparisons() int {
+	switch {
+	case c.Kind == Tags:
+		return tagsCost(len(c.Values))
+	case c.Op == Contains || c.Op == NotContains || c.Op == StartsWith || c.Op == EndsWith:
+		return len(c.Values)
+	case c.Kind == Custom:
+		return 1
+	}
+	return 0
 }
 
 func sortedIDs(ids []uuid.UUID) []uuid.UUID {
@@ -116,9 +164,12 @@ type Page struct {
 	Done       bool
 }
 
+// ErrTooSlow says that the database gave up even a small page: resolving the criteria takes it too long.
+var ErrTooSlow = errors.New("the criteria take the database too long")
+
 // Resolver finds the leads that criteria describe, in the order of their ids. After is the Next of the page before,
 // empty at first. The same cursor may be asked for again; a lead that changes between two pages may or may not be
-// found, but never twice.
+// found, but never twice. ErrTooSlow says that the same page will hardly succeed later.
 type Resolver interface {
 	Resolve(ctx context.Context, c *Criteria, t message.Type, after string, limit int) (Page, error)
 }

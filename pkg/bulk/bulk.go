@@ -45,6 +45,7 @@ type Bulk struct {
 	Request        json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
 
 	Status      Status
+	Why         string        // the reason of a bulk that Herald itself cancelled
 	Planned     bool          // every lead has its message row
 	PlanCursor  string        // where planning goes on
 	Total       int64         // message rows so far: the audience, once Planned
@@ -83,21 +84,34 @@ type Lease struct {
 	Token  uuid.UUID
 }
 
-// Running is a bulk that runs or waits to be run. Free says that nobody holds its lease.
+// Running is a bulk that is not paused and not over, as a runner finds it.
 type Running struct {
-	ID      uuid.UUID
-	Channel channel.Key
-	Free    bool
+	ID        uuid.UUID
+	Channel   channel.Key
+	Priority  message.Priority
+	Cancelled bool
+	Planned   bool
+	Unfed     bool      // messages wait to be handed to the queue
+	Open      bool      // messages that were handed to the queue are not known to be settled
+	Free      bool      // no process holds its lease
+	Mine      bool      // the asking process holds its lease
+	Due       bool      // it is time to look at it
+	Turn      time.Time // when it had its last turn, or comes back; zero: it has had none
+	Accepted  time.Time
 }
 
-// Leases gives one process at a time the right to run a bulk: one that is not paused and not over. Running lists
-// them, oldest first. Acquire returns a message.Error conflict when another holds it. Renew and Release
-// return ErrLeaseLost when the token is no longer the lease's.
+// Leases gives one process at a time the right to run a bulk: one that is not paused and not over. A process has one
+// token for all its leases. Running lists bulks: all that have a lease, and of those that are free, for each channel and
+// kind of work, the first few in line. Acquire returns a message.Error conflict when another process holds the bulk; the
+// bulk comes with the ids of its request only while it is not planned. Renew renews every lease of a token in one
+// statement and returns the bulks that are still held. Release ends a lease and says after how long the bulk is looked at
+// again, or returns ErrLeaseLost when the lease is another's by now. ReleaseAll ends every lease of a token.
 type Leases interface {
-	Running(ctx context.Context) ([]Running, error)
+	Running(ctx context.Context, token uuid.UUID) ([]Running, error)
 	Acquire(ctx context.Context, l Lease, ttl time.Duration) (*Bulk, error)
-	Renew(ctx context.Context, l Lease, ttl time.Duration) error
-	Release(ctx context.Context, l Lease) error
+	Renew(ctx context.Context, token uuid.UUID, ttl time.Duration) ([]uuid.UUID, error)
+	Release(ctx context.Context, l Lease, after time.Duration) error
+	ReleaseAll(ctx context.Context, token uuid.UUID) error
 }
 
 // Planned is one message row to be written. Status is PENDING or SKIPPED with a reason. Sole says that no other row of
@@ -127,10 +141,11 @@ type PlanPage struct {
 // Plan writes the frozen audience. Suppressed gives the reason for each hash that must not get a message of this type
 // and purpose. AddPage writes rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is
 // not the bulk's any more. A Sole row whose hash a message of the bulk has already is written as SKIPPED
-// (duplicate_recipient) instead.
+// (duplicate_recipient) instead. Abandon cancels a bulk that cannot be planned, for a reason that its view shows.
 type Plan interface {
 	Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 	AddPage(ctx context.Context, p PlanPage) error
+	Abandon(ctx context.Context, l Lease, why string) error
 }
 
 // Row is a message of a bulk as feeding and reconciling see it.
@@ -173,19 +188,19 @@ type Pacer interface {
 	Rate(ctx context.Context, c *channel.Channel) float64
 }
 
-// Counters hold a bulk's counts while it runs. Read says false when they are missing or being refolded. Between
-// BeginFold and EndFold everything counted is counted anew on top of what is there, which changes nothing where it
-// was counted already. CountAll may be repeated and reordered. Expire lets the counts go after a day.
+// Counters hold a bulk's counts while it runs, and for a time after Keep was called last. Begin makes those of a bulk of
+// which nothing has been counted. Read says false when they are missing or being refolded. Follow is Read for callers that
+// ask again and again: concurrent calls share a round trip, which the end of a context does not cut short. Between
+// BeginFold and EndFold everything counted is counted anew on top of what is there, which changes nothing where it was
+// counted already. CountAll may be repeated and reordered.
 type Counters interface {
+	Begin(ctx context.Context, bulkID uuid.UUID) error
 	Read(ctx context.Context, bulkID uuid.UUID) (c stats.Counts, ok bool, err error)
+	Follow(ctx context.Context, bulkID uuid.UUID) (c stats.Counts, ok bool, err error)
 	CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.Mark) error
 	BeginFold(ctx context.Context, bulkID uuid.UUID) error
 	EndFold(ctx context.Context, bulkID uuid.UUID) error
-}
-
-// Expirer lets the counts of a completed bulk go after a time.
-type Expirer interface {
-	Expire(ctx context.Context, bulkID uuid.UUID, after time.Duration) error
+	Keep(ctx context.Context, bulkID uuid.UUID) error
 }
 
 // Rescuer settles a message whose claim has expired.

@@ -34,10 +34,11 @@ type world struct {
 	timing   bulk.Timing
 	ch       *channel.Channel
 	state    channel.State // how its provider behaves
+	others   map[channel.Key]*channel.Channel
 
 	mu    sync.Mutex
 	tasks map[uuid.UUID]int // how often each message was enqueued
-	order []uuid.UUID
+	queue []uuid.UUID
 	fail  error
 	gone  error // instead of the channel
 	errs  []string
@@ -70,7 +71,7 @@ func (w *world) Enqueue(_ context.Context, _ message.Type, _ message.Priority, t
 	}
 	for _, task := range tasks {
 		if w.tasks[task.MessageID]++; w.tasks[task.MessageID] == 1 {
-			w.order = append(w.order, task.MessageID)
+			w.queue = append(w.queue, task.MessageID)
 		}
 	}
 	return nil
@@ -79,14 +80,23 @@ func (w *world) Wake(context.Context, uuid.UUID) error              { return nil
 func (w *world) State(context.Context, channel.Key) channel.State   { return w.state }
 func (w *world) Rate(_ context.Context, c *channel.Channel) float64 { return c.RatePerSecond }
 func (w *world) Workers(context.Context) (int, error)               { return 1, nil }
-func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) {
+func (w *world) Get(_ context.Context, k channel.Key) (*channel.Channel, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := *w.ch
+	if other := w.others[k]; other != nil {
+		c = *other
+	}
 	return &c, w.gone
 }
 func (w *world) AtLeast(ctx context.Context, k channel.Key, _ int64) (*channel.Channel, error) {
 	return w.Get(ctx, k)
+}
+
+func (w *world) set(s channel.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ch.State = s
 }
 func (w *world) Rescue(context.Context, uuid.UUID) error { return nil }
 func (w *world) BulkEvent(_ context.Context, event string, _ uuid.UUID, _ ...any) {
@@ -102,12 +112,12 @@ func (w *world) BulkError(_ context.Context, during string, _ uuid.UUID, err err
 }
 
 func timing() bulk.Timing {
-	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond}
+	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond, Turn: 20 * time.Millisecond}
 }
 
 func (w *world) runner(window int) *bulk.Runner {
 	r := bulk.NewRunner(bulk.RunnerDeps{
-		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Expirer: w.counters, Rescuer: w,
+		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
 		Channels: w, Pacer: w, Observer: w, Timing: w.timing, Window: window,
 	})
 	r.Start()
@@ -116,6 +126,16 @@ func (w *world) runner(window int) *bulk.Runner {
 }
 
 func (w *world) accept(n int) *bulk.Bulk {
+	w.t.Helper()
+	b, err := w.service.Accept(w.t.Context(), w.order(n))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+// order saves leads and orders a bulk to them.
+func (w *world) order(n int) bulk.Order {
 	w.t.Helper()
 	now := time.Now()
 	leads := make([]message.Lead, n)
@@ -127,45 +147,95 @@ func (w *world) accept(n int) *bulk.Bulk {
 	if err := w.store.InsertLeads(w.t.Context(), leads); err != nil {
 		w.t.Fatal(err)
 	}
-	b, err := w.service.Accept(w.t.Context(), bulk.Order{
+	return bulk.Order{
 		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids}, Purpose: message.Marketing,
 		Priority: message.Normal, Request: []byte(`{}`),
-	})
-	if err != nil {
-		w.t.Fatal(err)
 	}
-	return b
 }
 
 func (w *world) enqueued() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.order)
+	return len(w.queue)
+}
+
+// take takes up to n tasks out of the queue.
+func (w *world) take(n int) []uuid.UUID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	take := w.queue[:min(n, len(w.queue))]
+	w.queue = w.queue[len(take):]
+	return take
 }
 
 // deliver settles up to n of the enqueued messages as sent, as a worker would, counting them or not.
 func (w *world) deliver(n int, count bool) {
 	w.t.Helper()
-	w.mu.Lock()
-	take := w.order[:min(n, len(w.order))]
-	w.order = w.order[len(take):]
-	w.mu.Unlock()
-	for _, id := range take {
+	for _, id := range w.take(n) {
+		w.deliverOne(id, count)
+	}
+}
+
+func (w *world) deliverOne(id uuid.UUID, count bool) {
+	w.t.Helper()
+	token := uuid.New()
+	if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
+		w.t.Fatalf("claim: %v %v", ok, err)
+	}
+	if _, err := w.store.Settle(w.t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, Cost: 3}); err != nil {
+		w.t.Fatal(err)
+	}
+	l, err := w.store.Load(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if count {
+		w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
+	}
+}
+
+// deliverOf settles the n messages of one bulk as they come into the queue, and leaves others there.
+func (w *world) deliverOf(b *bulk.Bulk, n int) {
+	w.t.Helper()
+	testenv.Eventually(w.t, timeout, "its messages come", func() bool {
+		for _, id := range w.take(w.enqueued()) {
+			l, err := w.store.Load(w.t.Context(), id)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if l.Message.BulkID == b.ID {
+				w.deliverOne(id, true)
+				n--
+				continue
+			}
+			w.mu.Lock()
+			w.queue = append(w.queue, id)
+			w.mu.Unlock()
+		}
+		return n == 0
+	})
+}
+
+// settleUnknown settles up to n of the enqueued messages as UNKNOWN, to be resent in an hour, and returns how many.
+func (w *world) settleUnknown(n int) int {
+	w.t.Helper()
+	taken := w.take(n)
+	for _, id := range taken {
 		token := uuid.New()
 		if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
 			w.t.Fatalf("claim: %v %v", ok, err)
 		}
-		if _, err := w.store.Settle(w.t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, Cost: 3}); err != nil {
+		o := delivery.Outcome{ID: id, Token: token, Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour}
+		if _, err := w.store.Settle(w.t.Context(), o); err != nil {
 			w.t.Fatal(err)
 		}
 		l, err := w.store.Load(w.t.Context(), id)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if count {
-			w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
-		}
+		w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true})
 	}
+	return len(taken)
 }
 
 func (w *world) finished(b *bulk.Bulk) *bulk.View {
@@ -263,8 +333,8 @@ func TestReconcileRepairsCountsAndTasks(t *testing.T) {
 	testenv.Eventually(t, timeout, "all are fed", func() bool { return w.enqueued() == n })
 	w.deliver(n/2, false) // settled, not counted
 	w.mu.Lock()
-	vanished := w.order
-	w.order = nil
+	vanished := w.queue
+	w.queue = nil
 	clear(w.tasks) // the queue knows them no more
 	w.mu.Unlock()
 	testenv.Eventually(t, timeout, "vanished tasks are enqueued again", func() bool { return w.enqueued() == len(vanished) })
@@ -307,8 +377,8 @@ func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
 func (w *world) drop() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := len(w.order)
-	w.order = nil
+	n := len(w.queue)
+	w.queue = nil
 	clear(w.tasks)
 	return n
 }
@@ -332,7 +402,7 @@ func TestPauseAndResume(t *testing.T) {
 		return slices.Contains(w.events, "left")
 	})
 	w.drop()
-	if running, err := w.store.Running(t.Context()); err != nil || len(running) != 0 {
+	if running, err := w.store.Running(t.Context(), uuid.Nil); err != nil || len(running) != 0 {
 		t.Errorf("running while it is paused: %v, %v", running, err)
 	}
 	testenv.Eventually(t, timeout, "what was delivered is counted", func() bool { // nobody waits for a count
@@ -379,7 +449,7 @@ func TestCancel(t *testing.T) {
 			t.Fatalf("settle: %+v %v", s, err)
 		}
 	}
-	sends, gives, waits := w.order[0], w.order[1], w.order[2]
+	sends, gives, waits := w.queue[0], w.queue[1], w.queue[2]
 	sending, giving := claim(sends), claim(gives)
 	settle(delivery.Outcome{ID: waits, Token: claim(waits), Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour})
 	if v, err := w.service.Cancel(t.Context(), b.ID); err != nil || v.Status != bulk.Cancelled || v.Final != nil {

@@ -120,7 +120,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := bulk.NewRunner(bulk.RunnerDeps{
-				Leases: s, Plan: s, Feed: s, Resolver: s, Queue: w, Counters: w.counters, Expirer: w.counters, Rescuer: w,
+				Leases: s, Plan: s, Feed: s, Resolver: s, Queue: w, Counters: w.counters, Rescuer: w,
 				Channels: registry, Pacer: w, Observer: w, Timing: w.timing,
 			})
 			r.Start()

@@ -2,33 +2,106 @@ package bulk
 
 import (
 	"context"
-	"math"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"herald/pkg/channel"
 	"herald/pkg/fault"
 	"herald/pkg/message"
+	"herald/pkg/pause"
 	"herald/pkg/stats"
 )
 
-// The window: how many tasks of a bulk may be in the queue at a time. It bounds Redis, the work that a lost Redis
-// means, and how long a pause takes to be felt. Over a channel with a rate it is what the workers may send before long,
-// so that no task comes up only to be told to wait.
 const (
-	windowPerWorker = 2_000
-	windowMost      = 20_000
-	windowLeast     = 20
-	windowTime      = 1.5 // seconds of the channel's rate, where it has one: as long as a delivery waits for its turn
-	refill          = 4   // the part of the window that must be free before it is filled: fewer, larger pages
-	feedPage        = 2_000
-	walkPage        = 5_000
+	refill   = 4 // the part of the share that must be free before it is filled: fewer, larger pages
+	feedPage = 2_000
+	walkPage = 5_000
 
-	pauseFull  = 5 * time.Millisecond   // between two looks while the window is full
-	pauseIdle  = 100 * time.Millisecond // the longest pause while the last messages are under way
-	lookAround = time.Second            // between two looks at the channel and the other bulks
+	pauseLeast = 5 * time.Millisecond   // between two looks at the counts
+	pauseMoves = 100 * time.Millisecond // the longest pause while messages are under way, until some were counted here
+	pauseMost  = time.Second            // the longest pause while nothing moves
+
+	countsKept = time.Hour // between two times that the counts' expiry is put off
 )
+
+// course is one bulk under this process's lease. The planner moves total and planned on, the feeder reads them.
+type course struct {
+	*Runner
+	id      uuid.UUID
+	lane    *lane
+	bulk    *Bulk
+	lease   Lease
+	more    chan struct{} // the planner added rows, or has ended
+	counted chan struct{} // messages were counted in this process
+
+	// What the Runner's lock is over.
+	placed   bool
+	since    time.Time // when it got its place
+	yielded  bool      // it lets others have a place first
+	planner  bool      // it was begun to plan, without a place
+	visit    bool      // it was begun to look after what is under way
+	underWay int64     // its tasks, as the lane counts them
+	expires  time.Time // its lease
+	acquired time.Time
+	lose     context.CancelCauseFunc // nil while it has no lease to lose
+
+	cancelled context.CancelCauseFunc // what lose is while it has one
+
+	mu      sync.Mutex
+	total   int64
+	planned bool
+	later   bool  // the planner has left off, to go on later
+	fed     int64 // the feed's cursor
+	fresh   []Row // a page that was just planned, beginning at the feed's cursor
+
+	seen      map[uuid.UUID]bool // PENDING at the last walk
+	held      bool               // its channel is paused
+	takenBack bool               // the last walk cancelled messages
+	lost      bool               // Redis lost something, or the bulk is new here: enqueue every PENDING message
+	over      bool               // it is finished
+	kept      time.Time          // when the counts' expiry was put off
+}
+
+// work runs the planner and the feeder, and returns after how long the bulk is looked at again.
+func (c *course) work(ctx context.Context) (after time.Duration, err error) {
+	if c.bulk.Status == Cancelled {
+		return c.cancel(ctx)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	if !c.planned {
+		g.Go(func() error { return c.plan(gctx) })
+	}
+	g.Go(func() (err error) {
+		after, err = c.feed(gctx)
+		return err
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return after, err
+	}
+	return after, nil
+}
+
+// again runs a step until it works, since the database and Redis come back. Only a lost lease and the end of the
+// context end it.
+func (c *course) again(ctx context.Context, what string, step func() error) error {
+	for {
+		err := step()
+		if err == nil || errors.Is(err, ErrLeaseLost) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.Observer.BulkError(ctx, what, c.id, err)
+		if !pause.For(ctx, c.Timing.Retry) {
+			return ctx.Err()
+		}
+	}
+}
 
 // channelOf returns the bulk's channel. In place of one that is gone it returns an empty one in the state DELETED: the bulk
 // goes on, and the delivery ends its messages.
@@ -44,76 +117,71 @@ func (c *course) channelOf(ctx context.Context) (*channel.Channel, error) {
 	return ch, err
 }
 
-// window returns how many tasks this bulk may have in the queue now: its share of what its channel sends, or of what
-// the workers hold.
-func (c *course) window(ctx context.Context, ch *channel.Channel) int64 {
-	if c.Window > 0 {
-		return int64(c.Window)
-	}
-	all, same := c.company(ch.Key)
-	if rate := c.Pacer.Rate(ctx, ch); rate > 0 {
-		return max(int64(math.Ceil(rate*windowTime/float64(same))), windowLeast)
-	}
-	workers, err := c.Queue.Workers(ctx)
-	if err != nil || workers < 1 {
-		workers = 1
-	}
-	return max(int64(min(workers*windowPerWorker, windowMost)/all), windowLeast)
+// pulse is what the feeder knows of the movement of a bulk.
+type pulse struct {
+	released int64         // messages that no longer occupy the queue
+	settled  int64         // messages at their end
+	moved    time.Time     // when more was released than before
+	checked  time.Time     // when it was reconciled
+	stall    time.Duration // until it is reconciled again while nothing moves
+	pause    time.Duration // until the counts are read again
 }
 
-// feed keeps the window filled until every message is settled, then finishes the bulk.
-func (c *course) feed(ctx context.Context) error {
-	var (
-		window   int64
-		looked   time.Time
-		checked  = time.Now()
-		moved    = time.Now()
-		released int64
-		pause    = pauseFull
-	)
-	for {
-		if time.Since(looked) > lookAround {
-			ch, err := c.channelOf(ctx)
-			if err != nil {
-				return err
-			}
-			c.hold(ch.State == channel.Paused)
-			window, looked = c.window(ctx, ch), time.Now()
-		}
-		counts, err := c.counts(ctx)
-		if err != nil {
-			return err
-		}
-		if n := counts.Released(); n != released {
-			released, moved, pause = n, time.Now(), pauseFull
-		}
-		since, idle := time.Since(checked), time.Since(moved)
-		if c.lost || since > c.Timing.Reconcile || (since > c.Timing.Stall && idle > c.Timing.Stall) {
-			if err := c.reconcile(ctx); err != nil {
-				return err
-			}
-			checked = time.Now()
-		}
-		total, planned := c.progress()
-		room := window - (c.bulk.FeedSeq - released)
-		switch {
-		case !c.held && c.bulk.FeedSeq < total && room >= min(max(window/refill, 1), total-c.bulk.FeedSeq):
-			if err := c.feedPage(ctx, min(room, total-c.bulk.FeedSeq, feedPage)); err != nil {
-				return err
-			}
-			continue
-		case planned && c.bulk.FeedSeq >= total && counts.Settled() >= total:
-			if done, err := c.finish(ctx); done || err != nil {
-				return err
-			}
-		}
-		if !c.await(ctx, pause) {
-			return ctx.Err()
-		}
-		if c.bulk.FeedSeq >= total {
-			pause = min(pause*2, pauseIdle)
+// feed keeps the bulk's share of the window filled while it has a place, and looks after what is under way. It returns when
+// the bulk is finished or parked, and then after how long to look at it again.
+func (c *course) feed(ctx context.Context) (after time.Duration, err error) {
+	p := &pulse{moved: time.Now(), checked: time.Now(), stall: c.Timing.Stall, pause: pauseLeast}
+	if c.lost = c.bulk.FeedSeq > 0; !c.lost {
+		if err := c.again(ctx, "begin to count", func() error { return c.Counters.Begin(ctx, c.id) }); err != nil {
+			return 0, err
 		}
 	}
+	for c.kept = time.Now(); ; {
+		if err := c.measure(ctx, p); err != nil {
+			return 0, err
+		}
+		inQueue := c.bulk.FeedSeq - p.released
+		v := c.around(ctx, inQueue)
+		c.hold(v.held)
+		if looked, err := c.lookAfter(ctx, p); err != nil {
+			return 0, err
+		} else if looked {
+			continue
+		}
+		total, planned, later := c.progress()
+		unfed := total - c.bulk.FeedSeq
+		all := planned && unfed <= 0
+		if over := c.turnOver(v); over || all || later || v.held {
+			c.leavePlace(over)
+		}
+		room := min(v.share-inQueue, v.left)
+		switch {
+		case all && p.settled >= total:
+			if done, err := c.finish(ctx); done || err != nil {
+				return 0, err
+			}
+		case unfed > 0 && !v.held && c.takePlace() && room >= min(max(v.share/refill, 1), unfed):
+			if n := c.reserve(min(room, unfed, feedPage)); n > 0 {
+				if err := c.feedPage(ctx, n); err != nil {
+					return 0, err
+				}
+				p.pause = pauseLeast
+				continue
+			}
+		}
+		if (planned || later) && !c.placed && (v.held || inQueue <= 0) {
+			return c.park(ctx, v.held, unfed, later)
+		}
+		c.leaveVisit()
+		if !c.await(ctx, p, inQueue) {
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// turnOver says whether the course has had its turn while others wait for a place.
+func (c *course) turnOver(v view) bool {
+	return c.placed && v.inLine > 0 && time.Since(c.since) > c.Timing.Turn
 }
 
 // hold notes whether the channel is paused. Workers drop the tasks that they meet meanwhile, so when it goes on every
@@ -125,43 +193,120 @@ func (c *course) hold(held bool) {
 	c.held = held
 }
 
+// measure reads the counts of what was fed, and keeps them from expiring.
+func (c *course) measure(ctx context.Context, p *pulse) error {
+	if time.Since(c.kept) > countsKept {
+		if err := c.again(ctx, "keep the counts", func() error { return c.Counters.Keep(ctx, c.id) }); err != nil {
+			return err
+		}
+		c.kept = time.Now()
+	}
+	if c.bulk.FeedSeq == 0 {
+		return nil
+	}
+	counts, err := c.counts(ctx)
+	if err != nil {
+		return err
+	}
+	if n := counts.Released(); n != p.released {
+		p.released, p.moved, p.stall, p.pause = n, time.Now(), c.Timing.Stall, pauseLeast
+	}
+	p.settled = counts.Settled()
+	return nil
+}
+
+// lookAfter reconciles the bulk when it is time, and says whether it did.
+func (c *course) lookAfter(ctx context.Context, p *pulse) (bool, error) {
+	since, still := time.Since(p.checked), time.Since(p.moved)
+	stalled := since > p.stall && still > p.stall
+	if c.bulk.FeedSeq == 0 || (!c.lost && since <= c.Timing.Reconcile && !stalled) {
+		return false, nil
+	}
+	if err := c.reconcile(ctx); err != nil {
+		return false, err
+	}
+	if p.checked = time.Now(); stalled {
+		p.stall = min(2*p.stall, c.Timing.Reconcile)
+	}
+	return true, nil
+}
+
+// plannedLater is when a bulk is looked at again whose audience is expensive, while another such is planned.
+const plannedLater = 2 * time.Second
+
+// park says after how long a bulk that can do nothing now is looked at again: at once if it waits for a place, which it
+// gets in its turn; later if messages are under way over a channel that is paused, or are to be resent after a time.
+func (c *course) park(ctx context.Context, held bool, unfed int64, later bool) (time.Duration, error) {
+	if c.bulk.FeedSeq > c.bulk.SettledSeq {
+		if err := c.reconcile(ctx); err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case later:
+		return plannedLater, nil
+	case unfed > 0 && (!held || c.bulk.FeedSeq == c.bulk.SettledSeq):
+		return 0, nil
+	}
+	return c.Timing.Reconcile, nil
+}
+
+// cancelTime is how long a cancelled bulk is waited for, before it is looked at again later.
+const cancelTime = 2 * time.Second
+
 // cancel takes back every message that waits, and looks after those under way until each has its end. Nothing is added
 // to a bulk that is cancelled, so what it has so far is its audience.
-func (c *course) cancel(ctx context.Context) error {
-	c.bulk.FeedSeq = c.total
-	for pause := pauseFull; ; pause = min(2*pause, c.Timing.Retry) {
+func (c *course) cancel(ctx context.Context) (after time.Duration, err error) {
+	c.bulk.FeedSeq, c.kept = c.total, time.Now()
+	p := &pulse{pause: pauseLeast}
+	for began := time.Now(); ; {
 		if err := c.reconcile(ctx); err != nil {
-			return err
+			return 0, err
 		}
 		if c.takenBack { // they are counted the next time round
 			continue
 		}
 		if done, err := c.finish(ctx); done || err != nil {
-			return err
+			return 0, err
 		}
-		if !c.await(ctx, pause) {
-			return ctx.Err()
+		if time.Since(began) > cancelTime {
+			return c.Timing.Stall, nil
+		}
+		if !c.await(ctx, p, 0) {
+			return 0, ctx.Err()
 		}
 	}
 }
 
-func (c *course) progress() (total int64, planned bool) {
+func (c *course) progress() (total int64, planned, later bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.total, c.planned
+	return c.total, c.planned, c.later
 }
 
 // await pauses until there may be something to do.
-func (c *course) await(ctx context.Context, pause time.Duration) bool {
-	t := time.NewTimer(pause)
+func (c *course) await(ctx context.Context, p *pulse, inQueue int64) bool {
+	began := time.Now()
+	t := time.NewTimer(p.pause)
 	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-c.more:
-	case <-t.C:
+	most := pauseMost
+	if inQueue > 0 && time.Since(p.moved) < pauseMost {
+		most = pauseMoves
 	}
-	return true
+	p.pause = min(2*p.pause, most)
+	for counted := c.counted; ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-c.more:
+			return true
+		case <-counted:
+			t.Reset(pauseLeast - time.Since(began))
+			counted = nil
+		case <-t.C:
+			return true
+		}
+	}
 }
 
 // counts reads the counters; when Redis lost them they are made anew from the rows.
@@ -171,7 +316,7 @@ func (c *course) counts(ctx context.Context) (stats.Counts, error) {
 		for {
 			var ok bool
 			var err error
-			if counts, ok, err = c.Counters.Read(ctx, c.bulk.ID); err != nil || ok {
+			if counts, ok, err = c.Counters.Follow(ctx, c.id); err != nil || ok {
 				return err
 			}
 			c.lost = true
@@ -228,7 +373,7 @@ func (c *course) marks(rows []Row) []stats.Mark {
 // the counts always speak of the same rows.
 func (c *course) feedPage(ctx context.Context, limit int64) error {
 	return c.again(ctx, "feed", func() error {
-		rows, err := c.Feed.Walk(ctx, c.bulk.ID, c.bulk.FeedSeq, int(limit))
+		rows, err := c.next(ctx, int(limit))
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -248,12 +393,29 @@ func (c *course) feedPage(ctx context.Context, limit int64) error {
 			return err
 		}
 		c.bulk.FeedSeq = next
+		c.mu.Lock()
+		c.fed = next
+		c.mu.Unlock()
 		return c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows))
 	})
 }
 
-// finish completes the bulk if the database agrees that nothing is open.
+// next returns the rows from the feed's cursor on: those that the planner has just written, else the database's.
+func (c *course) next(ctx context.Context, limit int) ([]Row, error) {
+	c.mu.Lock()
+	fresh := c.fresh
+	c.fresh = nil
+	c.mu.Unlock()
+	if len(fresh) > 0 && fresh[0].Mark.Seq == c.bulk.FeedSeq {
+		return fresh[:min(limit, len(fresh))], nil
+	}
+	return c.Feed.Walk(ctx, c.bulk.ID, c.bulk.FeedSeq, limit)
+}
+
+// finish completes the bulk if the database agrees that nothing is open. Its end is the end of the lease, which is no loss.
 func (c *course) finish(ctx context.Context) (bool, error) {
+	c.leaving()
+	defer c.staying()
 	var done bool
 	err := c.again(ctx, "finish", func() (err error) {
 		done, err = c.Feed.Finish(ctx, c.bulk.ID)
@@ -262,9 +424,12 @@ func (c *course) finish(ctx context.Context) (bool, error) {
 	if err != nil || !done {
 		return false, err
 	}
+	c.over = true
 	c.Observer.BulkEvent(ctx, "completed", c.bulk.ID, "total", c.bulk.FeedSeq)
-	if err := c.Expirer.Expire(ctx, c.bulk.ID, keepCounters); err != nil {
-		c.Observer.BulkError(ctx, "expire the counters", c.bulk.ID, err)
+	if time.Since(c.kept) > time.Minute {
+		if err := c.Counters.Keep(ctx, c.id); err != nil {
+			c.Observer.BulkError(ctx, "keep the counts", c.bulk.ID, err)
+		}
 	}
 	return true, nil
 }

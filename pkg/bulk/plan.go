@@ -2,6 +2,7 @@ package bulk
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,6 +10,7 @@ import (
 	"herald/pkg/audience"
 	"herald/pkg/fault"
 	"herald/pkg/message"
+	"herald/pkg/stats"
 )
 
 // Leads per page of a plan. The first page is small, so that the first messages leave soon; the others are not large,
@@ -18,24 +20,50 @@ const (
 	nextPage  = 1_000
 )
 
-// plan freezes the audience page by page, from wherever the last process got to.
+const (
+	heavyAudience = 200         // comparisons per lead from which on an audience is expensive,
+	heavyPage     = time.Second // and how long a page takes at least that shows it
+	slowMost      = 3           // pages in a row that the database gave up, after which the bulk is
+	tooSlow       = "the audience cannot be resolved: its criteria take the database too long; narrow them, or use fewer contains conditions"
+)
+
+// plan freezes the audience page by page, from wherever the last process got to. Expensive pages are resolved one at a time
+// in a process, so that those of other bulks find a connection.
 func (c *course) plan(ctx context.Context) error {
-	if c.planned {
-		return nil
-	}
+	defer c.leavePlanning()
 	ch, err := c.channelOf(ctx)
 	if err != nil {
 		return err
 	}
+	heavy := c.bulk.Criteria.Comparisons() >= heavyAudience
+	if heavy {
+		select {
+		case c.heavy <- struct{}{}:
+			<-c.heavy
+		default:
+			c.mu.Lock()
+			c.later = true
+			c.mu.Unlock()
+			poke(c.more)
+			return nil
+		}
+	}
 	cursor, base, limit := c.bulk.PlanCursor, c.total, firstPage
 	earlier := seen{whole: base == 0}
+	slow := 0
 	for done := false; !done; limit = nextPage {
 		err := c.again(ctx, "plan", func() error {
 			began := time.Now()
-			page, err := c.Resolver.Resolve(ctx, &c.bulk.Criteria, c.bulk.Channel.Type, cursor, limit)
+			page, err := c.resolve(ctx, cursor, limit, heavy)
+			if errors.Is(err, audience.ErrTooSlow) {
+				if slow++; slow >= slowMost {
+					return c.abandon(ctx)
+				}
+			}
 			if err != nil {
 				return err
 			}
+			heavy, slow = heavy || time.Since(began) > heavyPage, 0
 			rows, err := c.draft(ctx, page.Candidates, ch.Region)
 			if err != nil {
 				return err
@@ -52,6 +80,7 @@ func (c *course) plan(ctx context.Context) error {
 				earlier.add(rows)
 			}
 			cursor, done = page.Next, page.Done
+			c.add(rows, base, done)
 			base += int64(len(rows))
 			c.Observer.Step("plan", len(rows), time.Since(began))
 			return nil
@@ -59,16 +88,51 @@ func (c *course) plan(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
-		c.total, c.planned = base, done
-		c.mu.Unlock()
-		select {
-		case c.more <- struct{}{}:
-		default:
-		}
 	}
 	c.Observer.BulkEvent(ctx, "planned", c.bulk.ID, "total", base)
+	c.bulk.Criteria = audience.Criteria{} // the ids of a request are large
 	return nil
+}
+
+// resolve resolves a page, of an expensive audience in its turn.
+func (c *course) resolve(ctx context.Context, cursor string, limit int, heavy bool) (audience.Page, error) {
+	if heavy {
+		select {
+		case c.heavy <- struct{}{}:
+			defer func() { <-c.heavy }()
+		case <-ctx.Done():
+			return audience.Page{}, ctx.Err()
+		}
+	}
+	return c.Resolver.Resolve(ctx, &c.bulk.Criteria, c.bulk.Channel.Type, cursor, limit)
+}
+
+// abandon cancels a bulk whose audience cannot be resolved. What it has planned so far is taken back like that of any
+// cancelled bulk.
+func (c *course) abandon(ctx context.Context) error {
+	c.leaving()
+	if err := c.Plan.Abandon(ctx, c.lease, tooSlow); err != nil {
+		c.staying()
+		return err
+	}
+	c.over = true
+	c.Observer.BulkEvent(ctx, "abandoned", c.id, "reason", tooSlow)
+	c.Wake()
+	return ErrLeaseLost
+}
+
+// add tells the feeder of a page. It is handed on as it was written to a feeder that waits for just this one.
+func (c *course) add(rows []Planned, base int64, done bool) {
+	c.mu.Lock()
+	defer poke(c.more)
+	defer c.mu.Unlock()
+	if c.fed == base {
+		c.fresh = make([]Row, len(rows))
+		for i := range rows {
+			c.fresh[i] = Row{ID: rows[i].ID, Mark: stats.Mark{Seq: base + int64(i), Status: rows[i].Status, Reason: rows[i].Reason}}
+		}
+	}
+	c.total, c.planned = base+int64(len(rows)), done
 }
 
 // draft decides for each lead whether it gets a message.

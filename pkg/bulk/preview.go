@@ -1,8 +1,10 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -25,7 +27,11 @@ type PreviewDeps struct {
 	Plan       Plan
 	Inspection Inspection
 	Queue      Queue
+	Patience   time.Duration // 0: PreviewTime
 }
+
+// PreviewTime is how long a preview may take. A caller waits for it, and it keeps a connection from others.
+const PreviewTime = 10 * time.Second
 
 // Previewer tells what a bulk would do, and what it did with one lead. It writes and sends nothing.
 type Previewer struct{ PreviewDeps }
@@ -58,12 +64,22 @@ const (
 )
 
 // Preview resolves an order and decides for every lead as the plan would. Its memory is eight bytes per reachable lead,
-// to find addresses that several share.
+// to find addresses that several share. One that takes too long is audience.ErrTooSlow.
 func (p *Previewer) Preview(ctx context.Context, o Order) (*Preview, error) {
 	tpl, err := check(ctx, o)
 	if err != nil {
 		return nil, err
 	}
+	pctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Patience, PreviewTime))
+	defer cancel()
+	out, err := p.preview(pctx, o, tpl)
+	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
+		return nil, audience.ErrTooSlow
+	}
+	return out, err
+}
+
+func (p *Previewer) preview(ctx context.Context, o Order, tpl *render.Template) (*Preview, error) {
 	out := &Preview{Skipped: map[message.Reason]int64{}}
 	var seen []uint64
 	var first []Planned

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
 	"herald/pkg/access"
 	"herald/pkg/audience"
@@ -246,6 +247,7 @@ func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*Vie
 // Templates caches the parsed templates of bulks.
 type Templates struct {
 	rows  Rows
+	once  singleflight.Group // the messages of a bulk begin together
 	mu    sync.Mutex
 	cache map[uuid.UUID]*render.Template
 }
@@ -265,6 +267,14 @@ func (t *Templates) Template(ctx context.Context, bulkID uuid.UUID) (*render.Tem
 	if tpl != nil {
 		return tpl, nil
 	}
+	read, err, _ := t.once.Do(bulkID.String(), func() (any, error) { return t.read(context.WithoutCancel(ctx), bulkID) })
+	if err != nil {
+		return nil, err
+	}
+	return read.(*render.Template), nil //nolint:forcetypeassert // it is what read returns
+}
+
+func (t *Templates) read(ctx context.Context, bulkID uuid.UUID) (*render.Template, error) {
 	b, err := t.rows.Bulk(ctx, bulkID)
 	if err != nil {
 		return nil, err

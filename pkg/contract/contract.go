@@ -62,7 +62,7 @@ type SendRequest struct {
 	MessageType      message.Purpose `json:"message_type,omitempty" doc:"Why it is sent, in any letter case; suppressions follow it. TRANSACTIONAL when a single does not say, MARKETING when a bulk does not." enum:"purpose" example:"TRANSACTIONAL"`
 	Priority         string          `json:"priority,omitempty" doc:"How urgent it is: HIGH, NORMAL, LOW in any letter case, or 1 to 5 as in mail's X-Priority, as a number or a string: 1 and 2 are HIGH, 3 is NORMAL, 4 and 5 are LOW." enum:"priority" example:"HIGH"`
 	BulkSettings     *BulkSettings   `json:"bulk_settings,omitempty" doc:"Whom a bulk send reaches. Its presence is what makes it one."`
-	DryRun           bool            `json:"dry_run,omitempty" doc:"Of a bulk: count, estimate and render five samples, and send nothing." example:"false"`
+	DryRun           bool            `json:"dry_run,omitempty" doc:"Of a bulk: count, estimate and render five samples, and send nothing. It may take 10 s (422 beyond that), and an API key may have two under way at a time (429 beyond that)." example:"false"`
 }
 
 // MessageData is what a message says. Subject, Content and HTMLContent are Liquid templates over the lead.
@@ -82,7 +82,7 @@ type MessageData struct {
 // BulkSettings describe whom a bulk reaches: a lead that meets every criterion given (or any, with Match), once.
 type BulkSettings struct {
 	LeadIDs                  []string       `json:"lead_ids,omitempty" doc:"Leads by their ids; each counts once." format:"uuid" min:"1" max:"100000" example:"[\"550e8400-e29b-41d4-a716-446655440001\"]"`
-	Filters                  *FilterRequest `json:"filters,omitempty" doc:"Leads by conditions on their fields, in groups of AND and OR."`
+	Filters                  *FilterRequest `json:"filters,omitempty" doc:"Leads by conditions on their fields, in groups of AND and OR. All criteria together make at most 1000 comparisons per lead: a value of contains, not_contains, starts_with and ends_with counts one, a condition on a custom field one, a word of search_keyword one, three tags one; lists of equals, in and not_in are free."`
 	SearchKeyword            string         `json:"search_keyword,omitempty" doc:"Every word must occur, in any letter case, in name, email, company or phone." min:"1" max:"200" example:"enterprise customers"`
 	Assignees                []string       `json:"assignees,omitempty" doc:"Leads of any of these users." min:"1" max:"1000" each:"128" example:"[\"user-uuid-1\",\"user-uuid-2\"]"`
 	AllLeads                 bool           `json:"all_leads,omitempty" doc:"Everybody. Without it at least one of the criteria above must be given." example:"false"`
@@ -142,6 +142,7 @@ type Bulk struct {
 	SuccessRate     float64                  `json:"success_rate" doc:"Messages sent for every hundred leads, two decimals; 0 without leads." example:"98.67"`
 	BulkID          string                   `json:"bulk_id" doc:"The bulk's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Status          string                   `json:"status" doc:"Where it stands." enum:"bulk_status" example:"COMPLETED"`
+	StatusReason    *string                  `json:"status_reason" doc:"Why Herald itself ended it, null when it did not: the database could not resolve its audience in time. Its status is then CANCELLED, and total_leads counts the leads that were resolved before." example:"the audience cannot be resolved: its criteria take the database too long"`
 	MessagesPending int64                    `json:"messages_pending" doc:"Messages that have not ended: total less sent less failed." example:"0"`
 	MessagesUnknown int64                    `json:"messages_unknown" doc:"Those of messages_failed of which nobody knows whether the provider took them." example:"0"`
 	LeadsNotFound   int64                    `json:"leads_not_found" doc:"Ids in the request that are no lead's." example:"0"`

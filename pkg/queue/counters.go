@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,10 +15,19 @@ import (
 )
 
 // Counters keep one byte per message of a running bulk, its standing, and the counts of each standing beside it. They
-// implement delivery.Counters, bulk.Counters and bulk.Expirer.
+// implement delivery.Counters and bulk.Counters. Whatever writes one of the two keys gives it an expiry in the same script,
+// so that no death of a process leaves a key for good; who runs a bulk puts the expiry off.
 type Counters struct {
 	rdb   redis.UniversalClient
 	group *batch.Group[countItem, struct{}]
+	reads *batch.Group[uuid.UUID, reading]
+	told  atomic.Pointer[func(uuid.UUID)]
+}
+
+// reading is what the hash of a bulk says.
+type reading struct {
+	counts stats.Counts
+	ok     bool
 }
 
 type countItem struct {
@@ -30,11 +40,18 @@ func NewCounters(rdb redis.UniversalClient, failed func(error)) *Counters {
 	c := &Counters{rdb: rdb}
 	c.group = batch.New("count", nil, c.countGroup)
 	c.group.Lost(failed)
+	c.reads = batch.New("read the counts", nil, c.readGroup)
 	return c
 }
 
 // Close waits for counts under way.
-func (c *Counters) Close() { c.group.Close() }
+func (c *Counters) Close() {
+	c.group.Close()
+	c.reads.Close()
+}
+
+// Tell has a function told of each bulk of which this process has counted messages. It must not block.
+func (c *Counters) Tell(told func(bulkID uuid.UUID)) { c.told.Store(&told) }
 
 // Both keys share a hash tag, so that one script may touch both in a cluster.
 func ranksKey(id uuid.UUID) string  { return "herald:{" + id.String() + "}:ranks" }
@@ -46,12 +63,26 @@ const (
 	foldField = "fold" // the counts are being made anew: do not read them
 	markParts = 3      // arguments of the script per mark
 	chunk     = 500    // marks per script call, so that no call holds Redis up
+
+	// countsTTL is how long counts outlive the last call that kept them. When they are gone readers ask the database, and
+	// whoever runs the bulk makes them anew.
+	countsTTL = 24 * time.Hour
 )
+
+// expireLua gives the keys an expiry, those that have one too if always is 1. A key that is made while the other exists
+// gets its own.
+var expireLua = `
+local function expire(always)
+  for _, k in ipairs(KEYS) do
+    if always or redis.call('PTTL', k) == -1 then redis.call('PEXPIRE', k, ` + strconv.FormatInt(countsTTL.Milliseconds(), 10) + `) end
+  end
+end
+`
 
 // countScript moves standings upward and keeps the counts in step. Without the hash it does nothing: Redis lost the
 // counts, and whoever runs the bulk makes both anew from the rows. A cost is added when a message first reaches SENT.
 // KEYS: ranks, counts. ARGV: seq, standing, cost of each mark. The rank of a standing s is ceil(s / width).
-var countScript = redis.NewScript(`
+var countScript = redis.NewScript(expireLua + `
 local width, sent = ` + strconv.Itoa(stats.Width) + `, ` + strconv.Itoa(sentRank) + `
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local function rank(s) return math.floor((s + width - 1) / width) end
@@ -69,7 +100,18 @@ for i = 1, #ARGV, 3 do
 end
 for standing, n in pairs(by) do redis.call('HINCRBY', KEYS[2], standing, n) end
 if cost > 0 then redis.call('HINCRBY', KEYS[2], '` + costField + `', string.format('%.0f', cost)) end
+expire(false)
 return 1`)
+
+// markScript makes the hash, or a field of it, and puts off the expiry of both keys. KEYS: ranks, counts. ARGV: fields.
+var markScript = redis.NewScript(expireLua + `
+for _, field in ipairs(ARGV) do redis.call('HSET', KEYS[2], field, 1) end
+expire(true)
+return 1`)
+
+func (c *Counters) mark(ctx context.Context, bulkID uuid.UUID, fields ...any) error {
+	return markScript.Run(ctx, c.rdb, []string{ranksKey(bulkID), countsKey(bulkID)}, fields...).Err()
+}
 
 // sentRank is the rank of SENT among standings, where waiting comes first.
 var sentRank = message.Sent.Rank() + 1
@@ -85,6 +127,9 @@ func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{
 	for id, list := range marks {
 		if err := c.CountAll(ctx, id, list); err != nil {
 			return nil, err
+		}
+		if told := c.told.Load(); told != nil {
+			(*told)(id)
 		}
 	}
 	return make([]struct{}, len(items)), nil
@@ -112,6 +157,33 @@ func (c *Counters) Read(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bo
 	if err != nil {
 		return stats.Counts{}, false, fail("read the counts", err)
 	}
+	r := parseCounts(fields)
+	return r.counts, r.ok, nil
+}
+
+// Follow implements bulk.Counters.
+func (c *Counters) Follow(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bool, error) {
+	r, err := c.reads.Do(ctx, bulkID)
+	return r.counts, r.ok, fail("read the counts", err)
+}
+
+func (c *Counters) readGroup(ctx context.Context, ids []uuid.UUID) ([]reading, error) {
+	pipe := c.rdb.Pipeline()
+	cmds := make([]*redis.MapStringStringCmd, len(ids))
+	for i, id := range ids {
+		cmds[i] = pipe.HGetAll(ctx, countsKey(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, err
+	}
+	out := make([]reading, len(ids))
+	for i, cmd := range cmds {
+		out[i] = parseCounts(cmd.Val())
+	}
+	return out, nil
+}
+
+func parseCounts(fields map[string]string) reading {
 	_, folding := fields[foldField]
 	counts := stats.Counts{By: map[stats.Standing]int64{}}
 	for name, v := range fields {
@@ -122,12 +194,17 @@ func (c *Counters) Read(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bo
 			counts.By[stats.Standing(s)] = n
 		}
 	}
-	return counts, len(fields) > 0 && !folding, nil
+	return reading{counts, len(fields) > 0 && !folding}
+}
+
+// Begin implements bulk.Counters.
+func (c *Counters) Begin(ctx context.Context, bulkID uuid.UUID) error {
+	return fail("begin to count", c.mark(ctx, bulkID, openField))
 }
 
 // BeginFold implements bulk.Counters.
 func (c *Counters) BeginFold(ctx context.Context, bulkID uuid.UUID) error {
-	return fail("begin to fold", c.rdb.HSet(ctx, countsKey(bulkID), openField, 1, foldField, 1).Err())
+	return fail("begin to fold", c.mark(ctx, bulkID, openField, foldField))
 }
 
 // EndFold implements bulk.Counters.
@@ -135,11 +212,7 @@ func (c *Counters) EndFold(ctx context.Context, bulkID uuid.UUID) error {
 	return fail("end the fold", c.rdb.HDel(ctx, countsKey(bulkID), foldField).Err())
 }
 
-// Expire implements bulk.Expirer.
-func (c *Counters) Expire(ctx context.Context, bulkID uuid.UUID, after time.Duration) error {
-	pipe := c.rdb.Pipeline()
-	pipe.Expire(ctx, ranksKey(bulkID), after)
-	pipe.Expire(ctx, countsKey(bulkID), after)
-	_, err := pipe.Exec(ctx)
-	return fail("expire the counts", err)
+// Keep implements bulk.Counters.
+func (c *Counters) Keep(ctx context.Context, bulkID uuid.UUID) error {
+	return fail("keep the counts", c.mark(ctx, bulkID))
 }

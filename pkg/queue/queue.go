@@ -234,6 +234,7 @@ func (p *Presence) beat(ctx context.Context) {
 	pipe := p.rdb.Pipeline()
 	pipe.ZAdd(ctx, workersKey, redis.Z{Score: float64(now.Add(presenceTTL).UnixMilli()), Member: p.id})
 	pipe.ZRemRangeByScore(ctx, workersKey, "-inf", strconv.FormatInt(now.UnixMilli(), 10))
+	pipe.PExpire(ctx, workersKey, presenceTTL) // the last worker may die without a goodbye
 	_, _ = pipe.Exec(ctx)
 }
 

@@ -121,9 +121,106 @@ func TestLostCountersStayLostUntilFolded(t *testing.T) {
 		if n := read(t, c, id).Settled(); n != 2 {
 			t.Errorf("%d settled, want 2", n)
 		}
-		must(t, c.Expire(ctx, id, time.Hour))
-		if ttl := rdb.TTL(ctx, countsKey(id)).Val(); ttl <= 0 {
-			t.Errorf("ttl %v", ttl)
+	})
+}
+
+// No key is without an expiry at any moment, whichever call makes it, and each that is kept gets its full time again.
+func TestFaultCountersNeverStayForGood(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewCounters(rdb, nil)
+		defer c.Close()
+		ctx := t.Context()
+		marks := []stats.Mark{{Seq: 1, Status: message.Sent}}
+		expires := func(after string, keys ...string) {
+			t.Helper()
+			for _, key := range keys {
+				if ttl := rdb.PTTL(ctx, key).Val(); ttl < countsTTL-time.Minute || ttl > countsTTL {
+					t.Errorf("%s expires in %s after %s", key, ttl, after)
+				}
+			}
+		}
+		begun, folded, alone := uuid.New(), uuid.New(), uuid.New()
+		must(t, c.Begin(ctx, begun))
+		expires("Begin", countsKey(begun))
+		must(t, c.CountAll(ctx, begun, marks))
+		expires("the first count", countsKey(begun), ranksKey(begun))
+		must(t, c.BeginFold(ctx, folded))
+		expires("BeginFold", countsKey(folded))
+		must(t, c.CountAll(ctx, folded, marks))
+		must(t, c.EndFold(ctx, folded))
+		expires("EndFold", countsKey(folded), ranksKey(folded))
+		must(t, c.CountAll(ctx, alone, marks))
+		must(t, c.Keep(ctx, alone))
+		must(t, c.EndFold(ctx, alone))
+		if n := rdb.Exists(ctx, countsKey(alone), ranksKey(alone)).Val(); n != 0 {
+			t.Errorf("%d keys are made for a bulk that has no counts", n)
+		}
+
+		// Keys of a process of an earlier version, or of one that died at the wrong moment.
+		rdb.Persist(ctx, countsKey(begun))
+		rdb.Persist(ctx, ranksKey(begun))
+		must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 2, Status: message.Sent}}))
+		expires("a count over keys that stayed", countsKey(begun), ranksKey(begun))
+		rdb.PExpire(ctx, countsKey(begun), time.Minute)
+		rdb.PExpire(ctx, ranksKey(begun), time.Minute)
+		must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 3, Status: message.Sent}}))
+		if ttl := rdb.PTTL(ctx, countsKey(begun)).Val(); ttl > time.Minute {
+			t.Errorf("a count puts the expiry off, to %s: that is for who runs the bulk", ttl)
+		}
+		must(t, c.Keep(ctx, begun))
+		expires("Keep", countsKey(begun), ranksKey(begun))
+	})
+}
+
+// What says which workers run goes when the last of them died without a goodbye.
+func TestFaultPresenceNeverStaysForGood(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		p := NewPresence(rdb)
+		p.Start()
+		defer p.Stop()
+		if ttl := rdb.PTTL(t.Context(), workersKey).Val(); ttl <= 0 || ttl > presenceTTL {
+			t.Errorf("expires in %s", ttl)
+		}
+	})
+}
+
+// Following many bulks at once tells each its own counts.
+func TestFollowersShareARoundTrip(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewCounters(rdb, nil)
+		defer c.Close()
+		ctx := t.Context()
+		var wg sync.WaitGroup
+		for n := range int64(50) {
+			id := uuid.New()
+			if n > 0 {
+				must(t, c.Begin(ctx, id))
+				for seq := range n {
+					must(t, c.CountAll(ctx, id, []stats.Mark{{Seq: seq, Status: message.Sent}}))
+				}
+			}
+			wg.Go(func() {
+				if got, ok, err := c.Follow(ctx, id); err != nil || ok != (n > 0) || got.Settled() != n {
+					t.Errorf("%d: %v %v %v", n, got, ok, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// Whoever runs a bulk is told that messages were counted here.
+func TestCountsAreTold(t *testing.T) {
+	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewCounters(rdb, nil)
+		defer c.Close()
+		told := make(chan uuid.UUID, 1)
+		c.Tell(func(id uuid.UUID) { told <- id })
+		id := uuid.New()
+		must(t, c.Begin(t.Context(), id))
+		c.Count(id, stats.Mark{Seq: 1, Status: message.Sent})
+		if got := <-told; got != id || read(t, c, id).Settled() != 1 {
+			t.Errorf("told of %s", got)
 		}
 	})
 }

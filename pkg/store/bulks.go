@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +30,7 @@ type bulkRow struct {
 	LeadIDs        []byte `gorm:"column:lead_ids"`
 	Request        document
 	Status         string
+	StatusReason   string
 	Planned        bool
 	PlanCursor     string
 	Total          int64
@@ -45,14 +47,14 @@ type bulkRow struct {
 func (bulkRow) TableName() string { return "bulks" }
 
 // bulkColumns leaves out the ids of the request: they are large, and only the planner needs them.
-const bulkColumns = `id, channel_id, channel_type, channel_version, provider, message_type, priority, content, criteria, request, status, planned,
+const bulkColumns = `id, channel_id, channel_type, channel_version, provider, message_type, priority, content, criteria, request, status, status_reason, planned,
 	plan_cursor, total, not_found, feed_seq, settled_seq, final, created_at, started_at, completed_at`
 
 func (r *bulkRow) bulk() (*bulk.Bulk, error) {
 	b := &bulk.Bulk{
 		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
 		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
-		Status: bulk.Status(r.Status), Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
+		Status: bulk.Status(r.Status), Why: r.StatusReason, Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
 		FeedSeq: r.FeedSeq, SettledSeq: r.SettledSeq, CreatedAt: r.CreatedAt.UTC(), StartedAt: utc(r.StartedAt), CompletedAt: utc(r.CompletedAt),
 	}
 	if len(r.Final) > 0 {
@@ -191,49 +193,105 @@ FROM messages WHERE bulk_id = ? GROUP BY status, reason, next_attempt_at IS NOT 
 	return c, err
 }
 
+// inLine is how many free bulks of one channel and kind of work Running lists.
+const inLine = 64
+
+// runningSQL reads the bulks that are leased, and the first of those that are free. What a runner keeps of them is
+// bounded, however many wait.
+var runningSQL = `
+SELECT id, channel_id, channel_type, priority, status, planned, unfed, open, free, mine, due, turn_at, created_at FROM (
+    SELECT b.*, row_number() OVER (PARTITION BY channel_id, channel_type, priority, status, planned, unfed, free, turn_at IS NULL
+        ORDER BY turn_at, id) AS n
+    FROM (
+        SELECT id, channel_id, channel_type, priority, status, planned, turn_at, created_at,
+            total > feed_seq AS unfed, feed_seq > settled_seq AS open,
+            lease_expires_at IS NULL OR lease_expires_at < ? AS free,
+            COALESCE(lease_token = ?, false) AS mine, COALESCE(turn_at <= ?, true) AS due
+        FROM bulks WHERE final IS NULL AND status <> 'PAUSED') b) b
+WHERE NOT free OR n <= ` + strconv.Itoa(inLine)
+
 // Running implements bulk.Leases.
-func (s *Store) Running(ctx context.Context) ([]bulk.Running, error) {
+func (s *Store) Running(ctx context.Context, token uuid.UUID) ([]bulk.Running, error) {
 	var rows []struct {
-		ID          uuid.UUID
-		ChannelID   uuid.UUID
-		ChannelType string
-		Free        bool
+		ID, ChannelID                         uuid.UUID
+		ChannelType, Priority, Status         string
+		Planned, Unfed, Open, Free, Mine, Due bool
+		TurnAt                                *time.Time
+		CreatedAt                             time.Time
 	}
-	err := s.db.WithContext(ctx).Raw(`
-SELECT id, channel_id, channel_type, lease_expires_at IS NULL OR lease_expires_at < ? AS free
-FROM bulks WHERE final IS NULL AND status <> 'PAUSED' ORDER BY id`, s.now()).Scan(&rows).Error
+	err := s.db.WithContext(ctx).Raw(runningSQL, s.now(), token, s.now()).Scan(&rows).Error
 	running := make([]bulk.Running, len(rows))
 	for i, r := range rows {
-		running[i] = bulk.Running{ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, Free: r.Free}
+		running[i] = bulk.Running{
+			ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, Priority: message.Priority(r.Priority),
+			Cancelled: r.Status == string(bulk.Cancelled), Planned: r.Planned, Unfed: r.Unfed, Open: r.Open, Free: r.Free,
+			Mine: r.Mine && !r.Free, Due: r.Due, Accepted: r.CreatedAt.UTC(),
+		}
+		if r.TurnAt != nil {
+			running[i].Turn = r.TurnAt.UTC()
+		}
 	}
 	return running, fail("look for bulks", err)
 }
 
-// Acquire implements bulk.Leases.
+// Acquire implements bulk.Leases. It is one statement where the database can return what it changed with its types.
 func (s *Store) Acquire(ctx context.Context, l bulk.Lease, ttl time.Duration) (*bulk.Bulk, error) {
-	res := s.db.WithContext(ctx).Exec(`
+	const acquire = `
 UPDATE bulks SET lease_token = ?, lease_expires_at = ?, started_at = COALESCE(started_at, ?)
-WHERE id = ? AND final IS NULL AND status <> 'PAUSED' AND (lease_expires_at IS NULL OR lease_expires_at < ?)`,
-		l.Token, s.in(ttl), s.now(), l.BulkID, s.now())
-	if res.Error != nil {
-		return nil, fail("acquire the bulk", res.Error)
+WHERE id = ? AND final IS NULL AND status <> 'PAUSED' AND (lease_expires_at IS NULL OR lease_expires_at < ?)`
+	const columns = bulkColumns + ", CASE WHEN planned THEN NULL ELSE lead_ids END AS lead_ids"
+	args := []any{l.Token, s.in(ttl), s.now(), l.BulkID, s.now()}
+	none := message.Errorf(message.CodeConflict, "the bulk is not to be run, or another process runs it")
+	if s.pools == nil { // SQLite returns no types with what it changed
+		res := s.db.WithContext(ctx).Exec(acquire, args...)
+		switch {
+		case res.Error != nil:
+			return nil, fail("acquire the bulk", res.Error)
+		case res.RowsAffected == 0:
+			return nil, none
+		}
+		return s.readBulk(ctx, columns, l.BulkID)
 	}
-	if res.RowsAffected == 0 {
-		return nil, message.Errorf(message.CodeConflict, "the bulk is not to be run, or another process runs it")
+	var rows []bulkRow
+	err := s.db.WithContext(ctx).Raw(acquire+" RETURNING "+columns, args...).Scan(&rows).Error
+	switch {
+	case err != nil:
+		return nil, fail("acquire the bulk", err)
+	case len(rows) == 0:
+		return nil, none
 	}
-	return s.readBulk(ctx, "*", l.BulkID)
+	return rows[0].bulk()
 }
 
 // Renew implements bulk.Leases.
-func (s *Store) Renew(ctx context.Context, l bulk.Lease, ttl time.Duration) error {
-	return leased("renew the lease", s.db.WithContext(ctx).Exec(
-		"UPDATE bulks SET lease_expires_at = ? WHERE id = ? AND lease_token = ?", s.in(ttl), l.BulkID, l.Token))
+func (s *Store) Renew(ctx context.Context, token uuid.UUID, ttl time.Duration) ([]uuid.UUID, error) {
+	var rows []struct{ ID uuid.UUID }
+	err := s.db.WithContext(ctx).Raw(`
+UPDATE bulks SET lease_expires_at = ? WHERE final IS NULL AND lease_token = ? RETURNING id`, s.in(ttl), token).Scan(&rows).Error
+	held := make([]uuid.UUID, len(rows))
+	for i, r := range rows {
+		held[i] = r.ID
+	}
+	return held, fail("renew the leases", err)
 }
 
 // Release implements bulk.Leases.
-func (s *Store) Release(ctx context.Context, l bulk.Lease) error {
+func (s *Store) Release(ctx context.Context, l bulk.Lease, after time.Duration) error {
 	return leased("release the bulk", s.db.WithContext(ctx).Exec(
-		"UPDATE bulks SET lease_expires_at = NULL, lease_token = NULL WHERE id = ? AND lease_token = ?", l.BulkID, l.Token))
+		"UPDATE bulks SET lease_expires_at = NULL, lease_token = NULL, turn_at = ? WHERE id = ? AND lease_token = ?", s.in(after), l.BulkID, l.Token))
+}
+
+// ReleaseAll implements bulk.Leases.
+func (s *Store) ReleaseAll(ctx context.Context, token uuid.UUID) error {
+	return fail("release the bulks", s.db.WithContext(ctx).Exec(
+		"UPDATE bulks SET lease_expires_at = NULL, lease_token = NULL WHERE final IS NULL AND lease_token = ?", token).Error)
+}
+
+// Abandon implements bulk.Plan.
+func (s *Store) Abandon(ctx context.Context, l bulk.Lease, why string) error {
+	return leased("abandon the bulk", s.db.WithContext(ctx).Exec(`
+UPDATE bulks SET status = 'CANCELLED', status_reason = ?, lease_token = NULL, lease_expires_at = NULL, turn_at = NULL
+WHERE id = ? AND lease_token = ? AND status = 'PROCESSING' AND NOT planned`, why, l.BulkID, l.Token))
 }
 
 func leased(doing string, res *gorm.DB) error {
@@ -305,7 +363,7 @@ WHERE id IN ? AND (status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UN
 
 // Move implements bulk.Lifecycle. It takes the bulk from whoever runs it.
 func (s *Store) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, to bulk.Status) error {
-	res := s.db.WithContext(ctx).Exec("UPDATE bulks SET status = ?, lease_token = NULL, lease_expires_at = NULL WHERE id = ? AND status IN ?", string(to), id, from)
+	res := s.db.WithContext(ctx).Exec("UPDATE bulks SET status = ?, lease_token = NULL, lease_expires_at = NULL, turn_at = NULL WHERE id = ? AND status IN ?", string(to), id, from)
 	if res.Error != nil || res.RowsAffected == 1 {
 		return fail("move the bulk", res.Error)
 	}
@@ -316,34 +374,43 @@ func (s *Store) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, to b
 	return message.Errorf(message.CodeConflict, "the bulk is %s", b.Status)
 }
 
-// Finish implements bulk.Feed.
+// tallyWhole is up to how many messages a bulk is tallied at once. Of a larger one it is asked first whether one is open,
+// which needs only its last rows.
+const tallyWhole = 5_000
+
+// openSQL says of a message that it has not come to its end.
+const openSQL = "(status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL))"
+
+// Finish implements bulk.Feed. Nothing is added to a bulk that is planned or cancelled, and a message at its end stays at
+// one, so the statements need no transaction; the last one is a compare-and-set on the status.
 func (s *Store) Finish(ctx context.Context, bulkID uuid.UUID) (bool, error) {
-	done := false
-	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-		var row bulkRow
-		if err := tx.Select(bulkColumns).Where("id = ?", bulkID).Take(&row).Error; err != nil {
-			return err
-		}
-		if done = len(row.Final) > 0; done || row.Status == string(bulk.Paused) || (!row.Planned && row.Status != string(bulk.Cancelled)) {
-			return nil
-		}
+	db := s.db.WithContext(ctx)
+	var row struct {
+		Status            string
+		Planned, Over     bool
+		Total, SettledSeq int64
+	}
+	err := db.Raw("SELECT status, planned, final IS NOT NULL AS over, total, settled_seq FROM bulks WHERE id = ?", bulkID).Scan(&row).Error
+	if err != nil || row.Over {
+		return row.Over, fail("finish the bulk", err)
+	}
+	if row.Status == string(bulk.Paused) || (!row.Planned && row.Status != string(bulk.Cancelled)) {
+		return false, nil
+	}
+	if row.Total > tallyWhole {
 		var open bool
-		err := tx.Raw(`
-SELECT EXISTS (SELECT 1 FROM messages WHERE bulk_id = ? AND seq >= ? AND
-    (status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL)))`,
-			bulkID, row.SettledSeq).Scan(&open).Error
+		err := db.Raw("SELECT EXISTS (SELECT 1 FROM messages WHERE bulk_id = ? AND seq >= ? AND "+openSQL+")", bulkID, row.SettledSeq).Scan(&open).Error
 		if err != nil || open {
-			return err
+			return false, fail("finish the bulk", err)
 		}
-		counts, err := tally(tx, bulkID)
-		if err != nil {
-			return err
-		}
-		res := tx.Exec(`
-UPDATE bulks SET status = CASE WHEN status = 'PROCESSING' THEN 'COMPLETED' ELSE status END, final = ?, completed_at = ?
+	}
+	counts, err := tally(db, bulkID)
+	if err != nil || counts.Settled() < row.Total {
+		return false, fail("finish the bulk", err)
+	}
+	res := db.Exec(`
+UPDATE bulks SET status = CASE WHEN status = 'PROCESSING' THEN 'COMPLETED' ELSE status END, final = ?, completed_at = ?,
+    lease_token = NULL, lease_expires_at = NULL
 WHERE id = ? AND status = ? AND final IS NULL`, encode(counts), s.now(), bulkID, row.Status)
-		done = res.RowsAffected == 1
-		return res.Error
-	})
-	return done, fail("finish the bulk", err)
+	return res.RowsAffected == 1, fail("finish the bulk", res.Error)
 }

@@ -28,6 +28,7 @@ import (
 type compiler struct {
 	postgres bool
 	args     []any
+	searches int // values that were first looked for in search_text
 }
 
 // arg adds a parameter and returns its placeholder.
@@ -151,10 +152,17 @@ func (c *compiler) key(cond *audience.Condition) string {
 // trigrams is how many characters a substring needs to be found by index.
 const trigrams = 3
 
+// maxSearches is up to how many values of a description are first looked for in search_text. For more the index saves
+// nothing, as the leads of a page are read anyway, and each look costs a comparison where a list costs one for all.
+const maxSearches = 100
+
 // text compares a text column. A column whose values are part of search_text is first looked for there, since that is
 // where the index is.
 func (c *compiler) text(column string, cond *audience.Condition, searched bool) string {
 	each := func(test func(v string) string) string {
+		if c.postgres && !searched {
+			return c.likeAny(column, cond)
+		}
 		parts := make([]string, len(cond.Values))
 		for i, v := range cond.Values {
 			var first string
@@ -164,6 +172,9 @@ func (c *compiler) text(column string, cond *audience.Condition, searched bool) 
 			parts[i] = "(" + first + test(v) + ")"
 		}
 		return join(parts, true)
+	}
+	if c.searches += len(cond.Values); c.searches > maxSearches {
+		searched = false
 	}
 	switch cond.Op {
 	case audience.Equals, audience.In:
@@ -187,6 +198,23 @@ func (c *compiler) text(column string, cond *audience.Condition, searched bool) 
 	default:
 		return column + " <> ''"
 	}
+}
+
+// likeAny compares a column with all values of a condition in one expression, so that the column is read once for each
+// lead: out of a document that is the larger part of the work.
+func (c *compiler) likeAny(column string, cond *audience.Condition) string {
+	before, after := "%", "%"
+	if cond.Op == audience.StartsWith {
+		before = ""
+	}
+	if cond.Op == audience.EndsWith {
+		after = ""
+	}
+	patterns := make([]string, len(cond.Values))
+	for i, v := range cond.Values {
+		patterns[i] = before + escapeLike(v) + after
+	}
+	return column + " LIKE ANY(" + c.arg(patterns) + "::text[])"
 }
 
 func (c *compiler) contains(column, v string) string {

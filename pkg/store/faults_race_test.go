@@ -72,7 +72,7 @@ var moves = map[string]struct {
 	"cancel": {[]bulk.Status{bulk.Processing, bulk.Paused}, bulk.Cancelled},
 }
 
-func move(name string) write {
+func moving(name string) write {
 	return write{name, func(r *race, _ int) error {
 		return r.s.Move(r.t.Context(), r.bulk.ID, moves[name].from, moves[name].to)
 	}, nothing}
@@ -125,7 +125,7 @@ var writes = []write{
 		}
 		return nil
 	}},
-	move("pause"), move("resume"), move("cancel"),
+	moving("pause"), moving("resume"), moving("cancel"),
 	{"plan", func(r *race, _ int) error {
 		err := r.s.AddPage(r.t.Context(), bulk.PlanPage{Lease: r.lease, Bulk: r.bulk, Done: true, Rows: []bulk.Planned{{
 			ID: newID(), LeadID: r.lead, Recipient: r.email(), Hash: message.HashAddress(r.email()), Sole: true, Status: message.Pending,

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -253,25 +252,9 @@ func skipTaken(p *bulk.PlanPage, found [][]byte) {
 	}
 }
 
-// skipErased makes rows without an address of those whose lead no longer exists. gone returns the ids that are no lead's.
-func skipErased(p *bulk.PlanPage, gone func(ids []uuid.UUID) ([]uuid.UUID, error)) error {
-	if len(p.Rows) == 0 {
-		return nil
-	}
-	ids := make([]uuid.UUID, len(p.Rows))
-	for i := range p.Rows {
-		ids[i] = p.Rows[i].LeadID
-	}
-	erased, err := gone(ids)
-	if err != nil || len(erased) == 0 {
-		return err
-	}
-	for i := range p.Rows {
-		if r := &p.Rows[i]; slices.Contains(erased, r.LeadID) {
-			r.Status, r.Reason, r.Recipient, r.Hash, r.Sole = message.Skipped, message.Erased, "", message.Hash{}, false
-		}
-	}
-	return nil
+// skipErased leaves a row without an address, because its lead no longer exists.
+func skipErased(r *bulk.Planned) {
+	r.Status, r.Reason, r.Recipient, r.Hash, r.Sole = message.Skipped, message.Erased, "", message.Hash{}, false
 }
 
 func hashBytes(p *bulk.Planned) []byte {

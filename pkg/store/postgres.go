@@ -301,6 +301,8 @@ func (h *postgresHot) addAttempts(ctx context.Context, to copier, rows []attempt
 }
 
 const (
+	// The first parameters of the statements that write a page. The bulk moves on only under its lease, from where the page
+	// begins; without that no row is written.
 	pageSQL = `
 UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6
 WHERE id = $1 AND lease_token = $2 AND total = $7 AND NOT planned`
@@ -313,63 +315,61 @@ SELECT h.hash FROM unnest($2::bytea[]) h(hash), LATERAL (
     SELECT 1 FROM messages m
     WHERE (m.address_hash, m.bulk_id, m.copy) >= (h.hash, $1, 0) AND (m.address_hash, m.bulk_id, m.copy) <= (h.hash, $1, 0) LIMIT 1) m`
 
-	erasedSQL = `SELECT u.id FROM unnest($1::uuid[]) u(id) WHERE NOT EXISTS (SELECT 1 FROM leads l WHERE l.id = u.id)`
-
-	addMessagesSQL = `
+	rowsSQL = `
 INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, copy,
                       message_type, priority, status, reason, created_at, updated_at)
-SELECT u.id, $1, u.seq, u.lead_id, $2, $3, $4, u.recipient, u.address_hash, u.copy, $5, $6, u.status, u.reason, now(), now()
-FROM unnest($7::uuid[], $8::bigint[], $9::uuid[], $10::text[], $11::bytea[], $12::bigint[], $13::text[], $14::text[])
-     u(id, seq, lead_id, recipient, address_hash, copy, status, reason)`
+SELECT u.id, $1, u.seq, u.lead_id, $8, $9, $10, CASE WHEN l.id IS NULL THEN '' ELSE u.recipient END, CASE WHEN l.id IS NOT NULL THEN u.address_hash END,
+       CASE WHEN l.id IS NULL THEN u.seq + 1 ELSE u.copy END, $11, $12, CASE WHEN l.id IS NULL THEN 'SKIPPED' ELSE u.status END,
+       CASE WHEN l.id IS NULL THEN 'erased' ELSE u.reason END, now(), now()
+FROM page, unnest($13::uuid[], $14::bigint[], $15::uuid[], $16::text[], $17::bytea[], $18::bigint[], $19::text[], $20::text[])
+     u(id, seq, lead_id, recipient, address_hash, copy, status, reason) LEFT JOIN leads l ON l.id = u.lead_id
+RETURNING seq, reason`
+
+	// addMessagesSQL also returns the rows whose lead was erased after it was read.
+	addMessagesSQL = "WITH page AS (" + pageSQL + " RETURNING id), added AS (" + rowsSQL +
+		") SELECT (SELECT count(*) FROM page), ARRAY(SELECT seq FROM added WHERE reason = 'erased')"
+
+	sharedErasureSQL = "SELECT pg_advisory_xact_lock_shared($1)"
 )
 
-// addMessages writes a page. Which of its addresses have a message of the bulk already is asked first: that costs less than
-// having every row looked for in every unique index, and nobody else adds to the bulk meanwhile, as that takes its lease.
+// addMessages writes a page in one statement. Which of its addresses have a message of the bulk already is asked before,
+// under the bulk's row lock: that costs less than having every row looked for in every unique index, and no other process
+// adds to the bulk meanwhile, as that takes its lease.
 //
-// The leads were read before the transaction. Those that were erased since then get a row without an address. The lock keeps
-// out an erasure until the rows are committed, so that either the page sees the erasure or the erasure sees the rows.
+// The leads were read before the transaction. Those that were erased since then get a row without an address. The advisory
+// lock keeps out an erasure until the rows are committed, so that either the page sees the erasure or the erasure sees the rows.
 func (h *postgresHot) addMessages(ctx context.Context, p bulk.PlanPage) error {
+	hashes := doubtful(&p)
+	if len(hashes) == 0 {
+		return h.writePage(ctx, h.pool, &p)
+	}
 	return pgx.BeginFunc(ctx, h.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1)", erasureLock); err != nil {
+		if _, err := tx.Exec(ctx, sharedErasureSQL, erasureLock); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, pageSQL, p.Lease.BulkID, p.Lease.Token, len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Base)
+		if _, err := tx.Exec(ctx, "SELECT 1 FROM bulks WHERE id = $1 FOR NO KEY UPDATE", p.Lease.BulkID); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, takenSQL, p.Bulk.ID, hashes)
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() != 1 {
-			return bulk.ErrLeaseLost
-		}
-		if err := skipErased(&p, func(ids []uuid.UUID) (gone []uuid.UUID, err error) {
-			rows, err := tx.Query(ctx, erasedSQL, ids)
-			if err != nil {
-				return nil, err
-			}
-			return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		}); err != nil {
+		found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		if err != nil {
 			return err
 		}
-		if hashes := doubtful(&p); len(hashes) > 0 {
-			rows, err := tx.Query(ctx, takenSQL, p.Bulk.ID, hashes)
-			if err != nil {
-				return err
-			}
-			found, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-			if err != nil {
-				return err
-			}
-			skipTaken(&p, found)
-		}
-		return h.insertRows(ctx, tx, &p)
+		skipTaken(&p, found)
+		return h.writePage(ctx, tx, &p)
 	})
 }
 
-// insertRows writes the rows of a page.
-func (h *postgresHot) insertRows(ctx context.Context, tx pgx.Tx, p *bulk.PlanPage) error {
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// writePage writes the rows of a page and moves its bulk on.
+func (h *postgresHot) writePage(ctx context.Context, to batcher, p *bulk.PlanPage) error {
 	n := len(p.Rows)
-	if n == 0 {
-		return nil
-	}
 	ids, leads, seqs, copies := make([]uuid.UUID, n), make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
 	recipients, statuses, reasons, hashes := make([]string, n), make([]string, n), make([]string, n), make([][]byte, n)
 	for i := range p.Rows {
@@ -379,8 +379,20 @@ func (h *postgresHot) insertRows(ctx context.Context, tx pgx.Tx, p *bulk.PlanPag
 		hashes[i], copies[i] = hashBytes(r), copyNumber(r, seqs[i])
 	}
 	b := p.Bulk
-	_, err := tx.Exec(ctx, addMessagesSQL, b.ID, b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
-		ids, seqs, leads, recipients, hashes, copies, statuses, reasons)
+	moved := 0
+	var erased []int64
+	var statements pgx.Batch // it is a transaction, or part of one
+	statements.Queue(sharedErasureSQL, erasureLock)
+	statements.Queue(addMessagesSQL, p.Lease.BulkID, p.Lease.Token, n, p.Cursor, p.NotFound, p.Done, p.Base,
+		b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
+		ids, seqs, leads, recipients, hashes, copies, statuses, reasons).QueryRow(func(row pgx.Row) error { return row.Scan(&moved, &erased) })
+	err := to.SendBatch(ctx, &statements).Close()
+	if err == nil && moved != 1 {
+		return bulk.ErrLeaseLost
+	}
+	for _, seq := range erased {
+		skipErased(&p.Rows[seq-p.Base])
+	}
 	return err
 }
 

@@ -2,11 +2,14 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"herald/pkg/audience"
 	"herald/pkg/message"
@@ -27,8 +30,17 @@ const (
 	goodYield  = 8                                   // a slab is good when it fills this part of a page
 )
 
-// Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, else the last
-// id looked at and the size of the next slab.
+// A page that the database gives up is tried again over a part of the leads, down to leastSlab of them: more leads than
+// that are never worth a page that takes longer than pageTime. What was found to be too large is not tried again: the
+// cursor carries it.
+const (
+	leastSlab = firstSlab / slabGrowth / slabGrowth // 312 leads
+	leastIDs  = 10
+	pageTime  = 10 * time.Second
+)
+
+// Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, and how many of
+// them a page may have; else the last id looked at, the size of the next slab, and the largest size that slabs may have.
 func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
 	var (
 		page audience.Page
@@ -39,10 +51,55 @@ func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Typ
 	} else {
 		page, err = s.resolveSlab(ctx, c, t, after, limit)
 	}
+	if errors.Is(err, audience.ErrTooSlow) {
+		return page, err
+	}
 	return page, fail("resolve the audience", err)
 }
 
-func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
+// patiently runs a part of a page, and says audience.ErrTooSlow when the database gave it up. PostgreSQL does by itself;
+// SQLite is told to.
+func (s *Store) patiently(ctx context.Context, part func(ctx context.Context) error) error {
+	pctx := ctx
+	if s.pools == nil {
+		var cancel context.CancelFunc
+		pctx, cancel = context.WithTimeout(ctx, s.pageTime)
+		defer cancel()
+	}
+	err := part(pctx)
+	var pg *pgconn.PgError
+	gaveUp := errors.As(err, &pg) && pg.Code == queryCanceled
+	if err != nil && ctx.Err() == nil && (gaveUp || pctx.Err() != nil) {
+		return audience.ErrTooSlow
+	}
+	return err
+}
+
+// queryCanceled is the SQLSTATE of a statement that took longer than statement_timeout.
+const queryCanceled = "57014"
+
+func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (page audience.Page, err error) {
+	at, most, shrunk := strings.Cut(after, "/")
+	if n, err := strconv.Atoi(most); err == nil {
+		limit = min(limit, n)
+	}
+	for {
+		err = s.patiently(ctx, func(ctx context.Context) (err error) {
+			page, err = s.pageOfIDs(ctx, c, t, at, limit)
+			return err
+		})
+		if !errors.Is(err, audience.ErrTooSlow) || limit <= leastIDs {
+			break
+		}
+		limit, shrunk = max(limit/slabGrowth, leastIDs), true
+	}
+	if shrunk {
+		page.Next += "/" + strconv.Itoa(limit)
+	}
+	return page, err
+}
+
+func (s *Store) pageOfIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
 	from, _ := strconv.Atoi(after) // empty is the beginning
 	to := min(from+limit, len(c.LeadIDs))
 	page := audience.Page{Next: strconv.Itoa(to), Done: to == len(c.LeadIDs)}
@@ -69,29 +126,67 @@ func (s *Store) missing(ctx context.Context, ids []uuid.UUID) (int64, error) {
 	return int64(len(ids)) - n, err
 }
 
-func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
-	var page audience.Page
-	last, size := uuid.Nil, firstSlab
-	if id, rest, ok := strings.Cut(after, "/"); ok {
-		last, _ = wire.ParseUUID(id)
-		size, _ = strconv.Atoi(rest)
+// slab is where a walk over the leads stands.
+type slab struct {
+	last uuid.UUID // the last id looked at
+	size int       // of the next slab
+	most int       // that slabs may have: wholeTable until the database gave one up
+}
+
+func (b slab) String() string {
+	cursor := b.last.String() + "/" + strconv.Itoa(b.size)
+	if b.most < wholeTable {
+		cursor += "/" + strconv.Itoa(b.most)
 	}
+	return cursor
+}
+
+func parseSlab(cursor string) slab {
+	b := slab{last: uuid.Nil, size: firstSlab, most: wholeTable}
+	parts := strings.Split(cursor, "/")
+	if len(parts) > 1 {
+		b.last, _ = wire.ParseUUID(parts[0])
+		b.size, _ = strconv.Atoi(parts[1])
+	}
+	if len(parts) > 2 {
+		b.most, _ = strconv.Atoi(parts[2])
+	}
+	return b
+}
+
+func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (page audience.Page, err error) {
+	at := parseSlab(after)
+	var notFound int64
 	if after == "" && len(c.LeadIDs) > 0 {
-		missing, err := s.missing(ctx, c.LeadIDs)
-		if err != nil {
+		if notFound, err = s.missing(ctx, c.LeadIDs); err != nil {
 			return page, err
 		}
-		page.NotFound = missing
 	}
+	for {
+		err = s.patiently(ctx, func(ctx context.Context) (err error) {
+			page, err = s.pageOfSlab(ctx, c, t, at, limit)
+			return err
+		})
+		page.NotFound = notFound
+		if !errors.Is(err, audience.ErrTooSlow) || at.size <= leastSlab {
+			return page, err
+		}
+		at.size = max(at.size/slabGrowth, leastSlab)
+		at.most = at.size
+	}
+}
+
+func (s *Store) pageOfSlab(ctx context.Context, c *audience.Criteria, t message.Type, at slab, limit int) (audience.Page, error) {
+	var page audience.Page
 	end := uuid.Nil
-	if size < wholeTable {
+	if at.size < wholeTable {
 		var err error
-		if end, err = s.slabEnd(ctx, last, size); err != nil {
+		if end, err = s.slabEnd(ctx, at.last, at.size); err != nil {
 			return page, err
 		}
 	}
 	q := &compiler{postgres: s.pools != nil}
-	where := "leads.id > " + q.arg(last.String())
+	where := "leads.id > " + q.arg(at.last.String())
 	if end != uuid.Nil {
 		where += " AND leads.id <= " + q.arg(end.String())
 	}
@@ -103,15 +198,15 @@ func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message
 	n := len(page.Candidates)
 	switch {
 	case n == limit: // there may be more in this slab
-		last, size = page.Candidates[n-1].LeadID, max(size/slabGrowth, firstSlab)
+		at.last, at.size = page.Candidates[n-1].LeadID, min(max(at.size/slabGrowth, firstSlab), at.most)
 	case end == uuid.Nil:
 		page.Done = true
 	default:
-		if last = end; n < limit/goodYield {
-			size = min(size*slabGrowth, wholeTable)
+		if at.last = end; n < limit/goodYield {
+			at.size = min(at.size*slabGrowth, at.most)
 		}
 	}
-	page.Next = last.String() + "/" + strconv.Itoa(size)
+	page.Next = at.String()
 	return page, nil
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -262,11 +261,7 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		if res.RowsAffected != 1 {
 			return bulk.ErrLeaseLost
 		}
-		if err := skipErased(&p, func(ids []uuid.UUID) (gone []uuid.UUID, err error) {
-			var there []uuid.UUID
-			err = tx.Table("leads").Where("id IN ?", ids).Pluck("id", &there).Error
-			return slices.DeleteFunc(ids, func(id uuid.UUID) bool { return slices.Contains(there, id) }), err
-		}); err != nil {
+		if err := skipAllErased(tx, &p); err != nil {
 			return err
 		}
 		if hashes := doubtful(&p); len(hashes) > 0 {
@@ -294,6 +289,28 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 		}
 		return tx.CreateInBatches(rows, batchRows).Error
 	})
+}
+
+// skipAllErased finds the rows whose lead was erased after it was read.
+func skipAllErased(tx *gorm.DB, p *bulk.PlanPage) error {
+	ids := make([]uuid.UUID, len(p.Rows))
+	for i := range p.Rows {
+		ids[i] = p.Rows[i].LeadID
+	}
+	var found []uuid.UUID
+	if err := tx.Table("leads").Where("id IN ?", ids).Pluck("id", &found).Error; err != nil {
+		return err
+	}
+	exists := make(map[uuid.UUID]bool, len(found))
+	for _, id := range found {
+		exists[id] = true
+	}
+	for i := range p.Rows {
+		if !exists[p.Rows[i].LeadID] {
+			skipErased(&p.Rows[i])
+		}
+	}
+	return nil
 }
 
 func (h *sqliteHot) walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {

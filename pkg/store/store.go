@@ -4,6 +4,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -37,6 +38,7 @@ import (
 type Options struct {
 	Sealer   *channel.Sealer // seals channel credentials; nil where channels are not touched
 	MaxConns int             // 0: a default that suits one process
+	PageTime time.Duration   // how long SQLite may take for a page of an audience; 0: pageTime
 }
 
 // defaultConns is how many database connections one process opens at most. Grouped statements need few.
@@ -47,16 +49,18 @@ const groups = 4
 
 // Store is one database. It implements the ports of the domain packages and is safe for concurrent use.
 type Store struct {
-	db      *gorm.DB
-	sql     *sql.DB
-	pools   *pools // nil on SQLite
-	sealer  *channel.Sealer
-	writes  writes
-	hot     hot
-	inserts *batch.Group[single, inserted]
-	loads   *batch.Group[uuid.UUID, delivery.Loaded]
-	claims  *batch.Group[*delivery.Claim, bool]
-	turns   *batch.Group[step, stepped]
+	db     *gorm.DB
+	sql    *sql.DB
+	pools  *pools // nil on SQLite
+	sealer *channel.Sealer
+
+	pageTime time.Duration // SQLite's, for a page of an audience
+	writes   writes
+	hot      hot
+	inserts  *batch.Group[single, inserted]
+	loads    *batch.Group[uuid.UUID, delivery.Loaded]
+	claims   *batch.Group[*delivery.Claim, bool]
+	turns    *batch.Group[step, stepped]
 }
 
 // Open connects to postgres://… or sqlite:///path and does not touch the schema.
@@ -64,7 +68,7 @@ func Open(ctx context.Context, databaseURL string, o Options) (*Store, error) {
 	if o.MaxConns == 0 {
 		o.MaxConns = defaultConns
 	}
-	s := &Store{sealer: o.Sealer}
+	s := &Store{sealer: o.Sealer, pageTime: cmp.Or(o.PageTime, pageTime)}
 	var err error
 	switch {
 	case strings.HasPrefix(databaseURL, "postgres://"), strings.HasPrefix(databaseURL, "postgresql://"):
@@ -110,7 +114,7 @@ func (s *Store) openPostgres(ctx context.Context, databaseURL string, conns int)
 		cfg.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	for name, v := range map[string]string{
-		"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",
+		"statement_timeout": statementTimeout, "lock_timeout": "10s", "idle_in_transaction_session_timeout": "30s", "timezone": "UTC",
 		"jit": "off", // it compiles for fifty milliseconds whatever looks dear, and a scan that is to be avoided does
 	} {
 		if _, set := cfg.ConnConfig.RuntimeParams[name]; !set {
@@ -143,13 +147,19 @@ type pools struct {
 	search  *pgxpool.Pool // audiences
 }
 
+// statementTimeout bounds every statement, unless the URL of the database says otherwise.
+const statementTimeout = "30s"
+
+// SearchConns is how many of a process's connections are for audiences. 0 stands for the default number.
+func SearchConns(conns int) int { return max(cmp.Or(conns, defaultConns)/6, 1) }
+
 // openPools shares conns out. The first two find every row by a key. They are told not to scan, because a plan that was
 // made, and kept, while a table was small would scan it when it is large. The ledger's statements are planned once: each
 // has one good plan, and planning them again for every group would be half of a single's work in the database. Of these
 // connections there is one for each group from the start: on a busy machine a new one takes a tenth of a second, and every
 // single waits for whoever needs it first.
 func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, error) {
-	hot, search := max(conns/3, 2), max(conns/6, 1)
+	hot, search := max(conns/3, 2), SearchConns(conns)
 	p := &pools{}
 	for _, use := range []struct {
 		pool  **pgxpool.Pool
@@ -157,15 +167,20 @@ func openPools(ctx context.Context, cfg *pgxpool.Config, conns int) (*pools, err
 		ready int
 		scans string
 		plans string
+
+		patience string // statement_timeout, "": as for all
 	}{
-		{&p.hot, hot, min(hot, groups), "off", "force_generic_plan"},
-		{&p.records, max(conns-hot-search, 1), 0, "off", "auto"},
-		{&p.search, search, 0, "on", "auto"},
+		{&p.hot, hot, min(hot, groups), "off", "force_generic_plan", ""},
+		{&p.records, max(conns-hot-search, 1), 0, "off", "auto", ""},
+		{&p.search, search, 0, "on", "auto", pageTime.String()},
 	} {
 		c := cfg.Copy()
 		c.MaxConns, c.MinConns = int32(use.conns), int32(use.ready)
 		c.ConnConfig.RuntimeParams["enable_seqscan"] = use.scans
 		c.ConnConfig.RuntimeParams["plan_cache_mode"] = use.plans
+		if use.patience != "" && c.ConnConfig.RuntimeParams["statement_timeout"] == statementTimeout {
+			c.ConnConfig.RuntimeParams["statement_timeout"] = use.patience
+		}
 		c.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 			registerTypes(conn.TypeMap())
 			return nil

@@ -392,26 +392,35 @@ func TestLease(t *testing.T) {
 		ctx := t.Context()
 		ids := []uuid.UUID{newID(), newID()}
 		b := insertBulk(t, s, ids)
-		running, err := s.Running(ctx)
+		running, err := s.Running(ctx, uuid.Nil)
 		must(t, err)
-		if len(running) != 1 || running[0] != (bulk.Running{ID: b.ID, Channel: b.Channel, Free: true}) {
+		if len(running) != 1 || running[0] != (bulk.Running{ID: b.ID, Channel: b.Channel, Priority: b.Priority, Free: true, Due: true, Accepted: b.CreatedAt}) {
 			t.Errorf("running %v", running)
 		}
 		lease, got := acquire(t, s, b.ID, time.Minute)
 		if !slices.Equal(got.Criteria.LeadIDs, ids) || got.StartedAt == nil || got.Content.Subject != "s" {
 			t.Errorf("acquired %+v", got)
 		}
-		if running, err := s.Running(ctx); err != nil || len(running) != 1 || running[0].Free {
+		if running, err := s.Running(ctx, lease.Token); err != nil || len(running) != 1 || running[0].Free || !running[0].Mine {
 			t.Errorf("a held bulk is free: %v, %v", running, err)
+		}
+		if running, err := s.Running(ctx, uuid.New()); err != nil || len(running) != 1 || running[0].Mine {
+			t.Errorf("a bulk that another holds: %v, %v", running, err)
 		}
 		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
 			t.Errorf("acquired twice: %v", err)
 		}
-		must(t, s.Renew(ctx, lease, -time.Second)) // it has run out now
+		held, err := s.Renew(ctx, lease.Token, -time.Second) // it has run out now
+		must(t, err)
+		if !slices.Equal(held, []uuid.UUID{b.ID}) {
+			t.Errorf("renewed %v", held)
+		}
 		_, _ = acquire(t, s, b.ID, time.Minute)
+		if held, err := s.Renew(ctx, lease.Token, time.Minute); err != nil || len(held) != 0 {
+			t.Errorf("renewed a lease that another has: %v, %v", held, err)
+		}
 		for name, err := range map[string]error{
-			"renew":   s.Renew(ctx, lease, time.Minute),
-			"release": s.Release(ctx, lease),
+			"release": s.Release(ctx, lease, 0),
 			"advance": s.Advance(ctx, lease, 1, 0),
 			"add":     s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b}),
 		} {

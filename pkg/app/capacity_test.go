@@ -1,0 +1,274 @@
+package app_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"herald/pkg/client"
+	"herald/pkg/testenv"
+)
+
+// many makes the tests of capacity take the sizes that are promised, and report what they measured.
+var (
+	many     = flag.Bool("capacity.full", false, "run the tests of capacity in their full size, and log what was measured")
+	programs = flag.String("capacity.programs", "", "measure the programs of this directory instead of this version's")
+)
+
+// loaded deploys the programs for a test of capacity.
+func loaded(t *testing.T) *system {
+	t.Helper()
+	p := plan{env: []string{"HERALD_KEY_RATE=0", "HERALD_LOG_LEVEL=warn"}}
+	if *programs != "" {
+		p.programs = func() (string, error) { return *programs, nil }
+	}
+	return deployAs(t, p)
+}
+
+// accept sends bulks of a type, each to its own ids, from several clients at once, and returns their ids.
+func (s *system) accept(typ string, channel string, bulks [][]string) []string {
+	s.t.Helper()
+	const clients = 8
+	ids := make([]string, len(bulks))
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range clients {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(bulks); i = int(next.Add(1)) - 1 {
+				r := s.request(typ, bulks[i])
+				r.SenderIdentifier = channel
+				body, err := json.Marshal(r)
+				if err != nil {
+					s.t.Error(err)
+					return
+				}
+				status, answer := s.try(http.MethodPost, "/api/messaging/send", string(body), "Prefer", "respond-async")
+				var b struct {
+					BulkID string `json:"bulk_id"`
+				}
+				if status != http.StatusOK || json.Unmarshal([]byte(answer), &b) != nil {
+					s.t.Errorf("a bulk is not accepted: %d %s", status, answer)
+					return
+				}
+				ids[i] = b.BulkID
+			}
+		})
+	}
+	wg.Wait()
+	if s.t.Failed() {
+		s.t.FailNow()
+	}
+	return ids
+}
+
+// split makes bulks of some leads each.
+func split(ids []string, bulks, each int) [][]string {
+	out := make([][]string, bulks)
+	for i := range out {
+		from := i * each % (len(ids) - each + 1)
+		out[i] = ids[from : from+each]
+	}
+	return out
+}
+
+// rss is the memory of a process in MB.
+func (s *system) rss(p *process) int {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	v := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(b)
+	if v == nil {
+		s.t.Fatal("no VmHWM")
+	}
+	kb, _ := strconv.Atoi(string(v[1]))
+	return kb >> 10
+}
+
+// transactions is how many transactions the database has made. Every statement of its own is one.
+func (s *system) transactions() int {
+	s.t.Helper()
+	return s.number("SELECT (xact_commit + xact_rollback)::int FROM pg_stat_database WHERE datname = current_database()")
+}
+
+func (s *system) open() int {
+	s.t.Helper()
+	return s.number("SELECT count(*)::int FROM bulks WHERE final IS NULL")
+}
+
+// slowChannel makes a channel of the type SMS with a rate, or a paused one.
+func (s *system) slowChannel(rate float64, paused bool) string {
+	s.t.Helper()
+	ch := must[client.Channel](s)(s.api.CreateChannel(s.t.Context(), client.NewChannel{
+		ID: uuid.NewString(), Type: "sms", Name: "Slow", Sender: "+15005550006",
+		Credentials: map[string]string{"account_sid": "AC00000000000000000000000000000000", "auth_token": "secret"},
+	}))
+	patch := fmt.Sprintf(`{"rate_per_second":%g}`, rate)
+	if paused {
+		patch = `{"state":"PAUSED"}`
+	}
+	s.patch("/api/channels/"+ch.ID+"/sms", patch)
+	return ch.ID
+}
+
+// Waiting bulks hold up no other: an email bulk starts at once beside bulks that wait for their channels' rate, for a person
+// to let a channel go on, and for a place.
+func TestFaultWaitingBulksHoldNoPlace(t *testing.T) {
+	n := 140
+	if *many {
+		n = 2_000
+	}
+	s := loaded(t)
+	ids := s.load(2_000)
+	worker := s.start("worker")
+	slow, paused := s.slowChannel(1, false), s.slowChannel(1, true)
+	s.accept("sms", slow, split(ids, n*3/4, 10))
+	s.accept("sms", paused, split(ids, n/4, 10))
+	testenv.Eventually(t, 5*time.Minute, "every waiting bulk is planned", func() bool {
+		return s.number("SELECT count(*)::int FROM bulks WHERE NOT planned") == 0
+	})
+	if *many {
+		before, began := s.transactions(), time.Now()
+		<-time.After(20 * time.Second)
+		t.Logf("beside %d waiting bulks the database makes %.0f transactions a second", n, float64(s.transactions()-before)/time.Since(began).Seconds())
+	}
+	for range 3 {
+		began := time.Now()
+		f := figuresOf(must[client.Bulk](s)(s.api.SendBulk(t.Context(), s.request("email", ids[:10]))))
+		for f.Status != "COMPLETED" {
+			if f = s.bulk(f.BulkID); time.Since(began) > time.Minute {
+				t.Fatalf("an email bulk waits: %+v", f)
+			}
+		}
+		t.Logf("an email bulk of 10 beside %d that wait: %s", s.open(), time.Since(began))
+	}
+	if leased := s.number("SELECT count(*)::int FROM bulks WHERE final IS NULL AND lease_token IS NOT NULL"); leased > 10 {
+		t.Errorf("%d waiting bulks have a lease", leased)
+	}
+	if n := s.rdb.LLen(t.Context(), "asynq:{sms.normal}:pending").Val() + s.rdb.ZCard(t.Context(), "asynq:{sms.normal}:retry").Val() +
+		s.rdb.ZCard(t.Context(), "asynq:{sms.normal}:scheduled").Val(); n > 40 {
+		t.Errorf("%d tasks of a channel with a rate of 1 wait in the queue", n)
+	}
+	t.Logf("memory at most: worker %d MB, API %d MB", s.rss(worker), s.rss(s.startedAPI))
+	if *many && (s.rss(worker) > 150 || s.rss(s.startedAPI) > 150) {
+		t.Error("too much memory")
+	}
+}
+
+// Many small bulks: each ends with every message sent once, and the rate is reported.
+func TestFaultSmallBulksFollowEachOther(t *testing.T) {
+	n := 100
+	if *many {
+		n = 300
+	}
+	s := loaded(t)
+	ids := s.load(2_000)
+	s.start("worker")
+	s.finish(s.sendBulk(ids[:10])) // everything is warm
+	began := time.Now()
+	s.accept("email", "", split(ids, n, 10))
+	accepted := time.Since(began)
+	testenv.Eventually(t, 2*time.Minute, "all bulks are over", func() bool { return s.open() == 0 })
+	t.Logf("%d bulks of 10 leads: %.0f bulks/s; the API accepted them in %s", n, float64(n)/time.Since(began).Seconds(), accepted.Round(time.Millisecond))
+	type row struct {
+		Status string
+		N      int
+	}
+	for _, r := range query(s, pgx.RowToStructByPos[row], "SELECT status, count(*)::int FROM messages GROUP BY status") {
+		if r.Status != "SENT" || r.N != 10*(n+1) {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// hasty deploys programs with short intervals on a database of their own.
+func hasty(t *testing.T) *system {
+	t.Helper()
+	timing, err := json.Marshal(quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deployAs(t, plan{programs: faultyBinaries, env: []string{"HERALD_TIMING=" + string(timing), "HERALD_UNKNOWN_HOLD=1s"}})
+}
+
+// Whenever workers die, every key of Herald's own in Redis has an expiry, so that none stays for good: while a bulk runs, when
+// it has just ended, and when all is over.
+func TestFaultNoKeyStaysInRedis(t *testing.T) {
+	t.Parallel()
+	const n = 200
+	s := hasty(t)
+	ids := s.load(n)
+	expires := func(when string) {
+		t.Helper()
+		keys, err := s.rdb.Keys(t.Context(), "herald:*").Result()
+		if err != nil || len(keys) == 0 {
+			t.Fatalf("%s: %d keys, %v", when, len(keys), err)
+		}
+		for _, key := range keys {
+			if ttl := s.rdb.PTTL(t.Context(), key).Val(); ttl == -1 { // what go-redis makes of no expiry
+				t.Errorf("%s: %s stays for good", when, key)
+			}
+		}
+	}
+	s.sim.SetLatency(5 * time.Millisecond)
+	var last figures
+	for _, sent := range []int{n, n / 2, 1} {
+		worker := s.start("worker")
+		last = s.sendBulk(ids)
+		s.reach(last.BulkID, sent)
+		if sent == n { // the end of the bulk, and whatever follows it
+			testenv.Eventually(t, time.Minute, "the bulk is over", func() bool { return s.open() == 0 })
+		}
+		s.kill(worker)
+		expires(fmt.Sprintf("a worker died when %d were sent", sent))
+	}
+	after := s.start("worker")
+	s.over(last.BulkID)
+	expires("afterwards")
+	s.kill(after)
+	expires("when no worker is left")
+}
+
+// A worker that dies holds up neither the bulks that wait nor those that it ran: another goes on within a lease.
+func TestFaultAnotherWorkerRunsWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := hasty(t)
+	ids := s.load(500)
+	slow := s.slowChannel(20, false)
+	dying := s.start("worker")
+	bulks := s.accept("sms", slow, split(ids, 40, 5))
+	for _, id := range bulks[:1] {
+		s.reach(id, 1)
+	}
+	s.kill(dying)
+	other := s.start("worker")
+	f := s.over(s.sendBulk(ids[:20]).BulkID)
+	if f.Sent != 20 {
+		t.Errorf("%+v", f)
+	}
+	for _, id := range bulks {
+		if f := s.over(id); f.Total != 5 || f.Sent+f.Unknown != 5 {
+			t.Errorf("%+v", f)
+		}
+	}
+	s.noLeak(other)
+	if n := s.number("SELECT count(*)::int FROM bulks WHERE lease_token IS NOT NULL"); n != 0 {
+		t.Errorf("%d bulks that are over have a lease", n)
+	}
+	accepted := s.sim.Report()
+	if sent := s.number("SELECT count(*)::int FROM messages WHERE status = 'SENT'"); int64(sent) > accepted.Accepted {
+		t.Errorf("%d are SENT, the simulator accepted %d", sent, accepted.Accepted)
+	}
+}
