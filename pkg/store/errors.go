@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	gosqlite "github.com/glebarez/go-sqlite"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -113,13 +112,19 @@ func passes(err error) bool {
 		strings.Contains(err.Error(), "unexpected EOF"):
 		return true
 	}
-	code := sqliteCode(err)
-	return code != sqlite3.SQLITE_OK && code != sqlite3.SQLITE_ERROR && code != sqlite3.SQLITE_MISUSE && code != sqlite3.SQLITE_RANGE
+	switch sqliteCode(err) {
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_CANTOPEN:
+		return true
+	}
+	return false
 }
 
 // sqliteCode returns the primary result code of an error of SQLite, SQLITE_OK for any other.
 func sqliteCode(err error) int {
-	var e *gosqlite.Error
+	var e interface {
+		error
+		Code() int // with the extended code in its higher bytes
+	}
 	if !errors.As(err, &e) {
 		return sqlite3.SQLITE_OK
 	}
