@@ -88,6 +88,7 @@ type visit struct {
 	places  chan struct{} // where it has a place, nil when it has none
 	held    *int          // the account's count of those places
 	body    []byte
+	whole   bool // the body was read to its end
 }
 
 // visitKey is under what a request carries its visit.
@@ -254,10 +255,10 @@ func (s *Server) admit(r route, next echo.HandlerFunc) echo.HandlerFunc {
 		places, patience := s.gate.places, gateWait
 		if r.path == importPath {
 			places, patience = s.gate.imports, 0
-		} else if op.request != nil { // what other routes are sent is not read
-			if err := v.read(c, limit); err != nil {
-				return err
-			}
+		} else if op.request == nil {
+			abandon(c, nil)
+		} else if err := v.read(c, limit); err != nil {
+			return err
 		}
 		if err := v.enter(places, patience); err != nil {
 			return err
@@ -298,7 +299,7 @@ func (v *visit) read(c echo.Context, limit int64) error {
 		buf = buf[:len(buf)+n]
 		switch {
 		case isEnd(err):
-			v.body = buf
+			v.body, v.whole = buf, true
 			return nil
 		case err != nil:
 			return err
