@@ -280,7 +280,7 @@ func TestFaultBodiesArriveAtARate(t *testing.T) {
 
 // A key imports two files at a time, a slow one is cut, and other keys import meanwhile.
 func TestFaultImports(t *testing.T) {
-	e := newEdge(t, nil, quick(true, pace{rate: minRate, grace: 700 * time.Millisecond, most: time.Minute}))
+	e := newEdge(t, nil, quick(true, pace{rate: minRate, grace: 3 * time.Second, most: time.Minute}))
 	csv := "Content-Type: text/csv\r\n"
 	hostile, other := e.key(access.Send)+csv, e.key(access.Send)+csv
 	var slow []*line
@@ -293,7 +293,7 @@ func TestFaultImports(t *testing.T) {
 		e.call("POST", importPath, other, fmt.Sprintf("email\nquick%d@example.com\n", i)).wants(t, "another key's", 200, `"imported":1`)
 	}
 	for _, l := range slow {
-		l.answer().wants(t, "a slow one", 408, "64 KB a second over 700ms")
+		l.answer().wants(t, "a slow one", 408, "64 KB a second over 3s")
 	}
 	e.rest()
 	e.call("POST", importPath, hostile, "email\nlate@example.com\n").wants(t, "the key's next", 200, `"imported":1`)
@@ -301,7 +301,7 @@ func TestFaultImports(t *testing.T) {
 
 // An import has a limit, whatever its rate, and all together have four places.
 func TestFaultImportsEnd(t *testing.T) {
-	e := newEdge(t, nil, quick(true, pace{rate: 1, grace: time.Hour, most: 700 * time.Millisecond}))
+	e := newEdge(t, nil, quick(true, pace{rate: 1, grace: time.Hour, most: 3 * time.Second}))
 	var lines []*line
 	for i := range 2 {
 		key := e.key(access.Send) + "Content-Type: application/x-ndjson\r\n"
@@ -312,7 +312,7 @@ func TestFaultImportsEnd(t *testing.T) {
 	}
 	e.call("POST", importPath, e.key(access.Send)+"Content-Type: text/csv\r\n", "email\n").wants(t, "a fifth", 503, "unavailable")
 	for _, l := range lines {
-		l.answer().wants(t, "beyond the limit", 408, "within 700ms")
+		l.answer().wants(t, "beyond the limit", 408, "within 3s")
 	}
 	e.rest()
 }
