@@ -157,7 +157,7 @@ func (e *edge) withhold(n int, headers string) <-chan said {
 	return answers
 }
 
-const halfCounts = maxBody + readingCost // half of a body, and the room for the other half that comes by doubling
+const halfCounts = maxBody + 1 + readingCost // half of a body, and the room for the other half
 
 // One key holds a quarter of the memory, and other keys go on.
 func TestFaultAKeyHoldsAQuarterOfTheMemory(t *testing.T) {
@@ -370,4 +370,21 @@ func TestFaultFingerprintsStay(t *testing.T) {
 	if got != "21fcfe9638235c94acb343028df7ca9b0280902c3a6a179abcf94698106751af" {
 		t.Error(got)
 	}
+}
+
+// What a request may have, its key's share holds: no request is told to come back for ever.
+func TestFaultTheLargestRequestFitsItsShare(t *testing.T) {
+	e := newEdge(t, nil, nil)
+	key := e.key(access.Send)
+	for what, body := range map[string]string{
+		"100,000 ids":            `{"bulk_settings":{"lead_ids":[` + strings.Repeat(`"`+exampleID+`",`, 99_999) + `"` + exampleID + `"]}}`,
+		"the heaviest values":    `{"bulk_settings":{"lead_ids":[` + strings.Repeat(`{"a":0},`, 66_000) + `{"a":0}]}}`,
+		"a long text":            `{"message_data":{"content":"` + strings.Repeat("x", maxBody-100) + `"}}`,
+		"a long text of escapes": `{"message_data":{"content":"` + strings.Repeat(`\n`, maxBody/2-100) + `"}}`,
+	} {
+		if got := e.call("POST", sendPath, key, body); got.status != 422 {
+			t.Errorf("%s: %d %.200s", what, got.status, got.body)
+		}
+	}
+	e.rest()
 }

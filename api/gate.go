@@ -39,7 +39,7 @@ type account struct {
 
 const (
 	gateWait    = 10 * time.Millisecond // for a place
-	maxMemory   = 104 << 20             // bytes of bodies and of what is made of them, of requests under way and of slow clients
+	maxMemory   = 112 << 20             // bytes of bodies and of what is made of them, of requests under way and of slow clients
 	readingCost = 32 << 10              // bytes that a request with a body counts for beside it: its connection and stack
 	maxImports  = 4                     // files at a time; each is read as fast as it is written
 	keyImports  = 2                     // of one key
@@ -47,6 +47,7 @@ const (
 	keyShare    = 4 // the part of everything else that one key may hold
 	comeBack    = time.Second
 	firstRead   = 4 << 10
+	trusted     = 256 << 10 // bytes of a body after which its announced length is believed
 )
 
 func newGate(places int) *gate {
@@ -284,8 +285,8 @@ func (v *visit) read(c echo.Context, limit int64) error {
 	}
 	buf, counted := make([]byte, 0, min(firstRead, most+1)), 0
 	for {
-		if len(buf) == cap(buf) { // doubled as it comes: what was announced is not believed
-			grown := make([]byte, len(buf), min(2*cap(buf), max(most, len(buf))+1))
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), roomFor(len(buf), most))
 			copy(grown, buf)
 			buf = grown
 		}
@@ -305,6 +306,15 @@ func (v *visit) read(c echo.Context, limit int64) error {
 			return err
 		}
 	}
+}
+
+// roomFor is how much room a body gets of which so much has come and so much may come: at first four times what has come,
+// since what is announced need not come; then all, since every larger copy leaves a smaller one to the collector.
+func roomFor(come, most int) int {
+	if come >= trusted {
+		return most + 1
+	}
+	return min(4*come, most+1)
 }
 
 // underAPI says whether a path needs a key.

@@ -70,6 +70,9 @@ func adminAddress(role Role, cfg *config.Config) string {
 func serve(ctx context.Context, role Role, cfg *config.Config) error {
 	log := cfg.Logger().With("role", string(role))
 	queue.SetLogger(log)
+	if role == RoleAPI {
+		boundAPIMemory()
+	}
 	paceCollector()
 	a, err := Open(ctx, cfg, log)
 	if err != nil {
