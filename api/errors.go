@@ -48,6 +48,7 @@ func (s *Server) fail(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
 	}
+	abandon(c, err)
 	status, body := s.problem(err, c)
 	switch {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, message.IsCode(err, message.CodeInProgress):

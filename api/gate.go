@@ -41,7 +41,7 @@ type account struct {
 
 const (
 	gateWait    = 10 * time.Millisecond // for a place
-	maxMemory   = 104 << 20             // bytes of bodies and of what is made of them, of requests under way and of slow clients
+	maxMemory   = 112 << 20             // bytes of bodies and of what is made of them, of requests under way and of slow clients
 	readingCost = 32 << 10              // bytes that a request with a body counts for beside it: its connection and stack
 	maxImports  = 4                     // files at a time; each is read as fast as it is written
 	keyImports  = 2                     // of one key
@@ -49,6 +49,7 @@ const (
 	keyShare    = 4 // the part of everything else that one key may hold
 	comeBack    = time.Second
 	firstRead   = 4 << 10
+	trusted     = 256 << 10 // bytes of a body after which its announced length is believed
 )
 
 func newGate(places, dryRuns int) *gate {
@@ -91,6 +92,7 @@ type visit struct {
 	places  chan struct{} // where it has a place, nil when it has none
 	held    *int          // the account's count of those places
 	body    []byte
+	whole   bool // the body was read to its end
 }
 
 // visitKey is under what a request carries its visit.
@@ -257,10 +259,10 @@ func (s *Server) admit(r route, next echo.HandlerFunc) echo.HandlerFunc {
 		places, patience := s.gate.places, gateWait
 		if r.path == importPath {
 			places, patience = s.gate.imports, 0
-		} else if op.request != nil { // what other routes are sent is not read
-			if err := v.read(c, limit); err != nil {
-				return err
-			}
+		} else if op.request == nil {
+			abandon(c, nil)
+		} else if err := v.read(c, limit); err != nil {
+			return err
 		}
 		if err := v.enter(places, patience); err != nil {
 			return err
@@ -286,8 +288,8 @@ func (v *visit) read(c echo.Context, limit int64) error {
 	}
 	buf, counted := make([]byte, 0, min(firstRead, most+1)), 0
 	for {
-		if len(buf) == cap(buf) { // doubled as it comes: what was announced is not believed
-			grown := make([]byte, len(buf), min(2*cap(buf), max(most, len(buf))+1))
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), roomFor(len(buf), most))
 			copy(grown, buf)
 			buf = grown
 		}
@@ -301,12 +303,21 @@ func (v *visit) read(c echo.Context, limit int64) error {
 		buf = buf[:len(buf)+n]
 		switch {
 		case isEnd(err):
-			v.body = buf
+			v.body, v.whole = buf, true
 			return nil
 		case err != nil:
 			return err
 		}
 	}
+}
+
+// roomFor is how much room a body gets of which so much has come and so much may come: at first four times what has come,
+// since what is announced need not come; then all, since every larger copy leaves a smaller one to the collector.
+func roomFor(come, most int) int {
+	if come >= trusted {
+		return most + 1
+	}
+	return min(4*come, most+1)
 }
 
 // underAPI says whether a path needs a key.

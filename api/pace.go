@@ -87,6 +87,23 @@ func (p *pacedReader) explain(err error) error {
 	return message.InvalidField(message.SlugJSON, "the body broke off", "body")
 }
 
+// restTime is how long the rest of a body is waited for that is not wanted any more.
+const restTime = 500 * time.Millisecond
+
+// abandon bounds the time that net/http spends on a body that was not read: it reads up to 256 KB of it before it sends the
+// answer, for the sake of the connection, and would wait for withheld bytes as long as for wanted ones.
+func abandon(c echo.Context, err error) {
+	body := c.Request().Body
+	if v := visitOf(c); body == nil || body == http.NoBody || (v != nil && v.whole) {
+		return
+	}
+	deadline := time.Now()
+	if !message.IsCode(err, message.CodeTooSlow) {
+		deadline = deadline.Add(restTime)
+	}
+	_ = http.NewResponseController(c.Response()).SetReadDeadline(deadline)
+}
+
 func isEnd(err error) bool { return errors.Is(err, io.EOF) }
 
 func tooLarge(limit int64) error {

@@ -28,7 +28,11 @@ func readJSON(c echo.Context) (*wire.Object, *wire.Errors, error) {
 	visit := visitOf(c)
 	body := visit.body
 	visit.body = nil // the tree has copies of all that is needed
-	if err := visit.take(wire.Weigh(body)); err != nil {
+	weight, err := wire.Weigh(body)
+	if err == nil {
+		err = visit.take(weight)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	v, err := wire.Decode(body)

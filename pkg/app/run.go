@@ -71,6 +71,9 @@ func serve(ctx context.Context, role Role, cfg *config.Config) error {
 	log := cfg.Logger().With("role", string(role))
 	queue.SetLogger(log)
 	limitMemory()
+	if role == RoleAPI {
+		boundAPIMemory()
+	}
 	paceCollector()
 	a, err := Open(ctx, cfg, log)
 	if err != nil {

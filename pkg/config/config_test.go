@@ -65,3 +65,28 @@ func TestConcurrency(t *testing.T) {
 		t.Error("a type has no default")
 	}
 }
+
+// The settings are held to the same form as a channel's base URL, for the same credentials go there.
+func TestFaultURLsOfProvidersAndOpen(t *testing.T) {
+	for name, bad := range map[string][]string{
+		"HERALD_SENDGRID_URL": {"http://api.sendgrid.com", "https://u:p@x.test", "https://169.254.169.254", "https://x.test?q=1"},
+		"HERALD_TWILIO_URL":   {"https://[::ffff:169.254.169.254]", "ftp://x.test"}, "HERALD_INSTAGRAM_URL": {"https://0.0.0.0", "https://2130706433"},
+		"HERALD_OPEN": {"yes", "LOOPBACK", "true"}, "HERALD_PPROF": {"perhaps"},
+	} {
+		for _, v := range bad {
+			t.Run(name+"="+v, func(t *testing.T) {
+				t.Setenv(name, v)
+				if _, err := Parse(0); err == nil || !strings.Contains(err.Error(), name) {
+					t.Errorf("%v", err)
+				}
+			})
+		}
+	}
+	t.Setenv("HERALD_SENDGRID_URL", "http://127.0.0.1:8081")
+	t.Setenv("HERALD_OPEN", "loopback")
+	t.Setenv("HERALD_ADMIN_HOSTS", "a.internal,b.internal")
+	c, err := Parse(0)
+	if err != nil || c.Open != OpenLoopback || c.PProf || len(c.AdminHosts) != 2 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

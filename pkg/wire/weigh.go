@@ -6,12 +6,12 @@ package wire
 const (
 	weightContainer = 64
 	weightElement   = 48
-	weightMember    = 270
+	weightMember    = 240
 )
 
-// Weigh returns how many bytes the tree that Decode makes of a body takes at most, without making it. Beyond MaxNodes,
-// where Decode stops, it stops too. What is not valid JSON weighs something or other.
-func Weigh(body []byte) int64 {
+// Weigh returns how many bytes the tree that Decode makes of a body takes at most, without making it; with more than
+// MaxNodes, the error that Decode would come to. What is not valid JSON weighs something or other.
+func Weigh(body []byte) (int64, error) {
 	weight, nodes := int64(len(body)), 1
 	quoted, opened := false, false
 	for i := 0; i < len(body) && nodes <= MaxNodes; i++ {
@@ -46,5 +46,8 @@ func Weigh(body []byte) int64 {
 			weight += weightMember
 		}
 	}
-	return weight
+	if nodes > MaxNodes {
+		return 0, tooManyNodes()
+	}
+	return weight, nil
 }

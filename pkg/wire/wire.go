@@ -40,7 +40,7 @@ func Decode(body []byte) (any, error) {
 	}
 	switch {
 	case errors.Is(err, errNodes):
-		return nil, message.InvalidField(message.SlugListLong, err.Error(), "body")
+		return nil, tooManyNodes()
 	case err != nil:
 		return nil, message.InvalidField(message.SlugJSON, "not valid JSON: "+err.Error(), "body", d.at)
 	}
@@ -51,6 +51,8 @@ var (
 	errNodes = fmt.Errorf("the body has more than %d values and keys", MaxNodes)
 	errEnd   = errors.New("unexpected end of JSON input")
 )
+
+func tooManyNodes() error { return message.InvalidField(message.SlugListLong, errNodes.Error(), "body") }
 
 // decoder reads a document from memory. encoding/json's Decoder would copy a long string three times over, and allocates
 // for each token.

@@ -1,0 +1,390 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"herald/pkg/access"
+	"herald/pkg/channel"
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+// scopeOf is which scope each route takes, written down by hand: the document is made of the routes themselves.
+var scopeOf = map[string]access.Scope{
+	"POST /api/messaging/send": access.Send, "GET /api/messaging/messages": access.Read, "GET /api/messaging/messages/:id": access.Read,
+	"GET /api/messaging/bulk": access.Read, "GET /api/messaging/bulk/:id": access.Read, "POST /api/messaging/bulk/:id/pause": access.Send,
+	"POST /api/messaging/bulk/:id/resume": access.Send, "POST /api/messaging/bulk/:id/cancel": access.Send,
+	"GET /api/messaging/bulk/:id/leads/:lead_id": access.Read, "GET /api/channels": access.Read, "POST /api/channels": access.Admin,
+	"GET /api/channels/:id/:type": access.Read, "PATCH /api/channels/:id/:type": access.Admin, "DELETE /api/channels/:id/:type": access.Admin,
+	"GET /api/leads": access.Read, "POST /api/leads": access.Send, "POST /api/leads/import": access.Send, "GET /api/leads/:id": access.Read,
+	"PATCH /api/leads/:id": access.Send, "DELETE /api/leads/:id": access.Admin, "GET /api/suppressions": access.Read,
+	"POST /api/suppressions": access.Send, "DELETE /api/suppressions/:id": access.Admin,
+	"GET /openapi.json": "", "GET /docs": "", "GET /healthz": "", "GET /readyz": "",
+}
+
+func TestFaultTheScopeOfEveryRoute(t *testing.T) {
+	routes := (&Server{}).routes()
+	if len(routes) != len(scopeOf) {
+		t.Errorf("%d routes, %d scopes", len(routes), len(scopeOf))
+	}
+	for _, r := range routes {
+		if want, ok := scopeOf[r.method+" "+r.path]; !ok || r.scope != want {
+			t.Errorf("%s %s takes %q, want %q", r.method, r.path, r.scope, want)
+		}
+	}
+}
+
+// concrete is a route's path with parameters that are some.
+func concrete(r route) string {
+	return strings.NewReplacer(":id", exampleID, ":lead_id", exampleID, ":type", "EMAIL").Replace(r.path)
+}
+
+// An API that is not open answers nothing without a key, also while there is none at all.
+func TestFaultNotOpenAndNoKeys(t *testing.T) {
+	e := newEdge(t, func(d *Deps) { d.Local = false }, nil)
+	for _, r := range e.server.routes() {
+		for what, headers := range map[string]string{"nothing": "", "a key that is none": "Authorization: Bearer hk_0123456789abcdef_x\r\n"} {
+			got := e.call(r.method, concrete(r), headers, "")
+			if want := http.StatusUnauthorized; r.scope != "" && got.status != want {
+				t.Errorf("%s %s with %s: %d %s", r.method, r.path, what, got.status, got.body)
+			} else if r.scope == "" && got.status != http.StatusOK {
+				t.Errorf("%s %s: %d", r.method, r.path, got.status)
+			}
+		}
+	}
+}
+
+// The scope is looked at before the body: withheld bodies of requests that may not be made hold nothing.
+func TestFaultScopeBeforeBody(t *testing.T) {
+	e := newEdge(t, nil, nil)
+	keys := map[access.Scope]string{}
+	for _, s := range access.Scopes {
+		keys[s] = e.key(s)
+	}
+	var wg sync.WaitGroup
+	for _, r := range e.server.routes() {
+		for s, header := range keys {
+			if r.scope == "" || s == r.scope {
+				continue
+			}
+			for _, length := range []int{200_000, -1} {
+				l := e.begin(r.method, concrete(r), header, length, `{"a":"`+strings.Repeat("x", 10_000))
+				wg.Go(func() {
+					l.answer().wants(t, fmt.Sprintf("%s %s with %s, a body of %d that does not come", r.method, r.path, s, length), 403, "scope "+string(r.scope))
+				})
+			}
+		}
+	}
+	wg.Wait()
+	e.rest()
+}
+
+// A body that is too large is refused before it is read, or as soon as it shows, and the bound is named.
+func TestFaultBodiesAreBounded(t *testing.T) {
+	e := newEdge(t, func(d *Deps) { d.Local = true }, nil)
+	for _, r := range e.server.routes() {
+		if r.scope == "" {
+			continue
+		}
+		limit, says := maxSmallBody, "256 KB"
+		switch r.path {
+		case sendPath:
+			limit, says = maxBody, "8 MB"
+		case importPath:
+			limit, says = maxImport, "100 MB"
+		}
+		what := r.method + " " + r.path
+		e.begin(r.method, concrete(r), "", limit+1, "{").answer().wants(t, what+", announced", 413, says)
+		if op := operations[r.method+" "+r.path]; op.request == nil {
+			continue
+		}
+		e.begin(r.method, concrete(r), "", -1, strings.Repeat(" ", limit+1)).answer().wants(t, what+", not announced", 413, says)
+		whole := strings.Repeat(" ", limit-2) + "{}"
+		if got := e.call(r.method, concrete(r), "", whole); got.status == 413 {
+			t.Errorf("%s: %d bytes are refused: %s", what, len(whole), got.body)
+		}
+	}
+	e.rest()
+}
+
+func TestFaultNodesAndMistakesAreBounded(t *testing.T) {
+	e := newEdge(t, func(d *Deps) { d.Local = true }, nil)
+	send := func(body string) said {
+		got := e.call("POST", sendPath, "", body)
+		if len(got.body) > 100_000 {
+			t.Errorf("%d bytes are answered", len(got.body))
+		}
+		return got
+	}
+	for what, piece := range map[string]string{"objects": "{},", "arrays": "[],", "numbers": "1,", "members": `{"a":0},`} {
+		n := (7 << 20) / len(piece)
+		got := send(`{"bulk_settings":{"lead_ids":[` + strings.Repeat(piece, n) + piece[:len(piece)-1] + `]}}`)
+		got.wants(t, what, 422, "200000 values and keys")
+	}
+	many := send(`{"message_data":{"subject":"s","content":"c"},"bulk_settings":{"lead_ids":[` + strings.Repeat(`"x",`, 90_000) + `"x"]}}`)
+	many.wants(t, "wrong ids", 422, "more_errors")
+	if n := strings.Count(many.body, `"type"`); n != wire.MaxMistakes+1 {
+		t.Errorf("%d mistakes are told", n)
+	}
+	names := make([]string, 5_000)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"n%d":1`, i)
+	}
+	send(`{`+strings.Join(names, ",")+`}`).wants(t, "unknown fields", 422, "more_errors")
+	if got := send(`{"` + strings.Repeat("<", 7<<20) + `":1}`); got.status != 422 {
+		t.Errorf("a long name: %d %.200s", got.status, got.body)
+	}
+	e.rest()
+}
+
+// patient is a pace at which a withheld body is waited for all through a test.
+var patient = quick(false, pace{rate: 1, grace: time.Hour, most: time.Hour})
+
+// withhold begins n sends whose bodies come to half, and returns what is answered to those that are not waited for.
+func (e *edge) withhold(n int, headers string) <-chan said {
+	answers := make(chan said, n)
+	for range n {
+		l := e.begin("POST", sendPath, headers, maxBody, strings.Repeat("x", maxBody/2))
+		go func() { answers <- l.answer() }()
+	}
+	return answers
+}
+
+const halfCounts = maxBody + 1 + readingCost // half of a body, and the room for the other half
+
+// One key holds a quarter of the memory, and other keys go on.
+func TestFaultAKeyHoldsAQuarterOfTheMemory(t *testing.T) {
+	e := newEdge(t, nil, patient)
+	hostile, other := e.key(access.Send), e.key(access.Send, access.Read)
+	refused := e.withhold(10, hostile)
+	for range 10 - maxMemory/keyShare/halfCounts {
+		(<-refused).wants(t, "beyond the share", 429, "a quarter of the API")
+	}
+	e.until("the rest is held", func(g *gate) bool { return g.memory == maxMemory/keyShare/halfCounts*halfCounts })
+	for i := range 20 {
+		body := fmt.Sprintf(`{"email":"a%d@example.com","custom_fields":{"x":"%s"}}`, i, strings.Repeat("y", 60_000))
+		e.call("POST", "/api/leads", other, body).wants(t, "another key", 201, `"email"`)
+	}
+	_ = e.http.Close()
+	e.rest()
+}
+
+// All callers together hold so much and no more; the keyless mode has one caller, and no share of it.
+func TestFaultAllHoldSoMuch(t *testing.T) {
+	for what, keys := range map[string]int{"without keys": 0, "of many keys": 10} {
+		e := newEdge(t, func(d *Deps) { d.Local = keys == 0 }, patient)
+		headers := make([]string, max(keys, 1))
+		for i := range keys {
+			headers[i] = e.key(access.Send)
+		}
+		answers := make(chan said, 20)
+		for i := range 20 {
+			one := e.withhold(1, headers[i%len(headers)])
+			go func() { answers <- <-one }()
+		}
+		for range 20 - maxMemory/halfCounts {
+			(<-answers).wants(t, "beyond the bound, "+what, 503, "unavailable")
+		}
+		e.until("the rest is held", func(g *gate) bool { return g.memory == maxMemory/halfCounts*halfCounts })
+		_ = e.http.Close()
+		e.rest()
+	}
+}
+
+// One key holds a quarter of the places, whatever it asks for, and other keys go on.
+func TestFaultAKeyHoldsAQuarterOfThePlaces(t *testing.T) {
+	l := &ledger{entered: make(chan struct{}, 100), release: make(chan struct{})}
+	e := newEdge(t, func(d *Deps) { d.Messages = l }, nil)
+	hostile, other := e.key(access.Read), e.key(access.Read)
+	answers := make(chan said, 16)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() { answers <- e.call("GET", "/api/messaging/messages", hostile, "") })
+	}
+	for range 12 {
+		(<-answers).wants(t, "beyond the share", 429, "a quarter of the API")
+	}
+	for range 4 {
+		<-l.entered
+	}
+	for range 10 {
+		e.call("GET", "/api/leads", other, "").wants(t, "another key", 200, "items")
+	}
+	close(l.release)
+	wg.Wait()
+	for range 4 {
+		(<-answers).wants(t, "within the share", 200, "items")
+	}
+	e.rest()
+}
+
+// Without keys one caller may hold all places.
+func TestFaultTheKeylessCallerHasAllPlaces(t *testing.T) {
+	l := &ledger{entered: make(chan struct{}, 100), release: make(chan struct{})}
+	e := newEdge(t, func(d *Deps) { d.Messages, d.Local = l, true }, nil)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() { e.call("GET", "/api/messaging/messages", "", "").wants(t, "within", 200, "items") })
+	}
+	for range 16 {
+		<-l.entered
+	}
+	e.call("GET", "/api/leads", "", "").wants(t, "one more", 503, "unavailable")
+	close(l.release)
+	wg.Wait()
+	e.rest()
+}
+
+// quick is a pace that a test can wait for.
+func quick(imports bool, p pace) func(e *edge) {
+	return func(e *edge) { e.server.gate.paces[imports] = p }
+}
+
+// A body whose rest is withheld ends in time, however much of it came, and the bound is named.
+func TestFaultBodiesArriveAtARate(t *testing.T) {
+	e := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, pace{rate: minRate, grace: 300 * time.Millisecond, most: time.Minute}))
+	for what, b := range map[string]struct {
+		length int
+		body   string
+	}{
+		"nothing of it": {1_000, ""}, "all but the last byte": {12, `{"email":"x`}, "half of a large one": {200_000, strings.Repeat(" ", 100_000)}, "no end of it": {-1, `{"email":"x`},
+	} {
+		e.begin("POST", "/api/leads", "", b.length, b.body).answer().wants(t, what, 408, "64 KB a second over 300ms")
+	}
+	e.rest()
+	// One that trickles ends too, long before it is complete.
+	l := e.begin("POST", "/api/leads", "", 200_000, "")
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				_, _ = l.conn.Write([]byte(" "))
+			}
+		}
+	}()
+	l.answer().wants(t, "a byte now and then", 408, "too_slow")
+	close(stop)
+	bounded := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, pace{rate: 1, grace: time.Hour, most: 300 * time.Millisecond}))
+	bounded.begin("POST", "/api/leads", "", 12, `{`).answer().wants(t, "beyond the limit", 408, "within 300ms")
+}
+
+// A key imports two files at a time, a slow one is cut, and other keys import meanwhile.
+func TestFaultImports(t *testing.T) {
+	e := newEdge(t, nil, quick(true, pace{rate: minRate, grace: 3 * time.Second, most: time.Minute}))
+	csv := "Content-Type: text/csv\r\n"
+	hostile, other := e.key(access.Send)+csv, e.key(access.Send)+csv
+	var slow []*line
+	for i := range 2 {
+		slow = append(slow, e.begin("POST", importPath, hostile, 1<<20, fmt.Sprintf("email\nslow%d@example.com\n", i)))
+		e.until("it is under way", func(g *gate) bool { return len(g.imports) == i+1 })
+	}
+	e.begin("POST", importPath, hostile, 1<<20, "email\n").answer().wants(t, "a third one", 429, "2 imports under way")
+	for i := range 3 {
+		e.call("POST", importPath, other, fmt.Sprintf("email\nquick%d@example.com\n", i)).wants(t, "another key's", 200, `"imported":1`)
+	}
+	for _, l := range slow {
+		l.answer().wants(t, "a slow one", 408, "64 KB a second over 3s")
+	}
+	e.rest()
+	e.call("POST", importPath, hostile, "email\nlate@example.com\n").wants(t, "the key's next", 200, `"imported":1`)
+}
+
+// An import has a limit, whatever its rate, and all together have four places.
+func TestFaultImportsEnd(t *testing.T) {
+	e := newEdge(t, nil, quick(true, pace{rate: 1, grace: time.Hour, most: 3 * time.Second}))
+	var lines []*line
+	for i := range 2 {
+		key := e.key(access.Send) + "Content-Type: application/x-ndjson\r\n"
+		for j := range 2 {
+			lines = append(lines, e.begin("POST", importPath, key, -1, `{"email":"a@example.com"}`+"\n"))
+			e.until("it is under way", func(g *gate) bool { return len(g.imports) == 2*i+j+1 })
+		}
+	}
+	e.call("POST", importPath, e.key(access.Send)+"Content-Type: text/csv\r\n", "email\n").wants(t, "a fifth", 503, "unavailable")
+	for _, l := range lines {
+		l.answer().wants(t, "beyond the limit", 408, "within 3s")
+	}
+	e.rest()
+}
+
+// A request whose body is complete is not ended by the time that bodies have: the connection is read on, to see whether
+// the caller hangs up.
+func TestFaultALongAnswerIsNotCut(t *testing.T) {
+	effects := &lost{asked: make(chan struct{}, 1), wait: func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return errors.New("the request was ended")
+		case <-time.After(900 * time.Millisecond): // three times the server's time for reading
+			return nil
+		}
+	}}
+	e := newEdge(t, func(d *Deps) { d.Local, d.Effects = true, effects }, func(e *edge) { e.http.ReadTimeout = 300 * time.Millisecond })
+	e.call("POST", sendPath, "Idempotency-Key: k\r\n", `{"message_data":{"recipient":"a@example.com"}}`).wants(t, "a long one", 422, "no default channel")
+}
+
+// A keyed request that is shed costs no look-up, whatever sheds it.
+func TestFaultWhatIsShedAsksNothing(t *testing.T) {
+	effects := &lost{asked: make(chan struct{}, 100)}
+	e := newEdge(t, func(d *Deps) { d.Effects = effects }, nil)
+	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
+	if err := e.server.Channels.Create(t.Context(), ch); err != nil {
+		t.Fatal(err)
+	}
+	key := e.key(access.Send) + "Idempotency-Key: k\r\n"
+	sends := e.server.gate.sends[message.Email]
+	for range cap(sends) {
+		sends <- struct{}{}
+	}
+	body := `{"message_data":{"recipient":"a@example.com","subject":"s","content":"` + strings.Repeat("c", 100) + `"}}`
+	e.call("POST", sendPath, key, body).wants(t, "all places of the type taken", 503, "unavailable")
+	<-sends
+	long := strings.Replace(body, "ccc", strings.Repeat("c", 3<<20), 1)
+	e.call("POST", sendPath, key, long).wants(t, "more memory than its share", 429, "a quarter of the API")
+	if n := len(effects.asked); n > 0 {
+		t.Errorf("the store was asked %d times", n)
+	}
+	// A request that is refused for itself is looked for.
+	e.call("POST", sendPath, key, strings.Replace(body, `"subject":"s",`, "", 1)).wants(t, "a wrong one", 422, "subject")
+	if n := len(effects.asked); n != 1 {
+		t.Errorf("the store was asked %d times", n)
+	}
+}
+
+// Fingerprints are stored for days, so their form stays: a literal, computed by an earlier version.
+func TestFaultFingerprintsStay(t *testing.T) {
+	v, err := wire.Decode([]byte(`{"b":[1,2.50,"<é>"],"a":{"x":null,"y":true}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintf("%x", fingerprint(map[string][]string{"q": {"1"}}, v))
+	if got != "21fcfe9638235c94acb343028df7ca9b0280902c3a6a179abcf94698106751af" {
+		t.Error(got)
+	}
+}
+
+// What a request may have, its key's share holds: no request is told to come back for ever.
+func TestFaultTheLargestRequestFitsItsShare(t *testing.T) {
+	e := newEdge(t, nil, nil)
+	key := e.key(access.Send)
+	for what, body := range map[string]string{
+		"100,000 ids":            `{"bulk_settings":{"lead_ids":[` + strings.Repeat(`"`+exampleID+`",`, 99_999) + `"` + exampleID + `"]}}`,
+		"the heaviest values":    `{"bulk_settings":{"lead_ids":[` + strings.Repeat(`{"a":0},`, 66_000) + `{"a":0}]}}`,
+		"a long text":            `{"message_data":{"content":"` + strings.Repeat("x", maxBody-100) + `"}}`,
+		"a long text of escapes": `{"message_data":{"content":"` + strings.Repeat(`\n`, maxBody/2-100) + `"}}`,
+	} {
+		if got := e.call("POST", sendPath, key, body); got.status != 422 {
+			t.Errorf("%s: %d %.200s", what, got.status, got.body)
+		}
+	}
+	e.rest()
+}
