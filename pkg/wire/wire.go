@@ -52,7 +52,9 @@ var (
 	errEnd   = errors.New("unexpected end of JSON input")
 )
 
-func tooManyNodes() error { return message.InvalidField(message.SlugListLong, errNodes.Error(), "body") }
+func tooManyNodes() error {
+	return message.InvalidField(message.SlugListLong, errNodes.Error(), "body")
+}
 
 // decoder reads a document from memory. encoding/json's Decoder would copy a long string three times over, and allocates
 // for each token.
