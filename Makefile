@@ -3,7 +3,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 REDOCLY := @redocly/cli@2.77.0
 
-.PHONY: run build test race property faults capacity fuzz lint contract bench
+.PHONY: run build test race property faults capacity fuzz lint contract bench pairs
 
 run: ## start everything in one process, with demo data
 	go run ./cmd/herald demo
@@ -26,6 +26,9 @@ faults: ## the failure matrix in its long form, with its table; some ten minutes
 
 capacity: ## 2,000 bulks that wait beside one that does not, and 300 small ones; some two minutes
 	go test ./pkg/app -run 'TestFault(WaitingBulks|SmallBulks)' -capacity.full -v -count=1 | grep -v '^{'
+
+pairs: ## 2,000 random pairs of concurrent writes on each database; some minutes
+	go test ./pkg/store -run TestFaultPairsOfWrites -faults.pairs=2000 -v -timeout 30m -count=1
 
 fuzz: ## each fuzz target for a minute
 	set -e; for t in api:FuzzSend pkg/wire:FuzzDecode pkg/lead:FuzzImport pkg/store:FuzzAudience pkg/render:FuzzTemplate pkg/render:FuzzTemplateGrammar pkg/audience:FuzzUsable \
