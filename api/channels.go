@@ -220,8 +220,8 @@ func patchFields(o *wire.Object, ch *channel.Channel) {
 	o.Close()
 }
 
-// moved refuses a new base_url without new credentials: those that are stored were given for the old one, and who may
-// write them may not read them. null counts, for it takes a credential away.
+// moved refuses a new base_url without new credentials: the stored ones were given for the old one, and the scope
+// to write them does not allow to read them. null counts, for it takes a credential away.
 func moved(o *wire.Object, ch *channel.Channel) {
 	v, _ := o.Raw("base_url")
 	if text, _ := v.(string); !o.Given("base_url") || text == ch.BaseURL {

@@ -191,7 +191,7 @@ type Pacer interface {
 // Counters hold a bulk's counts while it runs, and for a time after Keep was called last. Begin makes those of a bulk of
 // which nothing has been counted. Read says false when they are missing or being refolded. Follow is Read for callers that
 // ask again and again: concurrent calls share a round trip, which the end of a context does not cut short. Between
-// BeginFold and EndFold everything counted is counted anew on top of what is there, which changes nothing where it was
+// BeginFold and EndFold each count is added to what is stored, which changes nothing where it was
 // counted already. CountAll may be repeated and reordered.
 type Counters interface {
 	Begin(ctx context.Context, bulkID uuid.UUID) error

@@ -15,8 +15,8 @@ import (
 )
 
 // Counters keep one byte per message of a running bulk, its standing, and the counts of each standing beside it. They
-// implement delivery.Counters and bulk.Counters. Whatever writes one of the two keys gives it an expiry in the same script,
-// so that no death of a process leaves a key for good; who runs a bulk puts the expiry off.
+// implement delivery.Counters and bulk.Counters. Every script that writes one of the two keys also gives it an expiry,
+// so that no death of a process leaves a key for good; the runner of the bulk puts the expiry off.
 type Counters struct {
 	rdb   redis.UniversalClient
 	group *batch.Group[countItem, struct{}]
@@ -65,7 +65,7 @@ const (
 	chunk     = 500    // marks per script call, so that no call holds Redis up
 
 	// countsTTL is how long counts outlive the last call that kept them. When they are gone readers ask the database, and
-	// whoever runs the bulk makes them anew.
+	// the runner of the bulk rebuilds them.
 	countsTTL = 24 * time.Hour
 )
 

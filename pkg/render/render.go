@@ -36,7 +36,7 @@ type Template struct {
 }
 
 // Compile parses the templates of content. What does not parse comes back as field errors with the template's name
-// as the path and its line in the text. It stops when ctx ends; whoever goes on after that asks ctx first.
+// as the path and its line in the text. It stops when ctx ends; a caller that goes on after it asks ctx first.
 func Compile(ctx context.Context, t message.Type, c message.Content) (*Template, []message.FieldError) {
 	tpl := &Template{typ: t, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
@@ -63,8 +63,8 @@ func templateError(field string, err error) message.FieldError {
 }
 
 // Check tries the templates, and reports what fails or goes beyond the bounds, with the template's name as the path.
-// Callers do it when they accept a message. With a lead the templates are rendered for it. Without, they are rendered for
-// nobody, and then for a sample lead that has every field, so that a condition on a field hides no work; with the sample
+// Callers do it when they accept a message. With a lead the templates are rendered for it. Without, they are rendered
+// without values, and then for a sample lead that has every field, so that a condition on a field hides no work; with the sample
 // only the bounds count, because its values mean nothing. It stops when ctx ends.
 func (t *Template) Check(ctx context.Context, lead *message.Lead) []message.FieldError {
 	until := time.Now().Add(MaxTime)

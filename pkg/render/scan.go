@@ -14,7 +14,7 @@ import (
 
 // The library's scanner is a regular expression that reads to the end of a line for each {{ that is not closed, and takes
 // what is not closed for text. So templates are split here, in one pass; everything is checked and parsed; and the
-// library gets a source of its own kind: text, plain values, and tags with a number, which names an entry of the
+// library gets a source of another kind: text, plain values, and tags with a number, which names an entry of the
 // compiler.
 const (
 	maxTokens  = 5_000 // tags and objects in one template

@@ -38,7 +38,7 @@ func (s *Store) Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
 }
 
 func noLead(id uuid.UUID) error {
-	return message.Errorf(message.CodeNotFound, "there is no lead %s", id)
+	return message.Errorf(message.CodeNotFound, "lead %s not found", id)
 }
 
 // Leads implements lead.Store.

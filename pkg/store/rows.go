@@ -87,7 +87,7 @@ func (d document) decode(into any) error {
 }
 
 // numberReader decodes documents one after the other and keeps the digits of their numbers. It is used again, because a
-// json.Decoder of its own for every lead of a bulk would cost more than what it decodes.
+// new json.Decoder for every lead of a bulk would cost more than what it decodes.
 type numberReader struct {
 	doc bytes.Reader
 	dec *json.Decoder

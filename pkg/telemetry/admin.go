@@ -136,7 +136,7 @@ func (h hosts) has(host string) bool {
 	return slices.ContainsFunc(h.names, func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), host) })
 }
 
-// ownHosts refuses what a web page may make a browser near this listener send. A page that is led here by a name of its own
+// ownHosts refuses what a web page may make a browser near this listener send. A page whose own name resolves to this address
 // (DNS rebinding) shows in Host, since an IP address cannot be given another meaning; an image or a script of a page that
 // names an address shows in Sec-Fetch-Site or Origin. No page has anything to ask here but the profiles' own.
 func ownHosts(own hosts, next http.Handler) http.Handler {

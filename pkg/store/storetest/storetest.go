@@ -26,7 +26,7 @@ func Open(t testing.TB, databaseURL string, o store.Options) *store.Store {
 	return s
 }
 
-// SQLite opens an empty SQLite database of the test's own, with a master key of its own.
+// SQLite opens an empty SQLite database for one test, with a random master key.
 func SQLite(t testing.TB) *store.Store {
 	t.Helper()
 	return Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: Sealer(t)})
