@@ -3,6 +3,7 @@ package bulk_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,6 +56,13 @@ func (w *world) acceptOver(ch *channel.Channel, n int, criteria func(*audience.C
 		w.t.Fatal(err)
 	}
 	return b
+}
+
+// waiting is the tasks that are in the queue.
+func (w *world) waiting() []uuid.UUID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.queue)
 }
 
 func (w *world) said(event string) int {
@@ -272,13 +280,14 @@ func TestFaultWithoutRenewalTheLeaseEnds(t *testing.T) {
 	}
 }
 
-// A renewal whose answer is late counts from its question: the lease may end before the next answer.
+// A renewal whose answer is late counts from its question: the lease may end before the next answer. Here each answer comes
+// after 0.4 of a lease, and the questions are a third of a lease behind the answers.
 func TestFaultALeaseCountsFromTheQuestion(t *testing.T) {
 	w := newWorld(t)
-	w.timing.Lease, w.timing.Poll = 300*time.Millisecond, time.Hour
+	w.timing.Lease, w.timing.Poll = 3*time.Second, time.Hour
 	w.accept(3)
 	w.runnerWith(func(d *bulk.RunnerDeps) {
-		d.Leases, d.Window = &lateLeases{Leases: w.store, after: w.timing.Lease / 2}, 1
+		d.Leases, d.Window = &lateLeases{Leases: w.store, after: w.timing.Lease * 4 / 10}, 1
 	})
 	testenv.Eventually(t, timeout, "the runner leaves its bulk", func() bool { return w.said("left") > 0 })
 }
@@ -295,17 +304,30 @@ func (l *lateLeases) Renew(ctx context.Context, token uuid.UUID, ttl time.Durati
 	return ids, err
 }
 
-// Two bulks share the window of their channel.
+// The bulks of a channel share its window.
 func TestFaultTheWindowIsShared(t *testing.T) {
 	w := newWorld(t)
 	w.timing.Reconcile, w.timing.Stall = time.Hour, time.Hour
 	w.ch.RatePerSecond = 40 // 60 tasks
 	w.timing.Turn = time.Hour
-	w.accept(200)
-	w.accept(200)
-	w.accept(200)
+	for range 3 {
+		w.accept(200)
+	}
 	w.runnerWith(func(*bulk.RunnerDeps) {})
 	testenv.Eventually(t, timeout, "the window is filled", func() bool { return w.enqueued() >= 55 })
+	of := map[uuid.UUID]int{}
+	for _, id := range w.waiting() {
+		l, err := w.store.Load(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		of[l.Message.BulkID]++
+	}
+	for id, n := range of {
+		if n > 25 || len(of) != 3 {
+			t.Errorf("bulk %s has %d tasks of 60, the bulks in the queue are %d", id, n, len(of))
+		}
+	}
 	for range 20 {
 		w.deliver(5, true)
 		testenv.Eventually(t, timeout, "it is filled again", func() bool { return w.enqueued() >= 45 })
