@@ -623,7 +623,7 @@ var rows = []struct {
 		s := faulty(t, plan{})
 		ids := s.load(size())
 		nowhere := fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))
-		s.patch("/api/channels/"+mailChannel+"/email", fmt.Sprintf(`{"base_url":%q}`, nowhere))
+		s.patch("/api/channels/"+mailChannel+"/email", fmt.Sprintf(`{"base_url":%q,"credentials":{"api_key":"SG.secret"}}`, nowhere))
 		s.start("worker")
 		f := s.sendBulk(ids)
 		testenv.Eventually(t, time.Minute, "the figures name the channel as down", func() bool {
@@ -631,7 +631,7 @@ var rows = []struct {
 			return ok && f.Channel != nil && f.Channel.State == "DOWN"
 		})
 		<-time.After(pick(2*time.Second, time.Minute))
-		s.patch("/api/channels/"+mailChannel+"/email", `{"base_url":null}`)
+		s.patch("/api/channels/"+mailChannel+"/email", `{"base_url":null,"credentials":{"api_key":"SG.secret"}}`)
 		f = s.over(f.BulkID)
 		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() {
 			t.Errorf("%d second copies, %+v", copies, f)
