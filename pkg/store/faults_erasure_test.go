@@ -346,3 +346,44 @@ func TestFaultSingleBesideTheDeletionOfItsChannel(t *testing.T) {
 		t.Logf("%d of 60 singles were refused", refused)
 	})
 }
+
+// An erasure that is under way keeps pages of plans out until it is committed, and waits for pages that are under way.
+func TestFaultErasureAndPagesExcludeEachOther(t *testing.T) {
+	url := testenv.Database(t, testenv.Postgres)
+	s, db := open(t, url), raw(t, url)
+	b := insertBulk(t, s, nil)
+	lease, _ := acquire(t, s, b.ID, time.Minute)
+	const lock = 0x4845524c
+	for round, doubtful := range []bool{false, true} {
+		rows := planned(t, s, 1)
+		rows[0].New = !doubtful
+		erasure, err := db.BeginTx(t.Context(), nil)
+		must(t, err)
+		defer erasure.Rollback()
+		_, err = erasure.ExecContext(t.Context(), "SELECT pg_advisory_xact_lock($1)", lock)
+		must(t, err)
+		_, err = erasure.ExecContext(t.Context(), "DELETE FROM leads WHERE id = $1", rows[0].LeadID.String())
+		must(t, err)
+		page := make(chan error)
+		go func() { page <- s.AddPage(t.Context(), bulk.PlanPage{Lease: lease, Bulk: b, Base: int64(round), Rows: rows, Cursor: "x"}) }()
+		awaitLock(t, db)
+		must(t, erasure.Commit())
+		must(t, <-page)
+		walk, err := s.Walk(t.Context(), b.ID, int64(round), 1)
+		must(t, err)
+		if walk[0].Mark.Reason != message.Erased || rows[0].Reason != message.Erased || rows[0].Recipient != "" {
+			t.Errorf("addresses in doubt: %t: %+v, told %+v", doubtful, walk, rows)
+		}
+	}
+	lead := saveAnn(t, s)
+	page, err := db.BeginTx(t.Context(), nil)
+	must(t, err)
+	defer page.Rollback()
+	_, err = page.ExecContext(t.Context(), "SELECT pg_advisory_xact_lock_shared($1)", lock)
+	must(t, err)
+	erased := make(chan error)
+	go func() { erased <- s.EraseLead(t.Context(), lead) }()
+	awaitLock(t, db)
+	must(t, page.Commit())
+	must(t, <-erased)
+}
