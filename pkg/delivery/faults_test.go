@@ -253,16 +253,17 @@ func TestFaultOutcomesAreTriedAgain(t *testing.T) {
 	}
 }
 
-// broken is a ledger that takes a claim and fails.
+// broken is a ledger that claims, and whose first answer of one kind cannot be read.
 type broken struct {
 	delivery.Ledger
-	fail int
+	take, claim bool
 }
 
 // Take implements delivery.Ledger.
 func (b *broken) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
 	l, err := b.Ledger.Take(ctx, c)
-	if b.fail--; b.fail >= 0 && err == nil {
+	if b.take && err == nil {
+		b.take = false
 		return delivery.Loaded{}, errors.New("cannot scan")
 	}
 	return l, err
@@ -271,7 +272,8 @@ func (b *broken) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, e
 // Claim implements delivery.Ledger.
 func (b *broken) Claim(ctx context.Context, c delivery.Claim) (bool, error) {
 	ok, err := b.Ledger.Claim(ctx, c)
-	if b.fail--; b.fail >= 0 && err == nil {
+	if b.claim && err == nil {
+		b.claim = false
 		return false, errors.New("cannot scan")
 	}
 	return ok, err
@@ -283,31 +285,19 @@ func TestFaultUnreadableClaimsAreReleased(t *testing.T) {
 		w := newWorld(t)
 		w.answers = []delivery.Response{accepted}
 		id := w.row(nil)
-		w.check(w.store.Suspect(t.Context(), id, suspicion))
-		fail := 1
-		if suspicion != message.NotSuspect {
-			fail = 0
-		}
-		b := &broken{w.store, fail}
-		w.d.Ledger = b
-		if fail == 0 { // the Take does not claim a suspect; its Claim fails
-			w.d.Ledger = &broken{&taking{w.store}, 1}
-		}
+		w.check(w.store.Suspect(t.Context(), id, suspicion)) // a suspect is not claimed as it is loaded
+		w.d.Ledger = &broken{w.store, suspicion == message.NotSuspect, suspicion != message.NotSuspect}
 		if _, err := w.d.Run(t.Context(), id); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if m := w.load(id); m.Status != message.Pending || m.Attempt != 0 || w.sends != 0 {
 			t.Errorf("%s: %s, attempt %d, %d sends", name, m.Status, m.Attempt, w.sends)
 		}
-		w.d.Ledger = w.store
 		if res := w.run(id); res.Status != message.Sent {
 			t.Errorf("%s: afterwards %+v", name, res)
 		}
 	}
 }
-
-// taking is a ledger whose Take does not pass through broken.
-type taking struct{ delivery.Ledger }
 
 // A panic in a delivery is that task's error: the claim is given up, and a message that always causes one comes to an end.
 func TestFaultPanicInADelivery(t *testing.T) {
