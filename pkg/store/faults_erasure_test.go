@@ -365,7 +365,9 @@ func TestFaultErasureAndPagesExcludeEachOther(t *testing.T) {
 		_, err = erasure.ExecContext(t.Context(), "DELETE FROM leads WHERE id = $1", rows[0].LeadID.String())
 		must(t, err)
 		page := make(chan error)
-		go func() { page <- s.AddPage(t.Context(), bulk.PlanPage{Lease: lease, Bulk: b, Base: int64(round), Rows: rows, Cursor: "x"}) }()
+		go func() {
+			page <- s.AddPage(t.Context(), bulk.PlanPage{Lease: lease, Bulk: b, Base: int64(round), Rows: rows, Cursor: "x"})
+		}()
 		awaitLock(t, db)
 		must(t, erasure.Commit())
 		must(t, <-page)
