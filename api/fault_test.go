@@ -63,7 +63,7 @@ func TestFaultNotOpenAndNoKeys(t *testing.T) {
 
 // The scope is looked at before the body: withheld bodies of requests that may not be made hold nothing.
 func TestFaultScopeBeforeBody(t *testing.T) {
-	e := newEdge(t, nil, nil)
+	e := newEdge(t, nil, patient)
 	keys := map[access.Scope]string{}
 	for _, s := range access.Scopes {
 		keys[s] = e.key(s)
@@ -242,9 +242,12 @@ func TestFaultTheKeylessCallerHasAllPlaces(t *testing.T) {
 	e.rest()
 }
 
-// quick is a pace that a test can wait for.
+// quick is a pace that a test can wait for; the server's own time for reading ends nothing.
 func quick(imports bool, p pace) func(e *edge) {
-	return func(e *edge) { e.server.gate.paces[imports] = p }
+	return func(e *edge) {
+		e.server.gate.paces[imports] = p
+		e.http.ReadTimeout = time.Hour
+	}
 }
 
 // A body whose rest is withheld ends in time, however much of it came, and the bound is named.
@@ -317,8 +320,8 @@ func TestFaultImportsEnd(t *testing.T) {
 	e.rest()
 }
 
-// A request whose body is complete is not ended by the time that bodies have: the connection is read on, to see whether
-// the caller hangs up.
+// A request whose body is complete is not ended by the time that bodies have: net/http takes the deadline away as it reads
+// on, to see whether the caller hangs up.
 func TestFaultALongAnswerIsNotCut(t *testing.T) {
 	effects := &lost{asked: make(chan struct{}, 1), wait: func(ctx context.Context) error {
 		select {
@@ -328,7 +331,10 @@ func TestFaultALongAnswerIsNotCut(t *testing.T) {
 			return nil
 		}
 	}}
-	e := newEdge(t, func(d *Deps) { d.Local, d.Effects = true, effects }, func(e *edge) { e.http.ReadTimeout = 300 * time.Millisecond })
+	e := newEdge(t, func(d *Deps) { d.Local, d.Effects = true, effects }, func(e *edge) {
+		e.server.gate.paces[false] = pace{rate: minRate, grace: 300 * time.Millisecond, most: 300 * time.Millisecond}
+		e.http.ReadTimeout = 300 * time.Millisecond
+	})
 	e.call("POST", sendPath, "Idempotency-Key: k\r\n", `{"message_data":{"recipient":"a@example.com"}}`).wants(t, "a long one", 422, "no default channel")
 }
 

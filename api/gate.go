@@ -281,7 +281,6 @@ func (v *visit) read(c echo.Context, limit int64) error {
 		return err
 	}
 	body := paced(c, limit, v.g.paces[false])
-	defer body.done()
 	most := int(limit)
 	if r.ContentLength > 0 {
 		most = int(r.ContentLength)

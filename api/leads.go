@@ -95,7 +95,6 @@ func (s *Server) importLeads(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), p.most)
 	defer cancel()
 	report, err := s.Leads.Import(ctx, format, body)
-	body.done()
 	_ = body.ctl.SetWriteDeadline(time.Now().Add(writeTimeout))
 	switch {
 	case body.err != nil: // what else failed did so because of it

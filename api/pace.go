@@ -59,19 +59,12 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	_ = p.ctl.SetReadDeadline(deadline) // not every writer in a test has deadlines
 	n, err := p.r.Read(b)
 	p.credit = min(p.credit-time.Since(now)+time.Duration(n)*time.Second/time.Duration(p.rate), p.grace)
-	if err == nil && p.credit <= 0 {
-		err = os.ErrDeadlineExceeded
-	}
 	if err != nil && !isEnd(err) {
 		err = p.explain(err)
 		p.err = err
 	}
 	return n, err
 }
-
-// done takes the deadline away: net/http goes on reading, to see whether the caller hangs up, and would take a deadline
-// that passes for that.
-func (p *pacedReader) done() { _ = p.ctl.SetReadDeadline(time.Time{}) }
 
 // explain tells a body that is too slow or too large from one that broke off.
 func (p *pacedReader) explain(err error) error {
