@@ -156,18 +156,18 @@ func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
 // find returns the key that a token names, at most a moment old.
 func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
 	id := t.id
-	r.mu.Lock()
-	c, ok := r.cache[id]
-	r.mu.Unlock()
-	if ok && r.now().Before(c.until) {
-		return c.key, nil
+	if k := r.cachedKey(id); k != nil {
+		return k, nil
 	}
-	if !ok {
+	if !r.remembers(id) {
 		if err := r.worthAsking(ctx, t); err != nil {
 			return nil, err
 		}
 	}
 	v, err := r.once(ctx, "key "+id, func(ctx context.Context) (any, error) {
+		if k := r.cachedKey(id); k != nil { // another query ended between this request's look at the cache and this one
+			return k, nil
+		}
 		k, err := r.Keys.APIKey(ctx, id)
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -188,6 +188,24 @@ func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
 		return nil, err
 	}
 	return v.(*Key), nil //nolint:forcetypeassert // made above
+}
+
+// cachedKey returns a key that was read a moment ago, nil when it must be read.
+func (r *Keyring) cachedKey(id string) *Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c, ok := r.cache[id]; ok && r.now().Before(c.until) {
+		return c.key
+	}
+	return nil
+}
+
+// remembers says whether a key is in the cache, however old: it exists, so reading it again is no forger's query.
+func (r *Keyring) remembers(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.cache[id]
+	return ok
 }
 
 // worthAsking refuses a token that is not worth a query: it was not made here, and its key is not among those that exist.
