@@ -24,8 +24,8 @@ property: ## the same audience everywhere, for ten thousand random descriptions;
 faults: ## the failure matrix in its long form, with its table; some ten minutes
 	go test ./pkg/app -run TestFailureMatrix -faults.long -v -timeout 90m -count=1 | grep -v '^{'
 
-capacity: ## 2,000 bulks that wait beside one that does not, and 300 small ones; some two minutes
-	go test ./pkg/app -run 'TestFault(WaitingBulks|SmallBulks)' -capacity.full -v -count=1 | grep -v '^{'
+capacity: ## 2,000 bulks that wait beside one that does not, 300 small ones, 1,000 under kills; some three minutes
+	go test ./pkg/app -run 'TestFault(WaitingBulks|SmallBulks|NoKeyStaysAfter)' -capacity.full -v -count=1 | grep -v '^{'
 
 pairs: ## 2,000 random pairs of concurrent writes on each database; some minutes
 	go test ./pkg/store -run TestFaultPairsOfWrites -faults.pairs=2000 -v -timeout 30m -count=1

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"regexp"
@@ -242,6 +243,38 @@ func TestFaultNoKeyStaysInRedis(t *testing.T) {
 	expires("afterwards")
 	s.kill(after)
 	expires("when no worker is left")
+}
+
+// Many small bulks, and a worker that is killed at random moments and replaced: no key of Herald's stays without an expiry.
+func TestFaultNoKeyStaysAfterManyBulks(t *testing.T) {
+	t.Parallel()
+	n := 60
+	if *many {
+		n = 1_000
+	}
+	s := hasty(t)
+	ids := s.load(500)
+	s.accept("sms", "", split(ids, n, 2))
+	random := rand.New(rand.NewPCG(3, 4))
+	worker, kills := s.start("worker"), 0
+	testenv.Eventually(t, 8*time.Minute, "all bulks are over", func() bool {
+		if random.IntN(50) == 0 && kills < 6 {
+			s.kill(worker)
+			worker = s.start("worker")
+			kills++
+		}
+		return s.open() == 0
+	})
+	keys, err := s.rdb.Keys(t.Context(), "herald:*").Result()
+	if err != nil || len(keys) < n {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	for _, key := range keys {
+		if s.rdb.PTTL(t.Context(), key).Val() == -1 {
+			t.Errorf("%s stays for good", key)
+		}
+	}
+	t.Logf("%d bulks, %d workers killed, %d keys, each with an expiry", n, kills, len(keys))
 }
 
 // A worker that dies holds up neither the bulks that wait nor those that it ran: another goes on within a lease.
