@@ -178,12 +178,10 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 		return d.hold(ctx, w)
 	}
 	ch, err := d.Channels.AtLeast(ctx, channel.Key{ID: w.ChannelID, Type: w.Type}, w.channel)
-	switch {
-	case message.IsCode(err, message.CodeNotFound): // it was deleted a moment ago: the next run sees that in the ledger
+	if err != nil { // not_found: it was deleted a moment ago, which the next run sees in the ledger
 		return Result{}, err
-	case err != nil:
-		return Result{}, err
-	case ch.State == channel.Paused:
+	}
+	if ch.State == channel.Paused {
 		return d.hold(ctx, w)
 	}
 	content, err := d.render(ctx, w)

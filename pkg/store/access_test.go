@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"strings"
 	"sync"
@@ -182,13 +181,7 @@ func TestOneOfManyAtOnce(t *testing.T) {
 func TestOldKeysAreForgotten(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		s := open(t, url)
-		driver, name := "pgx", url
-		if path, ok := strings.CutPrefix(url, "sqlite://"); ok {
-			driver, name = "sqlite", "file:"+path
-		}
-		db, err := sql.Open(driver, name)
-		must(t, err)
-		defer db.Close()
+		db := raw(t, url)
 		age := func(effect uuid.UUID, d time.Duration) {
 			t.Helper()
 			query := "UPDATE idempotency_keys SET created_at = $1 WHERE effect_id = $2"

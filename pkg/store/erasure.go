@@ -30,9 +30,7 @@ WHERE `
 
 // EraseLead implements lead.Eraser. It decodes nothing of the lead but its addresses, so that a damaged row can be erased.
 func (s *Store) EraseLead(ctx context.Context, id uuid.UUID) error {
-	return repeat(ctx, func() error {
-		return fail("erase the lead", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { return s.eraseLead(tx, id) }))
-	})
+	return s.transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id) })
 }
 
 func (s *Store) eraseLead(tx *gorm.DB, id uuid.UUID) error {

@@ -88,9 +88,8 @@ func pgCode(err error) string {
 
 // isData says whether the database refused a value, so that one bad row must not take others with it.
 func isData(err error) bool {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return pgerrcode.IsDataException(pg.Code) || pgerrcode.IsIntegrityConstraintViolation(pg.Code) || pgerrcode.IsProgramLimitExceeded(pg.Code)
+	if pg := pgCode(err); pg != "" {
+		return pgerrcode.IsDataException(pg) || pgerrcode.IsIntegrityConstraintViolation(pg) || pgerrcode.IsProgramLimitExceeded(pg)
 	}
 	code := sqliteCode(err)
 	return code == sqlite3.SQLITE_CONSTRAINT || code == sqlite3.SQLITE_MISMATCH || code == sqlite3.SQLITE_TOOBIG

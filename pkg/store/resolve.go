@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"herald/pkg/audience"
 	"herald/pkg/message"
@@ -67,16 +67,12 @@ func (s *Store) patiently(ctx context.Context, part func(ctx context.Context) er
 		defer cancel()
 	}
 	err := part(pctx)
-	var pg *pgconn.PgError
-	gaveUp := errors.As(err, &pg) && pg.Code == queryCanceled
+	gaveUp := pgCode(err) == pgerrcode.QueryCanceled
 	if err != nil && ctx.Err() == nil && (gaveUp || pctx.Err() != nil) {
 		return audience.ErrTooSlow
 	}
 	return err
 }
-
-// queryCanceled is the SQLSTATE of a statement that took longer than statement_timeout.
-const queryCanceled = "57014"
 
 func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (page audience.Page, err error) {
 	at, most, shrunk := strings.Cut(after, "/")

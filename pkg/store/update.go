@@ -7,7 +7,6 @@ import (
 	"reflect"
 
 	"github.com/jackc/pgerrcode"
-	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 )
@@ -56,6 +55,5 @@ func writeChanged(query *gorm.DB, before, after any) error {
 
 // isTaken says whether a unique key refused a row.
 func isTaken(err error) bool {
-	var pg *pgconn.PgError
-	return errors.Is(err, gorm.ErrDuplicatedKey) || errors.As(err, &pg) && pg.Code == pgerrcode.UniqueViolation
+	return errors.Is(err, gorm.ErrDuplicatedKey) || pgCode(err) == pgerrcode.UniqueViolation
 }
