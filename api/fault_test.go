@@ -285,7 +285,7 @@ func TestFaultBodiesArriveAtARate(t *testing.T) {
 func TestFaultImports(t *testing.T) {
 	e := newEdge(t, nil, quick(true, pace{rate: minRate, grace: 3 * time.Second, most: time.Minute}))
 	csv := "Content-Type: text/csv\r\n"
-	hostile, other := e.key(access.Send)+csv, e.key(access.Send)+csv
+	hostile, other, reader := e.key(access.Send)+csv, e.key(access.Send)+csv, e.key(access.Read)
 	var slow []*line
 	for i := range 2 {
 		slow = append(slow, e.begin("POST", importPath, hostile, 1<<20, fmt.Sprintf("email\nslow%d@example.com\n", i)))
@@ -296,7 +296,10 @@ func TestFaultImports(t *testing.T) {
 		e.call("POST", importPath, other, fmt.Sprintf("email\nquick%d@example.com\n", i)).wants(t, "another key's", 200, `"imported":1`)
 	}
 	for _, l := range slow {
-		l.answer().wants(t, "a slow one", 408, "64 KB a second over 3s")
+		l.answer().wants(t, "a slow one", 408, "64 KB a second over 3s; rows that were read before are kept: 1 imported, 0 updated")
+	}
+	for i := range 2 {
+		e.call("GET", "/api/leads", reader, "").wants(t, "the row that came before the cut", 200, fmt.Sprintf("slow%d@example.com", i))
 	}
 	e.rest()
 	e.call("POST", importPath, hostile, "email\nlate@example.com\n").wants(t, "the key's next", 200, `"imported":1`)
@@ -315,7 +318,7 @@ func TestFaultImportsEnd(t *testing.T) {
 	}
 	e.call("POST", importPath, e.key(access.Send)+"Content-Type: text/csv\r\n", "email\n").wants(t, "a fifth", 503, "unavailable")
 	for _, l := range lines {
-		l.answer().wants(t, "beyond the limit", 408, "within 3s")
+		l.answer().wants(t, "beyond the limit", 408, "within 3s; rows that were read before are kept: ")
 	}
 	e.rest()
 }

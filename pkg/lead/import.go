@@ -95,12 +95,13 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 		case err == nil:
 			err = ctx.Err()
 		}
-		return rep, kept(err, rep)
+		return rep, WithKept(err, rep)
 	}
 }
 
-// kept adds to an error that ends an import how many rows were written before it.
-func kept(err error, rep Report) error {
+// WithKept adds to an error that ended an import how many rows the import wrote before it. Errors that are not a
+// message.Error are internal and pass unchanged.
+func WithKept(err error, rep Report) error {
 	var e *message.Error
 	if rep.Imported+rep.Updated == 0 || !errors.As(err, &e) {
 		return err
