@@ -121,7 +121,7 @@ func New(d Deps) (*Server, error) {
 	}
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
-	e.Pre(s.observe, s.identify)
+	e.Use(s.observe, s.identify)           // after routing, so that metrics and log name the route of rejected requests too
 	for _, r := range s.routes() {
 		handler := r.handler
 		if r.scope != "" {

@@ -146,7 +146,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				s.fail(err, c)
 			}
 			s.Telemetry.Request(c.Request().Context(), telemetry.Request{
-				Method: methodLabel(c.Request().Method), Route: c.Path(), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: caller(c),
+				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: caller(c),
 				Shed: shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})
 		}()
@@ -161,6 +161,17 @@ var securityHeaders = map[string]string{
 	"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 	"Cross-Origin-Resource-Policy": "same-origin",
 	"Referrer-Policy":              "no-referrer",
+}
+
+// noRoute is the route label of requests whose path matches no route.
+const noRoute = "unmatched"
+
+// routeLabel returns the pattern of the request's route. The path itself never becomes a label: its values are unbounded.
+func routeLabel(c echo.Context) string {
+	if p := c.Path(); p != "" {
+		return p
+	}
+	return noRoute
 }
 
 // methodLabel keeps methods that somebody made up out of the metrics.
