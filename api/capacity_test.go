@@ -23,7 +23,7 @@ type stuck struct {
 	release chan struct{}
 }
 
-func (s *stuck) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
+func (s *stuck) Resolve(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (audience.Page, error) {
 	s.under.Add(1)
 	defer s.under.Add(-1)
 	select {
@@ -105,7 +105,7 @@ func (h *herald) as(token string) *herald {
 
 type tooSlow struct{ audience.Resolver }
 
-func (tooSlow) Resolve(context.Context, *audience.Criteria, message.Type, string, int) (audience.Page, error) {
+func (tooSlow) Resolve(context.Context, *audience.Criteria, message.ChannelType, string, int) (audience.Page, error) {
 	return audience.Page{}, audience.ErrTooSlow
 }
 

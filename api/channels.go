@@ -47,7 +47,7 @@ func parseChannel(o *wire.Object) *channel.Channel {
 		Region: o.String("region", 2), State: channel.State(o.String("state", maxName)),
 	}
 	o.Require("type", "name", "sender", "credentials")
-	c.Type = enum(o, "type", "", message.ParseType, message.Types)
+	c.Type = enum(o, "type", "", message.ParseChannelType, message.ChannelTypes)
 	if c.State != "" && c.State != channel.Active && c.State != channel.Paused {
 		o.Fail(message.SlugEnum, "must be ACTIVE or PAUSED", "state")
 	}
@@ -113,7 +113,7 @@ func (s *Server) listChannels(c echo.Context) error {
 	var key channel.Key
 	if after != "" {
 		id, ok := wire.ParseUUID(after[:min(36, len(after))])
-		t, known := message.ParseType(after[min(36, len(after)):])
+		t, known := message.ParseChannelType(after[min(36, len(after)):])
 		if !ok || !known {
 			q.badCursor()
 		}
@@ -135,7 +135,7 @@ func channelKey(c echo.Context) (channel.Key, error) {
 	if err != nil {
 		return channel.Key{}, err
 	}
-	t, ok := message.ParseType(c.Param("type"))
+	t, ok := message.ParseChannelType(c.Param("type"))
 	if !ok {
 		return channel.Key{}, message.InvalidField(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "path", "type")
 	}

@@ -20,7 +20,7 @@ import (
 // keyless mode has one caller, so none is shut out by another, and no share is kept from it.
 type gate struct {
 	places  chan struct{}
-	sends   map[message.Type]chan struct{} // of the places, at most these send singles of a type: no provider takes all
+	sends   map[message.ChannelType]chan struct{} // of the places, at most these send singles of a type: no provider takes all
 	imports chan struct{}
 	waits   chan struct{} // bulk sends that wait for their figures; they hold no place
 	paces   map[bool]pace // of bodies, true: of imports
@@ -56,10 +56,10 @@ func newGate(places, dryRuns int) *gate {
 	g := &gate{
 		dryRuns: newDryRuns(dryRuns),
 		places:  make(chan struct{}, places), imports: make(chan struct{}, maxImports), waits: make(chan struct{}, maxWaits),
-		sends: map[message.Type]chan struct{}{}, callers: map[string]*account{},
+		sends: map[message.ChannelType]chan struct{}{}, callers: map[string]*account{},
 		paces: map[bool]pace{false: bodyPace, true: importPace},
 	}
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		g.sends[t] = make(chan struct{}, max(places/2, 1))
 	}
 	return g

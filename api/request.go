@@ -92,12 +92,12 @@ func (q *query) time(name string) *time.Time {
 	return &t
 }
 
-func (q *query) messageType(name string) message.Type {
+func (q *query) messageType(name string) message.ChannelType {
 	v := q.get(name)
 	if v == "" {
 		return ""
 	}
-	t, ok := message.ParseType(v)
+	t, ok := message.ParseChannelType(v)
 	if !ok {
 		q.errs.Add(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "query", name)
 	}
@@ -110,7 +110,7 @@ func (q *query) address(name string) string {
 	if v == "" {
 		return ""
 	}
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		if address, ok := message.ValidRecipient(t, v); ok {
 			return address
 		}

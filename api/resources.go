@@ -84,8 +84,8 @@ func (s *Server) listBulks(c echo.Context) error {
 
 func showMessage(m *message.Message) contract.Message {
 	r := contract.Message{
-		ID: m.ID.String(), BulkID: idOrNull(m.BulkID), LeadID: idOrNull(m.LeadID), ChannelID: m.ChannelID.String(), ChannelType: m.Type,
-		Provider: m.Provider, Recipient: m.Recipient, MessageType: m.Purpose, Priority: m.Priority, Status: m.Status,
+		ID: m.ID.String(), BulkID: idOrNull(m.BulkID), LeadID: idOrNull(m.LeadID), ChannelID: m.ChannelID.String(), ChannelType: m.ChannelType,
+		Provider: m.Provider, Recipient: m.Recipient, MessageType: m.MessageType, Priority: m.Priority, Status: m.Status,
 		Reason: orNull(string(m.Reason)), Error: m.Failure, ProviderMessageID: orNull(m.ProviderMessageID), Cost: m.Cost.Amount(),
 		Metadata: m.Metadata, CreatedAt: at(&m.CreatedAt), ScheduledAt: at(m.ScheduledAt), SentAt: at(m.SentAt), UpdatedAt: at(&m.UpdatedAt),
 	}
@@ -128,7 +128,7 @@ func (s *Server) listMessages(c echo.Context) error {
 			errs.Add(message.SlugEnum, "is no status of a message", "query", "status")
 		}
 	}
-	f.Type, f.Recipient = q.messageType("channel_type"), q.address("recipient")
+	f.ChannelType, f.Recipient = q.messageType("channel_type"), q.address("recipient")
 	limit, before := q.pageByID()
 	if err := q.close(); err != nil {
 		return err

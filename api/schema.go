@@ -191,9 +191,9 @@ func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
 
 // enumerations are the values that strings of some kinds may have.
 var enumerations = map[string][]string{
-	"type":               names(message.Types),
+	"type":               names(message.ChannelTypes),
 	"provider":           {channel.SendGrid, channel.Twilio, channel.Instagram},
-	"purpose":            names(message.Purposes),
+	"message_type":       names(message.MessageTypes),
 	"priority_name":      names(message.Priorities),
 	"status":             append(names(message.Open), names(message.Settled)...),
 	"reason":             names(message.Reasons()),

@@ -28,19 +28,19 @@ import (
 
 // sendRequest is a decoded POST /api/messaging/send.
 type sendRequest struct {
-	typ       message.Type // "" when sender_type is absent
-	channelID uuid.UUID
-	purpose   message.Purpose
-	priority  message.Priority
-	recipient string
-	content   message.Content
-	contactID uuid.UUID
-	metadata  json.RawMessage
-	key       *access.IdempotencyKey
-	bulk      bool
-	dryRun    bool
-	criteria  audience.Criteria
-	shown     json.RawMessage // the request as a bulk shows it later
+	typ         message.ChannelType // "" when sender_type is absent
+	channelID   uuid.UUID
+	messageType message.MessageType
+	priority    message.Priority
+	recipient   string
+	content     message.Content
+	contactID   uuid.UUID
+	metadata    json.RawMessage
+	key         *access.IdempotencyKey
+	bulk        bool
+	dryRun      bool
+	criteria    audience.Criteria
+	shown       json.RawMessage // the request as a bulk shows it later
 }
 
 func (s *Server) send(c echo.Context) error {
@@ -85,12 +85,12 @@ func (s *Server) sendNew(c echo.Context, o *wire.Object, errs *wire.Errors, key 
 const maxRecipient = 320 // characters: longer than any address of any type
 
 func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
-	req := &sendRequest{bulk: o.Has("bulk_settings"), priority: message.Normal, purpose: message.Transactional}
+	req := &sendRequest{bulk: o.Has("bulk_settings"), priority: message.Normal, messageType: message.Transactional}
 	if req.bulk {
-		req.purpose = message.Marketing
+		req.messageType = message.Marketing
 	}
-	req.typ = enum(o, "sender_type", req.typ, message.ParseType, message.Types)
-	req.purpose = enum(o, "message_type", req.purpose, message.ParsePurpose, message.Purposes)
+	req.typ = enum(o, "sender_type", req.typ, message.ParseChannelType, message.ChannelTypes)
+	req.messageType = enum(o, "message_type", req.messageType, message.ParseMessageType, message.MessageTypes)
 	req.priority = priority(o)
 	req.channelID = o.UUID("sender_identifier")
 	q := newQuery(c, errs)
@@ -217,7 +217,7 @@ func priority(o *wire.Object) message.Priority {
 func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel, error) {
 	ctx := c.Request().Context()
 	if req.channelID == uuid.Nil {
-		t, err := req.typeAmong(message.Types)
+		t, err := req.typeAmong(message.ChannelTypes)
 		if err != nil {
 			return nil, err
 		}
@@ -234,7 +234,7 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 	if len(named) == 0 {
 		return nil, message.InvalidField(message.SlugValue, "there is no channel with this id", "body", "sender_identifier")
 	}
-	types := make([]message.Type, len(named))
+	types := make([]message.ChannelType, len(named))
 	for i, ch := range named {
 		types[i] = ch.Type
 	}
@@ -252,7 +252,7 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 }
 
 // typeAmong decides the type of a request: as it says, else by its recipient, else by the fields it uses.
-func (req *sendRequest) typeAmong(types []message.Type) (message.Type, error) {
+func (req *sendRequest) typeAmong(types []message.ChannelType) (message.ChannelType, error) {
 	if req.typ != "" {
 		return req.typ, nil
 	}
@@ -299,7 +299,7 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 	}
 	sent, err := s.Sender.Send(c.Request().Context(), delivery.Single{
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
-		Purpose: req.purpose, Priority: req.priority, Key: req.key,
+		MessageType: req.messageType, Priority: req.priority, Key: req.key,
 	})
 	if err != nil {
 		return underData(err)
@@ -331,7 +331,7 @@ const headerTiming = "Server-Timing"
 func showSent(sent *delivery.Sent) contract.SendResponse {
 	m := sent.Message
 	r := contract.SendResponse{
-		MessageID: m.ID.String(), ChannelUsed: m.Type, ProviderUsed: m.Provider, ProviderMessageID: orNull(sent.ProviderMessageID),
+		MessageID: m.ID.String(), ChannelUsed: m.ChannelType, ProviderUsed: m.Provider, ProviderMessageID: orNull(sent.ProviderMessageID),
 		Status: sent.Status, Cost: sent.Cost.Amount(), SentAt: at(sent.SentAt),
 	}
 	r.Success = sent.Status.Accepted() || sent.Status == message.Queued
@@ -350,7 +350,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	}
 	ctx := c.Request().Context()
 	order := bulk.Order{
-		Channel: ch, Content: req.content, Criteria: req.criteria, Purpose: req.purpose, Priority: req.priority, Request: req.shown,
+		Channel: ch, Content: req.content, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.shown,
 		Key: req.key,
 	}
 	if req.dryRun {

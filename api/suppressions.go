@@ -16,7 +16,7 @@ const maxNote = 1_000 // characters
 
 func showSuppression(s *message.Suppression) contract.Suppression {
 	return contract.Suppression{
-		ID: s.ID.String(), Type: s.Type, Address: orNull(s.Address), Reason: s.Reason, MessageTypes: s.Purposes, Note: orNull(s.Note),
+		ID: s.ID.String(), Type: s.Type, Address: orNull(s.Address), Reason: s.Reason, MessageTypes: s.MessageTypes, Note: orNull(s.Note),
 		CreatedAt: at(&s.CreatedAt),
 	}
 }
@@ -28,15 +28,15 @@ func (s *Server) createSuppression(c echo.Context) error {
 	}
 	o.Require("type", "address")
 	sup := &message.Suppression{
-		Type: enum(o, "type", "", message.ParseType, message.Types), Address: o.String("address", maxRecipient), Note: o.String("note", maxNote),
+		Type: enum(o, "type", "", message.ParseChannelType, message.ChannelTypes), Address: o.String("address", maxRecipient), Note: o.String("note", maxNote),
 		Reason: enum(o, "reason", message.ManuallySuppressed, parseSuppressionReason, message.SuppressionReasons),
 	}
-	for i, name := range o.Strings("message_types", len(message.Purposes), maxName) {
-		p, ok := message.ParsePurpose(name)
+	for i, name := range o.Strings("message_types", len(message.MessageTypes), maxName) {
+		p, ok := message.ParseMessageType(name)
 		if !ok {
 			o.Fail(message.SlugEnum, "must be TRANSACTIONAL, MARKETING or NOTIFICATION", "message_types", i)
 		}
-		sup.Purposes = append(sup.Purposes, p)
+		sup.MessageTypes = append(sup.MessageTypes, p)
 	}
 	o.Close()
 	if err := errs.Err(); err != nil {

@@ -70,8 +70,8 @@ type oneChannel struct {
 	Type string `arg:"" help:"Its type: email, sms or instagram_dm."`
 }
 
-func (c *oneChannel) typ() (message.Type, error) {
-	t, ok := message.ParseType(c.Type)
+func (c *oneChannel) typ() (message.ChannelType, error) {
+	t, ok := message.ParseChannelType(c.Type)
 	if !ok {
 		return "", fmt.Errorf("%w: the type is email, sms or instagram_dm", errUsage)
 	}

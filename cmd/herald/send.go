@@ -12,19 +12,19 @@ import (
 
 type sendCmd struct {
 	output
-	File    string   `short:"f" help:"A file with the whole request as JSON, - for standard input. Without it, a single is made of the other flags."`
-	To      string   `help:"The recipient."`
-	Lead    string   `help:"The id of the lead that it goes to."`
-	Type    string   `help:"email, sms or instagram_dm; by the recipient without it."`
-	Channel string   `help:"The channel's id; the default one without it."`
-	Subject string   `help:"The subject of an email."`
-	Text    string   `help:"The text."`
-	HTML    string   `help:"The HTML of an email."`
-	Media   []string `help:"Addresses of an SMS's media."`
-	Image   string   `help:"The address of an Instagram message's picture."`
-	Purpose string   `help:"transactional, marketing or notification."`
-	Key     string   `help:"An Idempotency-Key of your own, so that running the command again sends nothing twice."`
-	Watch   bool     `help:"Of a bulk: watch it until it is over."`
+	File        string   `short:"f" help:"A file with the whole request as JSON, - for standard input. Without it, a single is made of the other flags."`
+	To          string   `help:"The recipient."`
+	Lead        string   `help:"The id of the lead that it goes to."`
+	Type        string   `help:"email, sms or instagram_dm; by the recipient without it."`
+	Channel     string   `help:"The channel's id; the default one without it."`
+	Subject     string   `help:"The subject of an email."`
+	Text        string   `help:"The text."`
+	HTML        string   `help:"The HTML of an email."`
+	Media       []string `help:"Addresses of an SMS's media."`
+	Image       string   `help:"The address of an Instagram message's picture."`
+	MessageType string   `help:"transactional, marketing or notification."`
+	Key         string   `help:"An Idempotency-Key of your own, so that running the command again sends nothing twice."`
+	Watch       bool     `help:"Of a bulk: watch it until it is over."`
 }
 
 func (c *sendCmd) request() ([]byte, error) {
@@ -35,7 +35,7 @@ func (c *sendCmd) request() ([]byte, error) {
 		return nil, fmt.Errorf("%w: --to, --lead or --file is needed", errUsage)
 	}
 	return json.Marshal(client.SendRequest{
-		SenderType: c.Type, SenderIdentifier: c.Channel, MessageType: message.Purpose(c.Purpose), MessageData: client.MessageData{
+		SenderType: c.Type, SenderIdentifier: c.Channel, MessageType: message.MessageType(c.MessageType), MessageData: client.MessageData{
 			Recipient: c.To, ContactID: c.Lead, Subject: c.Subject, Content: c.Text, HTMLContent: c.HTML, MediaURLs: c.Media, ImageURL: c.Image,
 		},
 	})

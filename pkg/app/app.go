@@ -173,7 +173,7 @@ func (a *App) build() error {
 	deliverer := delivery.New(delivery.Deps{
 		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
 		Queue: a.Queue, Backlog: a.backlog, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Store,
-		Providers: map[message.Type]delivery.Provider{
+		Providers: map[message.ChannelType]delivery.Provider{
 			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
 			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),

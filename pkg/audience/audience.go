@@ -171,12 +171,12 @@ var ErrTooSlow = errors.New("the criteria take the database too long")
 // empty at first. The same cursor may be asked for again; a lead that changes between two pages may or may not be
 // found, but never twice. ErrTooSlow says that the same page will hardly succeed later.
 type Resolver interface {
-	Resolve(ctx context.Context, c *Criteria, t message.Type, after string, limit int) (Page, error)
+	Resolve(ctx context.Context, c *Criteria, t message.ChannelType, after string, limit int) (Page, error)
 }
 
 // Usable normalises a lead's stored address of a type, or gives the reason why no message can go there. Region is the
 // country whose national phone numbers are understood, "" for none.
-func Usable(t message.Type, stored, region string) (string, message.Reason) {
+func Usable(t message.ChannelType, stored, region string) (string, message.Reason) {
 	stored = strings.TrimSpace(stored)
 	if stored == "" {
 		return "", message.NoRecipient

@@ -13,7 +13,7 @@ func FuzzUsable(f *testing.F) {
 		f.Add(s, "DE")
 	}
 	f.Fuzz(func(t *testing.T, stored, region string) {
-		for _, typ := range message.Types {
+		for _, typ := range message.ChannelTypes {
 			address, reason := audience.Usable(typ, stored, region)
 			if (address == "") == (reason == message.NoReason) {
 				t.Errorf("%s %q: %q, %q", typ, stored, address, reason)

@@ -209,7 +209,7 @@ func TestComparisons(t *testing.T) {
 
 func TestUsable(t *testing.T) {
 	for _, c := range []struct {
-		typ            message.Type
+		typ            message.ChannelType
 		stored, region string
 		want           string
 		reason         message.Reason

@@ -38,7 +38,7 @@ type Bulk struct {
 	Channel        channel.Key
 	ChannelVersion int64 // the channel's when the bulk was written; it is planned over that or a later one
 	Provider       string
-	Purpose        message.Purpose
+	MessageType    message.MessageType
 	Priority       message.Priority
 	Content        message.Content
 	Criteria       audience.Criteria
@@ -139,11 +139,11 @@ type PlanPage struct {
 }
 
 // Plan writes the frozen audience. Suppressed gives the reason for each hash that must not get a message of this type
-// and purpose. AddPage writes rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is
+// and message type. AddPage writes rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is
 // not the bulk's any more. A Sole row whose hash a message of the bulk has already is written as SKIPPED
 // (duplicate_recipient) instead. Abandon cancels a bulk that cannot be planned, for a reason that its view shows.
 type Plan interface {
-	Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error)
+	Suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 	AddPage(ctx context.Context, p PlanPage) error
 	Abandon(ctx context.Context, l Lease, why string) error
 }
@@ -176,7 +176,7 @@ type Task struct {
 // Queue carries tasks to the workers. Enqueueing a task that is there already changes nothing. Wake tells some worker
 // that a bulk waits to be run; it may be lost. Workers returns how many worker processes run.
 type Queue interface {
-	Enqueue(ctx context.Context, t message.Type, p message.Priority, tasks []Task) error
+	Enqueue(ctx context.Context, t message.ChannelType, p message.Priority, tasks []Task) error
 	Wake(ctx context.Context, bulkID uuid.UUID) error
 	Workers(ctx context.Context) (int, error)
 }

@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) Enqueue(_ context.Context, _ message.Type, _ message.Priority, tasks []bulk.Task) error {
+func (w *world) Enqueue(_ context.Context, _ message.ChannelType, _ message.Priority, tasks []bulk.Task) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fail != nil {
@@ -148,7 +148,7 @@ func (w *world) order(n int) bulk.Order {
 		w.t.Fatal(err)
 	}
 	return bulk.Order{
-		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids}, Purpose: message.Marketing,
+		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids}, MessageType: message.Marketing,
 		Priority: message.Normal, Request: []byte(`{}`),
 	}
 }

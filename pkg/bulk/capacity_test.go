@@ -345,7 +345,7 @@ type scripted struct {
 	answer func(ctx context.Context, word, after string, n int) error
 }
 
-func (s *scripted) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
+func (s *scripted) Resolve(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (audience.Page, error) {
 	if len(c.Words) == 0 {
 		return s.Resolver.Resolve(ctx, c, t, after, limit)
 	}

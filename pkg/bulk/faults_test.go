@@ -114,7 +114,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 			}
 			b, err := w.service.Accept(t.Context(), bulk.Order{
 				Channel: changed, Content: message.Content{Text: "t"}, Criteria: audience.Criteria{LeadIDs: []uuid.UUID{l.ID}},
-				Purpose: message.Marketing, Priority: message.Normal, Request: []byte(`{}`),
+				MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`),
 			})
 			if err != nil {
 				t.Fatal(err)

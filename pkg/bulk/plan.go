@@ -142,7 +142,7 @@ func (c *course) draft(ctx context.Context, leads []audience.Candidate, region s
 	if len(hashes) == 0 {
 		return rows, nil
 	}
-	suppressed, err := c.Plan.Suppressed(ctx, b.Channel.Type, b.Purpose, hashes)
+	suppressed, err := c.Plan.Suppressed(ctx, b.Channel.Type, b.MessageType, hashes)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (c *course) draft(ctx context.Context, leads []audience.Candidate, region s
 }
 
 // candidates drafts a row for each lead: PENDING with its normalised address, or SKIPPED without one.
-func candidates(leads []audience.Candidate, t message.Type, region string, duplicates bool) ([]Planned, []message.Hash) {
+func candidates(leads []audience.Candidate, t message.ChannelType, region string, duplicates bool) ([]Planned, []message.Hash) {
 	rows := make([]Planned, len(leads))
 	hashes := make([]message.Hash, 0, len(leads))
 	for i, l := range leads {

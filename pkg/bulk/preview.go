@@ -122,7 +122,7 @@ func (p *Previewer) suppressed(ctx context.Context, o Order, hashes []message.Ha
 	if len(hashes) == 0 {
 		return nil, nil //nolint:nilnil // nobody is suppressed among nobody
 	}
-	return p.Plan.Suppressed(ctx, o.Channel.Type, o.Purpose, hashes)
+	return p.Plan.Suppressed(ctx, o.Channel.Type, o.MessageType, hashes)
 }
 
 func short(h message.Hash) uint64 {

@@ -20,13 +20,13 @@ import (
 
 // Order is a request for a bulk send.
 type Order struct {
-	Channel  *channel.Channel
-	Content  message.Content
-	Criteria audience.Criteria
-	Purpose  message.Purpose
-	Priority message.Priority
-	Request  json.RawMessage
-	Key      *access.IdempotencyKey // nil: ordered again, it is another bulk
+	Channel     *channel.Channel
+	Content     message.Content
+	Criteria    audience.Criteria
+	MessageType message.MessageType
+	Priority    message.Priority
+	Request     json.RawMessage
+	Key         *access.IdempotencyKey // nil: ordered again, it is another bulk
 }
 
 // Service accepts bulks and tells how they stand.
@@ -70,7 +70,7 @@ func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 		return nil, err
 	}
 	b := &Bulk{
-		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, Purpose: o.Purpose,
+		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, MessageType: o.MessageType,
 		Priority: o.Priority, Content: o.Content, Criteria: o.Criteria, Request: o.Request, Status: Processing,
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}

@@ -43,7 +43,7 @@ const (
 // Key names a channel: one id may be registered once per type.
 type Key struct {
 	ID   uuid.UUID
-	Type message.Type
+	Type message.ChannelType
 }
 
 // Channel is a configured sending account of one type with one provider.
@@ -98,7 +98,7 @@ func (c *Channel) Cost(segments int, media bool) message.Micros {
 // provider describes what a provider's channels need.
 type provider struct {
 	name     string
-	typ      message.Type
+	typ      message.ChannelType
 	required []string
 	optional []string
 	policy   Policy
@@ -110,7 +110,7 @@ var providers = []provider{
 	{Instagram, message.InstagramDM, []string{"access_token"}, []string{"app_secret", "verify_token"}, Hold},
 }
 
-func providerOf(t message.Type) provider {
+func providerOf(t message.ChannelType) provider {
 	for _, p := range providers {
 		if p.typ == t {
 			return p

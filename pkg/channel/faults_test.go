@@ -41,7 +41,7 @@ func (s *shelf) Channel(context.Context, Key) (*Channel, error) {
 	return ch, err
 }
 
-func (s *shelf) DefaultChannel(ctx context.Context, _ message.Type) (*Channel, error) {
+func (s *shelf) DefaultChannel(ctx context.Context, _ message.ChannelType) (*Channel, error) {
 	return s.Channel(ctx, Key{})
 }
 

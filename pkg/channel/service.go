@@ -34,7 +34,7 @@ type Editor interface {
 
 // DefaultStore finds the default channel of a type; not_found when no channel of the type is marked as default.
 type DefaultStore interface {
-	DefaultChannel(ctx context.Context, t message.Type) (*Channel, error)
+	DefaultChannel(ctx context.Context, t message.ChannelType) (*Channel, error)
 }
 
 // Registry is how the rest of Herald gets at channels. Lookups are cached for a moment, so a change reaches every
@@ -113,14 +113,14 @@ func (r *Registry) keep(k Key, ch *Channel, changes int) {
 }
 
 // Default returns the default channel of a type, at most a moment old. The result is shared: it must not be changed.
-func (r *Registry) Default(ctx context.Context, t message.Type) (*Channel, error) {
+func (r *Registry) Default(ctx context.Context, t message.ChannelType) (*Channel, error) {
 	return r.recent(Key{Type: t}, 0, func() (*Channel, error) { return r.defaults.DefaultChannel(ctx, t) })
 }
 
 // Find returns the channels that one id names, one per type at most.
 func (r *Registry) Find(ctx context.Context, id uuid.UUID) ([]*Channel, error) {
 	var found []*Channel
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		c, err := r.Get(ctx, Key{id, t})
 		switch {
 		case err == nil:
@@ -241,7 +241,7 @@ func fill(c *Channel, p provider) {
 	c.Currency, c.Region = strings.ToUpper(c.Currency), strings.ToUpper(c.Region)
 }
 
-func validSender(t message.Type, s string) bool {
+func validSender(t message.ChannelType, s string) bool {
 	switch t {
 	case message.Email:
 		_, ok := message.NormalizeEmail(s)
@@ -253,7 +253,7 @@ func validSender(t message.Type, s string) bool {
 	}
 }
 
-func senderHint(t message.Type) string {
+func senderHint(t message.ChannelType) string {
 	switch t {
 	case message.Email:
 		return "must be an email address"

@@ -180,7 +180,7 @@ type MessageFilter struct {
 	BulkID        string
 	LeadID        string
 	Status        message.Status
-	Type          message.Type
+	Type          message.ChannelType
 	Recipient     string
 	CreatedAfter  time.Time
 	CreatedBefore time.Time
@@ -286,7 +286,7 @@ func (c *Client) Channels(ctx context.Context) iter.Seq2[Channel, error] {
 }
 
 // Channel returns one channel.
-func (c *Client) Channel(ctx context.Context, id string, t message.Type) (*Channel, error) {
+func (c *Client) Channel(ctx context.Context, id string, t message.ChannelType) (*Channel, error) {
 	return get[Channel](ctx, c, channelsPath, id, string(t))
 }
 
@@ -297,13 +297,13 @@ func (c *Client) CreateChannel(ctx context.Context, ch NewChannel) (*Channel, er
 }
 
 // ChangeChannel changes what the patch names.
-func (c *Client) ChangeChannel(ctx context.Context, id string, t message.Type, p Patch) (*Channel, error) {
+func (c *Client) ChangeChannel(ctx context.Context, id string, t message.ChannelType, p Patch) (*Channel, error) {
 	var out Channel
 	return &out, c.do(ctx, call{method: http.MethodPatch, path: join([]string{channelsPath, id, string(t)}), body: p, repeatable: true}, &out)
 }
 
 // DeleteChannel removes a channel.
-func (c *Client) DeleteChannel(ctx context.Context, id string, t message.Type) error {
+func (c *Client) DeleteChannel(ctx context.Context, id string, t message.ChannelType) error {
 	return c.do(ctx, call{method: http.MethodDelete, path: join([]string{channelsPath, id, string(t)})}, nil)
 }
 
@@ -354,7 +354,7 @@ func (c *Client) ImportLeads(ctx context.Context, f Format, file io.Reader) (*Im
 }
 
 // Suppressions walks the suppressions, newest first, of a type or an address where these are not empty.
-func (c *Client) Suppressions(ctx context.Context, t message.Type, address string) iter.Seq2[Suppression, error] {
+func (c *Client) Suppressions(ctx context.Context, t message.ChannelType, address string) iter.Seq2[Suppression, error] {
 	q := url.Values{}
 	if t != "" {
 		q.Set("type", string(t))

@@ -68,7 +68,7 @@ type Open string
 const OpenLoopback Open = "loopback"
 
 // Concurrency is a number of sends in flight for each type.
-type Concurrency map[message.Type]int
+type Concurrency map[message.ChannelType]int
 
 const maxConcurrency = 5_000
 
@@ -76,13 +76,13 @@ const maxConcurrency = 5_000
 func (c *Concurrency) UnmarshalText(b []byte) error {
 	*c = Concurrency{}
 	if n, err := strconv.Atoi(string(b)); err == nil {
-		for _, t := range message.Types {
+		for _, t := range message.ChannelTypes {
 			(*c)[t] = n
 		}
 	} else {
 		for _, pair := range strings.Split(string(b), ",") {
 			name, v, ok := strings.Cut(strings.TrimSpace(pair), "=")
-			t, known := message.ParseType(name)
+			t, known := message.ParseChannelType(name)
 			n, err := strconv.Atoi(v)
 			if !ok || !known || err != nil {
 				return fmt.Errorf("%q is not like email=200,sms=64,instagram_dm=64", pair)
@@ -90,7 +90,7 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 			(*c)[t] = n
 		}
 	}
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		if _, ok := (*c)[t]; !ok {
 			(*c)[t] = 64
 		}
@@ -103,8 +103,8 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 
 // String writes what UnmarshalText reads.
 func (c Concurrency) String() string {
-	parts := make([]string, 0, len(message.Types))
-	for _, t := range message.Types {
+	parts := make([]string, 0, len(message.ChannelTypes))
+	for _, t := range message.ChannelTypes {
 		parts = append(parts, fmt.Sprintf("%s=%d", strings.ToLower(string(t)), c[t]))
 	}
 	return strings.Join(parts, ",")

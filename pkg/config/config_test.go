@@ -61,7 +61,7 @@ func TestConcurrency(t *testing.T) {
 			t.Errorf("%q: %s, %v", in, c, err)
 		}
 	}
-	if len(message.Types) != 3 {
+	if len(message.ChannelTypes) != 3 {
 		t.Error("a type has no default")
 	}
 }

@@ -56,13 +56,13 @@ type Problem struct {
 
 // SendRequest asks for a single message, or, with BulkSettings, for a message to many.
 type SendRequest struct {
-	SenderType       string          `json:"sender_type,omitempty" doc:"The type of channel, in any letter case. When absent: that of the channel named; else from the recipient (an address with @ is EMAIL, + and digits SMS, 15 to 17 digits INSTAGRAM_DM); in a bulk without a recipient from the fields (subject or html_content: EMAIL, image_url: INSTAGRAM_DM, media_urls: SMS)." enum:"type" example:"email"`
-	SenderIdentifier string          `json:"sender_identifier,omitempty" doc:"The channel's id. The default channel of the type when absent. The query's send_identifier means the same." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
-	MessageData      MessageData     `json:"message_data" required:"true" doc:"What is said, and for a single to whom."`
-	MessageType      message.Purpose `json:"message_type,omitempty" doc:"Why it is sent, in any letter case; suppressions follow it. TRANSACTIONAL when a single does not say, MARKETING when a bulk does not." enum:"purpose" example:"TRANSACTIONAL"`
-	Priority         string          `json:"priority,omitempty" doc:"How urgent it is: HIGH, NORMAL, LOW in any letter case, or 1 to 5 as in mail's X-Priority, as a number or a string: 1 and 2 are HIGH, 3 is NORMAL, 4 and 5 are LOW." enum:"priority" example:"HIGH"`
-	BulkSettings     *BulkSettings   `json:"bulk_settings,omitempty" doc:"Whom a bulk send reaches. Its presence is what makes it one."`
-	DryRun           bool            `json:"dry_run,omitempty" doc:"Of a bulk: count, estimate and render five samples, and send nothing. It may take 10 s (422 beyond that), and an API key may have two under way at a time (429 beyond that)." example:"false"`
+	SenderType       string              `json:"sender_type,omitempty" doc:"The type of channel, in any letter case. When absent: that of the channel named; else from the recipient (an address with @ is EMAIL, + and digits SMS, 15 to 17 digits INSTAGRAM_DM); in a bulk without a recipient from the fields (subject or html_content: EMAIL, image_url: INSTAGRAM_DM, media_urls: SMS)." enum:"type" example:"email"`
+	SenderIdentifier string              `json:"sender_identifier,omitempty" doc:"The channel's id. The default channel of the type when absent. The query's send_identifier means the same." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	MessageData      MessageData         `json:"message_data" required:"true" doc:"What is said, and for a single to whom."`
+	MessageType      message.MessageType `json:"message_type,omitempty" doc:"Why it is sent, in any letter case; suppressions follow it. TRANSACTIONAL when a single does not say, MARKETING when a bulk does not." enum:"message_type" example:"TRANSACTIONAL"`
+	Priority         string              `json:"priority,omitempty" doc:"How urgent it is: HIGH, NORMAL, LOW in any letter case, or 1 to 5 as in mail's X-Priority, as a number or a string: 1 and 2 are HIGH, 3 is NORMAL, 4 and 5 are LOW." enum:"priority" example:"HIGH"`
+	BulkSettings     *BulkSettings       `json:"bulk_settings,omitempty" doc:"Whom a bulk send reaches. Its presence is what makes it one."`
+	DryRun           bool                `json:"dry_run,omitempty" doc:"Of a bulk: count, estimate and render five samples, and send nothing. It may take 10 s (422 beyond that), and an API key may have two under way at a time (429 beyond that)." example:"false"`
 }
 
 // MessageData is what a message says. Subject, Content and HTMLContent are Liquid templates over the lead.
@@ -123,15 +123,15 @@ func (n FilterNode) MarshalJSON() ([]byte, error) {
 
 // SendResponse is the answer to a single: what became of the message.
 type SendResponse struct {
-	Success           bool             `json:"success" doc:"Whether the provider took the message, or will be asked to: false for FAILED, SKIPPED and UNKNOWN." example:"true"`
-	MessageID         string           `json:"message_id" doc:"The message's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440000"`
-	ChannelUsed       message.Type     `json:"channel_used" doc:"The type of channel that it went over." enum:"type" example:"EMAIL"`
-	ProviderUsed      string           `json:"provider_used" doc:"The provider that it went to." enum:"provider" example:"sendgrid"`
-	ProviderMessageID *string          `json:"provider_message_id" doc:"The provider's own id of it." example:"msg_abc123"`
-	Status            message.Status   `json:"status" doc:"SENT: the provider took it. QUEUED: the provider is busy, and workers go on trying. FAILED: refused for good. SKIPPED: the recipient is suppressed. UNKNOWN: the bytes left and no answer came." enum:"status" example:"SENT"`
-	Cost              float64          `json:"cost" doc:"What it cost, in the channel's currency." example:"0.001"`
-	SentAt            *time.Time       `json:"sent_at" doc:"When the provider took it." example:"2025-01-31T10:30:00Z"`
-	Error             *message.Failure `json:"error,omitempty" doc:"Why it was not sent, where success is false."`
+	Success           bool                `json:"success" doc:"Whether the provider took the message, or will be asked to: false for FAILED, SKIPPED and UNKNOWN." example:"true"`
+	MessageID         string              `json:"message_id" doc:"The message's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440000"`
+	ChannelUsed       message.ChannelType `json:"channel_used" doc:"The type of channel that it went over." enum:"type" example:"EMAIL"`
+	ProviderUsed      string              `json:"provider_used" doc:"The provider that it went to." enum:"provider" example:"sendgrid"`
+	ProviderMessageID *string             `json:"provider_message_id" doc:"The provider's own id of it." example:"msg_abc123"`
+	Status            message.Status      `json:"status" doc:"SENT: the provider took it. QUEUED: the provider is busy, and workers go on trying. FAILED: refused for good. SKIPPED: the recipient is suppressed. UNKNOWN: the bytes left and no answer came." enum:"status" example:"SENT"`
+	Cost              float64             `json:"cost" doc:"What it cost, in the channel's currency." example:"0.001"`
+	SentAt            *time.Time          `json:"sent_at" doc:"When the provider took it." example:"2025-01-31T10:30:00Z"`
+	Error             *message.Failure    `json:"error,omitempty" doc:"Why it was not sent, where success is false."`
 }
 
 // Bulk is how a bulk send stands. The first four figures are always there.
@@ -157,10 +157,10 @@ type Bulk struct {
 
 // BulkChannel tells, until a bulk is over, what it may be waiting for.
 type BulkChannel struct {
-	ID          string       `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
-	Type        message.Type `json:"type" doc:"Its type." enum:"type" example:"SMS"`
-	State       string       `json:"state" doc:"ACTIVE; PAUSED by a person or because its credentials are dead; THROTTLED: its provider refuses what is too much; DOWN: its provider does not answer; DELETED: it is not there any more." enum:"bulk_channel_state" example:"ACTIVE"`
-	StateReason *string      `json:"state_reason" doc:"Why it is PAUSED; null without the scope read." example:"Authenticate"`
+	ID          string              `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	Type        message.ChannelType `json:"type" doc:"Its type." enum:"type" example:"SMS"`
+	State       string              `json:"state" doc:"ACTIVE; PAUSED by a person or because its credentials are dead; THROTTLED: its provider refuses what is too much; DOWN: its provider does not answer; DELETED: it is not there any more." enum:"bulk_channel_state" example:"ACTIVE"`
+	StateReason *string             `json:"state_reason" doc:"Why it is PAUSED; null without the scope read." example:"Authenticate"`
 }
 
 // Preview is the answer to a dry run.
@@ -209,27 +209,27 @@ type Verdict struct {
 
 // Message is one message of the ledger. Lists leave its attempts and receipts out.
 type Message struct {
-	ID                string           `json:"id" doc:"The message's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440000"`
-	BulkID            *string          `json:"bulk_id" doc:"The bulk that it belongs to; null for a single." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
-	LeadID            *string          `json:"lead_id" doc:"The lead that it goes to." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
-	ChannelID         string           `json:"channel_id" doc:"The channel that it goes over." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
-	ChannelType       message.Type     `json:"channel_type" doc:"The channel's type." enum:"type" example:"SMS"`
-	Provider          string           `json:"provider" doc:"The channel's provider." enum:"provider" example:"twilio"`
-	Recipient         string           `json:"recipient" doc:"The normalised address; empty where the lead has none, or was erased." example:"+1234567890"`
-	MessageType       message.Purpose  `json:"message_type" doc:"Why it is sent." enum:"purpose" example:"TRANSACTIONAL"`
-	Priority          message.Priority `json:"priority" doc:"How urgent it is." enum:"priority_name" example:"NORMAL"`
-	Status            message.Status   `json:"status" doc:"Where it stands. Open: SCHEDULED PENDING QUEUED SENDING. Then one of UNKNOWN < CANCELLED < SKIPPED < FAILED < SENT < DELIVERED < READ < BOUNCED; a settled message only moves up." enum:"status" example:"SENT"`
-	Reason            *string          `json:"reason" doc:"Why it ended so, from a closed list." enum:"reason" example:"recipient_refused"`
-	Error             *message.Failure `json:"error" doc:"What the provider said, where it refused."`
-	Attempts          []Attempt        `json:"attempts,omitzero" doc:"With a single message: the calls to the provider, oldest first."`
-	Receipts          []Receipt        `json:"receipts,omitzero" doc:"With a single message: what the provider said later, oldest first."`
-	ProviderMessageID *string          `json:"provider_message_id" doc:"The provider's own id of it." example:"SM0123456789abcdef0123456789abcdef"`
-	Cost              float64          `json:"cost" doc:"What it cost, in the channel's currency." example:"0.0079"`
-	Metadata          json.RawMessage  `json:"metadata" doc:"The sender's own object." example:"{\"campaign_id\":\"spring_promo\"}"`
-	CreatedAt         *time.Time       `json:"created_at" doc:"When it was written." example:"2025-01-31T10:30:00Z"`
-	ScheduledAt       *time.Time       `json:"scheduled_at" doc:"When it is to be sent." example:"2025-01-31T10:30:00Z"`
-	SentAt            *time.Time       `json:"sent_at" doc:"When the provider took it." example:"2025-01-31T10:30:00Z"`
-	UpdatedAt         *time.Time       `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
+	ID                string              `json:"id" doc:"The message's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440000"`
+	BulkID            *string             `json:"bulk_id" doc:"The bulk that it belongs to; null for a single." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	LeadID            *string             `json:"lead_id" doc:"The lead that it goes to." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
+	ChannelID         string              `json:"channel_id" doc:"The channel that it goes over." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	ChannelType       message.ChannelType `json:"channel_type" doc:"The channel's type." enum:"type" example:"SMS"`
+	Provider          string              `json:"provider" doc:"The channel's provider." enum:"provider" example:"twilio"`
+	Recipient         string              `json:"recipient" doc:"The normalised address; empty where the lead has none, or was erased." example:"+1234567890"`
+	MessageType       message.MessageType `json:"message_type" doc:"Why it is sent." enum:"message_type" example:"TRANSACTIONAL"`
+	Priority          message.Priority    `json:"priority" doc:"How urgent it is." enum:"priority_name" example:"NORMAL"`
+	Status            message.Status      `json:"status" doc:"Where it stands. Open: SCHEDULED PENDING QUEUED SENDING. Then one of UNKNOWN < CANCELLED < SKIPPED < FAILED < SENT < DELIVERED < READ < BOUNCED; a settled message only moves up." enum:"status" example:"SENT"`
+	Reason            *string             `json:"reason" doc:"Why it ended so, from a closed list." enum:"reason" example:"recipient_refused"`
+	Error             *message.Failure    `json:"error" doc:"What the provider said, where it refused."`
+	Attempts          []Attempt           `json:"attempts,omitzero" doc:"With a single message: the calls to the provider, oldest first."`
+	Receipts          []Receipt           `json:"receipts,omitzero" doc:"With a single message: what the provider said later, oldest first."`
+	ProviderMessageID *string             `json:"provider_message_id" doc:"The provider's own id of it." example:"SM0123456789abcdef0123456789abcdef"`
+	Cost              float64             `json:"cost" doc:"What it cost, in the channel's currency." example:"0.0079"`
+	Metadata          json.RawMessage     `json:"metadata" doc:"The sender's own object." example:"{\"campaign_id\":\"spring_promo\"}"`
+	CreatedAt         *time.Time          `json:"created_at" doc:"When it was written." example:"2025-01-31T10:30:00Z"`
+	ScheduledAt       *time.Time          `json:"scheduled_at" doc:"When it is to be sent." example:"2025-01-31T10:30:00Z"`
+	SentAt            *time.Time          `json:"sent_at" doc:"When the provider took it." example:"2025-01-31T10:30:00Z"`
+	UpdatedAt         *time.Time          `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
 }
 
 // Attempt is one call to a provider.

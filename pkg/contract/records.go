@@ -9,26 +9,26 @@ import (
 
 // Channel is a sending account as it is shown: of its credentials the last four characters.
 type Channel struct {
-	ID             string            `json:"id" doc:"The channel's id; one id may be registered once for each type." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
-	Type           message.Type      `json:"type" doc:"What it sends." enum:"type" example:"EMAIL"`
-	Provider       string            `json:"provider" doc:"Who sends it." enum:"provider" example:"sendgrid"`
-	Name           string            `json:"name" doc:"For people." example:"Acme mail"`
-	Sender         string            `json:"sender" doc:"Who its messages come from." example:"news@acme.test"`
-	SenderName     *string           `json:"sender_name" doc:"The name beside an email's sender." example:"Acme"`
-	AllowedSenders []string          `json:"allowed_senders" doc:"Patterns of the senders that a message may name for itself." example:"[\"*@acme.test\"]"`
-	Credentials    map[string]string `json:"credentials" doc:"The last four characters of each." example:"{\"api_key\":\"****WXyz\"}"`
-	Price          float64           `json:"price" doc:"Of an email, a segment of SMS, or an Instagram message." example:"0.001"`
-	PriceMedia     float64           `json:"price_media" doc:"Of an SMS with media." example:"0"`
-	Currency       string            `json:"currency" doc:"Of the prices." example:"USD"`
-	RatePerSecond  *float64          `json:"rate_per_second" doc:"The most calls a second, over all processes; null: no limit." example:"50"`
-	Default        bool              `json:"default" doc:"Whether it is used for its type when a request names no channel." example:"true"`
-	OnUnknown      string            `json:"on_unknown" doc:"What becomes of a message whose outcome nobody knows: hold leaves it UNKNOWN, resend_once sends it a second time after a while." enum:"policy" example:"resend_once"`
-	BaseURL        *string           `json:"base_url" doc:"Of the provider's API, where that is not the usual." example:"https://api.eu.sendgrid.com"`
-	Region         *string           `json:"region" doc:"The country whose national phone numbers leads may have." example:"US"`
-	State          string            `json:"state" doc:"Whether it sends." enum:"channel_state" example:"ACTIVE"`
-	StateReason    *string           `json:"state_reason" doc:"Why it is PAUSED." example:"Authenticate"`
-	CreatedAt      *time.Time        `json:"created_at" doc:"When it was registered." example:"2025-01-31T10:30:00Z"`
-	UpdatedAt      *time.Time        `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
+	ID             string              `json:"id" doc:"The channel's id; one id may be registered once for each type." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	Type           message.ChannelType `json:"type" doc:"What it sends." enum:"type" example:"EMAIL"`
+	Provider       string              `json:"provider" doc:"Who sends it." enum:"provider" example:"sendgrid"`
+	Name           string              `json:"name" doc:"For people." example:"Acme mail"`
+	Sender         string              `json:"sender" doc:"Who its messages come from." example:"news@acme.test"`
+	SenderName     *string             `json:"sender_name" doc:"The name beside an email's sender." example:"Acme"`
+	AllowedSenders []string            `json:"allowed_senders" doc:"Patterns of the senders that a message may name for itself." example:"[\"*@acme.test\"]"`
+	Credentials    map[string]string   `json:"credentials" doc:"The last four characters of each." example:"{\"api_key\":\"****WXyz\"}"`
+	Price          float64             `json:"price" doc:"Of an email, a segment of SMS, or an Instagram message." example:"0.001"`
+	PriceMedia     float64             `json:"price_media" doc:"Of an SMS with media." example:"0"`
+	Currency       string              `json:"currency" doc:"Of the prices." example:"USD"`
+	RatePerSecond  *float64            `json:"rate_per_second" doc:"The most calls a second, over all processes; null: no limit." example:"50"`
+	Default        bool                `json:"default" doc:"Whether it is used for its type when a request names no channel." example:"true"`
+	OnUnknown      string              `json:"on_unknown" doc:"What becomes of a message whose outcome nobody knows: hold leaves it UNKNOWN, resend_once sends it a second time after a while." enum:"policy" example:"resend_once"`
+	BaseURL        *string             `json:"base_url" doc:"Of the provider's API, where that is not the usual." example:"https://api.eu.sendgrid.com"`
+	Region         *string             `json:"region" doc:"The country whose national phone numbers leads may have." example:"US"`
+	State          string              `json:"state" doc:"Whether it sends." enum:"channel_state" example:"ACTIVE"`
+	StateReason    *string             `json:"state_reason" doc:"Why it is PAUSED." example:"Authenticate"`
+	CreatedAt      *time.Time          `json:"created_at" doc:"When it was registered." example:"2025-01-31T10:30:00Z"`
+	UpdatedAt      *time.Time          `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
 }
 
 // ChannelFields are the fields of a channel that can be changed.
@@ -132,8 +132,8 @@ type LeadRef struct {
 
 // ChannelRef is what a key without the scope read is told of a channel that it wrote.
 type ChannelRef struct {
-	ID   string       `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
-	Type message.Type `json:"type" doc:"What it sends." enum:"type" example:"EMAIL"`
+	ID   string              `json:"id" doc:"The channel's id." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	Type message.ChannelType `json:"type" doc:"What it sends." enum:"type" example:"EMAIL"`
 }
 
 // SuppressionRef is what a key without the scope read is told of a suppression that it wrote.
@@ -157,13 +157,13 @@ type ImportError struct {
 
 // Suppression says who must not be contacted, and why.
 type Suppression struct {
-	ID           string            `json:"id" doc:"The suppression's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
-	Type         message.Type      `json:"type" doc:"Over which type of channel." enum:"type" example:"EMAIL"`
-	Address      *string           `json:"address" doc:"Whom; null once the person was erased, while it stays in force." example:"stella@example.com"`
-	Reason       message.Reason    `json:"reason" doc:"Why." enum:"suppression_reason" example:"unsubscribed"`
-	MessageTypes []message.Purpose `json:"message_types" doc:"What is stopped." enum:"purpose" example:"[\"MARKETING\",\"NOTIFICATION\"]"`
-	Note         *string           `json:"note" doc:"For people." example:"asked by phone"`
-	CreatedAt    *time.Time        `json:"created_at" doc:"Since when." example:"2025-01-31T10:30:00Z"`
+	ID           string                `json:"id" doc:"The suppression's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	Type         message.ChannelType   `json:"type" doc:"Over which type of channel." enum:"type" example:"EMAIL"`
+	Address      *string               `json:"address" doc:"Whom; null once the person was erased, while it stays in force." example:"stella@example.com"`
+	Reason       message.Reason        `json:"reason" doc:"Why." enum:"suppression_reason" example:"unsubscribed"`
+	MessageTypes []message.MessageType `json:"message_types" doc:"What is stopped." enum:"message_type" example:"[\"MARKETING\",\"NOTIFICATION\"]"`
+	Note         *string               `json:"note" doc:"For people." example:"asked by phone"`
+	CreatedAt    *time.Time            `json:"created_at" doc:"Since when." example:"2025-01-31T10:30:00Z"`
 }
 
 // NewSuppression puts an address on the list, or over the entry with the same type, address and reason.
@@ -171,7 +171,7 @@ type NewSuppression struct {
 	Type         string   `json:"type" required:"true" doc:"Over which type of channel, in any letter case." enum:"type" example:"EMAIL"`
 	Address      string   `json:"address" required:"true" doc:"Whom." max:"320" example:"stella@example.com"`
 	Reason       string   `json:"reason,omitempty" doc:"Why, in any letter case; suppressed when absent." enum:"suppression_reason" example:"unsubscribed"`
-	MessageTypes []string `json:"message_types,omitempty" doc:"What is stopped, in any letter case; when absent, everything for bounced and suppressed, MARKETING and NOTIFICATION for unsubscribed and complained." enum:"purpose" max:"3" example:"[\"MARKETING\"]"`
+	MessageTypes []string `json:"message_types,omitempty" doc:"What is stopped, in any letter case; when absent, everything for bounced and suppressed, MARKETING and NOTIFICATION for unsubscribed and complained." enum:"message_type" max:"3" example:"[\"MARKETING\"]"`
 	Note         string   `json:"note,omitempty" doc:"For people." max:"1000" example:"asked by phone"`
 }
 

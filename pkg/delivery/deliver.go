@@ -26,7 +26,7 @@ type Deps struct {
 	Counters  Counters
 	Queue     Queue
 	Backlog   Backlog
-	Providers map[message.Type]Provider
+	Providers map[message.ChannelType]Provider
 	Observer  Observer
 	Timing    Timing
 
@@ -177,7 +177,7 @@ func (d *Deliverer) steps(ctx context.Context, w *work) (Result, error) {
 	if w.held {
 		return d.hold(ctx, w)
 	}
-	ch, err := d.Channels.AtLeast(ctx, channel.Key{ID: w.ChannelID, Type: w.Type}, w.channel)
+	ch, err := d.Channels.AtLeast(ctx, channel.Key{ID: w.ChannelID, Type: w.ChannelType}, w.channel)
 	if err != nil { // not_found: it was deleted a moment ago, which the next run sees in the ledger
 		return Result{}, err
 	}
@@ -286,7 +286,7 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 	if w.Content == nil {
 		return d.Contents.Template(ctx, w.BulkID)
 	}
-	t, errs := render.Compile(ctx, w.Type, *w.Content)
+	t, errs := render.Compile(ctx, w.ChannelType, *w.Content)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -296,7 +296,7 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 // awaitTurn waits for the channel's next turn. It returns how long to step aside when none is near, 0 when the message
 // may go.
 func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
-	turn := d.Limiter.Take(ctx, ch, d.Providers[w.Type].Parts(w.contentOf())-w.Part, w.single())
+	turn := d.Limiter.Take(ctx, ch, d.Providers[w.ChannelType].Parts(w.contentOf())-w.Part, w.single())
 	switch {
 	case !turn.Given:
 		return max(turn.Wait, leastAside)
@@ -313,13 +313,13 @@ func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel)
 // away says that a worker waits for others with a message. Inline, it is the caller who waits.
 func (d *Deliverer) away(w *work) {
 	if !w.inline {
-		d.Backlog.Away(w.Type)
+		d.Backlog.Away(w.ChannelType)
 	}
 }
 
 func (d *Deliverer) back(w *work) {
 	if !w.inline {
-		d.Backlog.Back(w.Type)
+		d.Backlog.Back(w.ChannelType)
 	}
 }
 
@@ -362,7 +362,7 @@ func (d *Deliverer) stepAside(ctx context.Context, w *work, wait time.Duration) 
 // send claims, unless that is done, calls the provider once per part that is still to be sent, and records each outcome
 // before the next call.
 func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, error) {
-	provider := d.Providers[w.Type]
+	provider := d.Providers[w.ChannelType]
 	if w.token == uuid.Nil {
 		if ok, err := d.claim(ctx, w); err != nil || !ok {
 			return Result{Status: w.Status}, err // settled, or another has it

@@ -258,8 +258,8 @@ type Event struct {
 // Backlog is told when a message that a worker has begun is out of its hands, and when it is back: while its provider has
 // it, and while it waits for its channel's rate.
 type Backlog interface {
-	Away(t message.Type)
-	Back(t message.Type)
+	Away(t message.ChannelType)
+	Back(t message.ChannelType)
 }
 
 // Observer is told of every delivery.

@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.d = delivery.New(delivery.Deps{
 		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Backlog: w, Observer: w, Timing: delivery.DefaultTiming(),
-		Providers: map[message.Type]delivery.Provider{message.Email: w}, Suspicions: s,
+		Providers: map[message.ChannelType]delivery.Provider{message.Email: w}, Suspicions: s,
 	})
 	return w
 }
@@ -78,8 +78,8 @@ func (w *world) Template(ctx context.Context, _ uuid.UUID) (*render.Template, er
 	}
 	return tpl, w.broken
 }
-func (w *world) Away(message.Type) { w.out.Add(1) }
-func (w *world) Back(message.Type) { w.out.Add(-1) }
+func (w *world) Away(message.ChannelType) { w.out.Add(1) }
+func (w *world) Back(message.ChannelType) { w.out.Add(-1) }
 func (w *world) AtLeast(context.Context, channel.Key, int64) (*channel.Channel, error) {
 	return w.ch, nil
 }
@@ -136,7 +136,7 @@ func TestTheBacklogIsToldWhoHasTheMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	sender := &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Records: w.store}
-	sent, err := sender.Send(t.Context(), delivery.Single{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.Normal})
+	sent, err := sender.Send(t.Context(), delivery.Single{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.Normal})
 	if err != nil || sent.Status != message.Sent {
 		t.Fatalf("%+v, %v", sent, err)
 	}
@@ -150,8 +150,8 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 	w.t.Helper()
 	now := time.Now()
 	m := &message.Message{
-		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: w.ch.ID, Type: message.Email, Provider: channel.SendGrid,
-		Recipient: "x@example.com", Purpose: message.Marketing, Priority: message.Normal, Status: message.Pending, CreatedAt: now, UpdatedAt: now,
+		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: w.ch.ID, ChannelType: message.Email, Provider: channel.SendGrid,
+		Recipient: "x@example.com", MessageType: message.Marketing, Priority: message.Normal, Status: message.Pending, CreatedAt: now, UpdatedAt: now,
 	}
 	if err := w.store.InsertLeads(w.t.Context(), []message.Lead{{ID: m.LeadID, CreatedAt: now, UpdatedAt: now}}); err != nil {
 		w.t.Fatal(err)
@@ -524,7 +524,7 @@ func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 		w.d.Ledger = &forgetful{w.store, 100, message.Errorf(message.CodeInvalid, "the database refuses a value")}
 		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store}
 		sent, err := s.Send(t.Context(), delivery.Single{
-			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,
+			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.High,
 		})
 		if err != nil || sent.Status != c.status {
 			t.Errorf("%s: %+v, %v", name, sent, err)

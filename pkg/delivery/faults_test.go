@@ -57,7 +57,7 @@ func TestFaultPossibleDeliveryNeverEndsAsNone(t *testing.T) {
 		"suppressed meanwhile": {func(w *world, id uuid.UUID) {
 			w.check(w.store.PutSuppression(w.t.Context(), &message.Suppression{
 				ID: uuid.New(), Type: message.Email, Hash: message.HashAddress(w.load(id).Recipient), Reason: message.Unsubscribed,
-				Purposes: message.Purposes, CreatedAt: time.Now(),
+				MessageTypes: message.MessageTypes, CreatedAt: time.Now(),
 			}))
 		}, accepted, message.Unsubscribed, 1},
 		"out of attempts": {func(w *world, id uuid.UUID) {
@@ -186,7 +186,7 @@ func TestFaultErasureBeforeASingleIsWritten(t *testing.T) {
 		s.Inserter = &vanishing{w.store, func() { w.check(w.store.EraseLead(t.Context(), lead.ID)) }}
 		req := delivery.Single{
 			Channel: w.ch, LeadID: lead.ID, Content: message.Content{Subject: "s", Text: "Hi {{ first_name | default: 'there' }}"},
-			Purpose: message.Transactional, Priority: message.High,
+			MessageType: message.Transactional, Priority: message.High,
 		}
 		if named {
 			req.Recipient = "given@example.com"
@@ -446,7 +446,7 @@ func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
 		"claimed just before it goes": func() message.Micros { return w.run(w.suspectRow()).Cost },
 		"a single": func() message.Micros {
 			sent, err := w.sender().Send(t.Context(), delivery.Single{
-				Channel: stale, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, Purpose: message.Transactional, Priority: message.High,
+				Channel: stale, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.High,
 			})
 			w.check(err)
 			return sent.Cost

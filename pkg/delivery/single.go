@@ -17,14 +17,14 @@ import (
 
 // Single is a request to send one message now.
 type Single struct {
-	Channel   *channel.Channel
-	Recipient string // empty: the lead's address
-	Content   message.Content
-	LeadID    uuid.UUID // uuid.Nil: no contact was named
-	Metadata  json.RawMessage
-	Purpose   message.Purpose
-	Priority  message.Priority
-	Key       *access.IdempotencyKey // nil: sent again, it is another message
+	Channel     *channel.Channel
+	Recipient   string // empty: the lead's address
+	Content     message.Content
+	LeadID      uuid.UUID // uuid.Nil: no contact was named
+	Metadata    json.RawMessage
+	MessageType message.MessageType
+	Priority    message.Priority
+	Key         *access.IdempotencyKey // nil: sent again, it is another message
 }
 
 // Leads finds the lead that a single names as its contact; not_found when there is none.
@@ -79,8 +79,8 @@ func (s *Sender) sendOnce(ctx context.Context, req Single, start time.Time) (*Se
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	watch := now.Add(s.Timing.Claim + s.Timing.Watch)
 	m := &message.Message{
-		ID: uuid.Must(uuid.NewV7()), LeadID: req.LeadID, ChannelID: req.Channel.ID, Type: req.Channel.Type,
-		Provider: req.Channel.Provider, Recipient: recipient, Purpose: req.Purpose, Priority: req.Priority,
+		ID: uuid.Must(uuid.NewV7()), LeadID: req.LeadID, ChannelID: req.Channel.ID, ChannelType: req.Channel.Type,
+		Provider: req.Channel.Provider, Recipient: recipient, MessageType: req.MessageType, Priority: req.Priority,
 		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 		NextAttemptAt: &watch,
 	}
@@ -187,7 +187,7 @@ func CheckSender(ch *channel.Channel, c *message.Content) []message.FieldError {
 	return []message.FieldError{{Loc: []any{"sender"}, Msg: fmt.Sprintf("the channel %s does not allow this sender", ch.Name), Type: message.SlugValue}}
 }
 
-func recipientHint(t message.Type) string {
+func recipientHint(t message.ChannelType) string {
 	switch t {
 	case message.Email:
 		return "must be an email address"

@@ -72,7 +72,7 @@ func (d *Deliverer) Rescue(ctx context.Context, id uuid.UUID) error {
 		ID: id, Token: loaded.ClaimToken, Part: m.Part, ProviderMessageID: m.ProviderMessageID, Status: message.Unknown, Reason: message.OutcomeUnknown,
 	}
 	if loaded.ChannelVersion > 0 { // without its channel it cannot be sent once more
-		ch, err := d.Channels.AtLeast(ctx, channel.Key{ID: m.ChannelID, Type: m.Type}, loaded.ChannelVersion)
+		ch, err := d.Channels.AtLeast(ctx, channel.Key{ID: m.ChannelID, Type: m.ChannelType}, loaded.ChannelVersion)
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ type Batch struct {
 // and reason, whose id it then takes. DropSuppression returns a message.Error not_found.
 type Suppressions interface {
 	PutSuppression(ctx context.Context, s *message.Suppression) error
-	ListSuppressions(ctx context.Context, t message.Type, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
+	ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
 	DropSuppression(ctx context.Context, id uuid.UUID) error
 }
 
@@ -97,8 +97,8 @@ func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error 
 	}
 	sup.ID, sup.Address, sup.Hash = uuid.Must(uuid.NewV7()), address, message.HashAddress(address)
 	sup.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
-	if len(sup.Purposes) == 0 {
-		sup.Purposes = message.DefaultPurposes(sup.Reason)
+	if len(sup.MessageTypes) == 0 {
+		sup.MessageTypes = message.DefaultMessageTypes(sup.Reason)
 	}
 	return s.PutSuppression(ctx, sup)
 }

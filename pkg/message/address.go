@@ -68,7 +68,7 @@ func IsInstagramID(s string) bool { return instagramForm.MatchString(s) }
 func IsSMSSender(s string) bool { return senderForm.MatchString(s) && strings.TrimSpace(s) == s }
 
 // ValidRecipient returns the normalised form of an address that a caller gave for a type.
-func ValidRecipient(t Type, s string) (string, bool) {
+func ValidRecipient(t ChannelType, s string) (string, bool) {
 	switch t {
 	case Email:
 		return NormalizeEmail(s)
@@ -83,7 +83,7 @@ func ValidRecipient(t Type, s string) (string, bool) {
 
 // TypeOfRecipient guesses the type from the form of an address: an @ is EMAIL, a plus and digits is SMS, 15 to 17
 // digits are INSTAGRAM_DM.
-func TypeOfRecipient(s string) (Type, bool) {
+func TypeOfRecipient(s string) (ChannelType, bool) {
 	s = strings.TrimSpace(s)
 	switch {
 	case strings.Contains(s, "@"):

@@ -11,37 +11,37 @@ import (
 	"github.com/google/uuid"
 )
 
-// Type says over which kind of channel a message goes.
-type Type string
+// ChannelType is the kind of channel that a message is sent over, channel_type on the wire and in the ledger.
+type ChannelType string
 
 // The types of channel that Herald sends over.
 const (
-	Email       Type = "EMAIL"
-	SMS         Type = "SMS"
-	InstagramDM Type = "INSTAGRAM_DM"
+	Email       ChannelType = "EMAIL"
+	SMS         ChannelType = "SMS"
+	InstagramDM ChannelType = "INSTAGRAM_DM"
 )
 
-// Types lists every Type, in the order in which errors name them.
-var Types = []Type{Email, SMS, InstagramDM}
+// ChannelTypes lists every ChannelType, in the order in which errors name them.
+var ChannelTypes = []ChannelType{Email, SMS, InstagramDM}
 
-// ParseType reads a Type in any letter case.
-func ParseType(s string) (Type, bool) { return parseEnum(s, Types) }
+// ParseChannelType reads a ChannelType in any letter case.
+func ParseChannelType(s string) (ChannelType, bool) { return parseEnum(s, ChannelTypes) }
 
-// Purpose is why a message is sent; the wire calls it message_type. Suppressions and unsubscribe headers follow it.
-type Purpose string
+// MessageType is why a message is sent, message_type on the wire. Suppressions and unsubscribe headers follow it.
+type MessageType string
 
-// The purposes of a message.
+// The message types.
 const (
-	Transactional Purpose = "TRANSACTIONAL"
-	Marketing     Purpose = "MARKETING"
-	Notification  Purpose = "NOTIFICATION"
+	Transactional MessageType = "TRANSACTIONAL"
+	Marketing     MessageType = "MARKETING"
+	Notification  MessageType = "NOTIFICATION"
 )
 
-// Purposes lists every Purpose.
-var Purposes = []Purpose{Transactional, Marketing, Notification}
+// MessageTypes lists every MessageType.
+var MessageTypes = []MessageType{Transactional, Marketing, Notification}
 
-// ParsePurpose reads a Purpose in any letter case.
-func ParsePurpose(s string) (Purpose, bool) { return parseEnum(s, Purposes) }
+// ParseMessageType reads a MessageType in any letter case.
+func ParseMessageType(s string) (MessageType, bool) { return parseEnum(s, MessageTypes) }
 
 // Priority says which of a type's queues a message waits in.
 type Priority string
@@ -107,19 +107,19 @@ type Content struct {
 
 // Message is what one recipient gets over one channel: one row of the ledger.
 type Message struct {
-	ID        uuid.UUID
-	BulkID    uuid.UUID // uuid.Nil for a single
-	Seq       int64     // position in its bulk, from 0
-	LeadID    uuid.UUID // uuid.Nil when the caller named no contact
-	ChannelID uuid.UUID
-	Type      Type
-	Provider  string
-	Recipient string // the normalised address, empty when the lead has none
-	Purpose   Purpose
-	Priority  Priority
-	Content   *Content        // singles carry their own; a bulk's messages share the bulk's
-	Metadata  json.RawMessage // the caller's own object, singles only
-	Keyed     bool            // a single that was sent under an idempotency key: its caller cannot send it twice
+	ID          uuid.UUID
+	BulkID      uuid.UUID // uuid.Nil for a single
+	Seq         int64     // position in its bulk, from 0
+	LeadID      uuid.UUID // uuid.Nil when the caller named no contact
+	ChannelID   uuid.UUID
+	ChannelType ChannelType
+	Provider    string
+	Recipient   string // the normalised address, empty when the lead has none
+	MessageType MessageType
+	Priority    Priority
+	Content     *Content        // singles carry their own; a bulk's messages share the bulk's
+	Metadata    json.RawMessage // the caller's own object, singles only
+	Keyed       bool            // a single that was sent under an idempotency key: its caller cannot send it twice
 
 	Status     Status
 	Reason     Reason
@@ -207,7 +207,7 @@ type Lead struct {
 }
 
 // Address returns the lead's address for a type as it is stored, not normalised.
-func (l *Lead) Address(t Type) string {
+func (l *Lead) Address(t ChannelType) string {
 	switch t {
 	case Email:
 		return l.Email
@@ -309,7 +309,7 @@ type Filter struct {
 	BulkID        uuid.UUID
 	LeadID        uuid.UUID
 	Status        Status
-	Type          Type
+	ChannelType   ChannelType
 	Recipient     string // normalised
 	CreatedAfter  *time.Time
 	CreatedBefore *time.Time

@@ -26,7 +26,7 @@ func TestNormalizeEmail(t *testing.T) {
 
 func TestForms(t *testing.T) {
 	for in, want := range map[string]struct {
-		typ Type
+		typ ChannelType
 		ok  bool
 	}{
 		"a@b": {Email, true}, "+1234567890": {SMS, true}, "+0123456789": {"", false}, "+123": {"", false}, "+1234567890123456": {"", false},

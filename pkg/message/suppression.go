@@ -18,26 +18,26 @@ func HashAddress(address string) Hash {
 	return Hash(sum[:16])
 }
 
-// Suppression says that an address must not be contacted over one type for some purposes, and why.
+// Suppression says that an address must not be contacted over one channel type for some message types, and why.
 type Suppression struct {
-	ID        uuid.UUID
-	Type      Type
-	Address   string // empty once its person was erased; the Hash stays in force
-	Hash      Hash
-	Reason    Reason
-	Purposes  []Purpose
-	Note      string
-	CreatedAt time.Time
+	ID           uuid.UUID
+	Type         ChannelType
+	Address      string // empty once its person was erased; the Hash stays in force
+	Hash         Hash
+	Reason       Reason
+	MessageTypes []MessageType
+	Note         string
+	CreatedAt    time.Time
 }
 
 // SuppressionReasons lists the reasons that a suppression can have.
 var SuppressionReasons = []Reason{Unsubscribed, SuppressedBounce, Complained, ManuallySuppressed}
 
-// DefaultPurposes returns what a suppression of a reason stops unless it says otherwise: who unsubscribed or complained
+// DefaultMessageTypes returns what a suppression of a reason stops unless it says otherwise: who unsubscribed or complained
 // still gets what belongs to their own doings; a dead address gets nothing.
-func DefaultPurposes(r Reason) []Purpose {
+func DefaultMessageTypes(r Reason) []MessageType {
 	if r == Unsubscribed || r == Complained {
-		return []Purpose{Marketing, Notification}
+		return []MessageType{Marketing, Notification}
 	}
-	return slices.Clone(Purposes)
+	return slices.Clone(MessageTypes)
 }

@@ -23,23 +23,23 @@ const (
 type contentField struct {
 	name   string
 	filled bool
-	types  []Type
+	types  []ChannelType
 }
 
 func (c *Content) fields() []contentField {
 	return []contentField{
-		{"subject", c.Subject != "", []Type{Email}},
-		{"html_content", c.HTML != "", []Type{Email}},
-		{"sender_name", c.SenderName != "", []Type{Email}},
-		{"sender", c.Sender != "", []Type{Email, SMS}},
-		{"media_urls", len(c.MediaURLs) > 0, []Type{SMS}},
-		{"image_url", c.ImageURL != "", []Type{InstagramDM}},
+		{"subject", c.Subject != "", []ChannelType{Email}},
+		{"html_content", c.HTML != "", []ChannelType{Email}},
+		{"sender_name", c.SenderName != "", []ChannelType{Email}},
+		{"sender", c.Sender != "", []ChannelType{Email, SMS}},
+		{"media_urls", len(c.MediaURLs) > 0, []ChannelType{SMS}},
+		{"image_url", c.ImageURL != "", []ChannelType{InstagramDM}},
 	}
 }
 
 // ValidateContent checks templates and fields against the rules of a type and returns everything that is wrong, with
 // the field's name as the path. Rendered text is checked again before it is sent.
-func ValidateContent(t Type, c *Content) []FieldError {
+func ValidateContent(t ChannelType, c *Content) []FieldError {
 	v := &validator{}
 	for _, f := range c.fields() {
 		if f.filled && !slices.Contains(f.types, t) {

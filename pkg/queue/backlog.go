@@ -22,24 +22,24 @@ const arrival = time.Second
 // Backlog counts, by type, the messages that a worker has begun and has something to do for: to claim, to render, to
 // record. One that its provider has in hand does not count. While as many are there as may be, no further one is begun. So
 // how many sends are in flight follows from the time that providers take, up to the type's concurrency.
-type Backlog map[message.Type]*hands
+type Backlog map[message.ChannelType]*hands
 
 // NewBacklog makes an empty one, with room for this machine's processors.
 func NewBacklog() Backlog { return newBacklog(backlogPerProcessor * runtime.GOMAXPROCS(0)) }
 
 func newBacklog(most int) Backlog {
 	b := Backlog{}
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		b[t] = &hands{most: most, less: sync.NewCond(new(sync.Mutex))}
 	}
 	return b
 }
 
 // Away implements delivery.Backlog: the message waits for its provider, or for its channel's rate.
-func (b Backlog) Away(t message.Type) { b[t].add(-1) }
+func (b Backlog) Away(t message.ChannelType) { b[t].add(-1) }
 
 // Back implements delivery.Backlog.
-func (b Backlog) Back(t message.Type) { b[t].add(1) }
+func (b Backlog) Back(t message.ChannelType) { b[t].add(1) }
 
 // hands is the messages of one type.
 type hands struct {

@@ -70,7 +70,7 @@ func BenchmarkProcess(b *testing.B) {
 			}
 			var done atomic.Int64
 			all := make(chan struct{})
-			servers := NewServers(connect, map[message.Type]int{message.Email: 500, message.SMS: 1, message.InstagramDM: 1}, nil, s.speed, slog.New(slog.DiscardHandler))
+			servers := NewServers(connect, map[message.ChannelType]int{message.Email: 500, message.SMS: 1, message.InstagramDM: 1}, nil, s.speed, slog.New(slog.DiscardHandler))
 			b.ResetTimer()
 			err := servers.Start(asynq.HandlerFunc(func(context.Context, *asynq.Task) error {
 				if done.Add(1) == int64(b.N) {

@@ -71,7 +71,7 @@ func (b *bench) serve(n int, h asynq.HandlerFunc) *Servers {
 func (b *bench) serveWith(n int, backlog Backlog, h asynq.HandlerFunc) *Servers {
 	b.t.Helper()
 	s := NewServers(func() redis.UniversalClient { return connect(b.t, b.url) },
-		map[message.Type]int{message.Email: n, message.SMS: 1, message.InstagramDM: 1}, backlog, b.speed, slog.New(slog.DiscardHandler))
+		map[message.ChannelType]int{message.Email: n, message.SMS: 1, message.InstagramDM: 1}, backlog, b.speed, slog.New(slog.DiscardHandler))
 	must(b.t, s.Start(h))
 	return s
 }

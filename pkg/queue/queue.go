@@ -52,10 +52,12 @@ func laneOf(p message.Priority) lane {
 	}
 }
 
-func queueName(t message.Type, l lane) string { return strings.ToLower(string(t)) + "." + string(l) }
+func queueName(t message.ChannelType, l lane) string {
+	return strings.ToLower(string(t)) + "." + string(l)
+}
 
 // QueuesOf returns the queues of a type with their weights.
-func QueuesOf(t message.Type) map[string]int {
+func QueuesOf(t message.ChannelType) map[string]int {
 	q := make(map[string]int, len(weights))
 	for l, w := range weights {
 		q[queueName(t, l)] = w
@@ -65,8 +67,8 @@ func QueuesOf(t message.Type) map[string]int {
 
 // Names returns every queue.
 func Names() []string {
-	names := append(make([]string, 0, 1+len(weights)*len(message.Types)), Control)
-	for _, t := range message.Types {
+	names := append(make([]string, 0, 1+len(weights)*len(message.ChannelTypes)), Control)
+	for _, t := range message.ChannelTypes {
 		for _, l := range []lane{laneSingle, laneHigh, laneNormal, laneLow} {
 			names = append(names, queueName(t, l))
 		}
@@ -122,7 +124,7 @@ func (c *Client) put(ctx context.Context, kind, queue, taskID string, id uuid.UU
 func taskID(id uuid.UUID, generation int) string { return id.String() + ":" + strconv.Itoa(generation) }
 
 // Enqueue implements bulk.Queue.
-func (c *Client) Enqueue(ctx context.Context, t message.Type, p message.Priority, tasks []bulk.Task) error {
+func (c *Client) Enqueue(ctx context.Context, t message.ChannelType, p message.Priority, tasks []bulk.Task) error {
 	if len(tasks) > 0 {
 		defer c.speed.observe("enqueue", len(tasks), time.Now())
 	}
@@ -153,7 +155,7 @@ func (c *Client) Later(ctx context.Context, m *message.Message, delay time.Durat
 	if delay > 0 {
 		opts = append(opts, asynq.ProcessIn(delay))
 	}
-	return fail("enqueue", c.put(ctx, TaskDeliver, queueName(m.Type, l), taskID(m.ID, m.Generation), m.ID, opts...))
+	return fail("enqueue", c.put(ctx, TaskDeliver, queueName(m.ChannelType, l), taskID(m.ID, m.Generation), m.ID, opts...))
 }
 
 // Wake implements bulk.Queue.

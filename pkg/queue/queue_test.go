@@ -274,7 +274,7 @@ func TestEnqueueingTwiceChangesNothing(t *testing.T) {
 		for range 2 {
 			must(t, c.Enqueue(ctx, message.Email, message.Low, tasks))
 		}
-		m := &message.Message{ID: uuid.New(), Type: message.SMS, Priority: message.High}
+		m := &message.Message{ID: uuid.New(), ChannelType: message.SMS, Priority: message.High}
 		for range 2 {
 			must(t, c.Later(ctx, m, time.Hour))
 		}
@@ -345,7 +345,7 @@ func TestServersRunTasksAndTasksThatComeBack(t *testing.T) {
 			return nil
 		}
 		s := NewServers(func() redis.UniversalClient { return connect(t, url) },
-			map[message.Type]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, nil, Speed{}, slog.New(slog.DiscardHandler))
+			map[message.ChannelType]int{message.Email: 100, message.SMS: 2, message.InstagramDM: 2}, nil, Speed{}, slog.New(slog.DiscardHandler))
 		must(t, s.Start(h))
 		must(t, client.Enqueue(t.Context(), message.Email, message.Normal, []bulk.Task{{MessageID: again}}))
 		must(t, client.Wake(t.Context(), again))

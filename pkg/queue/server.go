@@ -55,7 +55,7 @@ func (s *server) pause() time.Duration {
 
 // NewServers makes the servers with the number of tasks that each type runs at once at most. The backlog is what keeps them
 // from it; it works where tasks are taken ahead.
-func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]int, backlog Backlog, speed Speed, log *slog.Logger) *Servers {
+func NewServers(rdb func() redis.UniversalClient, concurrency map[message.ChannelType]int, backlog Backlog, speed Speed, log *slog.Logger) *Servers {
 	s := &Servers{}
 	add := func(queues map[string]int, n int, h *hands) {
 		conn := rdb()
@@ -73,7 +73,7 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Type]i
 		})
 		s.servers = append(s.servers, srv)
 	}
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		n := concurrency[t]
 		servers := 1
 		if speed.Prefetch < 2 {

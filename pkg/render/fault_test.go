@@ -16,7 +16,7 @@ func repeat(s string, n int) string { return strings.Repeat(s, n) }
 // within compiles, checks and renders for a lead with data up to its bounds, and returns the first mistake.
 func within(t *testing.T, source string) error {
 	t.Helper()
-	for _, typ := range []message.Type{message.SMS, message.Email} {
+	for _, typ := range []message.ChannelType{message.SMS, message.Email} {
 		u := measure(t, typ, source, fullLead())
 		t.Logf("%s: %d ms, %d KiB", typ, u.cpu, u.memory>>10)
 		if u.cpu > cpuBound || u.memory > memoryBound {

@@ -19,7 +19,7 @@ func FuzzTemplate(f *testing.F) {
 	lead := &message.Lead{FirstName: "Ann", Tags: []string{"a", "b"}, CustomFields: map[string]any{"plan": "gold", "n": 3.5}, CreatedAt: time.Unix(0, 0)}
 	f.Fuzz(func(t *testing.T, subject, text string) {
 		began := time.Now()
-		for _, typ := range message.Types {
+		for _, typ := range message.ChannelTypes {
 			c := message.Content{Text: text}
 			if typ == message.Email {
 				c.Subject, c.HTML = subject, text

@@ -42,7 +42,7 @@ type usage struct {
 }
 
 // measure compiles, checks and renders a template, three times when that seems dear: the machine may be busy.
-func measure(t *testing.T, typ message.Type, source string, lead *message.Lead) usage {
+func measure(t *testing.T, typ message.ChannelType, source string, lead *message.Lead) usage {
 	t.Helper()
 	content := message.Content{Text: source}
 	if typ == message.Email {

@@ -29,7 +29,7 @@ const (
 
 // Template is a message's content, parsed once and rendered for many leads. It is safe for concurrent use.
 type Template struct {
-	typ                 message.Type
+	typ                 message.ChannelType
 	content             message.Content
 	subject, text, html *field
 	uses                map[string]bool // the values of a lead that the templates may ask for
@@ -37,7 +37,7 @@ type Template struct {
 
 // Compile parses the templates of content. What does not parse comes back as field errors with the template's name
 // as the path and its line in the text. It stops when ctx ends; a caller that goes on after it asks ctx first.
-func Compile(ctx context.Context, t message.Type, c message.Content) (*Template, []message.FieldError) {
+func Compile(ctx context.Context, t message.ChannelType, c message.Content) (*Template, []message.FieldError) {
 	tpl := &Template{typ: t, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
 	parse := func(name, source string, engine engineKind) *field {
@@ -160,7 +160,7 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 	return out, nil
 }
 
-func checkRendered(t message.Type, r *Rendered) error {
+func checkRendered(t message.ChannelType, r *Rendered) error {
 	blank := strings.TrimSpace(r.Text) == ""
 	switch t {
 	case message.Email:

@@ -7,7 +7,7 @@ import (
 	"herald/pkg/message"
 )
 
-func compile(t *testing.T, typ message.Type, c message.Content) *Template {
+func compile(t *testing.T, typ message.ChannelType, c message.Content) *Template {
 	t.Helper()
 	tpl, errs := Compile(t.Context(), typ, c)
 	if len(errs) > 0 {
@@ -87,7 +87,7 @@ func TestVerbatimBlocksAreLeftAlone(t *testing.T) {
 func TestRenderedTextIsChecked(t *testing.T) {
 	long := &message.Lead{FirstName: strings.Repeat("é", 1601)}
 	for name, c := range map[string]struct {
-		typ     message.Type
+		typ     message.ChannelType
 		content message.Content
 		ok      bool
 	}{

@@ -76,8 +76,8 @@ func insertUnder(t *testing.T, s *store.Store, k *access.IdempotencyKey, asBulk 
 	if asBulk {
 		return id, s.InsertBulk(t.Context(), &bulk.Bulk{ID: id, Channel: storetest.Channel(t, s, message.Email).Key, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}, k)
 	}
-	m := &message.Message{ID: id, Recipient: "+15550001111", Type: message.SMS, Purpose: message.Transactional, Keyed: k != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
-	ensureChannel(t, s, channel.Key{ID: m.ChannelID, Type: m.Type})
+	m := &message.Message{ID: id, Recipient: "+15550001111", ChannelType: message.SMS, MessageType: message.Transactional, Keyed: k != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
+	ensureChannel(t, s, channel.Key{ID: m.ChannelID, Type: m.ChannelType})
 	_, err := s.Insert(t.Context(), delivery.Entry{Message: m, Key: k})
 	return id, err
 }
@@ -136,7 +136,7 @@ func TestOneEffectPerKey(t *testing.T) {
 func TestAnInsertUnderAKeyMayBeRepeated(t *testing.T) {
 	each(t, func(t *testing.T, s *store.Store) {
 		now := micro(time.Now())
-		m := &message.Message{ID: newID(), Recipient: "+15550001111", Type: message.SMS, Purpose: message.Marketing, Keyed: true, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
+		m := &message.Message{ID: newID(), Recipient: "+15550001111", ChannelType: message.SMS, MessageType: message.Marketing, Keyed: true, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
 		b := &bulk.Bulk{ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}
 		for range 2 {
 			insert(t, s, delivery.Entry{Message: m, Key: keyed("", "single", "")})

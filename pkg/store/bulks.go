@@ -52,8 +52,8 @@ const bulkColumns = `id, channel_id, channel_type, channel_version, provider, me
 
 func (r *bulkRow) bulk() (*bulk.Bulk, error) {
 	b := &bulk.Bulk{
-		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
-		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
+		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.ChannelType(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
+		MessageType: message.MessageType(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
 		Status: bulk.Status(r.Status), Why: r.StatusReason, Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
 		FeedSeq: r.FeedSeq, SettledSeq: r.SettledSeq, CreatedAt: r.CreatedAt.UTC(), StartedAt: utc(r.StartedAt), CompletedAt: utc(r.CompletedAt),
 	}
@@ -92,7 +92,7 @@ func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Idempo
 	criteria := b.Criteria
 	criteria.LeadIDs = nil
 	row := bulkRow{
-		ID: b.ID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type), Provider: b.Provider, MessageType: string(b.Purpose),
+		ID: b.ID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type), Provider: b.Provider, MessageType: string(b.MessageType),
 		Priority: string(b.Priority), Content: encode(b.Content), Criteria: encode(criteria), LeadIDs: packIDs(b.Criteria.LeadIDs),
 		Request: document(b.Request), Status: string(b.Status), CreatedAt: stamp(b.CreatedAt),
 	}
@@ -223,7 +223,7 @@ func (s *Store) Running(ctx context.Context, token uuid.UUID) ([]bulk.Running, e
 	running := make([]bulk.Running, len(rows))
 	for i, r := range rows {
 		running[i] = bulk.Running{
-			ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.Type(r.ChannelType)}, Priority: message.Priority(r.Priority),
+			ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.ChannelType(r.ChannelType)}, Priority: message.Priority(r.Priority),
 			Cancelled: r.Status == string(bulk.Cancelled), Planned: r.Planned, Unfed: r.Unfed, Open: r.Open, Free: r.Free,
 			Mine: r.Mine && !r.Free, Due: r.Due, Accepted: r.CreatedAt.UTC(),
 		}

@@ -79,7 +79,7 @@ func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
 		return nil, errNoSealer
 	}
 	c := &channel.Channel{
-		Key: channel.Key{ID: r.ID, Type: message.Type(r.Type)}, Provider: r.Provider, Name: r.Name, Sender: r.Sender,
+		Key: channel.Key{ID: r.ID, Type: message.ChannelType(r.Type)}, Provider: r.Provider, Name: r.Name, Sender: r.Sender,
 		SenderName: r.SenderName, Price: message.Micros(r.PriceMicros), PriceMedia: message.Micros(r.PriceMediaMicros),
 		Currency: r.Currency, RatePerSecond: r.RatePerSecond, Default: r.IsDefault, OnUnknown: channel.Policy(r.OnUnknown),
 		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason, Version: r.Version,
@@ -207,7 +207,7 @@ func (s *Store) Channel(ctx context.Context, k channel.Key) (*channel.Channel, e
 }
 
 // DefaultChannel implements channel.DefaultStore.
-func (s *Store) DefaultChannel(ctx context.Context, t message.Type) (*channel.Channel, error) {
+func (s *Store) DefaultChannel(ctx context.Context, t message.ChannelType) (*channel.Channel, error) {
 	var row channelRow
 	err := s.db.WithContext(ctx).Where("type = ? AND is_default", string(t)).Take(&row).Error
 	if err = fail("read the default channel", err); err != nil {

@@ -92,7 +92,7 @@ func (s *Store) SuspectMessages(ctx context.Context, ids []uuid.UUID) error {
 
 // address is an address of a lead as messages have it.
 type address struct {
-	typ  message.Type
+	typ  message.ChannelType
 	text string
 	hash message.Hash
 }
@@ -105,7 +105,7 @@ func (s *Store) addressesOf(tx *gorm.DB, l *message.Lead) ([]address, error) {
 		return nil, err
 	}
 	var out []address
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		for _, region := range append([]string{""}, regions...) {
 			text, reason := audience.Usable(t, l.Address(t), region)
 			a := address{t, text, message.HashAddress(text)}
@@ -129,7 +129,7 @@ var keptContent = []string{"subject", "content", "html_content", "sender", "send
 // eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep.
 func (s *Store) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []address) error {
 	var texts []string
-	for _, t := range message.Types {
+	for _, t := range message.ChannelTypes {
 		if a := strings.TrimSpace(l.Address(t)); a != "" {
 			texts = append(texts, a)
 		}

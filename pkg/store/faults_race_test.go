@@ -167,7 +167,7 @@ func (w *races) begin(n int, a, b write) *race {
 	must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
 	newBulk := func() *bulk.Bulk {
 		b := &bulk.Bulk{
-			ID: newID(), Channel: w.ch.Key, Provider: channel.SendGrid, Purpose: message.Marketing, Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"},
+			ID: newID(), Channel: w.ch.Key, Provider: channel.SendGrid, MessageType: message.Marketing, Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"},
 			Request: []byte(`{"bulk_settings":{"search_keyword":"` + r.email() + `"}}`), Status: bulk.Processing, CreatedAt: now,
 		}
 		must(t, s.InsertBulk(t.Context(), b, nil))
@@ -181,7 +181,7 @@ func (w *races) begin(n int, a, b write) *race {
 	}
 	row := func(bulkID uuid.UUID) uuid.UUID {
 		return insertSingle(t, s, func(m *message.Message) {
-			m.BulkID, m.LeadID, m.ChannelID, m.Type, m.Recipient, m.Status = bulkID, l.ID, w.ch.ID, w.ch.Type, r.email(), message.Pending
+			m.BulkID, m.LeadID, m.ChannelID, m.ChannelType, m.Recipient, m.Status = bulkID, l.ID, w.ch.ID, w.ch.Type, r.email(), message.Pending
 			m.Metadata = []byte(`{"of":"` + r.secret() + `"}`)
 			m.NextAttemptAt = nil
 		}).ID

@@ -71,7 +71,7 @@ func BenchmarkSingle(b *testing.B) {
 			for b.Loop() {
 				now := micro(time.Now())
 				m := &message.Message{
-					ID: newID(), ChannelID: ch.ID, Type: ch.Type, Provider: ch.Provider, Recipient: "ann@example.com", Purpose: message.Transactional,
+					ID: newID(), ChannelID: ch.ID, ChannelType: ch.Type, Provider: ch.Provider, Recipient: "ann@example.com", MessageType: message.Transactional,
 					Priority: message.Normal, Content: &message.Content{Subject: "x", Text: "y"}, Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &now,
 				}
 				e := delivery.Entry{Message: m, Claim: delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute, Most: 8}}
@@ -127,7 +127,7 @@ func benchRows() []bulk.Planned {
 // leased writes a bulk and takes its lease.
 func leased(b *testing.B, s *store.Store, ch *channel.Channel) (*bulk.Bulk, bulk.Lease) {
 	b.Helper()
-	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, Purpose: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: micro(time.Now())}
+	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: micro(time.Now())}
 	if err := s.InsertBulk(b.Context(), row, nil); err != nil {
 		b.Fatal(err)
 	}

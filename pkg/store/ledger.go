@@ -144,8 +144,8 @@ func (s *Store) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserted
 	hash := message.HashAddress(m.Recipient)
 	row := messageRow{
 		ID: m.ID, BulkID: nullID(m.BulkID), Seq: m.Seq, LeadID: nullID(m.LeadID), ChannelID: m.ChannelID,
-		ChannelType: string(m.Type), Provider: m.Provider, Recipient: m.Recipient, AddressHash: hash[:],
-		MessageType: string(m.Purpose), Priority: string(m.Priority), Metadata: document(m.Metadata), Status: string(m.Status), Keyed: m.Keyed,
+		ChannelType: string(m.ChannelType), Provider: m.Provider, Recipient: m.Recipient, AddressHash: hash[:],
+		MessageType: string(m.MessageType), Priority: string(m.Priority), Metadata: document(m.Metadata), Status: string(m.Status), Keyed: m.Keyed,
 		CreatedAt: stamp(m.CreatedAt), UpdatedAt: stamp(m.UpdatedAt), ScheduledAt: utc(m.ScheduledAt), NextAttemptAt: utc(m.NextAttemptAt),
 	}
 	if m.Content != nil {

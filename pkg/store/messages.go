@@ -63,8 +63,8 @@ func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID
 	if f.Status != "" {
 		q = q.Where("status = ?", string(f.Status))
 	}
-	if f.Type != "" {
-		q = q.Where("channel_type = ?", string(f.Type))
+	if f.ChannelType != "" {
+		q = q.Where("channel_type = ?", string(f.ChannelType))
 	}
 	if f.Recipient != "" {
 		hash := message.HashAddress(f.Recipient)

@@ -384,7 +384,7 @@ func (h *postgresHot) writePage(ctx context.Context, to batcher, p *bulk.PlanPag
 	var statements pgx.Batch // it is a transaction, or part of one
 	statements.Queue(sharedErasureSQL, erasureLock)
 	statements.Queue(addMessagesSQL, p.Lease.BulkID, p.Lease.Token, n, p.Cursor, p.NotFound, p.Done, p.Base,
-		b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.Purpose), string(b.Priority),
+		b.Channel.ID, string(b.Channel.Type), b.Provider, string(b.MessageType), string(b.Priority),
 		ids, seqs, leads, recipients, hashes, copies, statuses, reasons).QueryRow(func(row pgx.Row) error { return row.Scan(&moved, &erased) })
 	err := to.SendBatch(ctx, &statements).Close()
 	if err == nil && moved != 1 {

@@ -17,7 +17,7 @@ import (
 )
 
 // addressColumn is where a lead's address of a type stands.
-var addressColumn = map[message.Type]string{message.Email: "email", message.SMS: "phone", message.InstagramDM: "instagram_id"}
+var addressColumn = map[message.ChannelType]string{message.Email: "email", message.SMS: "phone", message.InstagramDM: "instagram_id"}
 
 // A page of a filter looks at a slab of leads, a range of ids, and takes from it those that match. The cost of a page
 // is that of its slab, however many leads match in all. A slab that yields little is followed by a larger one, until the
@@ -41,7 +41,7 @@ const (
 
 // Resolve implements audience.Resolver. The cursor is a position in the request's ids where these decide, and how many of
 // them a page may have; else the last id looked at, the size of the next slab, and the largest size that slabs may have.
-func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
+func (s *Store) Resolve(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (audience.Page, error) {
 	var (
 		page audience.Page
 		err  error
@@ -74,7 +74,7 @@ func (s *Store) patiently(ctx context.Context, part func(ctx context.Context) er
 	return err
 }
 
-func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (page audience.Page, err error) {
+func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (page audience.Page, err error) {
 	at, most, shrunk := strings.Cut(after, "/")
 	if n, err := strconv.Atoi(most); err == nil {
 		limit = min(limit, n)
@@ -95,7 +95,7 @@ func (s *Store) resolveIDs(ctx context.Context, c *audience.Criteria, t message.
 	return page, err
 }
 
-func (s *Store) pageOfIDs(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (audience.Page, error) {
+func (s *Store) pageOfIDs(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (audience.Page, error) {
 	from, _ := strconv.Atoi(after) // empty is the beginning
 	to := min(from+limit, len(c.LeadIDs))
 	page := audience.Page{Next: strconv.Itoa(to), Done: to == len(c.LeadIDs)}
@@ -150,7 +150,7 @@ func parseSlab(cursor string) slab {
 	return b
 }
 
-func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message.Type, after string, limit int) (page audience.Page, err error) {
+func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (page audience.Page, err error) {
 	at := parseSlab(after)
 	var notFound int64
 	if after == "" && len(c.LeadIDs) > 0 {
@@ -172,7 +172,7 @@ func (s *Store) resolveSlab(ctx context.Context, c *audience.Criteria, t message
 	}
 }
 
-func (s *Store) pageOfSlab(ctx context.Context, c *audience.Criteria, t message.Type, at slab, limit int) (audience.Page, error) {
+func (s *Store) pageOfSlab(ctx context.Context, c *audience.Criteria, t message.ChannelType, at slab, limit int) (audience.Page, error) {
 	var page audience.Page
 	end := uuid.Nil
 	if at.size < wholeTable {
@@ -218,7 +218,7 @@ func (s *Store) slabEnd(ctx context.Context, after uuid.UUID, size int) (uuid.UU
 	return ids[0], err
 }
 
-func (s *Store) candidates(ctx context.Context, q *compiler, t message.Type, where string, limit int) ([]audience.Candidate, error) {
+func (s *Store) candidates(ctx context.Context, q *compiler, t message.ChannelType, where string, limit int) ([]audience.Candidate, error) {
 	out := make([]audience.Candidate, 0, limit)
 	sql := "SELECT leads.id, " + addressColumn[t] + " FROM leads WHERE " + where + " ORDER BY leads.id LIMIT " + strconv.Itoa(limit)
 	err := s.rows(ctx, sql, q.args, func(id uuid.UUID, address string) {

@@ -186,8 +186,8 @@ func (messageRow) TableName() string { return "messages" }
 func (r *messageRow) message() (*message.Message, error) {
 	m := &message.Message{
 		ID: r.ID, BulkID: orNil(r.BulkID), Seq: r.Seq, LeadID: orNil(r.LeadID), ChannelID: r.ChannelID,
-		Type: message.Type(r.ChannelType), Provider: r.Provider, Recipient: r.Recipient,
-		Purpose: message.Purpose(r.MessageType), Priority: message.Priority(r.Priority), Metadata: json.RawMessage(r.Metadata), Keyed: r.Keyed,
+		ChannelType: message.ChannelType(r.ChannelType), Provider: r.Provider, Recipient: r.Recipient,
+		MessageType: message.MessageType(r.MessageType), Priority: message.Priority(r.Priority), Metadata: json.RawMessage(r.Metadata), Keyed: r.Keyed,
 		Status: message.Status(r.Status), Reason: message.Reason(r.Reason), Attempt: r.Attempt, Unknowns: r.Unknowns,
 		Part: r.Part, Generation: r.Generation, Suspect: message.Suspect(r.Suspect), ProviderMessageID: r.ProviderMessageID, HTTPStatus: r.HTTPStatus,
 		Cost: message.Micros(r.CostMicros), CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),

@@ -132,7 +132,7 @@ SELECT EXISTS (SELECT 1 FROM bulks WHERE id = ? AND status <> 'PROCESSING')
 // suppressed returns why a message's recipient must not be contacted.
 func (h *sqliteHot) suppressed(db *gorm.DB, m *messageRow) (message.Reason, error) {
 	var reasons []string
-	err := db.Table("suppressions").Where("type = ? AND address_hash = ? AND "+purposeColumn[message.Purpose(m.MessageType)], m.ChannelType, m.AddressHash).
+	err := db.Table("suppressions").Where("type = ? AND address_hash = ? AND "+messageTypeColumn[message.MessageType(m.MessageType)], m.ChannelType, m.AddressHash).
 		Order("reason DESC").Limit(1).Pluck("reason", &reasons).Error
 	if err != nil || len(reasons) == 0 {
 		return message.NoReason, err
@@ -163,7 +163,7 @@ func (h *sqliteHot) take(tx *gorm.DB, claims []*delivery.Claim) (out []delivery.
 		}
 		var free bool
 		if err := tx.Raw("SELECT EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'ACTIVE' AND rate_per_second = 0)",
-			l.Message.ChannelID, string(l.Message.Type)).Scan(&free).Error; err != nil {
+			l.Message.ChannelID, string(l.Message.ChannelType)).Scan(&free).Error; err != nil {
 			return nil, err
 		}
 		mine := l.Message.Status == message.Sending && l.ClaimToken == c.Token
@@ -280,7 +280,7 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 			rows[i] = messageRow{
 				ID: r.ID, BulkID: &b.ID, Seq: seq, LeadID: &r.LeadID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type),
 				Provider: b.Provider, Recipient: r.Recipient, AddressHash: hashBytes(r), Copy: copyNumber(r, seq),
-				MessageType: string(b.Purpose), Priority: string(b.Priority), Status: string(r.Status), Reason: string(r.Reason),
+				MessageType: string(b.MessageType), Priority: string(b.Priority), Status: string(r.Status), Reason: string(r.Reason),
 				CreatedAt: now, UpdatedAt: now,
 			}
 		}

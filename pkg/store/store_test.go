@@ -74,7 +74,7 @@ func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *
 	now := micro(time.Now())
 	watch := now.Add(time.Hour)
 	m := &message.Message{
-		ID: newID(), ChannelID: newID(), Type: message.SMS, Provider: channel.Twilio, Recipient: "+15550001111", Purpose: message.Transactional,
+		ID: newID(), ChannelID: newID(), ChannelType: message.SMS, Provider: channel.Twilio, Recipient: "+15550001111", MessageType: message.Transactional,
 		Priority: message.High, Content: &message.Content{Text: "Hi", MediaURLs: []string{"https://x.test/a"}}, Metadata: []byte(`{"a": 1}`),
 		Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &watch,
 	}
@@ -96,7 +96,7 @@ func ensureChannel(t testing.TB, s *store.Store, k channel.Key) {
 
 func insert(t *testing.T, s *store.Store, e delivery.Entry) delivery.Inserted {
 	t.Helper()
-	ensureChannel(t, s, channel.Key{ID: e.Message.ChannelID, Type: e.Message.Type})
+	ensureChannel(t, s, channel.Key{ID: e.Message.ChannelID, Type: e.Message.ChannelType})
 	inserted, err := s.Insert(t.Context(), e)
 	must(t, err)
 	return inserted
@@ -161,7 +161,7 @@ func TestASingleIsWrittenWithItsClaim(t *testing.T) {
 		entry := func(recipient string) delivery.Entry {
 			now := micro(time.Now())
 			m := &message.Message{
-				ID: newID(), ChannelID: newID(), Type: message.SMS, Recipient: recipient, Purpose: message.Transactional, Priority: message.High,
+				ID: newID(), ChannelID: newID(), ChannelType: message.SMS, Recipient: recipient, MessageType: message.Transactional, Priority: message.High,
 				Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 			}
 			return delivery.Entry{Message: m, Claim: delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}}
@@ -194,7 +194,7 @@ func TestASingleIsWrittenWithItsClaim(t *testing.T) {
 
 		e = entry("+15550002222")
 		hash := message.HashAddress(e.Message.Recipient)
-		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, Purposes: message.Purposes, CreatedAt: time.Now()}))
+		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, MessageTypes: message.MessageTypes, CreatedAt: time.Now()}))
 		if got := insert(t, s, e); got.Claimed || got.Suppressed != message.ManuallySuppressed {
 			t.Errorf("%+v", got)
 		}
@@ -371,7 +371,7 @@ func TestDueFindsForgottenMessages(t *testing.T) {
 func insertBulk(t *testing.T, s *store.Store, ids []uuid.UUID) *bulk.Bulk {
 	t.Helper()
 	b := &bulk.Bulk{
-		ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Provider: channel.SendGrid, Purpose: message.Marketing,
+		ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Provider: channel.SendGrid, MessageType: message.Marketing,
 		Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids},
 		Request: []byte(`{"a": 1}`), Status: bulk.Processing, CreatedAt: micro(time.Now()),
 	}
@@ -569,7 +569,7 @@ func TestMessagesAreFiltered(t *testing.T) {
 		ctx := t.Context()
 		lead := newID()
 		a := insertSingle(t, s, func(m *message.Message) { m.LeadID = lead })
-		b := insertSingle(t, s, func(m *message.Message) { m.Type, m.Recipient = message.Email, "x@example.com" })
+		b := insertSingle(t, s, func(m *message.Message) { m.ChannelType, m.Recipient = message.Email, "x@example.com" })
 		soon, past := time.Now().Add(time.Hour), time.Now().Add(-time.Hour)
 		for name, c := range map[string]struct {
 			filter message.Filter
@@ -577,7 +577,7 @@ func TestMessagesAreFiltered(t *testing.T) {
 		}{
 			"all":            {message.Filter{}, []uuid.UUID{b.ID, a.ID}},
 			"lead":           {message.Filter{LeadID: lead}, []uuid.UUID{a.ID}},
-			"type":           {message.Filter{Type: message.Email}, []uuid.UUID{b.ID}},
+			"type":           {message.Filter{ChannelType: message.Email}, []uuid.UUID{b.ID}},
 			"recipient":      {message.Filter{Recipient: "x@example.com"}, []uuid.UUID{b.ID}},
 			"status":         {message.Filter{Status: message.Sent}, nil},
 			"bulk":           {message.Filter{BulkID: newID()}, nil},
@@ -699,10 +699,10 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		}
 		suppressed := put(func(m *message.Message) { m.Recipient = "+15550002222" })
 		hash := message.HashAddress(suppressed.Recipient)
-		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, Purposes: message.Purposes, CreatedAt: time.Now()}))
+		must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.SMS, Hash: hash, Reason: message.ManuallySuppressed, MessageTypes: message.MessageTypes, CreatedAt: time.Now()}))
 		waiting := put(nil)
 		orphan := put(func(m *message.Message) { m.ChannelID, m.NextAttemptAt = newID(), nil })
-		must(t, s.DeleteChannel(t.Context(), channel.Key{ID: orphan.ChannelID, Type: orphan.Type}))
+		must(t, s.DeleteChannel(t.Context(), channel.Key{ID: orphan.ChannelID, Type: orphan.ChannelType}))
 		suspect := put(nil)
 		must(t, s.Suspect(t.Context(), suspect.ID, message.Suspected))
 		for name, c := range map[string]struct {

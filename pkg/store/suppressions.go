@@ -33,16 +33,16 @@ func (suppressionRow) TableName() string { return "suppressions" }
 
 func (r *suppressionRow) suppression() message.Suppression {
 	s := message.Suppression{
-		ID: r.ID, Type: message.Type(r.Type), Address: r.Address, Hash: message.Hash(r.AddressHash), Reason: message.Reason(r.Reason), Note: r.Note,
+		ID: r.ID, Type: message.ChannelType(r.Type), Address: r.Address, Hash: message.Hash(r.AddressHash), Reason: message.Reason(r.Reason), Note: r.Note,
 		CreatedAt: r.CreatedAt.UTC(),
 	}
-	for p, stops := range map[message.Purpose]bool{message.Transactional: r.Transactional, message.Marketing: r.Marketing, message.Notification: r.Notification} {
+	for p, stops := range map[message.MessageType]bool{message.Transactional: r.Transactional, message.Marketing: r.Marketing, message.Notification: r.Notification} {
 		if stops {
-			s.Purposes = append(s.Purposes, p)
+			s.MessageTypes = append(s.MessageTypes, p)
 		}
 	}
-	slices.SortFunc(s.Purposes, func(a, b message.Purpose) int {
-		return slices.Index(message.Purposes, a) - slices.Index(message.Purposes, b)
+	slices.SortFunc(s.MessageTypes, func(a, b message.MessageType) int {
+		return slices.Index(message.MessageTypes, a) - slices.Index(message.MessageTypes, b)
 	})
 	return s
 }
@@ -51,8 +51,8 @@ func (r *suppressionRow) suppression() message.Suppression {
 func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) error {
 	row := suppressionRow{
 		ID: sup.ID, Type: string(sup.Type), Address: sup.Address, AddressHash: sup.Hash[:], Reason: string(sup.Reason),
-		Transactional: slices.Contains(sup.Purposes, message.Transactional), Marketing: slices.Contains(sup.Purposes, message.Marketing),
-		Notification: slices.Contains(sup.Purposes, message.Notification), Note: sup.Note, CreatedAt: stamp(sup.CreatedAt),
+		Transactional: slices.Contains(sup.MessageTypes, message.Transactional), Marketing: slices.Contains(sup.MessageTypes, message.Marketing),
+		Notification: slices.Contains(sup.MessageTypes, message.Notification), Note: sup.Note, CreatedAt: stamp(sup.CreatedAt),
 	}
 	var stored suppressionRow                                          // its id is that of the one before, if there was one
 	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { // so that an error means that nothing was written
@@ -77,7 +77,7 @@ func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) er
 }
 
 // ListSuppressions implements lead.Suppressions.
-func (s *Store) ListSuppressions(ctx context.Context, t message.Type, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
+func (s *Store) ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
 	if t != "" {
 		q = q.Where("type = ?", string(t))
@@ -109,13 +109,13 @@ func (s *Store) DropSuppression(ctx context.Context, id uuid.UUID) error {
 	return fail("lift the suppression", res.Error)
 }
 
-// purposeColumn is the flag that says whether a suppression stops a purpose.
-var purposeColumn = map[message.Purpose]string{
+// messageTypeColumn is the flag that says whether a suppression stops a message type.
+var messageTypeColumn = map[message.MessageType]string{
 	message.Transactional: "transactional", message.Marketing: "marketing", message.Notification: "notification",
 }
 
 // Suppressed implements bulk.Plan: the reason for each hash that is suppressed.
-func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpose, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
+func (s *Store) Suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	out := map[message.Hash]message.Reason{}
 	list := make([][]byte, len(hashes))
 	for i := range hashes {
@@ -123,7 +123,7 @@ func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpos
 	}
 	if s.pools != nil {
 		rows, err := s.pools.hot.Query(ctx, "SELECT address_hash, reason FROM suppressions WHERE type = $1 AND address_hash = ANY($2::bytea[]) AND "+
-			purposeColumn[p]+" ORDER BY reason", string(t), list)
+			messageTypeColumn[p]+" ORDER BY reason", string(t), list)
 		if err != nil {
 			return nil, fail("look for suppressions", err)
 		}
@@ -137,7 +137,7 @@ func (s *Store) Suppressed(ctx context.Context, t message.Type, p message.Purpos
 	}
 	var rows []suppressionRow
 	err := s.db.WithContext(ctx).Select("address_hash, reason").
-		Where("type = ? AND address_hash IN ? AND "+purposeColumn[p], string(t), list).Order("reason").Find(&rows).Error
+		Where("type = ? AND address_hash IN ? AND "+messageTypeColumn[p], string(t), list).Order("reason").Find(&rows).Error
 	for _, r := range rows {
 		out[message.Hash(r.AddressHash)] = message.Reason(r.Reason)
 	}

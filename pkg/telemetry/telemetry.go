@@ -22,7 +22,7 @@ type Telemetry struct {
 	log        *slog.Logger
 	registry   *prometheus.Registry
 	deliveries *prometheus.CounterVec
-	stages     map[message.Type]stages
+	stages     map[message.ChannelType]stages
 	steps      *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	failures   *prometheus.CounterVec
@@ -40,7 +40,7 @@ func New(log *slog.Logger) *Telemetry {
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_deliveries_total", Help: "Deliveries by type, and the status and reason they left their message with.",
 		}, []string{"type", "status", "reason"}),
-		stages: map[message.Type]stages{},
+		stages: map[message.ChannelType]stages{},
 		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "herald_message_step_seconds", Help: "Time that steps around the deliveries took for each message: plan, enqueue, dequeue, ack. Messages that went together share theirs.",
 			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
@@ -60,7 +60,7 @@ func New(log *slog.Logger) *Telemetry {
 		Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took: load, claim, send, outcome, count.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 	}, []string{"type", "stage"})
-	for _, typ := range message.Types {
+	for _, typ := range message.ChannelTypes {
 		of := func(stage string) prometheus.Observer { return took.WithLabelValues(string(typ), stage) }
 		t.stages[typ] = stages{of("load"), of("claim"), of("send"), of("outcome"), of("count")}
 	}
@@ -74,9 +74,9 @@ func (t *Telemetry) Log() *slog.Logger { return t.log }
 
 // Delivered implements delivery.Observer.
 func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
-	typ := string(e.Message.Type)
+	typ := string(e.Message.ChannelType)
 	t.deliveries.WithLabelValues(typ, string(e.Status), string(e.Reason)).Inc()
-	s := t.stages[e.Message.Type]
+	s := t.stages[e.Message.ChannelType]
 	for _, stage := range [...]struct {
 		to   prometheus.Observer
 		took time.Duration

@@ -23,7 +23,7 @@ func TestNoPersonalDataIsSeen(t *testing.T) {
 	var log bytes.Buffer
 	tel := New(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	m := &message.Message{
-		ID: uuid.New(), BulkID: uuid.New(), Type: message.Email, Recipient: "canary@example.com", Content: &message.Content{Text: "canary text"},
+		ID: uuid.New(), BulkID: uuid.New(), ChannelType: message.Email, Recipient: "canary@example.com", Content: &message.Content{Text: "canary text"},
 	}
 	tel.Delivered(t.Context(), delivery.Event{Message: m, Status: message.Failed, Reason: message.RecipientRefused, Send: time.Second, Again: time.Second, Fenced: true, Err: errors.New("x")})
 	tel.BulkEvent(t.Context(), "planned", m.BulkID, "total", 3)

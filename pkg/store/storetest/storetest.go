@@ -47,9 +47,9 @@ func Sealer(t testing.TB) *channel.Sealer {
 }
 
 // Channel stores a channel that a test's bulks go over, and returns it.
-func Channel(t testing.TB, s *store.Store, typ message.Type) *channel.Channel {
+func Channel(t testing.TB, s *store.Store, typ message.ChannelType) *channel.Channel {
 	t.Helper()
-	provider := map[message.Type]string{message.Email: channel.SendGrid, message.SMS: channel.Twilio, message.InstagramDM: channel.Instagram}
+	provider := map[message.ChannelType]string{message.Email: channel.SendGrid, message.SMS: channel.Twilio, message.InstagramDM: channel.Instagram}
 	c := &channel.Channel{
 		Key: channel.Key{ID: uuid.New(), Type: typ}, Provider: provider[typ], Name: "test", Sender: "test", Currency: "USD",
 		OnUnknown: channel.Hold, State: channel.Active,
