@@ -65,6 +65,7 @@ type work struct {
 	token      uuid.UUID // of the claim, uuid.Nil before
 	claimed    time.Time // since when at the latest: the time before the ledger was asked
 	inline     bool      // within a request: a NotSent turns into QUEUED
+	called     bool      // the provider was called, so the message may have been sent
 	event      Event
 }
 
@@ -125,7 +126,7 @@ func (d *Deliverer) release(ctx context.Context, c Claim, waiting message.Status
 
 func (d *Deliverer) deliver(ctx context.Context, w *work, start time.Time) (Result, error) {
 	res, panicked, err := d.guarded(ctx, w)
-	if err != nil && w.token != uuid.Nil && w.event.Send == 0 {
+	if err != nil && w.token != uuid.Nil && !w.called {
 		// Nothing was called, and only this process knows that. A panic uses an attempt, so that a message which always causes
 		// one comes to an end.
 		o := Outcome{Status: d.waiting(w), Part: w.Part, GiveBack: !panicked, Again: time.Second, Reason: w.Reason}
@@ -362,7 +363,6 @@ func (d *Deliverer) stepAside(ctx context.Context, w *work, wait time.Duration) 
 // send claims, unless that is done, calls the provider once per part that is still to be sent, and records each outcome
 // before the next call.
 func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, error) {
-	provider := d.Providers[w.ChannelType]
 	if w.token == uuid.Nil {
 		if ok, err := d.claim(ctx, w); err != nil || !ok {
 			return Result{Status: w.Status}, err // settled, or another has it
@@ -370,18 +370,14 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 	}
 	w.event.Attempt = w.Attempt
 	fault.Point(fault.MessageClaimed)
-	parts := provider.Parts(&e.Content.Content)
+	parts := d.Providers[w.ChannelType].Parts(&e.Content.Content)
 	for e.Part = w.Part; ; e.Part++ {
 		if time.Since(w.claimed) > d.Timing.Stale || ctx.Err() != nil {
 			w.Part = e.Part
 			return d.giveBack(ctx, w, time.Second)
 		}
-		sctx, cancel := context.WithTimeout(ctx, SendTimeout)
 		started := time.Now()
-		d.away(w)
-		resp := provider.Send(sctx, e).cleaned()
-		d.back(w)
-		cancel()
+		resp := d.call(ctx, w, e)
 		w.event.Send += time.Since(started)
 		w.event.Class, w.event.Detail = resp.Class, resp.Detail
 		fault.Point(fault.ProviderAnswered)
@@ -398,6 +394,16 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 		}
 		w.claimed = time.Now()
 	}
+}
+
+// call makes one call to the provider, which the worker's backlog is told of, also when the call panics.
+func (d *Deliverer) call(ctx context.Context, w *work, e Envelope) Response {
+	ctx, cancel := context.WithTimeout(ctx, SendTimeout)
+	defer cancel()
+	d.away(w)
+	defer d.back(w)
+	w.called = true
+	return d.Providers[w.ChannelType].Send(ctx, e).cleaned()
 }
 
 // claim takes the message, and says whether it is there to be taken.

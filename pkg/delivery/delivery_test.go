@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,38 +12,17 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/render"
-	"herald/pkg/stats"
 	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
-// world is a Deliverer on a real ledger (SQLite), with a provider that answers as told and counters that only note.
+// world is a Deliverer on a real ledger (SQLite) whose other ports are fakes.
 type world struct {
-	t       *testing.T
-	store   *store.Store
-	d       *delivery.Deliverer
-	ch      *channel.Channel
-	mu      sync.Mutex
-	notes   sync.Mutex // over marks, events and signals
-	answers []delivery.Response
-	sends   int
-	parts   int
-	marks   []stats.Mark
-	later   []time.Duration
-	events  []delivery.Event
-	paused  string
-	limit   time.Duration
-	signals []delivery.Signal
-	onSend  func()
-	last    delivery.Envelope
-	panics  bool // the limiter does
-	url     string
-	onRead  func() // when the templates of the bulk were read
-	broken  error
-	content message.Content // of the bulk
-	out     atomic.Int32    // messages that a worker has begun and waits for others with
+	*fakes
+	store *store.Store
+	d     *delivery.Deliverer
+	url   string
 }
 
 func newWorld(t *testing.T) *world {
@@ -54,76 +31,13 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := testenv.Database(t, testenv.SQLite)
-	s := storetest.Open(t, url, store.Options{Sealer: sealer})
-	w := &world{t: t, url: url, store: s, parts: 1, content: message.Content{Subject: "s", Text: "t"}}
-	w.ch = &channel.Channel{
-		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
-		OnUnknown: channel.ResendOnce, State: channel.Active,
-	}
-	if err := s.InsertChannel(t.Context(), w.ch); err != nil {
+	w := &world{fakes: newFakes(t), url: testenv.Database(t, testenv.SQLite)}
+	w.store = storetest.Open(t, w.url, store.Options{Sealer: sealer})
+	if err := w.store.InsertChannel(t.Context(), w.ch); err != nil {
 		t.Fatal(err)
 	}
-	w.d = delivery.New(delivery.Deps{
-		Ledger: s, Contents: w, Channels: w, Limiter: w, Counters: w, Queue: w, Backlog: w, Observer: w, Timing: delivery.DefaultTiming(),
-		Providers: map[message.ChannelType]delivery.Provider{message.Email: w}, Suspicions: s,
-	})
+	w.d = delivery.New(w.deps(w.store))
 	return w
-}
-
-func (w *world) Template(ctx context.Context, _ uuid.UUID) (*render.Template, error) {
-	tpl, _ := render.Compile(ctx, message.Email, w.content)
-	if w.onRead != nil {
-		w.onRead()
-	}
-	return tpl, w.broken
-}
-func (w *world) Away(message.ChannelType) { w.out.Add(1) }
-func (w *world) Back(message.ChannelType) { w.out.Add(-1) }
-func (w *world) AtLeast(context.Context, channel.Key, int64) (*channel.Channel, error) {
-	return w.ch, nil
-}
-func (w *world) Pause(_ context.Context, _ *channel.Channel, reason string) error {
-	w.paused = reason
-	return nil
-}
-func (w *world) Take(context.Context, *channel.Channel, int, bool) delivery.Turn {
-	if w.panics {
-		panic("limiter")
-	}
-	return delivery.Turn{Given: w.limit == 0, Wait: w.limit}
-}
-func (w *world) Report(_ context.Context, _ *channel.Channel, s delivery.Signal, _ time.Duration) error {
-	w.notes.Lock()
-	defer w.notes.Unlock()
-	w.signals = append(w.signals, s)
-	return nil
-}
-func (w *world) Count(_ uuid.UUID, m stats.Mark) {
-	w.notes.Lock()
-	defer w.notes.Unlock()
-	w.marks = append(w.marks, m)
-}
-func (w *world) Later(_ context.Context, _ *message.Message, d time.Duration) error {
-	w.later = append(w.later, d)
-	return nil
-}
-func (w *world) Delivered(_ context.Context, e delivery.Event) {
-	w.notes.Lock()
-	defer w.notes.Unlock()
-	w.events = append(w.events, e)
-}
-func (w *world) Parts(*message.Content) int { return w.parts }
-func (w *world) Send(_ context.Context, e delivery.Envelope) delivery.Response {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.last = e
-	if w.onSend != nil {
-		w.onSend()
-	}
-	r := w.answers[min(w.sends, len(w.answers)-1)]
-	w.sends++
-	return r
 }
 
 // A worker's message is out of its hands while the provider has it, and only then; inline it never was in a worker's.
@@ -159,6 +73,7 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 	if change != nil {
 		change(m)
 	}
+	w.bulks.Store(m.BulkID, true)
 	if _, err := w.store.Insert(w.t.Context(), delivery.Entry{Message: m}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -415,14 +330,14 @@ func TestAClaimThatCannotBeUsedIsGivenBack(t *testing.T) {
 	if m := w.load(id); m.Attempt != 0 || m.Status != message.Pending {
 		t.Errorf("%+v", m)
 	}
-	w.limit, w.broken = 0, errors.New("no template")
-	if _, err := w.d.Run(t.Context(), id); !errors.Is(err, w.broken) {
+	w.limit, w.missing = 0, errors.New("no template")
+	if _, err := w.d.Run(t.Context(), id); !errors.Is(err, w.missing) {
 		t.Errorf("%v", err)
 	}
 	if m := w.load(id); m.Attempt != 0 || m.Status != message.Pending || w.sends != 0 {
 		t.Errorf("%+v, %d sends", m, w.sends)
 	}
-	w.broken = nil
+	w.missing = nil
 	if res := w.run(id); res.Status != message.Sent || w.load(id).Attempt != 1 {
 		t.Errorf("%+v", res)
 	}

@@ -103,7 +103,7 @@ func (s *Sender) sendOnce(ctx context.Context, req Single, start time.Time) (*Se
 	if err != nil {
 		// The sweep brings the row to its end. What is known now is that it is on record, and whether a call was made.
 		res = Result{Status: message.Queued}
-		if w.event.Class != 0 {
+		if w.called {
 			res = Result{Status: message.Unknown, Reason: message.OutcomeUnknown}
 		}
 	}
