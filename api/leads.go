@@ -98,9 +98,9 @@ func (s *Server) importLeads(c echo.Context) error {
 	_ = body.ctl.SetWriteDeadline(time.Now().Add(writeTimeout))
 	switch {
 	case body.err != nil: // what else failed did so because of it
-		return lead.WithKept(body.err, report)
+		return lead.WithKeptRows(body.err, report)
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return lead.WithKept(message.Errorf(message.CodeTooSlow, "the import took longer than %s", p.most), report)
+		return lead.WithKeptRows(message.Errorf(message.CodeTooSlow, "the import took longer than %s", p.most), report)
 	case err != nil:
 		return err
 	}

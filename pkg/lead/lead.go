@@ -1,45 +1,38 @@
-// Package lead keeps the people of the CRM: creating, reading, and importing them from files of any length. It knows
-// no database and no HTTP.
+// Package lead manages the people of the CRM and the addresses that must not be contacted: create, read, change and erase
+// leads, and import them from CSV and NDJSON files of any length. fields.go declares the fields of a lead. The package
+// knows no database and no HTTP; its ports are Store, Suppressions and Eraser.
 package lead
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
 	"herald/pkg/message"
-	"herald/pkg/wire"
 )
 
-// Limits of a lead's fields.
-const (
-	MaxText        = 1_000 // characters of a text field
-	MaxTags        = 200
-	MaxTag         = 200 // characters
-	MaxCustomBytes = 64 << 10
-)
-
-// Store keeps leads. Lead and UpdateLead return a message.Error not_found. InsertLeads writes new leads, all or none; an id
-// that is taken is a message.Error conflict. UpdateLead locks a lead, has change change it, and writes the fields that
-// differ, in one transaction; an error of change is returned and nothing is written. MergeLeads writes a batch of an import.
-// The store may call change and Merge more than once, each time with what is stored then. All but InsertLeads may be
-// repeated.
+// Store keeps leads. All methods but InsertLeads may be repeated after an error.
 type Store interface {
+	// Lead returns one lead, or a message.Error not_found.
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
+	// Leads returns at most limit leads with ids above after, in the order of their ids.
 	Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error)
+	// InsertLeads writes new leads, all or none. An id that is in use is a message.Error conflict.
 	InsertLeads(ctx context.Context, leads []message.Lead) error
+	// UpdateLead locks a lead, calls change with it and writes the fields that differ, in one transaction. It may call
+	// change more than once, each time with the lead as it is stored then. An error of change is returned and nothing is
+	// written. A missing lead is a message.Error not_found.
 	UpdateLead(ctx context.Context, id uuid.UUID, change func(*message.Lead) error) (*message.Lead, error)
+	// MergeLeads writes one batch of an import, all or nothing.
 	MergeLeads(ctx context.Context, b Batch) error
 }
 
-// Batch is a part of an import that is written in one transaction: the leads that have one of the ids, folded email
-// addresses or phones are read and locked, Merge is called with them, those that it returns as created are inserted, and
-// those that it returns as updated are written over themselves. A lead that was erased before it was locked is not among
-// them. Batches of different importers exclude each other; the caller keeps batches of one importer that share a key apart.
+// Batch is a part of an import that is written in one transaction. The store reads and locks the leads that have one of the
+// IDs, folded Emails or Phones and calls Merge with them, without leads that were erased before they were locked. It inserts
+// what Merge returns as created and writes what Merge returns as updated over the leads with these ids. It may call Merge
+// more than once, each time with the leads as they are stored then. The store excludes batches of different importers; the
+// caller keeps batches of one importer that share a key apart.
 type Batch struct {
 	Importer       uuid.UUID
 	IDs            []uuid.UUID
@@ -47,38 +40,41 @@ type Batch struct {
 	Merge          func(stored []message.Lead) (created, updated []message.Lead)
 }
 
-// Suppressions keeps who must not be contacted. PutSuppression writes one, or over the one with the same type, address
-// and reason, whose id it then takes. DropSuppression returns a message.Error not_found.
+// Suppressions keeps the addresses that must not be contacted.
 type Suppressions interface {
+	// PutSuppression writes an entry, or overwrites the entry with the same type, address and reason, whose id s then gets.
 	PutSuppression(ctx context.Context, s *message.Suppression) error
+	// ListSuppressions returns at most limit entries with ids below before, newest first, of a type or an address where
+	// these are not empty.
 	ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
+	// DropSuppression removes an entry. A missing entry is a message.Error not_found.
 	DropSuppression(ctx context.Context, id uuid.UUID) error
 }
 
-// Eraser forgets a person: the lead, and the address and text wherever messages hold them. Counts and suppressions
-// stay. It returns a message.Error not_found.
+// Eraser erases a person: the lead, and its address and text in all messages. Counts and suppressions stay. A missing lead
+// is a message.Error not_found.
 type Eraser interface {
 	EraseLead(ctx context.Context, id uuid.UUID) error
 }
 
-// Service is the use cases around leads.
+// Service implements the use cases around leads. It is safe for concurrent use.
 type Service struct {
 	store Store
 	Suppressions
 	eraser  Eraser
-	imports *imports
+	imports *importer
 }
 
-// NewService makes a Service over a store.
+// NewService makes a Service.
 func NewService(store Store, suppressions Suppressions, eraser Eraser) *Service {
-	return &Service{store, suppressions, eraser, newImports()}
+	return &Service{store, suppressions, eraser, newImporter()}
 }
 
-// Erase forgets a person.
+// Erase erases a person, see Eraser.
 func (s *Service) Erase(ctx context.Context, id uuid.UUID) error { return s.eraser.EraseLead(ctx, id) }
 
-// Update changes a lead and returns it as it is then. Updates of one lead take effect one after the other; change may be
-// called more than once. The error is change's, or a message.Error, not_found for a lead that is not there.
+// Update changes a lead and returns the result. Updates of one lead run one after the other; change may be called more than
+// once. The error is change's, or a message.Error, not_found for a missing lead.
 func (s *Service) Update(ctx context.Context, id uuid.UUID, change func(*message.Lead) error) (*message.Lead, error) {
 	return s.store.UpdateLead(ctx, id, func(l *message.Lead) error {
 		if err := change(l); err != nil {
@@ -89,11 +85,12 @@ func (s *Service) Update(ctx context.Context, id uuid.UUID, change func(*message
 	})
 }
 
-// Suppress puts an address on the list.
+// Suppress validates and normalises an address and puts it on the list of suppressions. Without MessageTypes the reason
+// decides which types of message are stopped.
 func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error {
 	address, ok := message.ValidRecipient(sup.Type, sup.Address)
 	if !ok {
-		return message.InvalidField(message.SlugValue, "is no address of this type", "address")
+		return message.InvalidField(message.SlugValue, "is not an address of this channel type", "address")
 	}
 	sup.ID, sup.Address, sup.Hash = uuid.Must(uuid.NewV7()), address, message.HashAddress(address)
 	sup.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
@@ -103,26 +100,28 @@ func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error 
 	return s.PutSuppression(ctx, sup)
 }
 
-// Get returns one lead.
+// Get returns one lead, or a message.Error not_found.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
 	return s.store.Lead(ctx, id)
 }
 
-// List returns leads in the order of their ids, beginning after one.
+// List returns at most limit leads with ids above after, in the order of their ids.
 func (s *Service) List(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
 	return s.store.Leads(ctx, after, limit)
 }
 
-// Create stores a new lead. An id that is taken is a conflict.
+// Create stores a new lead and fills in its id, where it has none, and its times. An id that is in use is a conflict.
 func (s *Service) Create(ctx context.Context, l *message.Lead) error {
 	stamp(l, time.Now())
 	err := s.store.InsertLeads(ctx, []message.Lead{*l})
 	if message.IsCode(err, message.CodeConflict) {
-		return message.Errorf(message.CodeConflict, "there is a lead with the id %s", l.ID)
+		return message.Errorf(message.CodeConflict, "a lead with the id %s exists already", l.ID)
 	}
 	return err
 }
 
+// stamp gives a lead that is about to be written its id and its times. An id and a time of creation that are set stay.
+// Times are truncated to the microsecond, the precision of both databases.
 func stamp(l *message.Lead, now time.Time) {
 	if l.ID == uuid.Nil {
 		l.ID = uuid.Must(uuid.NewV7())
@@ -132,62 +131,4 @@ func stamp(l *message.Lead, now time.Time) {
 		l.CreatedAt = now
 	}
 	l.UpdatedAt = now
-}
-
-// Parse reads a lead from a JSON object. Mistakes go to the object's errors.
-func Parse(o *wire.Object) *message.Lead {
-	l := &message.Lead{ID: o.UUID("id")}
-	for _, f := range l.TextFields() {
-		*f.Value = text(o, f.Name)
-	}
-	l.Tags = o.Strings("tags", MaxTags, MaxTag)
-	l.CustomFields = customFields(o)
-	if t := o.Time("created_at"); t != nil {
-		l.CreatedAt = *t
-	}
-	o.Time("updated_at") // set by us at every write
-	l.LastContactedAt = o.Time("last_contacted_at")
-	o.Close()
-	return l
-}
-
-// indexedBound says what a text field with an index must be like.
-var indexedBound = fmt.Sprintf("must have at most %d bytes in UTF-8, in lower case, too", message.MaxIndexed)
-
-func text(o *wire.Object, name string) string {
-	v := o.String(name, MaxText)
-	if !message.FitsIndex(name, v) {
-		o.Fail(message.SlugTooLong, indexedBound, name)
-		return ""
-	}
-	return v
-}
-
-func customFields(o *wire.Object) map[string]any {
-	m := o.Free("custom_fields", MaxCustomBytes)
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if !message.ValidFieldName(name) {
-			o.Fail(message.SlugValue, message.FieldNameBound, "custom_fields", name)
-		}
-	}
-	return m
-}
-
-// Patch changes the fields of a lead that a JSON object names; null empties one. Mistakes go to the object's errors.
-func Patch(o *wire.Object, l *message.Lead) {
-	for _, f := range l.TextFields() {
-		if o.Given(f.Name) {
-			*f.Value = text(o, f.Name)
-		}
-	}
-	if o.Given("tags") {
-		l.Tags = o.Strings("tags", MaxTags, MaxTag)
-	}
-	if o.Given("custom_fields") {
-		l.CustomFields = customFields(o)
-	}
-	if o.Given("last_contacted_at") {
-		l.LastContactedAt = o.Time("last_contacted_at")
-	}
-	o.Close()
 }

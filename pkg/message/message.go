@@ -218,17 +218,16 @@ func (l *Lead) Address(t ChannelType) string {
 	}
 }
 
-// TextField is one of a lead's plain text fields: its name on the wire and where the value stands.
-type TextField struct {
-	Name  string
-	Value *string
+// LeadText declares one plain text field of a lead. Name is its JSON member, its CSV column and its column in the
+// database; Of returns the field of a lead.
+type LeadText struct {
+	Name string
+	Of   func(*Lead) *string
 }
 
-// textFields are the lead's text fields in the order of the API's documentation.
-var textFields = [...]struct {
-	name string
-	of   func(*Lead) *string
-}{
+// LeadTexts declares the plain text fields of a lead once, in the order of the API's documentation. Input, imports,
+// filters, templates, answers and the store iterate over this list.
+var LeadTexts = [...]LeadText{
 	{"first_name", func(l *Lead) *string { return &l.FirstName }},
 	{"last_name", func(l *Lead) *string { return &l.LastName }},
 	{"email", func(l *Lead) *string { return &l.Email }},
@@ -246,12 +245,17 @@ var textFields = [...]struct {
 	{"assignee_id", func(l *Lead) *string { return &l.AssigneeID }},
 }
 
-// TextFields lists the lead's text fields in the order of the API's documentation. Imports, filters and the store
-// all walk this one list.
+// TextField is a plain text field of one lead: its name and a pointer to its value.
+type TextField struct {
+	Name  string
+	Value *string
+}
+
+// TextFields returns the fields of LeadTexts of this lead.
 func (l *Lead) TextFields() []TextField {
-	out := make([]TextField, len(textFields))
-	for i, f := range textFields {
-		out[i] = TextField{f.name, f.of(l)}
+	out := make([]TextField, len(LeadTexts))
+	for i, f := range LeadTexts {
+		out[i] = TextField{f.Name, f.Of(l)}
 	}
 	return out
 }
@@ -261,9 +265,9 @@ var noFields = map[string]any{}
 
 // BindingNames are the names by which templates ask for a lead's values.
 func BindingNames() []string {
-	names := make([]string, 0, len(textFields)+4)
-	for _, f := range textFields {
-		names = append(names, f.name)
+	names := make([]string, 0, len(LeadTexts)+4)
+	for _, f := range LeadTexts {
+		names = append(names, f.Name)
 	}
 	return append(names, "full_name", "id", "tags", "custom_fields")
 }
@@ -275,9 +279,9 @@ func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	if l == nil {
 		l = &Lead{}
 	}
-	for _, f := range textFields {
-		if v := *f.of(l); v != "" && uses[f.name] {
-			b[f.name] = v
+	for _, f := range LeadTexts {
+		if v := *f.Of(l); v != "" && uses[f.Name] {
+			b[f.Name] = v
 		}
 	}
 	if uses["full_name"] {

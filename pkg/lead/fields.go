@@ -1,0 +1,261 @@
+package lead
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+// Limits of a lead's fields.
+const (
+	MaxText        = 1_000 // characters of a text field
+	MaxTags        = 200
+	MaxTag         = 200      // characters
+	MaxCustomBytes = 64 << 10 // of the JSON of all custom fields
+)
+
+// field declares how input sets one field of a lead. Parse, Patch, the CSV reader and the merge of an import iterate over
+// fields; none of them names a field itself.
+type field struct {
+	name string // JSON member and CSV column
+
+	// parse reads the field from a JSON object and adds mistakes to the object's errors. nil: JSON must not name it.
+	parse func(o *wire.Object, l *message.Lead)
+	// parseCell reads a cell of a CSV file that is not empty. nil: such a column is a custom field of this name.
+	parseCell func(l *message.Lead, cell string) error
+	// patchable fields can be changed by Patch.
+	patchable bool
+	// isSet reports whether a row has a value. A row in which all these fields are unset is rejected as empty.
+	// nil: the field alone does not make a lead.
+	isSet func(l *message.Lead) bool
+	// merge adds the value of an imported row to a stored lead. It must not change what the row shares with other leads,
+	// because a batch may be merged again. nil: an import does not change the field of a stored lead.
+	merge func(stored, row *message.Lead) error
+}
+
+// fields declares every field of a lead, in the order in which mistakes are reported.
+var fields = declareFields()
+
+func declareFields() []field {
+	list := []field{{
+		name:      "id",
+		parse:     func(o *wire.Object, l *message.Lead) { l.ID = o.UUID("id") },
+		parseCell: parseIDCell,
+		isSet:     func(l *message.Lead) bool { return l.ID != uuid.Nil },
+	}}
+	for _, text := range message.LeadTexts {
+		list = append(list, textField(text))
+	}
+	return append(list, field{
+		name: "tags", patchable: true,
+		parse:     func(o *wire.Object, l *message.Lead) { l.Tags = o.Strings("tags", MaxTags, MaxTag) },
+		parseCell: parseTagsCell,
+		isSet:     func(l *message.Lead) bool { return len(l.Tags) > 0 },
+		merge:     mergeTags,
+	}, field{
+		name: "custom_fields", patchable: true,
+		parse: func(o *wire.Object, l *message.Lead) { l.CustomFields = parseCustomFields(o) },
+		isSet: func(l *message.Lead) bool { return len(l.CustomFields) > 0 },
+		merge: mergeCustomFields,
+	}, field{
+		name: "created_at", // of a new lead; that of a stored lead never changes
+		parse: func(o *wire.Object, l *message.Lead) {
+			if t := o.Time("created_at"); t != nil {
+				l.CreatedAt = *t
+			}
+		},
+		parseCell: func(l *message.Lead, cell string) error { return parseTimeCell("created_at", cell, &l.CreatedAt) },
+	}, field{
+		name:      "updated_at", // accepted so that a lead can be written as it was read; every write sets it
+		parse:     func(o *wire.Object, _ *message.Lead) { o.Time("updated_at") },
+		parseCell: ignoreCell,
+	}, field{
+		name:      "full_name", // accepted in CSV only: exports of other programs contain it beside first_name and last_name
+		parseCell: ignoreCell,
+	}, field{
+		name: "last_contacted_at", patchable: true,
+		parse: func(o *wire.Object, l *message.Lead) { l.LastContactedAt = o.Time("last_contacted_at") },
+		parseCell: func(l *message.Lead, cell string) error {
+			l.LastContactedAt = new(time.Time)
+			return parseTimeCell("last_contacted_at", cell, l.LastContactedAt)
+		},
+		merge: func(stored, row *message.Lead) error {
+			if row.LastContactedAt != nil {
+				stored.LastContactedAt = row.LastContactedAt
+			}
+			return nil
+		},
+	})
+}
+
+// textField declares a plain text field. An import keeps the stored value where the row has none.
+func textField(text message.LeadText) field {
+	return field{
+		name: text.Name, patchable: true,
+		parse:     func(o *wire.Object, l *message.Lead) { *text.Of(l) = parseText(o, text.Name) },
+		parseCell: func(l *message.Lead, cell string) error { return parseTextCell(text.Name, cell, text.Of(l)) },
+		isSet:     func(l *message.Lead) bool { return *text.Of(l) != "" },
+		merge: func(stored, row *message.Lead) error {
+			if v := *text.Of(row); v != "" {
+				*text.Of(stored) = v
+			}
+			return nil
+		},
+	}
+}
+
+// cellField returns the field that a CSV column sets, nil when the column is a custom field.
+func cellField(column string) *field {
+	i := slices.IndexFunc(fields, func(f field) bool { return f.name == column && f.parseCell != nil })
+	if i < 0 {
+		return nil
+	}
+	return &fields[i]
+}
+
+// Parse reads a lead from a JSON object. Mistakes, unknown members among them, go to the object's errors.
+func Parse(o *wire.Object) *message.Lead {
+	l := &message.Lead{}
+	for _, f := range fields {
+		if f.parse != nil {
+			f.parse(o, l)
+		}
+	}
+	o.Close()
+	return l
+}
+
+// Patch changes the fields of a lead that a JSON object names; null empties a field. Mistakes go to the object's errors.
+func Patch(o *wire.Object, l *message.Lead) {
+	for _, f := range fields {
+		if f.patchable && o.Given(f.name) {
+			f.parse(o, l)
+		}
+	}
+	o.Close()
+}
+
+// indexedBound describes the bound of text fields that have an index, which PostgreSQL bounds in bytes.
+var indexedBound = fmt.Sprintf("must have at most %d bytes in UTF-8, also in lower case", message.MaxIndexed)
+
+func parseText(o *wire.Object, name string) string {
+	v := o.String(name, MaxText)
+	if !message.FitsIndex(name, v) {
+		o.Fail(message.SlugTooLong, indexedBound, name)
+		return ""
+	}
+	return v
+}
+
+func parseTextCell(column, cell string, to *string) error {
+	if utf8.RuneCountInString(cell) > MaxText {
+		return badRow("%s: must have at most %d characters", column, MaxText)
+	}
+	if !message.FitsIndex(column, cell) {
+		return badRow("%s: %s", column, indexedBound)
+	}
+	*to = cell
+	return nil
+}
+
+func parseIDCell(l *message.Lead, cell string) error {
+	id, ok := wire.ParseUUID(cell)
+	if !ok {
+		return badRow("id: must be a UUID")
+	}
+	l.ID = id
+	return nil
+}
+
+// parseTagsCell reads tags separated by semicolons.
+func parseTagsCell(l *message.Lead, cell string) error {
+	for t := range strings.SplitSeq(cell, ";") {
+		if t = strings.TrimSpace(t); t != "" && !slices.Contains(l.Tags, t) {
+			l.Tags = append(l.Tags, t)
+		}
+	}
+	return nil
+}
+
+func parseTimeCell(column, cell string, to *time.Time) error {
+	t, wrong := wire.ParseTime(cell)
+	if wrong != "" {
+		return badRow("%s: %s", column, wrong)
+	}
+	*to = t
+	return nil
+}
+
+func ignoreCell(*message.Lead, string) error { return nil }
+
+func parseCustomFields(o *wire.Object) map[string]any {
+	m := o.Free("custom_fields", MaxCustomBytes)
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if !message.ValidFieldName(name) {
+			o.Fail(message.SlugValue, message.FieldNameBound, "custom_fields", name)
+		}
+	}
+	return m
+}
+
+// mergeTags adds the tags of the row that the lead does not have. A lead that has more than MaxTags, stored by an earlier
+// version, keeps them and gets no further ones.
+func mergeTags(stored, row *message.Lead) error {
+	tags := slices.Clone(stored.Tags)
+	for _, t := range row.Tags {
+		if !slices.Contains(tags, t) {
+			tags = append(tags, t)
+		}
+	}
+	if len(tags) > max(MaxTags, len(stored.Tags)) {
+		return badRow("tags: must be at most %d together with those of the lead", MaxTags)
+	}
+	stored.Tags = tags
+	return nil
+}
+
+// mergeCustomFields sets the custom fields of the row and keeps the others.
+func mergeCustomFields(stored, row *message.Lead) error {
+	if len(row.CustomFields) == 0 {
+		return nil
+	}
+	custom := make(map[string]any, len(stored.CustomFields)+len(row.CustomFields))
+	maps.Copy(custom, stored.CustomFields)
+	maps.Copy(custom, row.CustomFields)
+	if !fitsCustom(custom) {
+		return badRow("custom fields: must have at most %d bytes together with those of the lead", MaxCustomBytes)
+	}
+	stored.CustomFields = custom
+	return nil
+}
+
+func fitsCustom(m map[string]any) bool {
+	if len(m) == 0 {
+		return true
+	}
+	b, err := json.Marshal(m)
+	return err == nil && len(b) <= MaxCustomBytes
+}
+
+// validateRow rejects rows that are too large, and rows without any value, which could never be found again.
+func validateRow(l *message.Lead) error {
+	if len(l.Tags) > MaxTags || slices.ContainsFunc(l.Tags, func(t string) bool { return utf8.RuneCountInString(t) > MaxTag }) {
+		return badRow("tags: must be at most %d, each of at most %d characters", MaxTags, MaxTag)
+	}
+	if !fitsCustom(l.CustomFields) {
+		return badRow("custom fields: must have at most %d bytes", MaxCustomBytes)
+	}
+	if !slices.ContainsFunc(fields, func(f field) bool { return f.isSet != nil && f.isSet(l) }) {
+		return badRow("the row is empty")
+	}
+	return nil
+}

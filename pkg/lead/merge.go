@@ -1,0 +1,114 @@
+package lead
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"herald/pkg/message"
+)
+
+// merger applies the rows of a batch to the stored leads that they mean, and to new leads of the same batch.
+type merger struct {
+	byID             map[uuid.UUID]*message.Lead
+	byEmail, byPhone map[string]*message.Lead // emails are folded
+	changed          []*message.Lead          // in the order of their first row
+	isChanged        map[uuid.UUID]bool
+	isNew            map[uuid.UUID]bool
+}
+
+func newMerger(stored []message.Lead) *merger {
+	m := &merger{
+		byID: map[uuid.UUID]*message.Lead{}, byEmail: map[string]*message.Lead{}, byPhone: map[string]*message.Lead{},
+		isChanged: map[uuid.UUID]bool{}, isNew: map[uuid.UUID]bool{},
+	}
+	slices.SortFunc(stored, func(a, b message.Lead) int {
+		if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID.String(), b.ID.String())
+	})
+	for i := range stored {
+		m.index(&stored[i])
+	}
+	return m
+}
+
+// index enters a lead under its keys. A key that an older lead has stays with that lead.
+func (m *merger) index(l *message.Lead) {
+	m.byID[l.ID] = l
+	if k := message.Fold(l.Email); k != "" && m.byEmail[k] == nil {
+		m.byEmail[k] = l
+	}
+	if l.Phone != "" && m.byPhone[l.Phone] == nil {
+		m.byPhone[l.Phone] = l
+	}
+}
+
+// find returns the lead that a row means, nil for a new one. A row with an id never means a lead with another id, even
+// if it has the same email address.
+func (m *merger) find(row *message.Lead) *message.Lead {
+	if row.ID != uuid.Nil {
+		return m.byID[row.ID]
+	}
+	if row.Email != "" {
+		if l := m.byEmail[message.Fold(row.Email)]; l != nil {
+			return l
+		}
+	}
+	if row.Phone != "" {
+		return m.byPhone[row.Phone]
+	}
+	return nil
+}
+
+// merge applies a row and reports whether it created a lead. An error means that the lead would be too large with it; the
+// lead is then unchanged.
+func (m *merger) merge(row *message.Lead, now time.Time) (created bool, err error) {
+	l := m.find(row)
+	if l == nil {
+		created, l = true, new(message.Lead)
+		*l = *row
+	} else if err := apply(l, row); err != nil {
+		return false, err
+	}
+	stamp(l, now)
+	if created {
+		m.isNew[l.ID] = true
+	}
+	m.index(l)
+	if !m.isChanged[l.ID] {
+		m.isChanged[l.ID] = true
+		m.changed = append(m.changed, l)
+	}
+	return created, nil
+}
+
+// apply merges the fields of a row into a lead, all or none.
+func apply(l, row *message.Lead) error {
+	merged := *l
+	for _, f := range fields {
+		if f.merge == nil {
+			continue
+		}
+		if err := f.merge(&merged, row); err != nil {
+			return err
+		}
+	}
+	*l = merged
+	return nil
+}
+
+// changes returns the leads to insert and the leads to update.
+func (m *merger) changes() (created, updated []message.Lead) {
+	for _, l := range m.changed {
+		if m.isNew[l.ID] {
+			created = append(created, *l)
+		} else {
+			updated = append(updated, *l)
+		}
+	}
+	return created, updated
+}
