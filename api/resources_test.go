@@ -134,8 +134,8 @@ func TestImport(t *testing.T) {
 		"By phone,,+14155550101,,silver,\r\n"
 	a := h.must(200, "POST", "/api/leads/import", csv, "Content-Type", "text/csv; charset=utf-8")
 	want := map[string]any{"imported": 2.0, "updated": 2.0, "rejected": 3.0, "errors": []any{
-		map[string]any{"line": 4.0, "msg": "id: not a UUID"},
-		map[string]any{"line": 5.0, "msg": "has 2 cells, the header has 6"},
+		map[string]any{"line": 4.0, "msg": "id: must be a UUID"},
+		map[string]any{"line": 5.0, "msg": "the row has 2 cells, the header has 6"},
 		map[string]any{"line": 6.0, "msg": "the row is empty"},
 	}}
 	if d := cmp.Diff(want, a.body); d != "" {

@@ -60,23 +60,23 @@ func TestParseReadsEveryField(t *testing.T) {
 func TestParseReportsMistakes(t *testing.T) {
 	wide := strings.Repeat("é", 1_000) + "x" // 1,001 characters; two bytes each
 	for doc, want := range map[string]string{
-		`{"first_name":"` + wide + `"}`:                                  "[body first_name] string_too_long",
-		`{"first_name":"` + strings.Repeat("é", 1_000) + `"}`:            "",
-		`{"email":"` + strings.Repeat("é", 1_000) + `"}`:                 "",
-		`{"email":"` + strings.Repeat("\u0958", 700) + `"}`:              "[body email] string_too_long",
-		`{"city":"` + strings.Repeat("\u0958", 700) + `"}`:               "",
-		`{"tags":["` + strings.Repeat(`a","`, 200) + `b"]}`:              "[body tags] too_long",
-		`{"tags":["` + strings.Repeat("é", 201) + `"]}`:                  "[body tags 0] string_too_long",
-		`{"tags":[""]}`:                                                  "[body tags 0] string_too_short",
-		`{"custom_fields":{"":1}}`:                                       "[body custom_fields ] value_error",
-		`{"custom_fields":{"` + strings.Repeat("é", 201) + `":1}}`:       "", // checked below: its path is cut
-		`{"custom_fields":{"a":"` + strings.Repeat("x", 64<<10) + `"}}`:  "[body custom_fields] string_too_long",
-		`{"id":"1"}`:                                                     "[body id] uuid_parsing",
-		`{"created_at":"x"}`:                                             "[body created_at] datetime_parsing",
-		`{"updated_at":"x"}`:                                             "[body updated_at] datetime_parsing",
-		`{"last_contacted_at":1}`:                                        "[body last_contacted_at] string_type",
-		`{"full_name":"x"}`:                                              "[body full_name] extra_forbidden",
-		`{"nickname":"x"}`:                                               "[body nickname] extra_forbidden",
+		`{"first_name":"` + wide + `"}`:                       "[body first_name] string_too_long",
+		`{"first_name":"` + strings.Repeat("é", 1_000) + `"}`: "",
+		`{"email":"` + strings.Repeat("é", 1_000) + `"}`:      "",
+		`{"email":"` + strings.Repeat("\u0958", 700) + `"}`:   "[body email] string_too_long",
+		`{"city":"` + strings.Repeat("\u0958", 700) + `"}`:    "",
+		`{"tags":["` + strings.Repeat(`a","`, 200) + `b"]}`:   "[body tags] too_long",
+		`{"tags":["` + strings.Repeat("é", 201) + `"]}`:       "[body tags 0] string_too_long",
+		`{"tags":[""]}`:            "[body tags 0] string_too_short",
+		`{"custom_fields":{"":1}}`: "[body custom_fields ] value_error",
+		`{"custom_fields":{"` + strings.Repeat("é", 201) + `":1}}`:      "", // checked below: its path is cut
+		`{"custom_fields":{"a":"` + strings.Repeat("x", 64<<10) + `"}}`: "[body custom_fields] string_too_long",
+		`{"id":"1"}`:              "[body id] uuid_parsing",
+		`{"created_at":"x"}`:      "[body created_at] datetime_parsing",
+		`{"updated_at":"x"}`:      "[body updated_at] datetime_parsing",
+		`{"last_contacted_at":1}`: "[body last_contacted_at] string_type",
+		`{"full_name":"x"}`:       "[body full_name] extra_forbidden",
+		`{"nickname":"x"}`:        "[body nickname] extra_forbidden",
 		`{"id":null,"first_name":null,"tags":null,"custom_fields":null}`: "",
 	} {
 		o, errs := object(t, doc)

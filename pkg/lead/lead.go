@@ -46,7 +46,7 @@ type Suppressions interface {
 	PutSuppression(ctx context.Context, s *message.Suppression) error
 	// ListSuppressions returns at most limit entries with ids below before, newest first, of a type or an address where
 	// these are not empty.
-	ListSuppressions(ctx context.Context, t message.Type, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
+	ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
 	// DropSuppression removes an entry. A missing entry is a message.Error not_found.
 	DropSuppression(ctx context.Context, id uuid.UUID) error
 }
@@ -94,8 +94,8 @@ func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error 
 	}
 	sup.ID, sup.Address, sup.Hash = uuid.Must(uuid.NewV7()), address, message.HashAddress(address)
 	sup.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
-	if len(sup.Purposes) == 0 {
-		sup.Purposes = message.DefaultPurposes(sup.Reason)
+	if len(sup.MessageTypes) == 0 {
+		sup.MessageTypes = message.DefaultMessageTypes(sup.Reason)
 	}
 	return s.PutSuppression(ctx, sup)
 }

@@ -72,16 +72,16 @@ func TestUpdateKeepsTheTimeOfCreation(t *testing.T) {
 
 func TestSuppress(t *testing.T) {
 	svc, m := inMemory()
-	everything := []message.Purpose{message.Transactional, message.Marketing, message.Notification}
+	everything := []message.MessageType{message.Transactional, message.Marketing, message.Notification}
 	for name, c := range map[string]struct {
 		in      message.Suppression
 		address string
-		stopped []message.Purpose
+		stopped []message.MessageType
 	}{
 		"unsubscribed": {message.Suppression{Type: message.Email, Address: " Ann@Example.com", Reason: message.Unsubscribed}, "Ann@example.com", everything[1:]},
 		"bounced":      {message.Suppression{Type: message.SMS, Address: " +14155550100", Reason: message.SuppressedBounce}, "+14155550100", everything},
 		"as asked": {
-			message.Suppression{Type: message.Email, Address: "bob@example.com", Reason: message.Unsubscribed, Purposes: everything[:1]},
+			message.Suppression{Type: message.Email, Address: "bob@example.com", Reason: message.Unsubscribed, MessageTypes: everything[:1]},
 			"bob@example.com", everything[:1],
 		},
 	} {
@@ -91,9 +91,9 @@ func TestSuppress(t *testing.T) {
 			continue
 		}
 		got := m.suppressions[0]
-		slices.Sort(got.Purposes)
+		slices.Sort(got.MessageTypes)
 		want := slices.Sorted(slices.Values(c.stopped))
-		if got.Address != c.address || got.Hash != message.HashAddress(c.address) || got.ID.Version() != 7 || !recent(got.CreatedAt) || !slices.Equal(got.Purposes, want) {
+		if got.Address != c.address || got.Hash != message.HashAddress(c.address) || got.ID.Version() != 7 || !recent(got.CreatedAt) || !slices.Equal(got.MessageTypes, want) {
 			t.Errorf("%s: %+v, want %s and %v", name, got, c.address, want)
 		}
 	}
