@@ -10,7 +10,8 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/message"
-	"herald/pkg/queue"
+	"herald/pkg/ratelimit"
+	"herald/pkg/redisconn"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -19,13 +20,13 @@ import (
 func keyring(t *testing.T, rate float64) *access.Keyring {
 	t.Helper()
 	s := storetest.SQLite(t)
-	rdb, err := queue.Connect(testenv.Redis(t, testenv.MiniRedis), 4)
+	rdb, err := redisconn.Connect(testenv.Redis(t, testenv.MiniRedis), 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
 	return access.NewKeyring(access.KeyringDeps{
-		Keys: s, Uses: s, Limiter: queue.NewKeyLimiter(rdb), Rate: rate, Checksums: access.NewChecksums(make([]byte, 32)),
+		Keys: s, Uses: s, Limiter: ratelimit.NewKeyLimiter(rdb), Rate: rate, Checksums: access.NewChecksums(make([]byte, 32)),
 		Failed: func(_ context.Context, err error) { t.Error(err) },
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/config"
+	"herald/pkg/counters"
 	"herald/pkg/delivery"
 	"herald/pkg/lead"
 	"herald/pkg/message"
@@ -27,6 +28,9 @@ import (
 	"herald/pkg/provider/sendgrid"
 	"herald/pkg/provider/twilio"
 	"herald/pkg/queue"
+	"herald/pkg/queue/asynqfast"
+	"herald/pkg/ratelimit"
+	"herald/pkg/redisconn"
 	"herald/pkg/store"
 	"herald/pkg/telemetry"
 	"herald/worker"
@@ -48,9 +52,9 @@ type App struct {
 	recent    *telemetry.Recent
 	checksums access.Checksums
 	timing    Timing
-	limiter   *queue.Limiter
-	backlog   queue.Backlog
-	counters  *queue.Counters
+	limiter   *ratelimit.ChannelLimiter
+	inFlight  queue.InFlight
+	counters  *counters.Counters
 	templates *bulk.Templates
 	redis     []redis.UniversalClient
 	worker    *worker.Worker
@@ -133,16 +137,16 @@ func (a *App) check(ctx context.Context) error {
 }
 
 func (a *App) connect(pool int) (redis.UniversalClient, error) {
-	rdb, err := queue.Connect(a.Config.RedisURL, pool)
+	rdb, err := redisconn.Connect(a.Config.RedisURL, pool)
 	if err == nil {
 		a.redis = append(a.redis, rdb)
 	}
 	return rdb, err
 }
 
-// speed is how Asynq gets at Redis.
-func (a *App) speed() queue.Speed {
-	return queue.Speed{Coalesce: a.Config.QueueCoalesce, Prefetch: a.Config.QueuePrefetch, Observe: a.telemetry.Step}
+// fastPath configures the hooks between Asynq and Redis.
+func (a *App) fastPath() asynqfast.Options {
+	return asynqfast.Options{Enabled: a.Config.QueueFast, Prefetch: a.Config.QueuePrefetch, Observe: a.telemetry.Step}
 }
 
 func (a *App) build() error {
@@ -155,24 +159,24 @@ func (a *App) build() error {
 	if err != nil {
 		return err
 	}
-	a.Queue = queue.NewClient(queueRedis, a.speed())
-	a.counters = queue.NewCounters(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
+	a.Queue = queue.NewClient(queueRedis, a.fastPath())
+	a.counters = counters.New(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
 	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
 	a.Keys = access.NewKeyring(access.KeyringDeps{
-		Keys: a.Store, Uses: a.Store, Limiter: queue.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
+		Keys: a.Store, Uses: a.Store, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
 		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
 	})
 	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
-	a.limiter = queue.NewLimiter(countersRedis, a.telemetry.ChannelState)
+	a.limiter = ratelimit.NewChannelLimiter(countersRedis, a.telemetry.ChannelState)
 	a.Bulks = bulk.NewService(bulk.ServiceDeps{
 		Rows: a.Store, Lifecycle: a.Store, Queue: a.Queue, Counters: a.counters, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry,
 	})
 	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Inspection: a.Store, Queue: a.Queue})
 	a.templates = bulk.NewTemplates(a.Store)
-	a.backlog = queue.NewBacklog()
+	a.inFlight = queue.NewInFlight()
 	deliverer := delivery.New(delivery.Deps{
 		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
-		Queue: a.Queue, Backlog: a.backlog, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Store,
+		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Store,
 		Providers: map[message.ChannelType]delivery.Provider{
 			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
 			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
@@ -214,7 +218,7 @@ func (a *App) StartWorker() error {
 		poolErr = errors.Join(poolErr, err)
 		return rdb
 	}
-	servers := queue.NewServers(pool, a.Config.Concurrency, a.backlog, a.speed(), a.telemetry.Log())
+	servers := queue.NewServers(pool, a.Config.Concurrency, a.inFlight, a.fastPath(), a.telemetry.Log())
 	if poolErr != nil {
 		return poolErr
 	}

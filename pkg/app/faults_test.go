@@ -24,6 +24,7 @@ import (
 
 	"herald/pkg/app"
 	"herald/pkg/client"
+	"herald/pkg/counters"
 	"herald/pkg/fault"
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
@@ -235,7 +236,7 @@ func (s *system) settled(f figures, n int) (copies int) {
 // once the bulk is over.
 func (s *system) counted(f figures) {
 	s.t.Helper()
-	c := queue.NewCounters(s.rdb, nil)
+	c := counters.New(s.rdb, nil)
 	defer c.Close()
 	id := uuid.MustParse(f.BulkID)
 	counts, ok, err := c.Read(context.Background(), id)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"herald/pkg/config"
-	"herald/pkg/queue"
+	"herald/pkg/redisconn"
 )
 
 // Exit codes of every program.
@@ -69,7 +69,7 @@ func adminAddress(role Role, cfg *config.Config) string {
 
 func serve(ctx context.Context, role Role, cfg *config.Config) error {
 	log := cfg.Logger().With("role", string(role))
-	queue.SetLogger(log)
+	redisconn.SetLogger(log)
 	limitMemory()
 	if role == RoleAPI {
 		boundAPIMemory()

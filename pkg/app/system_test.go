@@ -29,6 +29,8 @@ import (
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
 	"herald/pkg/queue"
+	"herald/pkg/queue/asynqfast"
+	"herald/pkg/redisconn"
 	"herald/pkg/testenv"
 )
 
@@ -142,11 +144,11 @@ func deployAs(t testing.TB, p plan) *system {
 		"HERALD_SENDGRID_URL="+s.simURL, "HERALD_TWILIO_URL="+s.simURL, "HERALD_INSTAGRAM_URL="+s.simURL,
 		fmt.Sprintf("HERALD_LISTEN=127.0.0.1:%d", port), "HERALD_OPEN=loopback", "HERALD_ADMIN_LISTEN=127.0.0.1:0")
 	s.env = append(s.env, p.env...) // the last value of a variable counts
-	if s.rdb, err = queue.Connect(p.redis, 4); err != nil {
+	if s.rdb, err = redisconn.Connect(p.redis, 4); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.rdb.Close() })
-	s.q = queue.NewClient(s.rdb, queue.Speed{})
+	s.q = queue.NewClient(s.rdb, asynqfast.Options{})
 	s.run("herald", "migrate", "up")
 	s.startAPI(p.api...)
 	return s

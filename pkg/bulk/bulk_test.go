@@ -15,9 +15,10 @@ import (
 	"herald/pkg/audience"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
+	"herald/pkg/counters"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/queue"
+	"herald/pkg/redisconn"
 	"herald/pkg/stats"
 	"herald/pkg/store"
 	"herald/pkg/store/storetest"
@@ -29,7 +30,7 @@ type world struct {
 	t        *testing.T
 	store    *store.Store
 	rdb      redis.UniversalClient
-	counters *queue.Counters
+	counters *counters.Counters
 	service  *bulk.Service
 	timing   bulk.Timing
 	ch       *channel.Channel
@@ -51,12 +52,12 @@ const timeout = 30 * time.Second
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	s := storetest.SQLite(t)
-	rdb, err := queue.Connect(testenv.Redis(t, testenv.MiniRedis), 8)
+	rdb, err := redisconn.Connect(testenv.Redis(t, testenv.MiniRedis), 8)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
-	w := &world{t: t, store: s, rdb: rdb, counters: queue.NewCounters(rdb, nil), tasks: map[uuid.UUID]int{}, timing: timing()}
+	w := &world{t: t, store: s, rdb: rdb, counters: counters.New(rdb, nil), tasks: map[uuid.UUID]int{}, timing: timing()}
 	t.Cleanup(w.counters.Close)
 	w.ch = storetest.Channel(t, s, message.Email)
 	w.service = bulk.NewService(bulk.ServiceDeps{Rows: s, Lifecycle: s, Queue: w, Counters: w.counters, Channels: w, Pacer: w, Observer: w})

@@ -37,8 +37,8 @@ type Config struct {
 	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests that the API works on at a time; who comes beyond that is told to come back"`
 	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=1000,sms=400,instagram_dm=200" help:"sends in flight per worker process and type at most, or one number for each; how many there are follows from the time that the provider takes"`
 	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 1.5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
-	QueueCoalesce    bool          `env:"HERALD_QUEUE_COALESCE" envDefault:"true" help:"calls to Redis that are made at the same time share a pipeline; false: Asynq as it comes"`
-	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not begun; 1: none, Asynq as it comes"`
+	QueueFast        bool          `env:"HERALD_QUEUE_FAST" envDefault:"true" help:"pipelines and prefetching between Asynq and Redis; false: Asynq talks to Redis by itself"`
+	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not started; 1: one at a time"`
 	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits for the provider's events before it is sent once more"`
 	SendGridURL      string        `env:"HERALD_SENDGRID_URL" envDefault:"https://api.sendgrid.com" help:"base URL of SendGrid's API"`
 	TwilioURL        string        `env:"HERALD_TWILIO_URL" envDefault:"https://api.twilio.com" help:"base URL of Twilio's API"`

@@ -25,7 +25,7 @@ type Deps struct {
 	Limiter   Limiter
 	Counters  Counters
 	Queue     Queue
-	Backlog   Backlog
+	InFlight  InFlightLimiter
 	Providers map[message.ChannelType]Provider
 	Observer  Observer
 	Timing    Timing
@@ -314,13 +314,13 @@ func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel)
 // away says that a worker waits for others with a message. Inline, it is the caller who waits.
 func (d *Deliverer) away(w *work) {
 	if !w.inline {
-		d.Backlog.Away(w.ChannelType)
+		d.InFlight.Release(w.ChannelType)
 	}
 }
 
 func (d *Deliverer) back(w *work) {
 	if !w.inline {
-		d.Backlog.Back(w.ChannelType)
+		d.InFlight.Acquire(w.ChannelType)
 	}
 }
 

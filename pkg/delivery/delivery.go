@@ -255,11 +255,11 @@ type Event struct {
 	Duration time.Duration
 }
 
-// Backlog is told when a message that a worker has begun is out of its hands, and when it is back: while its provider has
-// it, and while it waits for its channel's rate.
-type Backlog interface {
-	Away(t message.ChannelType)
-	Back(t message.ChannelType)
+// InFlightLimiter limits the messages that a worker has in its own hands. Release is called before a message waits for its
+// provider or its channel's rate, and Acquire after the wait. Neither blocks.
+type InFlightLimiter interface {
+	Release(t message.ChannelType)
+	Acquire(t message.ChannelType)
 }
 
 // Observer is told of every delivery.

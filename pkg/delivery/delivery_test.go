@@ -41,7 +41,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // A worker's message is out of its hands while the provider has it, and only then; inline it never was in a worker's.
-func TestTheBacklogIsToldWhoHasTheMessage(t *testing.T) {
+func TestSlotsAreReleasedWhileAMessageWaits(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{{Class: delivery.Accepted}}
 	var during []int32

@@ -81,7 +81,7 @@ func (f *fakes) deps(ledger interface {
 	delivery.Suspicions
 }) delivery.Deps {
 	return delivery.Deps{
-		Ledger: ledger, Suspicions: ledger, Contents: f, Channels: f, Limiter: f, Counters: f, Queue: f, Backlog: f, Observer: f,
+		Ledger: ledger, Suspicions: ledger, Contents: f, Channels: f, Limiter: f, Counters: f, Queue: f, InFlight: f, Observer: f,
 		Timing: delivery.DefaultTiming(), Providers: map[message.ChannelType]delivery.Provider{message.Email: f},
 	}
 }
@@ -110,8 +110,8 @@ func (f *fakes) Template(ctx context.Context, bulkID uuid.UUID) (*render.Templat
 	return tpl, f.missing
 }
 
-func (f *fakes) Away(t message.ChannelType) { f.moved(t, 1) }
-func (f *fakes) Back(t message.ChannelType) { f.moved(t, -1) }
+func (f *fakes) Release(t message.ChannelType) { f.moved(t, 1) }
+func (f *fakes) Acquire(t message.ChannelType) { f.moved(t, -1) }
 
 func (f *fakes) moved(t message.ChannelType, by int32) {
 	if t != message.Email {

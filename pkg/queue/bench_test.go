@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
@@ -13,20 +12,21 @@ import (
 
 	"herald/pkg/bulk"
 	"herald/pkg/message"
-	"herald/pkg/stats"
+	"herald/pkg/queue/asynqfast"
+	"herald/pkg/redisconn"
 	"herald/pkg/testenv"
 )
 
 var benchSpeeds = []struct {
 	name  string
-	speed Speed
-}{{"plain", Speed{}}, {"fast", Speed{Coalesce: true, Prefetch: 100}}}
+	speed asynqfast.Options
+}{{"plain", asynqfast.Options{}}, {"fast", asynqfast.Options{Enabled: true, Prefetch: 100}}}
 
 func benchRedis(b *testing.B) func() redis.UniversalClient {
 	b.Helper()
 	url := testenv.Redis(b, testenv.RedisServer)
 	return func() redis.UniversalClient {
-		rdb, err := Connect(url, 64)
+		rdb, err := redisconn.Connect(url, 64)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func BenchmarkProcess(b *testing.B) {
 	for _, s := range benchSpeeds {
 		b.Run(s.name, func(b *testing.B) {
 			connect := benchRedis(b)
-			c := NewClient(connect(), Speed{Coalesce: true})
+			c := NewClient(connect(), asynqfast.Options{Enabled: true})
 			defer c.Close()
 			if err := c.Enqueue(context.Background(), message.Email, message.Normal, newTasks(b.N)); err != nil {
 				b.Fatal(err)
@@ -87,26 +87,4 @@ func BenchmarkProcess(b *testing.B) {
 			servers.Stop()
 		})
 	}
-}
-
-func BenchmarkCount(b *testing.B) {
-	c := NewCounters(benchRedis(b)(), nil)
-	defer c.Close()
-	ctx, id := context.Background(), uuid.New()
-	if err := c.BeginFold(ctx, id); err != nil {
-		b.Fatal(err)
-	}
-	if err := c.EndFold(ctx, id); err != nil {
-		b.Fatal(err)
-	}
-	marks := make([]stats.Mark, b.N)
-	for i := range marks {
-		marks[i] = stats.Mark{Seq: int64(i), Status: message.Sent, Cost: 1000}
-	}
-	b.ResetTimer()
-	began := time.Now()
-	if err := c.CountAll(ctx, id, marks); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "messages/s")
 }

@@ -2,12 +2,16 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/queue/asynqredis"
+	"herald/pkg/redisconn"
 )
 
 // Janitor removes from Redis what Asynq leaves lying there for good, so that no queue is slowed or stuck: ids whose
@@ -42,7 +46,6 @@ const (
 	janitorKey = "herald:janitor"
 	leaseGrace = 5 * time.Second // beyond a task's lease, for clocks that differ
 	lookPage   = 1_000           // ids per round trip
-	queuesKey  = "asynq:queues"
 )
 
 // NewJanitor makes a Janitor that is asked to Clean every so often.
@@ -57,56 +60,33 @@ type tasks struct {
 	leases map[string]float64 // Unix seconds by active id
 }
 
-var (
-	lists = []string{"pending", "active"}
-	sets  = []string{"scheduled", "retry", "archived", "completed"}
-)
-
-func queuePrefix(queue string) string { return "asynq:{" + queue + "}:" }
-
-func taskKey(queue, id string) string { return queuePrefix(queue) + "t:" + id }
-
-// removeScript takes a task out of a queue, wherever it is. KEYS: its hash. ARGV: the queue's prefix, the id.
-var removeScript = redis.NewScript(`
-for _, l in ipairs({'pending', 'active'}) do redis.call('LREM', ARGV[1] .. l, 0, ARGV[2]) end
-for _, z in ipairs({'scheduled', 'retry', 'archived', 'completed', 'lease'}) do redis.call('ZREM', ARGV[1] .. z, ARGV[2]) end
-return redis.call('DEL', KEYS[1])`)
-
-// requeueScript puts a task that is active back to be taken next.
-var requeueScript = redis.NewScript(`
-if redis.call('LREM', ARGV[1] .. 'active', 0, ARGV[2]) == 0 then return 0 end
-redis.call('ZREM', ARGV[1] .. 'lease', ARGV[2])
-redis.call('HSET', KEYS[1], 'state', 'pending', 'pending_since', ARGV[3])
-redis.call('RPUSH', ARGV[1] .. 'pending', ARGV[2])
-return 1`)
-
 // Clean looks through all queues, unless another process does, and returns how many tasks of each kind it found.
 func (j *Janitor) Clean(ctx context.Context) (map[string]int, error) {
 	if ok, err := j.elected(ctx); err != nil || !ok {
-		return nil, fail("elect a janitor", err)
+		return nil, redisconn.Unavailable("elect a janitor", err)
 	}
 	// A Redis that was emptied has lost the names of the queues, without which no tool of Asynq's finds them.
 	names := make([]any, 0, len(Names()))
 	for _, n := range Names() {
 		names = append(names, n)
 	}
-	if err := j.rdb.SAdd(ctx, queuesKey, names...).Err(); err != nil {
-		return nil, fail("name the queues", err)
+	if err := j.rdb.SAdd(ctx, asynqredis.Queues, names...).Err(); err != nil {
+		return nil, redisconn.Unavailable("name the queues", err)
 	}
 	all, err := j.snapshot(ctx)
 	if err != nil {
-		return nil, fail("look through the queues", err)
+		return nil, redisconn.Unavailable("look through the queues", err)
 	}
 	found, suspects := map[string]int{}, map[string]bool{}
 	known := map[string]bool{}
 	for _, q := range all {
 		if err := j.cleanQueue(ctx, q, found, suspects, known); err != nil {
-			return found, fail("clean the queue "+q.queue, err)
+			return found, redisconn.Unavailable("clean the queue "+q.queue, err)
 		}
 	}
 	err = j.cleanOrphans(ctx, known, found, suspects)
 	j.suspects = suspects
-	return found, fail("look for orphans", err)
+	return found, redisconn.Unavailable("look for orphans", err)
 }
 
 // elected says whether this process is the one that cleans; it stays so for as long as it comes back in time.
@@ -139,12 +119,12 @@ func (j *Janitor) snapshot(ctx context.Context) ([]tasks, error) {
 	cmds := make([]reads, len(names))
 	_, err := j.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for i, name := range names {
-			prefix := queuePrefix(name)
+			prefix := asynqredis.Prefix(name)
 			cmds[i] = reads{listed: map[string]*redis.StringSliceCmd{}, leases: p.ZRangeWithScores(ctx, prefix+"lease", 0, -1)}
-			for _, l := range lists {
+			for _, l := range asynqredis.Lists {
 				cmds[i].listed[l] = p.LRange(ctx, prefix+l, 0, -1)
 			}
-			for _, z := range sets {
+			for _, z := range asynqredis.Sets {
 				cmds[i].listed[z] = p.ZRange(ctx, prefix+z, 0, -1)
 			}
 		}
@@ -170,7 +150,7 @@ func (j *Janitor) snapshot(ctx context.Context) ([]tasks, error) {
 
 func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int, suspects, known map[string]bool) error {
 	var abandoned []string
-	for _, list := range append(append([]string(nil), lists...), sets...) {
+	for _, list := range slices.Concat(asynqredis.Lists, asynqredis.Sets) {
 		ids := q.listed[list]
 		for from := 0; from < len(ids); from += lookPage {
 			page := ids[from:min(from+lookPage, len(ids))]
@@ -179,11 +159,11 @@ func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int,
 				return err
 			}
 			for i, id := range page {
-				known[taskKey(q.queue, id)] = true
+				known[asynqredis.TaskKey(q.queue, id)] = true
 				kind := ""
 				switch {
 				case !whole[i]:
-					kind = j.twice(taskKey(q.queue, id), FoundGhost, suspects)
+					kind = j.twice(asynqredis.TaskKey(q.queue, id), FoundGhost, suspects)
 				case list == "archived":
 					kind = FoundArchived
 				case list == "active":
@@ -248,20 +228,20 @@ func (j *Janitor) judgeActive(q tasks, id string, suspects map[string]bool) stri
 		return ""
 	}
 	if _, err := j.inspector.GetTaskInfo(q.queue, id); err != nil {
-		return j.twice(taskKey(q.queue, id), FoundUndecodable, suspects)
+		return j.twice(asynqredis.TaskKey(q.queue, id), FoundUndecodable, suspects)
 	}
 	if !leased { // Asynq itself never looks at such a task again
-		return j.twice(taskKey(q.queue, id), FoundAbandoned, suspects)
+		return j.twice(asynqredis.TaskKey(q.queue, id), FoundAbandoned, suspects)
 	}
 	return FoundAbandoned
 }
 
 func (j *Janitor) mend(ctx context.Context, kind, queue, id string) error {
-	keys := []string{taskKey(queue, id)}
+	keys := []string{asynqredis.TaskKey(queue, id)}
 	if kind == FoundAbandoned {
-		return requeueScript.Run(ctx, j.rdb, keys, queuePrefix(queue), id, time.Now().UnixNano()).Err()
+		return asynqredis.Requeue.Run(ctx, j.rdb, keys, asynqredis.Prefix(queue), id, time.Now().UnixNano()).Err()
 	}
-	return removeScript.Run(ctx, j.rdb, keys, queuePrefix(queue), id).Err()
+	return asynqredis.Remove.Run(ctx, j.rdb, keys, asynqredis.Prefix(queue), id).Err()
 }
 
 // whole says for each id whether its task is there.
@@ -269,7 +249,7 @@ func (j *Janitor) whole(ctx context.Context, queue string, ids []string) ([]bool
 	cmds := make([]*redis.BoolCmd, len(ids))
 	_, err := j.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
-			cmds[i] = p.HExists(ctx, taskKey(queue, id), "msg")
+			cmds[i] = p.HExists(ctx, asynqredis.TaskKey(queue, id), "msg")
 		}
 		return nil
 	})
@@ -286,7 +266,7 @@ func (j *Janitor) whole(ctx context.Context, queue string, ids []string) ([]bool
 // cleanOrphans removes tasks that no list knows.
 func (j *Janitor) cleanOrphans(ctx context.Context, known map[string]bool, found map[string]int, suspects map[string]bool) error {
 	for cursor := uint64(0); ; {
-		keys, next, err := j.rdb.Scan(ctx, cursor, "asynq:{*}:t:*", lookPage).Result()
+		keys, next, err := j.rdb.Scan(ctx, cursor, asynqredis.TaskPattern, lookPage).Result()
 		if err != nil {
 			return err
 		}
@@ -294,7 +274,7 @@ func (j *Janitor) cleanOrphans(ctx context.Context, known map[string]bool, found
 			if known[key] || j.twice(key, FoundOrphan, suspects) == "" {
 				continue
 			}
-			if queue, id, ok := strings.Cut(strings.TrimPrefix(key, "asynq:{"), "}:t:"); ok {
+			if queue, id, ok := asynqredis.SplitTaskKey(key); ok {
 				found[FoundOrphan]++
 				if err := j.mend(ctx, FoundOrphan, queue, id); err != nil {
 					return err

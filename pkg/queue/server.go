@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"herald/pkg/message"
+	"herald/pkg/queue/asynqfast"
 )
 
 // Again asks for a task to run again after a time. It is no failure: it uses no retry.
@@ -40,30 +41,21 @@ type Servers struct{ servers []*server }
 // server is an Asynq server and what stands between it and its connection.
 type server struct {
 	*asynq.Server
-	hands *hands      // what its handlers have in hand, nil: it does not matter
-	ahead *prefetcher // nil: none
-	end   func()      // of its pipelines
-}
-
-// pause is between two rounds of asking when all queues were empty. Who takes tasks ahead waits by himself.
-func (s *server) pause() time.Duration {
-	if s.ahead != nil {
-		return time.Millisecond
-	}
-	return idleFor
+	hooks *asynqfast.Hooks
 }
 
 // NewServers makes the servers with the number of tasks that each type runs at once at most. The backlog is what keeps them
 // from it; it works where tasks are taken ahead.
-func NewServers(rdb func() redis.UniversalClient, concurrency map[message.ChannelType]int, backlog Backlog, speed Speed, log *slog.Logger) *Servers {
+func NewServers(rdb func() redis.UniversalClient, concurrency map[message.ChannelType]int, inFlight InFlight, o asynqfast.Options, log *slog.Logger) *Servers {
 	s := &Servers{}
-	add := func(queues map[string]int, n int, h *hands) {
-		conn := rdb()
-		srv := &server{hands: h, ahead: prefetch(conn, speed, h, len(queues)), end: coalesce(conn, speed)}
+	add := func(queues map[string]int, n int, l *asynqfast.InFlightLimiter) {
+		conn, opts := rdb(), o
+		opts.Queues, opts.InFlight = len(queues), l
+		srv := &server{hooks: asynqfast.Wrap(conn, opts)}
 		srv.Server = asynq.NewServerFromRedisClient(conn, asynq.Config{
 			Concurrency:              n,
 			Queues:                   queues,
-			TaskCheckInterval:        srv.pause(),
+			TaskCheckInterval:        srv.hooks.PollInterval(),
 			DelayedTaskCheckInterval: time.Second,
 			ShutdownTimeout:          shutdownTimeout,
 			IsFailure:                func(err error) bool { var again *Again; return !errors.As(err, &again) },
@@ -76,11 +68,11 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Channe
 	for _, t := range message.ChannelTypes {
 		n := concurrency[t]
 		servers := 1
-		if speed.Prefetch < 2 {
+		if !o.Prefetches() {
 			servers = min(max(n/perServer, 1), maxServers)
 		}
 		for i := range servers {
-			add(QueuesOf(t), (n+i)/servers, backlog[t])
+			add(QueuesOf(t), (n+i)/servers, inFlight[t])
 		}
 	}
 	add(map[string]int{Control: 1}, 4, nil)
@@ -99,7 +91,7 @@ func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
 // Start begins to take tasks.
 func (s *Servers) Start(h asynq.Handler) error {
 	for i, srv := range s.servers {
-		if err := srv.Start(srv.hands.counted(h)); err != nil {
+		if err := srv.Start(srv.hooks.Handler(h)); err != nil {
 			for _, started := range s.servers[:i] {
 				started.Shutdown()
 			}
@@ -114,18 +106,15 @@ func (s *Servers) Start(h asynq.Handler) error {
 // not answer, comes back by itself when its lease ends.
 func (s *Servers) Stop() {
 	s.each(func(srv *server) {
-		srv.hands.end()
-		if srv.ahead != nil {
-			srv.ahead.end()
-		}
+		srv.hooks.StopDequeue()
 		srv.Stop()
 		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
 		defer cancel()
-		_ = srv.ahead.stop(ctx)
+		_ = srv.hooks.ReturnTasks(ctx)
 	})
 	s.each(func(srv *server) {
 		srv.Shutdown()
-		srv.end()
+		srv.hooks.Close()
 	})
 }
 

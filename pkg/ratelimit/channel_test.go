@@ -1,4 +1,4 @@
-package queue
+package ratelimit
 
 import (
 	"testing"
@@ -10,6 +10,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/redisconn/redistest"
 	"herald/pkg/testenv"
 )
 
@@ -17,23 +18,23 @@ func paced(perSecond float64) *channel.Channel {
 	return &channel.Channel{Key: channel.Key{ID: uuid.New(), Type: message.SMS}, RatePerSecond: perSecond, State: channel.Active}
 }
 
-func limiter(rdb redis.UniversalClient) *Limiter {
-	return NewLimiter(rdb, func(channel.Key, channel.State) {})
+func limiter(rdb redis.UniversalClient) *ChannelLimiter {
+	return NewChannelLimiter(rdb, func(channel.Key, channel.State) {})
 }
 
-func take(t *testing.T, l *Limiter, c *channel.Channel, single bool) delivery.Turn {
+func take(t *testing.T, l *ChannelLimiter, c *channel.Channel, single bool) delivery.Turn {
 	t.Helper()
 	return l.Take(t.Context(), c, 1, single)
 }
 
 // Turns follow each other at the channel's rate, whichever process asks, and only so far ahead.
 func TestTurnsFollowTheRate(t *testing.T) {
-	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		a, b, c := limiter(rdb), limiter(rdb), paced(10)
 		var last time.Duration
 		given := 0
 		for i := range 40 {
-			turn := take(t, []*Limiter{a, b}[i%2], c, false)
+			turn := take(t, []*ChannelLimiter{a, b}[i%2], c, false)
 			if !turn.Given {
 				if turn.Wait <= 0 {
 					t.Errorf("no turn, and asked to come back after %v", turn.Wait)
@@ -53,7 +54,7 @@ func TestTurnsFollowTheRate(t *testing.T) {
 
 // A single does not wait for the bulk's turns, and the rate as a whole stays what it is.
 func TestSinglesGoFirst(t *testing.T) {
-	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		l, c := limiter(rdb), paced(10)
 		for take(t, l, c, false).Given {
 		}
@@ -74,15 +75,15 @@ func TestSinglesGoFirst(t *testing.T) {
 
 // What the provider refuses slows everybody down to what it took, and its wish to be left alone is obeyed.
 func TestThrottledChannelsSlowDown(t *testing.T) {
-	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		l, other, c := limiter(rdb), limiter(rdb), paced(0)
 		for range 100 {
-			must(t, l.Report(t.Context(), c, delivery.Answered, 0))
+			redistest.Must(t, l.Report(t.Context(), c, delivery.Answered, 0))
 		}
 		if s := other.State(t.Context(), c.Key); s != channel.Active {
 			t.Errorf("a healthy channel is %s", s)
 		}
-		must(t, l.Report(t.Context(), c, delivery.Throttled, 0))
+		redistest.Must(t, l.Report(t.Context(), c, delivery.Throttled, 0))
 		if s := l.State(t.Context(), c.Key); s != channel.Throttled {
 			t.Errorf("after a refusal the channel is %s", s)
 		}
@@ -90,12 +91,12 @@ func TestThrottledChannelsSlowDown(t *testing.T) {
 			t.Errorf("100 calls in a second were accepted, and the rate is %v", r)
 		}
 		for range 10 {
-			must(t, l.Report(t.Context(), c, delivery.Throttled, 0))
+			redistest.Must(t, l.Report(t.Context(), c, delivery.Throttled, 0))
 		}
 		if r := l.Rate(t.Context(), c); r < 50 {
 			t.Errorf("calls that were under way together reduced the rate several times, to %v", r)
 		}
-		must(t, l.Report(t.Context(), c, delivery.Throttled, 3*time.Second))
+		redistest.Must(t, l.Report(t.Context(), c, delivery.Throttled, 3*time.Second))
 		testenv.Eventually(t, 5*time.Second, "the other process knows", func() bool { return other.State(t.Context(), c.Key) == channel.Throttled })
 		if turn := take(t, other, c, false); turn.Given || turn.Wait < 2*time.Second || turn.Wait > 3*time.Second {
 			t.Errorf("a provider that wants to be left alone for 3 s is called: %+v", turn)
@@ -105,11 +106,11 @@ func TestThrottledChannelsSlowDown(t *testing.T) {
 
 // A provider that does not answer is left alone but for a call at a time, until one is answered.
 func TestChannelsThatAreDownAreProbed(t *testing.T) {
-	each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		l, c := limiter(rdb), paced(0)
 		fails := func(n int) {
 			for range n {
-				must(t, l.Report(t.Context(), c, delivery.Failing, 0))
+				redistest.Must(t, l.Report(t.Context(), c, delivery.Failing, 0))
 			}
 		}
 		fails(failsMost - 1)
@@ -133,7 +134,7 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 		probe(probeLeast)
 		fails(1)
 		probe(2 * probeLeast)
-		must(t, l.Report(t.Context(), c, delivery.Answered, 0))
+		redistest.Must(t, l.Report(t.Context(), c, delivery.Answered, 0))
 		if turn := take(t, l, c, false); !turn.Given || l.State(t.Context(), c.Key) != channel.Active {
 			t.Errorf("the provider answered, and %+v", turn)
 		}
@@ -141,7 +142,7 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 }
 
 func TestLimiterWithoutRedis(t *testing.T) {
-	l := limiter(connect(t, "redis://127.0.0.1:1"))
+	l := limiter(redistest.Connect(t, redistest.Nowhere))
 	if turn := take(t, l, paced(0), false); !turn.Given {
 		t.Errorf("a channel without a rate: %+v", turn)
 	}

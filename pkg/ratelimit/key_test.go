@@ -1,8 +1,9 @@
-package queue
+package ratelimit
 
 import (
 	"testing"
 
+	"herald/pkg/redisconn/redistest"
 	"herald/pkg/testenv"
 )
 
@@ -21,7 +22,7 @@ func TestKeysShareTheirRateAcrossProcesses(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
 		var processes [2]*KeyLimiter
 		for i := range processes {
-			processes[i] = NewKeyLimiter(connect(t, url))
+			processes[i] = NewKeyLimiter(redistest.Connect(t, url))
 		}
 		got := takeKeys(t, processes[0], "a", 5, 10) + takeKeys(t, processes[1], "a", 5, 10)
 		if got < 5 || got > 7 {
@@ -35,7 +36,7 @@ func TestKeysShareTheirRateAcrossProcesses(t *testing.T) {
 
 // Without Redis each process bounds a key by itself.
 func TestKeysKeepTheirRateWithoutRedis(t *testing.T) {
-	l := NewKeyLimiter(connect(t, "redis://127.0.0.1:1"))
+	l := NewKeyLimiter(redistest.Connect(t, redistest.Nowhere))
 	if got := takeKeys(t, l, "a", 5, 20); got < 5 || got > 7 {
 		t.Errorf("%d requests at once", got)
 	}

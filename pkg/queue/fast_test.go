@@ -2,10 +2,8 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,12 +15,15 @@ import (
 
 	"herald/pkg/bulk"
 	"herald/pkg/message"
+	"herald/pkg/queue/asynqfast"
+	"herald/pkg/queue/asynqredis"
+	"herald/pkg/redisconn/redistest"
 	"herald/pkg/testenv"
 )
 
 // speeds are Asynq as it comes, and with each of the fast paths. They are held to the same tests.
-var speeds = map[string]Speed{
-	"plain": {}, "coalesced": {Coalesce: true}, "prefetched": {Prefetch: 20}, "fast": {Coalesce: true, Prefetch: 20},
+var speeds = map[string]asynqfast.Options{
+	"off": {Prefetch: 20}, "one at a time": {Enabled: true, Prefetch: 1}, "fast": {Enabled: true, Prefetch: 20},
 }
 
 const tasksQueue = "email.normal"
@@ -32,7 +33,7 @@ type bench struct {
 	t      *testing.T
 	rdb    redis.UniversalClient // looks, and is not under test
 	client *Client
-	speed  Speed
+	speed  asynqfast.Options
 	url    string
 }
 
@@ -42,9 +43,9 @@ func eachSpeed(t *testing.T, test func(t *testing.T, b *bench)) {
 	for name, speed := range speeds {
 		t.Run(name, func(t *testing.T) {
 			testenv.EachRedis(t, func(t *testing.T, url string) {
-				c := NewClient(connect(t, url), speed)
+				c := NewClient(redistest.Connect(t, url), speed)
 				t.Cleanup(c.Close)
-				test(t, &bench{t: t, rdb: connect(t, url), client: c, speed: speed, url: url})
+				test(t, &bench{t: t, rdb: redistest.Connect(t, url), client: c, speed: speed, url: url})
 			})
 		})
 	}
@@ -56,7 +57,7 @@ func (b *bench) put(n int) []uuid.UUID {
 	ids := make([]uuid.UUID, n)
 	for i := range ids {
 		ids[i] = uuid.Must(uuid.NewV7())
-		must(b.t, b.client.Enqueue(b.t.Context(), message.Email, message.Normal, []bulk.Task{{MessageID: ids[i]}}))
+		redistest.Must(b.t, b.client.Enqueue(b.t.Context(), message.Email, message.Normal, []bulk.Task{{MessageID: ids[i]}}))
 	}
 	return ids
 }
@@ -67,20 +68,20 @@ func (b *bench) serve(n int, h asynq.HandlerFunc) *Servers {
 	return b.serveWith(n, nil, h)
 }
 
-// serveWith does so as far as a backlog lets it.
-func (b *bench) serveWith(n int, backlog Backlog, h asynq.HandlerFunc) *Servers {
+// serveWith does so as far as a inFlight lets it.
+func (b *bench) serveWith(n int, inFlight InFlight, h asynq.HandlerFunc) *Servers {
 	b.t.Helper()
-	s := NewServers(func() redis.UniversalClient { return connect(b.t, b.url) },
-		map[message.ChannelType]int{message.Email: n, message.SMS: 1, message.InstagramDM: 1}, backlog, b.speed, slog.New(slog.DiscardHandler))
-	must(b.t, s.Start(h))
+	s := NewServers(func() redis.UniversalClient { return redistest.Connect(b.t, b.url) },
+		map[message.ChannelType]int{message.Email: n, message.SMS: 1, message.InstagramDM: 1}, inFlight, b.speed, slog.New(slog.DiscardHandler))
+	redistest.Must(b.t, s.Start(h))
 	return s
 }
 
 // pending returns the ids that wait, the next first.
 func (b *bench) pending() []string {
 	b.t.Helper()
-	ids, err := b.rdb.LRange(context.Background(), queuePrefix(tasksQueue)+"pending", 0, -1).Result()
-	must(b.t, err)
+	ids, err := b.rdb.LRange(context.Background(), asynqredis.Prefix(tasksQueue)+"pending", 0, -1).Result()
+	redistest.Must(b.t, err)
 	slices.Reverse(ids)
 	return ids
 }
@@ -89,11 +90,11 @@ func (b *bench) pending() []string {
 func (b *bench) left() int64 {
 	b.t.Helper()
 	ctx := context.Background()
-	keys, err := b.rdb.Keys(ctx, taskKey(tasksQueue, "*")).Result()
-	must(b.t, err)
-	n := int64(len(keys)) + b.rdb.ZCard(ctx, queuePrefix(tasksQueue)+"lease").Val()
+	keys, err := b.rdb.Keys(ctx, asynqredis.TaskKey(tasksQueue, "*")).Result()
+	redistest.Must(b.t, err)
+	n := int64(len(keys)) + b.rdb.ZCard(ctx, asynqredis.Prefix(tasksQueue)+"lease").Val()
 	depth, err := b.client.Depth(ctx, tasksQueue)
-	must(b.t, err)
+	redistest.Must(b.t, err)
 	for _, d := range depth {
 		n += d
 	}
@@ -193,7 +194,7 @@ func TestAStopGivesBackWhatIsNotBegun(t *testing.T) {
 		if !slices.Equal(ran, ids[:len(ran)]) || !slices.Equal(b.pending(), want) {
 			t.Errorf("%d ran, %d wait; or their order is another", len(ran), len(b.pending()))
 		}
-		if depth, err := b.client.Depth(context.Background(), tasksQueue); err != nil || depth["active"] != 0 || b.rdb.ZCard(context.Background(), queuePrefix(tasksQueue)+"lease").Val() != 0 {
+		if depth, err := b.client.Depth(context.Background(), tasksQueue); err != nil || depth["active"] != 0 || b.rdb.ZCard(context.Background(), asynqredis.Prefix(tasksQueue)+"lease").Val() != 0 {
 			t.Errorf("%v, %v: something is still leased", depth, err)
 		}
 		again := b.serve(10, func(_ context.Context, task *asynq.Task) error { r.note(task); return nil })
@@ -218,15 +219,15 @@ func TestWhatIsTakenIsLeased(t *testing.T) {
 			return nil
 		})
 		testenv.Eventually(t, 20*time.Second, "the server is busy", func() bool { return running.Load() == 5 })
-		prefix := queuePrefix(tasksQueue)
+		prefix := asynqredis.Prefix(tasksQueue)
 		active, err := b.rdb.LRange(t.Context(), prefix+"active", 0, -1).Result()
-		must(t, err)
+		redistest.Must(t, err)
 		for _, id := range active {
 			end, err := b.rdb.ZScore(t.Context(), prefix+"lease", id).Result()
 			if err != nil || time.Until(time.Unix(int64(end), 0)) < 20*time.Second {
 				t.Errorf("an active task's lease: %v, %v", end, err)
 			}
-			if state := b.rdb.HGet(t.Context(), taskKey(tasksQueue, id), "state").Val(); state != "active" {
+			if state := b.rdb.HGet(t.Context(), asynqredis.TaskKey(tasksQueue, id), "state").Val(); state != "active" {
 				t.Errorf("its state is %q", state)
 			}
 		}
@@ -244,7 +245,7 @@ func TestAPausedQueueGivesOutNothing(t *testing.T) {
 	eachSpeed(t, func(t *testing.T, b *bench) {
 		inspector := asynq.NewInspectorFromRedisClient(b.rdb)
 		b.put(50)
-		must(t, inspector.PauseQueue(tasksQueue))
+		redistest.Must(t, inspector.PauseQueue(tasksQueue))
 		var r record
 		s := b.serve(5, func(_ context.Context, task *asynq.Task) error { r.note(task); return nil })
 		// The server's other queues are looked at less often than this one, and give out theirs.
@@ -252,12 +253,12 @@ func TestAPausedQueueGivesOutNothing(t *testing.T) {
 		for i := range low {
 			low[i].MessageID = uuid.New()
 		}
-		must(t, b.client.Enqueue(t.Context(), message.Email, message.Low, low))
+		redistest.Must(t, b.client.Enqueue(t.Context(), message.Email, message.Low, low))
 		testenv.Eventually(t, 30*time.Second, "the other queue's tasks run", func() bool { return len(r.all()) >= len(low) })
 		if n := len(r.all()); n != len(low) {
 			t.Errorf("%d tasks of a paused queue ran", n-len(low))
 		}
-		must(t, inspector.UnpauseQueue(tasksQueue))
+		redistest.Must(t, inspector.UnpauseQueue(tasksQueue))
 		b.empties()
 		s.Stop()
 		if n := len(r.all()); n != 50+len(low) {
@@ -273,7 +274,7 @@ func TestTasksRunAfterALoss(t *testing.T) {
 		s := b.serve(5, func(_ context.Context, task *asynq.Task) error { r.note(task); return nil })
 		b.put(20)
 		b.empties()
-		must(t, b.rdb.FlushAll(t.Context()).Err())
+		redistest.Must(t, b.rdb.FlushAll(t.Context()).Err())
 		_ = b.rdb.ScriptFlush(t.Context()).Err() // the in-memory Redis loses them with the rest
 		b.put(20)
 		testenv.Eventually(t, 30*time.Second, "they run", func() bool { return len(r.all()) == 40 })
@@ -282,92 +283,21 @@ func TestTasksRunAfterALoss(t *testing.T) {
 	})
 }
 
-// What is asked for at the same time keeps its own answer, and a Redis that is away fails everybody.
-func TestCallersOfOnePipelineKeepTheirAnswers(t *testing.T) {
-	testenv.EachRedis(t, func(t *testing.T, url string) {
-		rdb := connect(t, url)
-		defer coalesce(rdb, Speed{Coalesce: true})()
-		double := redis.NewScript(`if ARGV[1] == '13' then return redis.error_reply('unlucky') end return ARGV[1] * 2`)
-		var wg sync.WaitGroup
-		for i := range 300 {
-			wg.Go(func() {
-				got, err := double.Run(t.Context(), rdb, nil, i).Int()
-				if (i == 13) != (err != nil) || (err == nil && got != 2*i) {
-					t.Errorf("%d: %d, %v", i, got, err)
-				}
-			})
+// Asynq's counts, which its inspector shows, come out the same at every speed.
+func TestTasksAreCounted(t *testing.T) {
+	eachSpeed(t, func(t *testing.T, b *bench) {
+		b.put(40)
+		s := b.serve(8, func(context.Context, *asynq.Task) error { return nil })
+		b.empties()
+		s.Stop()
+		info, err := asynq.NewInspectorFromRedisClient(b.rdb).GetQueueInfo(tasksQueue)
+		redistest.Must(t, err)
+		if info.Processed != 40 || info.ProcessedTotal != 40 || info.Failed != 0 {
+			t.Errorf("%d processed today, %d in all, %d failed", info.Processed, info.ProcessedTotal, info.Failed)
 		}
-		wg.Wait()
-	})
-	away := connect(t, "redis://127.0.0.1:1")
-	defer coalesce(away, Speed{Coalesce: true})()
-	if err := away.EvalSha(t.Context(), "x", nil).Err(); err == nil || errors.Is(err, redis.Nil) {
-		t.Errorf("without Redis: %v", err)
-	}
-}
-
-// TestWhoAsksAnEmptyQueueGetsWhatComesNext holds the shortcut to what Asynq would come to by asking on.
-func TestWhoAsksAnEmptyQueueGetsWhatComesNext(t *testing.T) {
-	now := time.Now()
-	empty := func() *buffer { return &buffer{empty: now.Add(time.Hour)} }
-	full := func() *buffer { return &buffer{taken: now, tasks: []task{{"1", "first"}, {"2", "second"}}} }
-	for name, c := range map[string]struct {
-		others []*buffer
-		want   string
-	}{
-		"the only one that has tasks":        {[]*buffer{empty(), full()}, "first"},
-		"two have tasks: their weights tell": {[]*buffer{full(), full()}, ""},
-		"one was not asked for some time":    {[]*buffer{{}, full()}, ""},
-		"one was never asked":                {[]*buffer{full()}, ""},
-		"what is there is too old":           {[]*buffer{empty(), {taken: now.Add(-time.Minute), tasks: full().tasks}}, ""},
-		"none has tasks":                     {[]*buffer{empty(), empty()}, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := &prefetcher{queues: 3, buffers: map[string]*buffer{"asked:": empty()}}
-			for i, b := range c.others {
-				p.buffers[strconv.Itoa(i)] = b
-			}
-			got, err := p.take(t.Context(), []any{"evalsha", "", 4, "asked:pending"})
-			if got != c.want || (err == nil) != (c.want != "") {
-				t.Errorf("got %q, %v; want %q", got, err, c.want)
-			}
-		})
-	}
-}
-
-// TestAnIdleServerLooksWhetherThereAreTasks: a server whose queues are all empty returns to them when one has a task, and
-// does not take that for granted again when it got none, as with a paused queue.
-func TestAnIdleServerLooksWhetherThereAreTasks(t *testing.T) {
-	testenv.EachRedis(t, func(t *testing.T, url string) {
-		rdb := connect(t, url)
-		p := prefetch(rdb, Speed{Prefetch: 10}, nil, 2)
-		p.buffers = map[string]*buffer{"a:": {}, "b:": {}}
-		if pending, _ := p.round(); pending != nil {
-			t.Error("a round is over after one of two queues")
-		}
-		if pending, look := p.round(); len(pending) != 2 || !look {
-			t.Errorf("after a round: look at %v, %v", pending, look)
-		}
-		if err := rdb.LPush(t.Context(), "b:pending", "1").Err(); err != nil {
-			t.Fatal(err)
-		}
-		miss := func() (fooled bool) {
-			p.missed(t.Context())
-			p.missed(t.Context())
-			return p.fooled
-		}
-		if !miss() {
-			t.Error("the task was not seen")
-		}
-		if miss() {
-			t.Error("looked again, though there was nothing to get")
-		}
-		if !miss() {
-			t.Error("does not look any more")
-		}
-		p.end()
-		if miss() {
-			t.Error("looks after the end")
+		day := asynqredis.Prefix(tasksQueue) + "processed:" + time.Now().UTC().Format(time.DateOnly)
+		if b.rdb.TTL(t.Context(), day).Val() <= 0 {
+			t.Error("the day's count stays for ever")
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package queue
+package counters
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"herald/pkg/batch"
 	"herald/pkg/message"
+	"herald/pkg/redisconn"
 	"herald/pkg/stats"
 )
 
@@ -35,8 +36,8 @@ type countItem struct {
 	mark   stats.Mark
 }
 
-// NewCounters makes Counters over a Redis connection of their own. failed is told when messages could not be counted.
-func NewCounters(rdb redis.UniversalClient, failed func(error)) *Counters {
+// New makes Counters over a Redis connection of their own. failed is told when messages could not be counted.
+func New(rdb redis.UniversalClient, failed func(error)) *Counters {
 	c := &Counters{rdb: rdb}
 	c.group = batch.New("count", nil, c.countGroup)
 	c.group.Lost(failed)
@@ -145,7 +146,7 @@ func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats
 			args = append(args, m.Seq, int(m.Standing()), int64(m.Cost))
 		}
 		if err := countScript.Run(ctx, c.rdb, keys, args...).Err(); err != nil {
-			return fail("count", err)
+			return redisconn.Unavailable("count", err)
 		}
 	}
 	return nil
@@ -155,7 +156,7 @@ func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats
 func (c *Counters) Read(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bool, error) {
 	fields, err := c.rdb.HGetAll(ctx, countsKey(bulkID)).Result()
 	if err != nil {
-		return stats.Counts{}, false, fail("read the counts", err)
+		return stats.Counts{}, false, redisconn.Unavailable("read the counts", err)
 	}
 	r := parseCounts(fields)
 	return r.counts, r.ok, nil
@@ -164,7 +165,7 @@ func (c *Counters) Read(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bo
 // Follow implements bulk.Counters.
 func (c *Counters) Follow(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bool, error) {
 	r, err := c.reads.Do(ctx, bulkID)
-	return r.counts, r.ok, fail("read the counts", err)
+	return r.counts, r.ok, redisconn.Unavailable("read the counts", err)
 }
 
 func (c *Counters) readGroup(ctx context.Context, ids []uuid.UUID) ([]reading, error) {
@@ -199,20 +200,20 @@ func parseCounts(fields map[string]string) reading {
 
 // Begin implements bulk.Counters.
 func (c *Counters) Begin(ctx context.Context, bulkID uuid.UUID) error {
-	return fail("begin to count", c.mark(ctx, bulkID, openField))
+	return redisconn.Unavailable("begin to count", c.mark(ctx, bulkID, openField))
 }
 
 // BeginFold implements bulk.Counters.
 func (c *Counters) BeginFold(ctx context.Context, bulkID uuid.UUID) error {
-	return fail("begin to fold", c.mark(ctx, bulkID, openField, foldField))
+	return redisconn.Unavailable("begin to fold", c.mark(ctx, bulkID, openField, foldField))
 }
 
 // EndFold implements bulk.Counters.
 func (c *Counters) EndFold(ctx context.Context, bulkID uuid.UUID) error {
-	return fail("end the fold", c.rdb.HDel(ctx, countsKey(bulkID), foldField).Err())
+	return redisconn.Unavailable("end the fold", c.rdb.HDel(ctx, countsKey(bulkID), foldField).Err())
 }
 
 // Keep implements bulk.Counters.
 func (c *Counters) Keep(ctx context.Context, bulkID uuid.UUID) error {
-	return fail("keep the counts", c.mark(ctx, bulkID))
+	return redisconn.Unavailable("keep the counts", c.mark(ctx, bulkID))
 }

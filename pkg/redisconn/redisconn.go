@@ -1,7 +1,6 @@
-// Package queue is Asynq and Redis: the tasks that ask a worker to look at a message, the counters of running bulks,
-// the channels' rates, and who is there to work. Nothing here is the only place of anything: all of Redis may be lost
-// at any moment, and the database makes it anew. Tasks carry ids only, so no personal data gets here.
-package queue
+// Package redisconn connects to Redis, and gives its errors and its log the form that the program uses. Packages that keep
+// data in Redis build on it: queue, counters, ratelimit. It knows nothing of what they keep.
+package redisconn
 
 import (
 	"context"
@@ -46,8 +45,9 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "redis", "msg", fmt.Sprintf(format, v...))
 }
 
-// fail names what was being done; a Redis that does not answer is unavailable to the caller.
-func fail(doing string, err error) error {
+// Unavailable wraps an error of Redis with what was being done, as message.CodeUnavailable. It returns nil for nil. A call that
+// its caller cancelled keeps context.Canceled.
+func Unavailable(doing string, err error) error {
 	if err == nil {
 		return nil
 	}

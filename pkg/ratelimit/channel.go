@@ -1,4 +1,4 @@
-package queue
+package ratelimit
 
 import (
 	"context"
@@ -12,13 +12,14 @@ import (
 
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
+	"herald/pkg/redisconn"
 )
 
-// Limiter paces the calls over each channel for all processes together, by Redis's clock: within the channel's rate,
+// ChannelLimiter paces the calls over each channel for all processes together, by Redis's clock: within the channel's rate,
 // within what the provider lets through, and with a single call at a time to a provider that does not answer. Without
 // Redis bulks wait, and singles keep to the channel's rate in each process by itself. It implements delivery.Limiter and
 // bulk.Pacer.
-type Limiter struct {
+type ChannelLimiter struct {
 	rdb     redis.UniversalClient
 	changed func(channel.Key, channel.State)
 	mu      sync.Mutex
@@ -60,9 +61,9 @@ const (
 	probeMost  = 15 * time.Second
 )
 
-// NewLimiter makes a Limiter. changed is told when this process learns that a channel's health changed.
-func NewLimiter(rdb redis.UniversalClient, changed func(channel.Key, channel.State)) *Limiter {
-	return &Limiter{rdb: rdb, changed: changed, paces: map[channel.Key]*pace{}}
+// NewChannelLimiter makes a ChannelLimiter. changed is told when this process learns that a channel's health changed.
+func NewChannelLimiter(rdb redis.UniversalClient, changed func(channel.Key, channel.State)) *ChannelLimiter {
+	return &ChannelLimiter{rdb: rdb, changed: changed, paces: map[channel.Key]*pace{}}
 }
 
 func paceKey(k channel.Key) string {
@@ -148,7 +149,7 @@ return {1}`)
 var lookScript = redis.NewScript(paceLua + `return {math.floor(rate * 1000), fails, hold > now and 1 or 0}`)
 
 // of returns what is known of a channel. The caller holds the lock.
-func (l *Limiter) of(k channel.Key) *pace {
+func (l *ChannelLimiter) of(k channel.Key) *pace {
 	p := l.paces[k]
 	if p == nil {
 		p = &pace{state: channel.Active}
@@ -159,7 +160,7 @@ func (l *Limiter) of(k channel.Key) *pace {
 
 // look refreshes what is known of a channel if it is too old, and returns its health and what the provider lets
 // through, 0 for all.
-func (l *Limiter) look(ctx context.Context, k channel.Key) (channel.State, float64) {
+func (l *ChannelLimiter) look(ctx context.Context, k channel.Key) (channel.State, float64) {
 	l.mu.Lock()
 	p := l.of(k)
 	state, limit := p.state, p.rate
@@ -193,13 +194,13 @@ func (l *Limiter) look(ctx context.Context, k channel.Key) (channel.State, float
 }
 
 // State tells how a channel's provider behaves: ACTIVE, THROTTLED or DOWN.
-func (l *Limiter) State(ctx context.Context, k channel.Key) channel.State {
+func (l *ChannelLimiter) State(ctx context.Context, k channel.Key) channel.State {
 	state, _ := l.look(ctx, k)
 	return state
 }
 
 // Rate implements bulk.Pacer.
-func (l *Limiter) Rate(ctx context.Context, c *channel.Channel) float64 {
+func (l *ChannelLimiter) Rate(ctx context.Context, c *channel.Channel) float64 {
 	state, limit := l.look(ctx, c.Key)
 	switch {
 	case state == channel.Down:
@@ -211,7 +212,7 @@ func (l *Limiter) Rate(ctx context.Context, c *channel.Channel) float64 {
 }
 
 // Take implements delivery.Limiter. A healthy channel without a rate costs no question.
-func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bool) delivery.Turn {
+func (l *ChannelLimiter) Take(ctx context.Context, c *channel.Channel, n int, single bool) delivery.Turn {
 	if state, _ := l.look(ctx, c.Key); state == channel.Active && c.RatePerSecond == 0 {
 		return delivery.Turn{Given: true}
 	}
@@ -232,7 +233,7 @@ func (l *Limiter) Take(ctx context.Context, c *channel.Channel, n int, single bo
 	return delivery.Turn{Given: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}
 }
 
-func (l *Limiter) takeLocal(c *channel.Channel, n int) delivery.Turn {
+func (l *ChannelLimiter) takeLocal(c *channel.Channel, n int) delivery.Turn {
 	if c.RatePerSecond == 0 {
 		return delivery.Turn{Given: true}
 	}
@@ -251,7 +252,7 @@ func (l *Limiter) takeLocal(c *channel.Channel, n int) delivery.Turn {
 }
 
 // Report implements delivery.Limiter. An answer from a healthy channel costs nothing.
-func (l *Limiter) Report(ctx context.Context, c *channel.Channel, s delivery.Signal, alone time.Duration) error {
+func (l *ChannelLimiter) Report(ctx context.Context, c *channel.Channel, s delivery.Signal, alone time.Duration) error {
 	l.mu.Lock()
 	p := l.of(c.Key)
 	known := s == delivery.Answered && !p.failing
@@ -274,13 +275,13 @@ func (l *Limiter) Report(ctx context.Context, c *channel.Channel, s delivery.Sig
 		return nil
 	}
 	_, err := l.ask(ctx, reportScript, c.Key, string(s), alone.Microseconds(), seen)
-	return fail("report on a channel", err)
+	return redisconn.Unavailable("report on a channel", err)
 }
 
 var errAway = errors.New("no answer from Redis a moment ago")
 
 // ask runs a script on a channel's pace. It waits a little only, and after a failure nobody asks for a while.
-func (l *Limiter) ask(ctx context.Context, script *redis.Script, k channel.Key, args ...any) ([]int64, error) {
+func (l *ChannelLimiter) ask(ctx context.Context, script *redis.Script, k channel.Key, args ...any) ([]int64, error) {
 	l.mu.Lock()
 	away := time.Now().Before(l.away)
 	l.mu.Unlock()

@@ -4,31 +4,32 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hibiken/asynq"
 
 	"herald/pkg/message"
+	"herald/pkg/queue/asynqfast"
+	"herald/pkg/redisconn/redistest"
 	"herald/pkg/testenv"
 )
 
 // While a worker's hands are full it begins nothing; what its provider has in hand makes room; and a full worker stops.
 func TestNoMoreAreBegunThanThereIsRoomFor(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
-		speed := Speed{Coalesce: true, Prefetch: 20}
-		b := &bench{t: t, rdb: connect(t, url), client: NewClient(connect(t, url), speed), speed: speed, url: url}
+		speed := asynqfast.Options{Enabled: true, Prefetch: 20}
+		b := &bench{t: t, rdb: redistest.Connect(t, url), client: NewClient(redistest.Connect(t, url), speed), speed: speed, url: url}
 		t.Cleanup(b.client.Close)
 		const room, tasks = 3, 60
-		backlog := newBacklog(room)
+		inFlight := newInFlight(room)
 		var begun atomic.Int32
 		sent, answered := make(chan struct{}), make(chan struct{})
-		s := b.serveWith(tasks, backlog, func(context.Context, *asynq.Task) error {
+		s := b.serveWith(tasks, inFlight, func(context.Context, *asynq.Task) error {
 			begun.Add(1)
 			<-sent
-			backlog.Away(message.Email)
+			inFlight.Release(message.Email)
 			<-answered
-			backlog.Back(message.Email)
+			inFlight.Acquire(message.Email)
 			return nil
 		})
 		b.put(room)
@@ -58,35 +59,5 @@ func TestNoMoreAreBegunThanThereIsRoomFor(t *testing.T) {
 		rest := b.serve(10, func(context.Context, *asynq.Task) error { return nil })
 		b.empties()
 		rest.Stop()
-	})
-}
-
-// What was given out and never comes to a handler takes no place for good.
-func TestATaskThatDoesNotComeLosesItsPlace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const room = 2
-		h := newBacklog(room)[message.Email]
-		for range room {
-			if !h.wait() {
-				t.Fatal("there is no room")
-			}
-			h.given()
-		}
-		began := time.Now()
-		if !h.wait() || time.Since(began) != arrival {
-			t.Errorf("waited %s for tasks that do not come, want %s", time.Since(began), arrival)
-		}
-		h.given()
-		h.begin()
-		h.given() // this one does not come either, while the other is in hand
-		h.empty()
-		if h.held != 1 || h.coming != 1 {
-			t.Errorf("%d in hand, %d coming: nobody knows yet that it does not", h.held, h.coming)
-		}
-		h.add(-1)
-		h.empty()
-		if h.held != 0 || h.coming != 0 {
-			t.Errorf("%d in hand, %d coming, after all are done", h.held, h.coming)
-		}
 	})
 }

@@ -1,0 +1,225 @@
+package counters
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+
+	"herald/pkg/message"
+	"herald/pkg/redisconn/redistest"
+	"herald/pkg/stats"
+)
+
+func read(t *testing.T, c *Counters, id uuid.UUID) stats.Counts {
+	t.Helper()
+	counts, ok, err := c.Read(t.Context(), id)
+	redistest.Must(t, err)
+	if !ok {
+		t.Fatal("no counts")
+	}
+	for k, v := range counts.By {
+		if v == 0 {
+			delete(counts.By, k)
+		}
+	}
+	return counts
+}
+
+func countsOf(marks ...stats.Mark) stats.Counts {
+	c := stats.Counts{By: map[stats.Standing]int64{}}
+	for _, m := range marks {
+		c.Add(m, 1)
+	}
+	return c
+}
+
+// Whatever is counted twice, late, or in any order, the counts are those of each message's highest standing.
+func TestCountersOnlyMoveUp(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		ctx, id := t.Context(), uuid.New()
+		redistest.Must(t, c.BeginFold(ctx, id))
+		redistest.Must(t, c.EndFold(ctx, id))
+		waiting := stats.Mark{Seq: 0, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true}
+		sent := stats.Mark{Seq: 0, Status: message.Sent, Cost: 1000}
+		delivered := stats.Mark{Seq: 0, Status: message.Delivered, Cost: 1000}
+		refused := stats.Mark{Seq: 70_000, Status: message.Failed, Reason: message.RecipientRefused}
+		skipped := stats.Mark{Seq: 3, Status: message.Skipped, Reason: message.NoRecipient}
+		for _, step := range []struct {
+			mark stats.Mark
+			want stats.Counts
+		}{
+			{waiting, countsOf(waiting)},
+			{sent, countsOf(sent)},
+			{sent, countsOf(sent)},
+			{waiting, countsOf(sent)},
+			{delivered, countsOf(delivered)},
+			{sent, countsOf(delivered)},
+			{refused, countsOf(delivered, refused)},
+			{skipped, countsOf(delivered, refused, skipped)},
+		} {
+			redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{step.mark}))
+			if d := cmp.Diff(step.want, read(t, c, id)); d != "" {
+				t.Fatalf("after %+v: %s", step.mark, d)
+			}
+		}
+		if n := rdb.StrLen(ctx, ranksKey(id)).Val(); n != 70_001 {
+			t.Errorf("%d bytes for the ranks: one per message", n)
+		}
+	})
+}
+
+// Counts that are gone are not begun anew by whoever comes first: that would show a fraction as the whole.
+func TestLostCountersStayLostUntilFolded(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		ctx, id := t.Context(), uuid.New()
+		mark := stats.Mark{Seq: 1, Status: message.Sent}
+		redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{mark}))
+		if _, ok, err := c.Read(ctx, id); ok || err != nil {
+			t.Errorf("counts out of nowhere: %v %v", ok, err)
+		}
+		redistest.Must(t, c.BeginFold(ctx, id))
+		redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{mark, {Seq: 2, Status: message.Sent}}))
+		if _, ok, err := c.Read(ctx, id); ok || err != nil {
+			t.Errorf("half-folded counts are shown: %v %v", ok, err)
+		}
+		redistest.Must(t, c.EndFold(ctx, id))
+		if n := read(t, c, id).Settled(); n != 2 {
+			t.Errorf("%d settled, want 2", n)
+		}
+	})
+}
+
+// No key is without an expiry at any moment, whichever call makes it, and each that is kept gets its full time again.
+func TestFaultCountersNeverStayForGood(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		ctx := t.Context()
+		marks := []stats.Mark{{Seq: 1, Status: message.Sent}}
+		expires := func(after string, keys ...string) {
+			t.Helper()
+			for _, key := range keys {
+				if ttl := rdb.PTTL(ctx, key).Val(); ttl < countsTTL-time.Minute || ttl > countsTTL {
+					t.Errorf("%s expires in %s after %s", key, ttl, after)
+				}
+			}
+		}
+		begun, folded, alone := uuid.New(), uuid.New(), uuid.New()
+		redistest.Must(t, c.Begin(ctx, begun))
+		expires("Begin", countsKey(begun))
+		redistest.Must(t, c.CountAll(ctx, begun, marks))
+		expires("the first count", countsKey(begun), ranksKey(begun))
+		redistest.Must(t, c.BeginFold(ctx, folded))
+		expires("BeginFold", countsKey(folded))
+		redistest.Must(t, c.CountAll(ctx, folded, marks))
+		redistest.Must(t, c.EndFold(ctx, folded))
+		expires("EndFold", countsKey(folded), ranksKey(folded))
+		redistest.Must(t, c.CountAll(ctx, alone, marks))
+		redistest.Must(t, c.Keep(ctx, alone))
+		redistest.Must(t, c.EndFold(ctx, alone))
+		if n := rdb.Exists(ctx, countsKey(alone), ranksKey(alone)).Val(); n != 0 {
+			t.Errorf("%d keys are made for a bulk that has no counts", n)
+		}
+
+		// Keys of a process of an earlier version, or of one that died at the wrong moment.
+		rdb.Persist(ctx, countsKey(begun))
+		rdb.Persist(ctx, ranksKey(begun))
+		redistest.Must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 2, Status: message.Sent}}))
+		expires("a count over keys that stayed", countsKey(begun), ranksKey(begun))
+		rdb.PExpire(ctx, countsKey(begun), time.Minute)
+		rdb.PExpire(ctx, ranksKey(begun), time.Minute)
+		redistest.Must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 3, Status: message.Sent}}))
+		if ttl := rdb.PTTL(ctx, countsKey(begun)).Val(); ttl > time.Minute {
+			t.Errorf("a count puts the expiry off, to %s: that is for who runs the bulk", ttl)
+		}
+		redistest.Must(t, c.Keep(ctx, begun))
+		expires("Keep", countsKey(begun), ranksKey(begun))
+	})
+}
+
+// Following many bulks at once tells each its own counts.
+func TestFollowersShareARoundTrip(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		ctx := t.Context()
+		var wg sync.WaitGroup
+		for n := range int64(50) {
+			id := uuid.New()
+			if n > 0 {
+				redistest.Must(t, c.Begin(ctx, id))
+				for seq := range n {
+					redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{{Seq: seq, Status: message.Sent}}))
+				}
+			}
+			wg.Go(func() {
+				if got, ok, err := c.Follow(ctx, id); err != nil || ok != (n > 0) || got.Settled() != n {
+					t.Errorf("%d: %v %v %v", n, got, ok, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// Whoever runs a bulk is told that messages were counted here.
+func TestCountsAreTold(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		told := make(chan uuid.UUID, 1)
+		c.Tell(func(id uuid.UUID) { told <- id })
+		id := uuid.New()
+		redistest.Must(t, c.Begin(t.Context(), id))
+		c.Count(id, stats.Mark{Seq: 1, Status: message.Sent})
+		if got := <-told; got != id || read(t, c, id).Settled() != 1 {
+			t.Errorf("told of %s", got)
+		}
+	})
+}
+
+// A count that cannot be made keeps nobody waiting, and somebody is told.
+func TestACountThatFailsIsTold(t *testing.T) {
+	gone := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
+	defer gone.Close()
+	told := make(chan error, 1)
+	c := New(gone, func(err error) { told <- err })
+	c.Count(uuid.New(), stats.Mark{Seq: 1, Status: message.Sent})
+	if err := <-told; !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("told %v", err)
+	}
+	c.Close()
+}
+
+func TestCountersFromManyGoroutines(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, func(err error) { t.Error(err) })
+		ctx := t.Context()
+		bulks := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+		var wg sync.WaitGroup
+		for _, id := range bulks {
+			redistest.Must(t, c.BeginFold(ctx, id))
+			redistest.Must(t, c.EndFold(ctx, id))
+			for seq := range int64(200) {
+				for range 2 {
+					wg.Go(func() { c.Count(id, stats.Mark{Seq: seq, Status: message.Sent, Cost: 2}) })
+				}
+			}
+		}
+		wg.Wait()
+		c.Close() // what was left to be counted is counted
+		for _, id := range bulks {
+			if got := read(t, c, id); got.Settled() != 200 || got.Cost != 400 {
+				t.Errorf("%d settled for %d, want 200 for 400", got.Settled(), got.Cost)
+			}
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"herald/pkg/bulk"
+	"herald/pkg/message"
+	"herald/pkg/queue/asynqfast"
+	"herald/pkg/queue/asynqredis"
+	"herald/pkg/redisconn"
+)
+
+// Client puts tasks into the queues. It implements bulk.Queue and delivery.Queue.
+type Client struct {
+	rdb    redis.UniversalClient
+	client *asynq.Client
+	opts   asynqfast.Options
+	hooks  *asynqfast.Hooks
+}
+
+// NewClient makes a Client over a Redis connection of its own.
+func NewClient(rdb redis.UniversalClient, o asynqfast.Options) *Client {
+	return &Client{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), opts: o, hooks: asynqfast.Wrap(rdb, o)}
+}
+
+// Close ends the client, when nobody enqueues any more.
+func (c *Client) Close() { c.hooks.Close() }
+
+func (c *Client) put(ctx context.Context, kind, queue, taskID string, id uuid.UUID, opts ...asynq.Option) error {
+	opts = append(opts, asynq.Queue(queue), asynq.TaskID(taskID), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
+	_, err := c.client.EnqueueContext(ctx, asynq.NewTask(kind, []byte(id.String())), opts...)
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil // it is there already
+	}
+	return err
+}
+
+func taskID(id uuid.UUID, generation int) string { return id.String() + ":" + strconv.Itoa(generation) }
+
+// Enqueue implements bulk.Queue.
+func (c *Client) Enqueue(ctx context.Context, t message.ChannelType, p message.Priority, tasks []bulk.Task) error {
+	if len(tasks) > 0 {
+		defer c.opts.ObserveSince("enqueue", len(tasks), time.Now())
+	}
+	queue := queueName(t, laneOf(p))
+	g, gctx := errgroup.WithContext(ctx)
+	share := (len(tasks) + enqueuers - 1) / enqueuers
+	for from := 0; from < len(tasks); from += share {
+		part := tasks[from:min(from+share, len(tasks))]
+		g.Go(func() error {
+			for _, task := range part {
+				if err := c.put(gctx, TaskDeliver, queue, taskID(task.MessageID, task.Generation), task.MessageID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return redisconn.Unavailable("enqueue", g.Wait())
+}
+
+// Later implements delivery.Queue.
+func (c *Client) Later(ctx context.Context, m *message.Message, delay time.Duration) error {
+	l := laneSingle
+	if m.BulkID != uuid.Nil {
+		l = laneOf(m.Priority)
+	}
+	var opts []asynq.Option
+	if delay > 0 {
+		opts = append(opts, asynq.ProcessIn(delay))
+	}
+	return redisconn.Unavailable("enqueue", c.put(ctx, TaskDeliver, queueName(m.ChannelType, l), taskID(m.ID, m.Generation), m.ID, opts...))
+}
+
+// Wake implements bulk.Queue.
+func (c *Client) Wake(ctx context.Context, bulkID uuid.UUID) error {
+	return redisconn.Unavailable("wake a worker", c.put(ctx, TaskWake, Control, "wake:"+bulkID.String(), bulkID))
+}
+
+// Ping says whether Redis answers.
+func (c *Client) Ping(ctx context.Context) error {
+	return redisconn.Unavailable("ping", c.rdb.Ping(ctx).Err())
+}
+
+// Depth returns how many tasks a queue holds, in whatever state. It counts the lists themselves, because Asynq's own
+// inspector knows nothing of a queue whose name Redis lost.
+func (c *Client) Depth(ctx context.Context, queue string) (map[string]int64, error) {
+	pipe := c.rdb.Pipeline()
+	prefix := asynqredis.Prefix(queue)
+	cmds := map[string]*redis.IntCmd{"pending": pipe.LLen(ctx, prefix+"pending"), "active": pipe.LLen(ctx, prefix+"active")}
+	for _, state := range []string{"scheduled", "retry", "archived"} {
+		cmds[state] = pipe.ZCard(ctx, prefix+state)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, redisconn.Unavailable("measure a queue", err)
+	}
+	depth := make(map[string]int64, len(cmds))
+	for state, cmd := range cmds {
+		depth[state] = cmd.Val()
+	}
+	return depth, nil
+}
