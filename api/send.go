@@ -297,7 +297,7 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 	if err := s.chargeSend(c, req); err != nil {
 		return err
 	}
-	sent, err := s.Sender.Send(c.Request().Context(), delivery.Single{
+	sent, err := s.Sender.Send(c.Request().Context(), delivery.SendRequest{
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
 		MessageType: req.messageType, Priority: req.priority, Key: req.key,
 	})
@@ -328,7 +328,7 @@ func (s *Server) chargeSend(c echo.Context, req *sendRequest) error {
 // headerTiming tells a caller how much of the answer's time was the provider's.
 const headerTiming = "Server-Timing"
 
-func showSent(sent *delivery.Sent) contract.SendResponse {
+func showSent(sent *delivery.SendResult) contract.SendResponse {
 	m := sent.Message
 	r := contract.SendResponse{
 		MessageID: m.ID.String(), ChannelUsed: m.ChannelType, ProviderUsed: m.Provider, ProviderMessageID: orNull(sent.ProviderMessageID),

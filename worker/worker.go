@@ -21,7 +21,7 @@ import (
 // Deps is what a Worker works with.
 type Deps struct {
 	Deliverer  *delivery.Deliverer
-	Watched    delivery.Watched
+	Watched    delivery.DueMessages
 	Runner     *bulk.Runner
 	Servers    *queue.Servers
 	Presence   *queue.Presence

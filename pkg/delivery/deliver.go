@@ -89,7 +89,7 @@ func (d *Deliverer) Run(ctx context.Context, id uuid.UUID) (Result, error) {
 	fault.Point(fault.MessageLoaded)
 	var loaded Loaded
 	asked, err := d.persist(ctx, func(ctx context.Context) (err error) {
-		loaded, err = d.Ledger.Take(ctx, claim)
+		loaded, err = d.Ledger.LoadAndClaim(ctx, claim)
 		return err
 	})
 	if message.IsCode(err, message.CodeNotFound) {
@@ -297,9 +297,9 @@ func (d *Deliverer) template(ctx context.Context, w *work) (*render.Template, er
 // awaitTurn waits for the channel's next turn. It returns how long to step aside when none is near, 0 when the message
 // may go.
 func (d *Deliverer) awaitTurn(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
-	turn := d.Limiter.Take(ctx, ch, d.Providers[w.ChannelType].Parts(w.contentOf())-w.Part, w.single())
+	turn := d.Limiter.Reserve(ctx, ch, d.Providers[w.ChannelType].Parts(w.contentOf())-w.Part, w.single())
 	switch {
-	case !turn.Given:
+	case !turn.Granted:
 		return max(turn.Wait, leastAside)
 	case turn.Wait > 0:
 		d.away(w)
@@ -328,9 +328,9 @@ func (d *Deliverer) back(w *work) {
 func (d *Deliverer) report(ctx context.Context, w *work, ch *channel.Channel, r Response) {
 	signal := Answered
 	switch {
-	case r.Class == NotSent && r.Fault == OfRate:
+	case r.Class == NotSent && r.Scope == ScopeRate:
 		signal = Throttled
-	case r.Class == NotKnown, r.Class == NotSent && r.Fault == OfNobody:
+	case r.Class == Unknown, r.Class == NotSent && r.Scope == ScopeNone:
 		signal = Failing
 	}
 	if err := d.Limiter.Report(context.WithoutCancel(ctx), ch, signal, r.RetryAfter); err != nil {

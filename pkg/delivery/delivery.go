@@ -49,24 +49,24 @@ const (
 	Accepted Class = iota + 1 // the provider took the message
 	NotSent                   // certain that nothing was sent: try again later
 	Refused                   // certain that nothing was sent and never will be
-	NotKnown                  // bytes left and no usable answer came back
+	Unknown                   // bytes left and no usable answer came back
 )
 
-// Fault says whom a NotSent concerns.
-type Fault int
+// FailureScope says whom a NotSent concerns.
+type FailureScope int
 
 // The faults.
 const (
-	OfNobody  Fault = iota // the network or the provider as a whole
-	OfRate                 // too much at once: uses no attempt
-	OfChannel              // the account, its credentials or its sender: pauses the channel
-	OfMessage              // this message alone
+	ScopeNone    FailureScope = iota // the network or the provider as a whole
+	ScopeRate                        // too much at once: uses no attempt
+	ScopeChannel                     // the account, its credentials or its sender: pauses the channel
+	ScopeMessage                     // this message alone
 )
 
 // Response is one call to a provider, classified.
 type Response struct {
 	Class             Class
-	Fault             Fault
+	Scope             FailureScope
 	Reason            message.Reason
 	Failure           *message.Failure // the provider's own code and safe words
 	HTTPStatus        int              // 0 when no answer came
@@ -142,7 +142,7 @@ type Outcome struct {
 // outcome is then kept as evidence in attempts only). Settle applies the rule of erasure to a row whose lead was erased under
 // the claim: the row ends instead of waiting.
 type Ledger interface {
-	Take(ctx context.Context, c Claim) (Loaded, error)
+	LoadAndClaim(ctx context.Context, c Claim) (Loaded, error)
 	Load(ctx context.Context, id uuid.UUID) (Loaded, error)
 	Claim(ctx context.Context, c Claim) (bool, error)
 	Settle(ctx context.Context, o Outcome) (Settled, error)
@@ -202,10 +202,10 @@ type Channels interface {
 	Pause(ctx context.Context, c *channel.Channel, reason string) error
 }
 
-// Turn is the answer to who asks when to call: after Wait, when it was Given, else ask again after Wait.
-type Turn struct {
-	Given bool
-	Wait  time.Duration
+// Reservation is the answer to who asks when to call: after Wait, when it was Given, else ask again after Wait.
+type Reservation struct {
+	Granted bool
+	Wait    time.Duration
 }
 
 // Signal is what a call tells of its channel's health.
@@ -221,7 +221,7 @@ const (
 // Limiter paces the calls over a channel for all processes together. Take asks for the turn of n calls; a single's comes
 // before those of bulks. Report tells what a call met; alone is how long a throttled channel must be left alone.
 type Limiter interface {
-	Take(ctx context.Context, c *channel.Channel, n int, single bool) Turn
+	Reserve(ctx context.Context, c *channel.Channel, n int, single bool) Reservation
 	Report(ctx context.Context, c *channel.Channel, s Signal, alone time.Duration) error
 }
 

@@ -50,7 +50,7 @@ func TestSlotsAreReleasedWhileAMessageWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	sender := &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Records: w.store}
-	sent, err := sender.Send(t.Context(), delivery.Single{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.Normal})
+	sent, err := sender.Send(t.Context(), delivery.SendRequest{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.Normal})
 	if err != nil || sent.Status != message.Sent {
 		t.Fatalf("%+v, %v", sent, err)
 	}
@@ -101,10 +101,10 @@ func (w *world) load(id uuid.UUID) *message.Message {
 var (
 	accepted    = delivery.Response{Class: delivery.Accepted, HTTPStatus: 202, ProviderMessageID: "p1"}
 	unreachable = delivery.Response{Class: delivery.NotSent, Reason: message.Unreachable, Failure: &message.Failure{Code: "unreachable", Text: "x"}}
-	throttled   = delivery.Response{Class: delivery.NotSent, Fault: delivery.OfRate, Reason: message.ProviderUnavailable, RetryAfter: 9 * time.Second}
-	dead        = delivery.Response{Class: delivery.NotSent, Fault: delivery.OfChannel, Reason: message.ChannelCredentials, Failure: &message.Failure{Code: "401", Text: "revoked"}}
-	lost        = delivery.Response{Class: delivery.NotKnown, Reason: message.OutcomeUnknown}
-	refused     = delivery.Response{Class: delivery.Refused, Fault: delivery.OfMessage, Reason: message.RecipientRefused}
+	throttled   = delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeRate, Reason: message.ProviderUnavailable, RetryAfter: 9 * time.Second}
+	dead        = delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeChannel, Reason: message.ChannelCredentials, Failure: &message.Failure{Code: "401", Text: "revoked"}}
+	lost        = delivery.Response{Class: delivery.Unknown, Reason: message.OutcomeUnknown}
+	refused     = delivery.Response{Class: delivery.Refused, Scope: delivery.ScopeMessage, Reason: message.RecipientRefused}
 )
 
 func TestEachClassLeavesItsRow(t *testing.T) {
@@ -363,8 +363,8 @@ type mute struct {
 	claimed, settled bool
 }
 
-func (m *mute) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
-	l, err := m.Ledger.Take(ctx, c)
+func (m *mute) LoadAndClaim(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
+	l, err := m.Ledger.LoadAndClaim(ctx, c)
 	if !m.claimed {
 		m.claimed = true
 		return delivery.Loaded{}, message.Unavailable("the database", errors.New("unexpected EOF"))
@@ -438,7 +438,7 @@ func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 		w.answers, w.limit, w.ch.RatePerSecond = []delivery.Response{accepted}, c.limit, 1
 		w.d.Ledger = &forgetful{w.store, 100, message.Errorf(message.CodeInvalid, "the database refuses a value")}
 		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store}
-		sent, err := s.Send(t.Context(), delivery.Single{
+		sent, err := s.Send(t.Context(), delivery.SendRequest{
 			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.High,
 		})
 		if err != nil || sent.Status != c.status {

@@ -137,7 +137,7 @@ func (f *fakes) Pause(ctx context.Context, c *channel.Channel, reason string) er
 	return f.noPause
 }
 
-func (f *fakes) Take(_ context.Context, c *channel.Channel, n int, single bool) delivery.Turn {
+func (f *fakes) Reserve(_ context.Context, c *channel.Channel, n int, single bool) delivery.Reservation {
 	if c.Key != f.ch.Key {
 		f.t.Errorf("the rate of the channel %v is asked for", c.Key)
 	}
@@ -146,9 +146,9 @@ func (f *fakes) Take(_ context.Context, c *channel.Channel, n int, single bool) 
 		panic("limiter")
 	}
 	if f.limit != 0 {
-		return delivery.Turn{Wait: f.limit}
+		return delivery.Reservation{Wait: f.limit}
 	}
-	return delivery.Turn{Given: true, Wait: f.ahead}
+	return delivery.Reservation{Granted: true, Wait: f.ahead}
 }
 
 func (f *fakes) Report(ctx context.Context, c *channel.Channel, s delivery.Signal, alone time.Duration) error {
@@ -264,7 +264,7 @@ func (r *oneRow) is(id uuid.UUID) {
 	}
 }
 
-func (r *oneRow) Take(_ context.Context, c delivery.Claim) (l delivery.Loaded, err error) {
+func (r *oneRow) LoadAndClaim(_ context.Context, c delivery.Claim) (l delivery.Loaded, err error) {
 	cerr := r.call("Take", func() {
 		r.is(c.ID)
 		if err = r.absent(); err != nil {
@@ -362,7 +362,7 @@ func (r *oneRow) Insert(_ context.Context, e delivery.Entry) (ins delivery.Inser
 	return ins, err
 }
 
-// Message implements delivery.Records.
+// Message implements delivery.MessageStore.
 func (r *oneRow) Message(_ context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error) {
 	r.is(id)
 	return r.copied().Message, nil, r.absent()
@@ -416,14 +416,14 @@ func (r *rig) sender() *delivery.Sender {
 }
 
 // request is a single that the rig's channel takes.
-func (r *rig) request() delivery.Single {
-	return delivery.Single{
+func (r *rig) request() delivery.SendRequest {
+	return delivery.SendRequest{
 		Channel: r.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional,
 		Priority: message.High,
 	}
 }
 
-func (r *rig) send() *delivery.Sent {
+func (r *rig) send() *delivery.SendResult {
 	r.t.Helper()
 	sent, err := r.sender().Send(r.t.Context(), r.request())
 	if err != nil {

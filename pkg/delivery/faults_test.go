@@ -52,7 +52,7 @@ func TestFaultPossibleDeliveryNeverEndsAsNone(t *testing.T) {
 		"refused the second time": {nil, refused, message.RecipientRefused, 2},
 		"its content is refused":  {nil, invalid, message.ContentRefused, 2},
 		"its own sender is refused": {nil, delivery.Response{
-			Class: delivery.NotSent, Fault: delivery.OfMessage, Reason: message.SenderRefused,
+			Class: delivery.NotSent, Scope: delivery.ScopeMessage, Reason: message.SenderRefused,
 		}, message.SenderRefused, 2},
 		"suppressed meanwhile": {func(w *world, id uuid.UUID) {
 			w.check(w.store.PutSuppression(w.t.Context(), &message.Suppression{
@@ -184,7 +184,7 @@ func TestFaultErasureBeforeASingleIsWritten(t *testing.T) {
 		w.check(w.store.InsertLeads(t.Context(), []message.Lead{lead}))
 		s := w.sender()
 		s.Inserter = &vanishing{w.store, func() { w.check(w.store.EraseLead(t.Context(), lead.ID)) }}
-		req := delivery.Single{
+		req := delivery.SendRequest{
 			Channel: w.ch, LeadID: lead.ID, Content: message.Content{Subject: "s", Text: "Hi {{ first_name | default: 'there' }}"},
 			MessageType: message.Transactional, Priority: message.High,
 		}
@@ -259,9 +259,9 @@ type broken struct {
 	take, claim bool
 }
 
-// Take implements delivery.Ledger.
-func (b *broken) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
-	l, err := b.Ledger.Take(ctx, c)
+// LoadAndClaim implements delivery.Ledger.
+func (b *broken) LoadAndClaim(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
+	l, err := b.Ledger.LoadAndClaim(ctx, c)
 	if b.take && err == nil {
 		b.take = false
 		return delivery.Loaded{}, errors.New("cannot scan")
@@ -445,7 +445,7 @@ func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
 		"claimed as it is loaded":     func() message.Micros { return w.run(w.row(nil)).Cost },
 		"claimed just before it goes": func() message.Micros { return w.run(w.suspectRow()).Cost },
 		"a single": func() message.Micros {
-			sent, err := w.sender().Send(t.Context(), delivery.Single{
+			sent, err := w.sender().Send(t.Context(), delivery.SendRequest{
 				Channel: stale, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.High,
 			})
 			w.check(err)

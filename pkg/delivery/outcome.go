@@ -26,7 +26,7 @@ func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) 
 		o.Cost = e.Channel.Cost(e.Content.Segments, len(e.Content.MediaURLs) > 0)
 	case Refused:
 		o.Status = message.Failed
-	case NotKnown:
+	case Unknown:
 		o.Status, o.Reason, o.Again = d.Unsettled(w.Message, e.Channel)
 	case NotSent:
 		d.judgeNotSent(ctx, w, e, r, &o)
@@ -36,11 +36,11 @@ func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) 
 
 func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Response, o *Outcome) {
 	o.Status = d.waiting(w)
-	switch r.Fault {
-	case OfMessage:
+	switch r.Scope {
+	case ScopeMessage:
 		o.Status = message.Failed
 		return
-	case OfChannel:
+	case ScopeChannel:
 		why := string(r.Reason)
 		if r.Failure != nil {
 			why = r.Failure.Text
@@ -56,7 +56,7 @@ func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Res
 		if w.single() {
 			o.Again = d.Timing.PausedRetry
 		}
-	case OfRate:
+	case ScopeRate:
 		o.GiveBack, o.Again = true, max(r.RetryAfter, time.Second)
 	default:
 		if w.Attempt >= MaxAttempts {

@@ -38,8 +38,8 @@ var failed = &message.Failure{Code: "42", Text: "no"}
 
 // TestEachResponse is the table from what a provider answered to what is written, per kind of delivery.
 func TestEachResponse(t *testing.T) {
-	answer := func(c delivery.Class, f delivery.Fault, reason message.Reason) delivery.Response {
-		return delivery.Response{Class: c, Fault: f, Reason: reason, Failure: failed, HTTPStatus: 418, ProviderMessageID: "p1", Detail: "d"}
+	answer := func(c delivery.Class, f delivery.FailureScope, reason message.Reason) delivery.Response {
+		return delivery.Response{Class: c, Scope: f, Reason: reason, Failure: failed, HTTPStatus: 418, ProviderMessageID: "p1", Detail: "d"}
 	}
 	timing := delivery.DefaultTiming()
 	type end struct {
@@ -63,15 +63,15 @@ func TestEachResponse(t *testing.T) {
 		attempt string
 	}{
 		"accepted": {
-			answer(delivery.Accepted, delivery.OfNobody, message.ProviderRefused), same(end{message.Sent, message.NoReason, false, 0}),
+			answer(delivery.Accepted, delivery.ScopeNone, message.ProviderRefused), same(end{message.Sent, message.NoReason, false, 0}),
 			delivery.Answered, message.AttemptSent,
 		},
 		"refused": {
-			answer(delivery.Refused, delivery.OfMessage, message.ContentRefused), same(end{message.Failed, message.ContentRefused, false, 0}),
+			answer(delivery.Refused, delivery.ScopeMessage, message.ContentRefused), same(end{message.Failed, message.ContentRefused, false, 0}),
 			delivery.Answered, message.AttemptRefused,
 		},
 		"the outcome is not known": {
-			answer(delivery.NotKnown, delivery.OfNobody, message.OutcomeUnknown),
+			answer(delivery.Unknown, delivery.ScopeNone, message.OutcomeUnknown),
 			map[string]end{
 				"bulk":   {message.Unknown, message.OutcomeUnknown, false, timing.UnknownHold},
 				"single": {message.Unknown, message.OutcomeUnknown, false, 0},
@@ -80,14 +80,14 @@ func TestEachResponse(t *testing.T) {
 			delivery.Failing, message.AttemptNotKnown,
 		},
 		"not reached": {
-			answer(delivery.NotSent, delivery.OfNobody, message.Unreachable), waits(message.Unreachable, false, -1), delivery.Failing, message.AttemptNotSent,
+			answer(delivery.NotSent, delivery.ScopeNone, message.Unreachable), waits(message.Unreachable, false, -1), delivery.Failing, message.AttemptNotSent,
 		},
 		"too much at once": {
-			answer(delivery.NotSent, delivery.OfRate, message.ProviderUnavailable), waits(message.ProviderUnavailable, true, time.Second),
+			answer(delivery.NotSent, delivery.ScopeRate, message.ProviderUnavailable), waits(message.ProviderUnavailable, true, time.Second),
 			delivery.Throttled, message.AttemptNotSent,
 		},
 		"the channel": {
-			answer(delivery.NotSent, delivery.OfChannel, message.ChannelRefused),
+			answer(delivery.NotSent, delivery.ScopeChannel, message.ChannelRefused),
 			map[string]end{
 				"bulk":   {message.Pending, message.ChannelRefused, true, 0},
 				"single": {message.Queued, message.ChannelRefused, true, timing.PausedRetry},
@@ -96,7 +96,7 @@ func TestEachResponse(t *testing.T) {
 			delivery.Answered, message.AttemptNotSent,
 		},
 		"the message": {
-			answer(delivery.NotSent, delivery.OfMessage, message.SenderRefused), same(end{message.Failed, message.SenderRefused, false, 0}),
+			answer(delivery.NotSent, delivery.ScopeMessage, message.SenderRefused), same(end{message.Failed, message.SenderRefused, false, 0}),
 			delivery.Answered, message.AttemptNotSent,
 		},
 	} {
@@ -188,14 +188,14 @@ func (r *rig) expectAttempt(outcome string) {
 // The provider's Retry-After is obeyed where it is longer than our own wait, and passed on to the limiter.
 func TestRetryAfter(t *testing.T) {
 	for name, c := range map[string]struct {
-		fault        delivery.Fault
+		fault        delivery.FailureScope
 		after, again time.Duration
 	}{
-		"too much at once, soon":  {delivery.OfRate, time.Millisecond, time.Second},
-		"too much at once, later": {delivery.OfRate, time.Minute, time.Minute},
-		"not reached, later":      {delivery.OfNobody, time.Minute, time.Minute},
+		"too much at once, soon":  {delivery.ScopeRate, time.Millisecond, time.Second},
+		"too much at once, later": {delivery.ScopeRate, time.Minute, time.Minute},
+		"not reached, later":      {delivery.ScopeNone, time.Minute, time.Minute},
 	} {
-		r, res := runKind(t, "bulk", delivery.Response{Class: delivery.NotSent, Fault: c.fault, RetryAfter: c.after}, nil)
+		r, res := runKind(t, "bulk", delivery.Response{Class: delivery.NotSent, Scope: c.fault, RetryAfter: c.after}, nil)
 		if res.Again != c.again || !slices.Equal(r.alone, []time.Duration{c.after}) {
 			t.Errorf("%s: again after %v, want %v; the limiter is told %v", name, res.Again, c.again, r.alone)
 		}
@@ -232,7 +232,7 @@ func TestTheLastUnreachableAttemptFails(t *testing.T) {
 
 // A refusal of the channel pauses it with the provider's words, else with the reason, though the worker was told to stop.
 func TestARefusedChannelIsPaused(t *testing.T) {
-	refusal := delivery.Response{Class: delivery.NotSent, Fault: delivery.OfChannel, Reason: message.ChannelRefused}
+	refusal := delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeChannel, Reason: message.ChannelRefused}
 	r := newRig(t, nil)
 	r.answers, r.noPause = []delivery.Response{refusal}, errOther
 	ctx, cancel := context.WithCancel(t.Context())

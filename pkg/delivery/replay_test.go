@@ -32,7 +32,7 @@ func TestReplayTellsWhatBecameOfIt(t *testing.T) {
 	s := w.sender()
 	for range w.answers {
 		key := &access.IdempotencyKey{Hash: [32]byte{byte(w.sends)}}
-		req := delivery.Single{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Marketing, Priority: message.High, Key: key}
+		req := delivery.SendRequest{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Marketing, Priority: message.High, Key: key}
 		first, err := s.Send(t.Context(), req)
 		if err != nil {
 			t.Fatal(err)

@@ -15,8 +15,8 @@ import (
 	"herald/pkg/render"
 )
 
-// Single is a request to send one message now.
-type Single struct {
+// SendRequest is a request to send one message now.
+type SendRequest struct {
 	Channel     *channel.Channel
 	Recipient   string // empty: the lead's address
 	Content     message.Content
@@ -32,8 +32,8 @@ type Leads interface {
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
 }
 
-// Sent is the answer to a Single.
-type Sent struct {
+// SendResult is the answer to a Single.
+type SendResult struct {
 	Message *message.Message
 	Result
 	Provider time.Duration // how long the provider took to answer, 0 where none was asked
@@ -44,18 +44,18 @@ type Sender struct {
 	*Deliverer
 	Inserter Inserter
 	Leads    Leads
-	Records  Records
+	Records  MessageStore
 }
 
-// Records reads one message whole; not_found when there is none.
-type Records interface {
+// MessageStore reads one message whole; not_found when there is none.
+type MessageStore interface {
 	Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error)
 }
 
 // Send writes the message's row, delivers it, and answers with what became of it. Once the row is written the caller
 // gets an answer that tells its state, even when a part of Herald fails on the way. Errors are message.Errors: invalid
 // with paths below message_data, channel_paused, unavailable; or access.ErrKeyTaken, and nothing is done.
-func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
+func (s *Sender) Send(ctx context.Context, req SendRequest) (*SendResult, error) {
 	start := time.Now()
 	if req.Channel.State == channel.Paused {
 		return nil, message.Errorf(message.CodePaused, "the channel is paused: %s", req.Channel.StateReason)
@@ -67,7 +67,7 @@ func (s *Sender) Send(ctx context.Context, req Single) (*Sent, error) {
 	return sent, err
 }
 
-func (s *Sender) sendOnce(ctx context.Context, req Single, start time.Time) (*Sent, error) {
+func (s *Sender) sendOnce(ctx context.Context, req SendRequest, start time.Time) (*SendResult, error) {
 	lead, err := s.contact(ctx, req.LeadID)
 	if err != nil {
 		return nil, err
@@ -107,7 +107,7 @@ func (s *Sender) sendOnce(ctx context.Context, req Single, start time.Time) (*Se
 			res = Result{Status: message.Unknown, Reason: message.OutcomeUnknown}
 		}
 	}
-	return &Sent{m, res, w.event.Send}, nil
+	return &SendResult{m, res, w.event.Send}, nil
 }
 
 // comeBack is when to ask again for a single that is being worked on.
@@ -115,7 +115,7 @@ const comeBack = time.Second
 
 // Replay answers for a single that was sent before, from its row as it stands. While it is being worked on, the error is a
 // message.Error in_progress; it is over when the claim on it has expired.
-func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*Sent, error) {
+func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*SendResult, error) {
 	loaded, err := s.Ledger.Load(ctx, id)
 	if err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*Sent, error) {
 	if m, _, err = s.Records.Message(ctx, id); err != nil {
 		return nil, err
 	}
-	return &Sent{Message: m, Result: resultOf(m)}, nil
+	return &SendResult{Message: m, Result: resultOf(m)}, nil
 }
 
 // untouched says whether a single is written and its sender, if it lives, is on the way to the claim.
@@ -153,7 +153,7 @@ func (s *Sender) contact(ctx context.Context, id uuid.UUID) (*message.Lead, erro
 
 // prepare checks what only the channel and the lead can tell: the recipient, the sender, and that the templates
 // render.
-func prepare(ctx context.Context, req Single, lead *message.Lead) (*render.Template, string, []message.FieldError) {
+func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.Template, string, []message.FieldError) {
 	t := req.Channel.Type
 	errs := message.ValidateContent(t, &req.Content)
 	fail := func(slug, msg string, loc ...any) {

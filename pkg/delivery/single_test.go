@@ -278,22 +278,22 @@ func TestASingleThatIsSettledElsewhere(t *testing.T) {
 func TestWhatASingleIsRefusedFor(t *testing.T) {
 	crm := &leads{lead: message.Lead{ID: uuid.New(), FirstName: "0", Email: "not an address"}}
 	for name, c := range map[string]struct {
-		change func(req *delivery.Single)
+		change func(req *delivery.SendRequest)
 		want   []string
 	}{
-		"no recipient":                {func(req *delivery.Single) { req.Recipient = "" }, []string{"recipient missing"}},
-		"a lead that does not exist":  {func(req *delivery.Single) { req.Recipient, req.LeadID = "", uuid.New() }, []string{"recipient missing"}},
-		"a lead's address is not one": {func(req *delivery.Single) { req.Recipient, req.LeadID = "", crm.lead.ID }, []string{"recipient value_error"}},
-		"not an address":              {func(req *delivery.Single) { req.Recipient = "x" }, []string{"recipient value_error"}},
-		"a sender of its own":         {func(req *delivery.Single) { req.Content.Sender = "b@acme.test" }, []string{"sender value_error"}},
+		"no recipient":                {func(req *delivery.SendRequest) { req.Recipient = "" }, []string{"recipient missing"}},
+		"a lead that does not exist":  {func(req *delivery.SendRequest) { req.Recipient, req.LeadID = "", uuid.New() }, []string{"recipient missing"}},
+		"a lead's address is not one": {func(req *delivery.SendRequest) { req.Recipient, req.LeadID = "", crm.lead.ID }, []string{"recipient value_error"}},
+		"not an address":              {func(req *delivery.SendRequest) { req.Recipient = "x" }, []string{"recipient value_error"}},
+		"a sender of its own":         {func(req *delivery.SendRequest) { req.Content.Sender = "b@acme.test" }, []string{"sender value_error"}},
 		"a template that does not compile, no subject, and no recipient": {
-			func(req *delivery.Single) {
+			func(req *delivery.SendRequest) {
 				req.Content = message.Content{Text: "{% if %}"}
 				req.Recipient = ""
 			}, []string{"subject missing", "recipient missing", "content value_error"},
 		},
 		"a text that its lead cannot render": {
-			func(req *delivery.Single) {
+			func(req *delivery.SendRequest) {
 				req.Content.Text, req.LeadID = "{{ 4 | divided_by: first_name }}", crm.lead.ID
 			},
 			[]string{"content value_error"},

@@ -12,24 +12,24 @@ import (
 	"herald/pkg/stats"
 )
 
-// Due is a message that nobody looked at in time.
-type Due struct {
+// DueMessage is a message that nobody looked at in time.
+type DueMessage struct {
 	ID      uuid.UUID
 	Sending bool // its claim has expired
 }
 
-// Watched is the rows that name a time to be looked at. Due returns those whose time is over and gives each a later time, so
+// DueMessages is the rows that name a time to be looked at. Due returns those whose time is over and gives each a later time, so
 // that no two sweeps get the same row. A message that waits keeps its generation, and with it the id of its task. An UNKNOWN one
 // goes back to wait as a suspect under a new generation.
-type Watched interface {
-	Due(ctx context.Context, limit int, again time.Duration) ([]Due, error)
+type DueMessages interface {
+	Due(ctx context.Context, limit int, again time.Duration) ([]DueMessage, error)
 }
 
 const sweepPage = 500
 
 // Sweep looks after messages whose time is over: expired claims are settled, the others go back to the queue. It
 // returns how many it found. A message that fails leaves the others alone, and is found again after Timing.Watch.
-func (d *Deliverer) Sweep(ctx context.Context, w Watched) (int, error) {
+func (d *Deliverer) Sweep(ctx context.Context, w DueMessages) (int, error) {
 	due, err := w.Due(ctx, sweepPage, d.Timing.Watch)
 	if err != nil {
 		return 0, err
@@ -43,7 +43,7 @@ func (d *Deliverer) Sweep(ctx context.Context, w Watched) (int, error) {
 	return len(due), errors.Join(errs...)
 }
 
-func (d *Deliverer) sweep(ctx context.Context, m Due) error {
+func (d *Deliverer) sweep(ctx context.Context, m DueMessage) error {
 	if m.Sending {
 		return d.Rescue(ctx, m.ID)
 	}

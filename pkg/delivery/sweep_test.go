@@ -19,14 +19,14 @@ import (
 
 // dueRows are rows that are due, once.
 type dueRows struct {
-	rows  []delivery.Due
+	rows  []delivery.DueMessage
 	err   error
 	limit int
 	again time.Duration
 }
 
-// Due implements delivery.Watched.
-func (d *dueRows) Due(_ context.Context, limit int, again time.Duration) ([]delivery.Due, error) {
+// Due implements delivery.DueMessages.
+func (d *dueRows) Due(_ context.Context, limit int, again time.Duration) ([]delivery.DueMessage, error) {
 	d.limit, d.again = limit, again
 	return d.rows, d.err
 }
@@ -128,7 +128,7 @@ func TestARescuedMessageOfAnErasedLeadDoesNotWait(t *testing.T) {
 func TestTheSweep(t *testing.T) {
 	r := newRig(t, single)
 	id := r.row.loaded.Message.ID
-	due := &dueRows{rows: []delivery.Due{{ID: id}}}
+	due := &dueRows{rows: []delivery.DueMessage{{ID: id}}}
 	if n, err := r.d.Sweep(t.Context(), due); n != 1 || err != nil || !slices.Equal(r.later, []time.Duration{0}) || !slices.Equal(r.queued, []uuid.UUID{id}) {
 		t.Errorf("swept %d, %v, queued %v after %v", n, err, r.queued, r.later)
 	}
@@ -136,13 +136,13 @@ func TestTheSweep(t *testing.T) {
 		t.Errorf("asked for %d rows, again after %v", due.limit, due.again)
 	}
 	r = newRig(t, died(time.Now()))
-	due.rows = []delivery.Due{{ID: r.row.loaded.Message.ID, Sending: true}}
+	due.rows = []delivery.DueMessage{{ID: r.row.loaded.Message.ID, Sending: true}}
 	if n, err := r.d.Sweep(t.Context(), due); n != 1 || err != nil || len(r.later) != 0 || r.row.loaded.Message.Status != message.Unknown {
 		t.Errorf("swept %d, %v, queued after %v, %s", n, err, r.later, r.row.loaded.Message.Status)
 	}
 	r = newRig(t, single)
 	id = r.row.loaded.Message.ID
-	due.rows = []delivery.Due{{ID: id}, {ID: id}}
+	due.rows = []delivery.DueMessage{{ID: id}, {ID: id}}
 	r.failing(errGone, 1, "Load")
 	if n, err := r.d.Sweep(t.Context(), due); n != 2 || !errors.Is(err, errGone) || len(r.later) != 1 {
 		t.Errorf("swept %d, %v, queued after %v", n, err, r.later)

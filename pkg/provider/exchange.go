@@ -72,7 +72,7 @@ func kind(err error) string {
 // Unclear is an answer, or the lack of one, after which the message may or may not have been sent.
 func Unclear(status int, code, text string) delivery.Response {
 	return delivery.Response{
-		Class: delivery.NotKnown, Reason: message.OutcomeUnknown, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: redact.Short(text)},
+		Class: delivery.Unknown, Reason: message.OutcomeUnknown, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: redact.Short(text)},
 	}
 }
 
@@ -103,26 +103,26 @@ func (a Answer) failure() *message.Failure {
 
 // Refused is a refusal for good, for a reason.
 func (a Answer) Refused(reason message.Reason) delivery.Response {
-	return delivery.Response{Class: delivery.Refused, Fault: delivery.OfMessage, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
+	return delivery.Response{Class: delivery.Refused, Scope: delivery.ScopeMessage, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
 }
 
 // NotNow is a refusal that says to come back later, and uses no attempt.
 func (a Answer) NotNow(least time.Duration) delivery.Response {
 	return delivery.Response{
-		Class: delivery.NotSent, Fault: delivery.OfRate, Reason: message.ProviderUnavailable, HTTPStatus: a.Status, Failure: a.failure(),
+		Class: delivery.NotSent, Scope: delivery.ScopeRate, Reason: message.ProviderUnavailable, HTTPStatus: a.Status, Failure: a.failure(),
 		RetryAfter: max(RetryAfter(a.Header, time.Now()), least),
 	}
 }
 
 // OfChannel is a refusal of the account, its credentials or its sender: no message of the channel will do better.
 func (a Answer) OfChannel(reason message.Reason) delivery.Response {
-	return delivery.Response{Class: delivery.NotSent, Fault: delivery.OfChannel, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
+	return delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeChannel, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
 }
 
 // Unclear is an answer after which the message may or may not have been sent.
 func (a Answer) Unclear() delivery.Response {
 	f := a.failure()
-	return delivery.Response{Class: delivery.NotKnown, Reason: message.OutcomeUnknown, HTTPStatus: a.Status, Failure: f}
+	return delivery.Response{Class: delivery.Unknown, Reason: message.OutcomeUnknown, HTTPStatus: a.Status, Failure: f}
 }
 
 // ByStatus classifies an answer without a known code by its HTTP status alone.

@@ -195,7 +195,7 @@ func TestParts(t *testing.T) {
 // verdict is the part of a classification that decides what follows.
 type verdict struct {
 	Class  delivery.Class
-	Fault  delivery.Fault
+	Fault  delivery.FailureScope
 	Reason message.Reason
 	Code   string
 	ID     string
@@ -203,7 +203,7 @@ type verdict struct {
 }
 
 func verdictOf(r delivery.Response) verdict {
-	v := verdict{Class: r.Class, Fault: r.Fault, Reason: r.Reason, ID: r.ProviderMessageID, Retry: r.RetryAfter}
+	v := verdict{Class: r.Class, Fault: r.Scope, Reason: r.Reason, ID: r.ProviderMessageID, Retry: r.RetryAfter}
 	if r.Failure != nil {
 		v.Code = r.Failure.Code
 	}
@@ -221,16 +221,16 @@ func metaBody(code, subcode string) string {
 func TestClassification(t *testing.T) {
 	accepted := func(id string) verdict { return verdict{Class: delivery.Accepted, ID: id} }
 	refused := func(reason message.Reason, code string) verdict {
-		return verdict{Class: delivery.Refused, Fault: delivery.OfMessage, Reason: reason, Code: code}
+		return verdict{Class: delivery.Refused, Fault: delivery.ScopeMessage, Reason: reason, Code: code}
 	}
 	later := func(code string, retry time.Duration) verdict {
-		return verdict{Class: delivery.NotSent, Fault: delivery.OfRate, Reason: message.ProviderUnavailable, Code: code, Retry: retry}
+		return verdict{Class: delivery.NotSent, Fault: delivery.ScopeRate, Reason: message.ProviderUnavailable, Code: code, Retry: retry}
 	}
 	pause := func(reason message.Reason, code string) verdict {
-		return verdict{Class: delivery.NotSent, Fault: delivery.OfChannel, Reason: reason, Code: code}
+		return verdict{Class: delivery.NotSent, Fault: delivery.ScopeChannel, Reason: reason, Code: code}
 	}
 	unknown := func(code string) verdict {
-		return verdict{Class: delivery.NotKnown, Reason: message.OutcomeUnknown, Code: code}
+		return verdict{Class: delivery.Unknown, Reason: message.OutcomeUnknown, Code: code}
 	}
 	header := func(kv ...string) http.Header {
 		h := http.Header{}
@@ -384,7 +384,7 @@ func TestNoAnswer(t *testing.T) {
 			u := "http://" + l.Addr().String()
 			_ = l.Close()
 			r := a.make(u).Send(t.Context(), a.envelope())
-			if r.Class != delivery.NotSent || r.Fault != delivery.OfNobody || r.Reason != message.Unreachable {
+			if r.Class != delivery.NotSent || r.Scope != delivery.ScopeNone || r.Reason != message.Unreachable {
 				t.Errorf("%+v", r)
 			}
 			noPersonalData(t, r)
@@ -412,7 +412,7 @@ func TestNoAnswer(t *testing.T) {
 		})
 		t.Run(name+"/reset after the request", func(t *testing.T) {
 			u, _ := vendor(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-			if r := a.make(u).Send(t.Context(), a.envelope()); r.Class != delivery.NotKnown {
+			if r := a.make(u).Send(t.Context(), a.envelope()); r.Class != delivery.Unknown {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -423,7 +423,7 @@ func TestNoAnswer(t *testing.T) {
 				<-r.Context().Done()
 			})
 			r := a.make(u).Send(ctx, a.envelope())
-			if r.Class != delivery.NotKnown {
+			if r.Class != delivery.Unknown {
 				t.Errorf("%+v", r)
 			}
 			noPersonalData(t, r)
@@ -434,7 +434,7 @@ func TestNoAnswer(t *testing.T) {
 				w.WriteHeader(http.StatusCreated)
 				_, _ = io.WriteString(w, "{")
 			})
-			if r := a.make(u).Send(t.Context(), a.envelope()); r.Class != delivery.NotKnown {
+			if r := a.make(u).Send(t.Context(), a.envelope()); r.Class != delivery.Unknown {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -452,7 +452,7 @@ func TestSimulatorMagic(t *testing.T) {
 		"email":                {"sendgrid", "ann@example.com", delivery.Accepted, ""},
 		"email refused":        {"sendgrid", "refused+1@simulator.test", delivery.Refused, message.RecipientRefused},
 		"email throttled":      {"sendgrid", "throttle@simulator.test", delivery.NotSent, message.ProviderUnavailable},
-		"email 500":            {"sendgrid", "500@simulator.test", delivery.NotKnown, message.OutcomeUnknown},
+		"email 500":            {"sendgrid", "500@simulator.test", delivery.Unknown, message.OutcomeUnknown},
 		"email unauthorized":   {"sendgrid", "unauthorized@simulator.test", delivery.NotSent, message.ChannelCredentials},
 		"sms":                  {"twilio", "+14155550100", delivery.Accepted, ""},
 		"sms invalid":          {"twilio", "+15005550001", delivery.Refused, message.RecipientRefused},
@@ -460,7 +460,7 @@ func TestSimulatorMagic(t *testing.T) {
 		"instagram":            {"instagram", "1234567890123456", delivery.Accepted, ""},
 		"instagram window":     {"instagram", "999000000000010", delivery.Refused, message.OutsideWindow},
 		"instagram token dead": {"instagram", "999000000000190", delivery.NotSent, message.ChannelCredentials},
-		"instagram 1357046":    {"instagram", "999000000001001", delivery.NotKnown, message.OutcomeUnknown},
+		"instagram 1357046":    {"instagram", "999000000001001", delivery.Unknown, message.OutcomeUnknown},
 	} {
 		e := adapters[c.adapter].envelope()
 		e.Recipient = c.recipient

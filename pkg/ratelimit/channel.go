@@ -211,10 +211,10 @@ func (l *ChannelLimiter) Rate(ctx context.Context, c *channel.Channel) float64 {
 	return c.RatePerSecond
 }
 
-// Take implements delivery.Limiter. A healthy channel without a rate costs no question.
-func (l *ChannelLimiter) Take(ctx context.Context, c *channel.Channel, n int, single bool) delivery.Turn {
+// Reserve implements delivery.Limiter. A healthy channel without a rate costs no question.
+func (l *ChannelLimiter) Reserve(ctx context.Context, c *channel.Channel, n int, single bool) delivery.Reservation {
 	if state, _ := l.look(ctx, c.Key); state == channel.Active && c.RatePerSecond == 0 {
-		return delivery.Turn{Given: true}
+		return delivery.Reservation{Granted: true}
 	}
 	between, first := int64(0), 0
 	if c.RatePerSecond > 0 {
@@ -226,16 +226,16 @@ func (l *ChannelLimiter) Take(ctx context.Context, c *channel.Channel, n int, si
 	v, err := l.ask(ctx, takeScript, c.Key, between, n, first)
 	if err != nil {
 		if single {
-			return l.takeLocal(c, n) // a single does not wait for Redis
+			return l.reserveLocally(c, n) // a single does not wait for Redis
 		}
-		return delivery.Turn{Wait: awayFor} // a bulk's message does, so that the rate is kept
+		return delivery.Reservation{Wait: awayFor} // a bulk's message does, so that the rate is kept
 	}
-	return delivery.Turn{Given: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}
+	return delivery.Reservation{Granted: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}
 }
 
-func (l *ChannelLimiter) takeLocal(c *channel.Channel, n int) delivery.Turn {
+func (l *ChannelLimiter) reserveLocally(c *channel.Channel, n int) delivery.Reservation {
 	if c.RatePerSecond == 0 {
-		return delivery.Turn{Given: true}
+		return delivery.Reservation{Granted: true}
 	}
 	l.mu.Lock()
 	p := l.of(c.Key)
@@ -246,9 +246,9 @@ func (l *ChannelLimiter) takeLocal(c *channel.Channel, n int) delivery.Turn {
 	l.mu.Unlock()
 	if d := r.Delay(); d > turnAhead {
 		r.Cancel()
-		return delivery.Turn{Wait: d}
+		return delivery.Reservation{Wait: d}
 	}
-	return delivery.Turn{Given: true, Wait: r.Delay()}
+	return delivery.Reservation{Granted: true, Wait: r.Delay()}
 }
 
 // Report implements delivery.Limiter. An answer from a healthy channel costs nothing.

@@ -22,9 +22,9 @@ func limiter(rdb redis.UniversalClient) *ChannelLimiter {
 	return NewChannelLimiter(rdb, func(channel.Key, channel.State) {})
 }
 
-func take(t *testing.T, l *ChannelLimiter, c *channel.Channel, single bool) delivery.Turn {
+func take(t *testing.T, l *ChannelLimiter, c *channel.Channel, single bool) delivery.Reservation {
 	t.Helper()
-	return l.Take(t.Context(), c, 1, single)
+	return l.Reserve(t.Context(), c, 1, single)
 }
 
 // Turns follow each other at the channel's rate, whichever process asks, and only so far ahead.
@@ -35,7 +35,7 @@ func TestTurnsFollowTheRate(t *testing.T) {
 		given := 0
 		for i := range 40 {
 			turn := take(t, []*ChannelLimiter{a, b}[i%2], c, false)
-			if !turn.Given {
+			if !turn.Granted {
 				if turn.Wait <= 0 {
 					t.Errorf("no turn, and asked to come back after %v", turn.Wait)
 				}
@@ -56,18 +56,18 @@ func TestTurnsFollowTheRate(t *testing.T) {
 func TestSinglesGoFirst(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		l, c := limiter(rdb), paced(10)
-		for take(t, l, c, false).Given {
+		for take(t, l, c, false).Granted {
 		}
-		if turn := take(t, l, c, true); !turn.Given || turn.Wait != 0 {
+		if turn := take(t, l, c, true); !turn.Granted || turn.Wait != 0 {
 			t.Errorf("a single waits: %+v", turn)
 		}
-		if turn := take(t, l, c, false); turn.Given || turn.Wait < 50*time.Millisecond {
+		if turn := take(t, l, c, false); turn.Granted || turn.Wait < 50*time.Millisecond {
 			t.Errorf("the single's turn was not taken from the rate: %+v", turn)
 		}
 		for range int(singleAhead.Seconds()*10) + 2 {
 			take(t, l, c, true)
 		}
-		if turn := take(t, l, c, true); turn.Given {
+		if turn := take(t, l, c, true); turn.Granted {
 			t.Errorf("more singles than the channel takes: %+v", turn)
 		}
 	})
@@ -98,7 +98,7 @@ func TestThrottledChannelsSlowDown(t *testing.T) {
 		}
 		redistest.Must(t, l.Report(t.Context(), c, delivery.Throttled, 3*time.Second))
 		testenv.Eventually(t, 5*time.Second, "the other process knows", func() bool { return other.State(t.Context(), c.Key) == channel.Throttled })
-		if turn := take(t, other, c, false); turn.Given || turn.Wait < 2*time.Second || turn.Wait > 3*time.Second {
+		if turn := take(t, other, c, false); turn.Granted || turn.Wait < 2*time.Second || turn.Wait > 3*time.Second {
 			t.Errorf("a provider that wants to be left alone for 3 s is called: %+v", turn)
 		}
 	})
@@ -114,7 +114,7 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 			}
 		}
 		fails(failsMost - 1)
-		if turn := take(t, l, c, false); !turn.Given {
+		if turn := take(t, l, c, false); !turn.Granted {
 			t.Errorf("some failed calls stop the channel: %+v", turn)
 		}
 		fails(1)
@@ -123,11 +123,11 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 		}
 		probe := func(atLeast time.Duration) {
 			t.Helper()
-			if turn := take(t, l, c, false); turn.Given || turn.Wait < atLeast/2 || turn.Wait > atLeast {
+			if turn := take(t, l, c, false); turn.Granted || turn.Wait < atLeast/2 || turn.Wait > atLeast {
 				t.Errorf("%+v, want to wait %v", turn, atLeast)
 			}
-			testenv.Eventually(t, 10*time.Second, "a call may find out", func() bool { return take(t, l, c, false).Given })
-			if turn := take(t, l, c, false); turn.Given || turn.Wait < probeMost/2 {
+			testenv.Eventually(t, 10*time.Second, "a call may find out", func() bool { return take(t, l, c, false).Granted })
+			if turn := take(t, l, c, false); turn.Granted || turn.Wait < probeMost/2 {
 				t.Errorf("a second call beside the first: %+v", turn)
 			}
 		}
@@ -135,7 +135,7 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 		fails(1)
 		probe(2 * probeLeast)
 		redistest.Must(t, l.Report(t.Context(), c, delivery.Answered, 0))
-		if turn := take(t, l, c, false); !turn.Given || l.State(t.Context(), c.Key) != channel.Active {
+		if turn := take(t, l, c, false); !turn.Granted || l.State(t.Context(), c.Key) != channel.Active {
 			t.Errorf("the provider answered, and %+v", turn)
 		}
 	})
@@ -143,16 +143,16 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 
 func TestLimiterWithoutRedis(t *testing.T) {
 	l := limiter(redistest.Connect(t, redistest.Nowhere))
-	if turn := take(t, l, paced(0), false); !turn.Given {
+	if turn := take(t, l, paced(0), false); !turn.Granted {
 		t.Errorf("a channel without a rate: %+v", turn)
 	}
 	c := paced(0.25)
 	for i, want := range []bool{true, false} {
-		if turn := take(t, l, c, true); turn.Given != want || turn.Given == (turn.Wait > 0) {
+		if turn := take(t, l, c, true); turn.Granted != want || turn.Granted == (turn.Wait > 0) {
 			t.Errorf("single %d: %+v", i, turn)
 		}
 	}
-	if turn := take(t, l, c, false); turn.Given || turn.Wait <= 0 {
+	if turn := take(t, l, c, false); turn.Granted || turn.Wait <= 0 {
 		t.Errorf("a bulk's message: %+v", turn)
 	}
 	if s := l.State(t.Context(), c.Key); s != channel.Active {

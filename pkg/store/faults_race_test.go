@@ -136,7 +136,7 @@ var writes = []write{
 		return err
 	}, nothing},
 	{"claim", func(r *race, _ int) error {
-		_, err := r.s.Take(r.t.Context(), delivery.Claim{ID: r.sent, Token: uuid.New(), TTL: time.Minute, Most: 8})
+		_, err := r.s.LoadAndClaim(r.t.Context(), delivery.Claim{ID: r.sent, Token: uuid.New(), TTL: time.Minute, Most: 8})
 		return err
 	}, nothing},
 	{"settle", func(r *race, _ int) error {

@@ -48,7 +48,7 @@ func BenchmarkTakeAndSettle(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			c := delivery.Claim{ID: ids[at.Add(1)], Token: uuid.New(), TTL: time.Minute, Most: 8}
-			l, err := s.Take(b.Context(), c)
+			l, err := s.LoadAndClaim(b.Context(), c)
 			if err != nil || !l.Claimed {
 				b.Errorf("%+v, %v", l, err)
 				return

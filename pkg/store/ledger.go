@@ -76,10 +76,10 @@ func (s *Store) Load(ctx context.Context, id uuid.UUID) (delivery.Loaded, error)
 	return there(l, id, fail("load the message", err))
 }
 
-// Take implements delivery.Ledger.
-func (s *Store) Take(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
+// LoadAndClaim implements delivery.Ledger.
+func (s *Store) LoadAndClaim(ctx context.Context, c delivery.Claim) (delivery.Loaded, error) {
 	done, err := s.turns.Do(ctx, step{claim: &c})
-	return there(done.loaded, c.ID, fail("take the message", err))
+	return there(done.loaded, c.ID, fail("load and claim the message", err))
 }
 
 func there(l delivery.Loaded, id uuid.UUID, err error) (delivery.Loaded, error) {
@@ -168,8 +168,8 @@ func (s *Store) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserted
 // oncePerID makes an insert that was done already change nothing.
 var oncePerID = clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoNothing: true}
 
-// Due implements delivery.Watched.
-func (s *Store) Due(ctx context.Context, limit int, again time.Duration) ([]delivery.Due, error) {
+// Due implements delivery.DueMessages.
+func (s *Store) Due(ctx context.Context, limit int, again time.Duration) ([]delivery.DueMessage, error) {
 	skip := ""
 	if s.pools != nil {
 		skip = "FOR UPDATE SKIP LOCKED"
@@ -192,9 +192,9 @@ RETURNING id, status = 'SENDING' AS sending`, s.in(again), s.now(), s.now(), lim
 	if err != nil {
 		return nil, fail("look for due messages", err)
 	}
-	due := make([]delivery.Due, len(rows))
+	due := make([]delivery.DueMessage, len(rows))
 	for i, r := range rows {
-		due[i] = delivery.Due{ID: r.ID, Sending: r.Sending}
+		due[i] = delivery.DueMessage{ID: r.ID, Sending: r.Sending}
 	}
 	return due, nil
 }

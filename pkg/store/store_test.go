@@ -658,7 +658,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		}
 		take := func(id uuid.UUID, token uuid.UUID) delivery.Loaded {
 			t.Helper()
-			l, err := s.Take(t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute, Most: 2})
+			l, err := s.LoadAndClaim(t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute, Most: 2})
 			must(t, err)
 			return l
 		}
@@ -682,7 +682,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		var won atomic.Int32
 		for range 20 {
 			wg.Go(func() {
-				if l, err := s.Take(t.Context(), delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute, Most: 2}); err == nil && l.Claimed {
+				if l, err := s.LoadAndClaim(t.Context(), delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute, Most: 2}); err == nil && l.Claimed {
 					won.Add(1)
 				}
 			})
@@ -726,7 +726,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 				t.Errorf("%s: %+v", name, l)
 			}
 		}
-		if _, err := s.Take(t.Context(), delivery.Claim{ID: newID(), Token: uuid.New(), TTL: time.Minute, Most: 2}); !message.IsCode(err, message.CodeNotFound) {
+		if _, err := s.LoadAndClaim(t.Context(), delivery.Claim{ID: newID(), Token: uuid.New(), TTL: time.Minute, Most: 2}); !message.IsCode(err, message.CodeNotFound) {
 			t.Errorf("nothing is taken: %v", err)
 		}
 	})
