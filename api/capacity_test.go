@@ -83,7 +83,7 @@ func TestFaultDryRunsAreFew(t *testing.T) {
 func TestFaultADryRunHasABound(t *testing.T) {
 	h := start(t)
 	resolver := &stuck{Resolver: h.app.Preview.Resolver, release: make(chan struct{})}
-	h.app.Preview.Resolver, h.app.Preview.Patience = resolver, 20*time.Millisecond
+	h.app.Preview.Resolver, h.app.Preview.Timeout = resolver, 20*time.Millisecond
 	for range 5 {
 		a := h.call(http.MethodPost, "/api/messaging/send", dryRun)
 		if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.raw, "10 s") || !strings.Contains(a.raw, `["body","dry_run"]`) {

@@ -18,7 +18,7 @@ import (
 func showBulk(v *bulk.View) contract.Bulk {
 	r := contract.Bulk{
 		TotalLeads: v.Figures.Total, MessagesSent: v.Sent, MessagesFailed: v.Failed, SuccessRate: v.SuccessRate, BulkID: v.ID.String(),
-		Status: string(v.Status), StatusReason: orNull(v.Why), MessagesPending: v.Pending, MessagesUnknown: v.Unknown, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
+		Status: string(v.Status), StatusReason: orNull(v.StatusReason), MessagesPending: v.Pending, MessagesUnknown: v.Unknown, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
 		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), CompletedAt: at(v.CompletedAt),
 	}
 	if r.FailureReasons == nil {

@@ -349,7 +349,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 		return underData(message.Invalid(errs))
 	}
 	ctx := c.Request().Context()
-	order := bulk.Order{
+	order := bulk.Request{
 		Channel: ch, Content: req.content, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.shown,
 		Key: req.key,
 	}
@@ -364,7 +364,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 }
 
 // dryRun answers with what a bulk would do.
-func (s *Server) dryRun(c echo.Context, order bulk.Order) error {
+func (s *Server) dryRun(c echo.Context, order bulk.Request) error {
 	leave, err := s.gate.dryRuns.enter(caller(c))
 	if err != nil {
 		return err
@@ -373,7 +373,7 @@ func (s *Server) dryRun(c echo.Context, order bulk.Order) error {
 	p, err := s.Preview.Preview(c.Request().Context(), order)
 	if errors.Is(err, audience.ErrTooSlow) {
 		return message.InvalidField(message.SlugValue, fmt.Sprintf("a dry run may take %.0f s, and resolving this audience takes longer: "+
-			"narrow its criteria, use fewer contains conditions, or send without a dry run", bulk.PreviewTime.Seconds()), "body", "dry_run")
+			"narrow its criteria, use fewer contains conditions, or send without a dry run", bulk.PreviewTimeout.Seconds()), "body", "dry_run")
 	}
 	if err != nil {
 		return underData(err)

@@ -169,9 +169,9 @@ func (a *App) build() error {
 	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
 	a.limiter = ratelimit.NewChannelLimiter(countersRedis, a.telemetry.ChannelState)
 	a.Bulks = bulk.NewService(bulk.ServiceDeps{
-		Rows: a.Store, Lifecycle: a.Store, Queue: a.Queue, Counters: a.counters, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry,
+		Store: a.Store, Lifecycle: a.Store, Queue: a.Queue, Counters: a.counters, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry,
 	})
-	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Inspection: a.Store, Queue: a.Queue})
+	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Store: a.Store, Queue: a.Queue})
 	a.templates = bulk.NewTemplates(a.Store)
 	a.inFlight = queue.NewInFlight()
 	deliverer := delivery.New(delivery.Deps{
@@ -224,7 +224,7 @@ func (a *App) StartWorker() error {
 	}
 	runner := bulk.NewRunner(bulk.RunnerDeps{
 		Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters,
-		Rescuer: a.Sender.Deliverer, Channels: a.Channels, Pacer: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
+		Rescuer: a.Sender.Deliverer, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
 	})
 	a.counters.Tell(runner.Counted)
 	a.worker = worker.New(worker.Deps{

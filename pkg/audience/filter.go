@@ -242,7 +242,7 @@ func (p *parser) condition(o *wire.Object) Node {
 	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
 		c.Numbers = v.numbers(c.Op == Between)
 	default:
-		c.Values = v.texts(c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn || c.Op == ContainsAll)
+		c.Values = v.texts(c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
 	}
 	if before := p.values; before <= maxAllValues {
 		if p.values += len(c.Values); p.values > maxAllValues {
@@ -384,7 +384,7 @@ func (p *parser) times(v *valueReader, op Op) []time.Time {
 			v.fail(message.SlugDatetime, wrong, position(at[i])...)
 			continue
 		}
-		if date && op == Between && i == 1 {
+		if date && i == 1 { // only between has a second time
 			t = t.AddDate(0, 0, 1).Add(-time.Microsecond)
 		}
 		out = append(out, t)

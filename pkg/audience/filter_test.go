@@ -175,10 +175,12 @@ func TestParseFilterBounds(t *testing.T) {
 		list := repeat(len(lists), func(i int) string { return condition("email", "in", repeat(lists[i], quoted("v"))) })
 		return `{"filters":{"conditions":` + list + `}}`
 	}
+	tooDeep := "too_long at filters." + strings.Repeat("conditions.0.", 10) + "conditions: groups are nested more than 10 deep"
 	full := []int{1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000}
 	for _, c := range []struct{ name, settings, want string }{
 		{"ten groups deep", nested(10), ""},
-		{"eleven groups deep", nested(11), "too_long at filters.conditions.0.conditions.0.conditions.0.conditions.0.conditions.0.conditions.0.conditions.0.conditions.0.conditions.0.conditions.0.conditions: groups are nested more than 10 deep"},
+		{"eleven groups deep", nested(11), tooDeep},
+		{"fourteen groups deep", nested(14), tooDeep},
 		{"500 conditions", conditions(500), ""},
 		{"501 conditions", conditions(501), "too_long at filters.conditions: at most 500 conditions, this has 501"},
 		{"600 conditions", conditions(600), "too_long at filters.conditions: at most 500 conditions, this has 501"},

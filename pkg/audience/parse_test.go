@@ -219,6 +219,7 @@ func TestUsable(t *testing.T) {
 		{message.Email, "  ", "", "", message.NoRecipient},
 		{message.Email, "nonsense", "", "", message.InvalidRecipient},
 		{message.SMS, "+1234567890", "", "+1234567890", ""}, // not an assigned number, but well formed: the provider decides
+		{message.SMS, "+9991234567", "", "+9991234567", ""}, // a calling code that no country has
 		{message.SMS, "+44 20 7946 0958", "", "+442079460958", ""},
 		{message.SMS, "(415) 555-0101", "US", "+14155550101", ""},
 		{message.SMS, "(415) 555-0101", "", "", message.InvalidRecipient},

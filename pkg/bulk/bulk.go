@@ -44,28 +44,28 @@ type Bulk struct {
 	Criteria       audience.Criteria
 	Request        json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
 
-	Status      Status
-	Why         string        // the reason of a bulk that Herald itself cancelled
-	Planned     bool          // every lead has its message row
-	PlanCursor  string        // where planning goes on
-	Total       int64         // message rows so far: the audience, once Planned
-	NotFound    int64         // ids in the request that are no lead's
-	FeedSeq     int64         // messages below it have been handed to the queue, or were settled already
-	SettledSeq  int64         // messages below it are settled and counted
-	Final       *stats.Counts // nil until nothing more can happen to the bulk
-	CreatedAt   time.Time
-	StartedAt   *time.Time
-	CompletedAt *time.Time
+	Status       Status
+	StatusReason string        // the reason of a bulk that Herald itself cancelled
+	Planned      bool          // every lead has its message row
+	PlanCursor   string        // where planning goes on
+	Total        int64         // message rows so far: the audience, once Planned
+	NotFound     int64         // ids in the request that are no lead's
+	FeedSeq      int64         // messages below it have been handed to the queue, or were settled already
+	SettledSeq   int64         // messages below it are settled and counted
+	Final        *stats.Counts // nil until nothing more can happen to the bulk
+	CreatedAt    time.Time
+	StartedAt    *time.Time
+	CompletedAt  *time.Time
 }
 
 // ErrLeaseLost says that another process may have taken the bulk over; whoever gets it must stop.
 var ErrLeaseLost = errors.New("the lease on the bulk is lost")
 
-// Rows keeps bulks. InsertBulk locks the bulk's channel and sets ChannelVersion; it returns a message.Error not_found when
+// Store keeps bulks. InsertBulk locks the bulk's channel and sets ChannelVersion; it returns a message.Error not_found when
 // the channel was deleted. It takes an idempotency key, if there is one, in the same transaction; when it is taken it
 // writes nothing and returns access.ErrKeyTaken. Bulk returns a message.Error not_found. Bulks lists them newest first, beginning before an id
 // (uuid.Nil: at the newest). Tally counts a bulk's messages in the database, which takes time in proportion to them.
-type Rows interface {
+type Store interface {
 	InsertBulk(ctx context.Context, b *Bulk, key *access.IdempotencyKey) error
 	Bulk(ctx context.Context, id uuid.UUID) (*Bulk, error)
 	Bulks(ctx context.Context, before uuid.UUID, limit int) ([]Bulk, error)
@@ -96,7 +96,7 @@ type Running struct {
 	Free      bool      // no process holds its lease
 	Mine      bool      // the asking process holds its lease
 	Due       bool      // it is time to look at it
-	Turn      time.Time // when it had its last turn, or comes back; zero: it has had none
+	TurnAt    time.Time // when it had its last turn, or comes back; zero: it has had none
 	Accepted  time.Time
 }
 
@@ -114,15 +114,15 @@ type Leases interface {
 	ReleaseAll(ctx context.Context, token uuid.UUID) error
 }
 
-// Planned is one message row to be written. Status is PENDING or SKIPPED with a reason. Sole says that no other row of
-// the bulk may have the same Hash, New that no row of an earlier page has it, which need not be looked for.
-type Planned struct {
+// PlannedRow is one message row to be written. Status is PENDING or SKIPPED with a reason. Dedupe says that no other row of
+// the bulk may have the same Hash, FirstSeen that no row of an earlier page has it, which need not be looked for.
+type PlannedRow struct {
 	ID        uuid.UUID
 	LeadID    uuid.UUID
 	Recipient string
 	Hash      message.Hash
-	Sole      bool
-	New       bool
+	Dedupe    bool
+	FirstSeen bool
 	Status    message.Status
 	Reason    message.Reason
 }
@@ -132,7 +132,7 @@ type PlanPage struct {
 	Lease    Lease
 	Bulk     *Bulk
 	Base     int64
-	Rows     []Planned
+	Rows     []PlannedRow
 	Cursor   string
 	NotFound int64
 	Done     bool
@@ -140,7 +140,7 @@ type PlanPage struct {
 
 // Plan writes the frozen audience. Suppressed gives the reason for each hash that must not get a message of this type
 // and message type. AddPage writes rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is
-// not the bulk's any more. A Sole row whose hash a message of the bulk has already is written as SKIPPED
+// not the bulk's any more. A Dedupe row whose hash a message of the bulk has already is written as SKIPPED
 // (duplicate_recipient) instead. Abandon cancels a bulk that cannot be planned, for a reason that its view shows.
 type Plan interface {
 	Suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error)
@@ -181,9 +181,9 @@ type Queue interface {
 	Workers(ctx context.Context) (int, error)
 }
 
-// Pacer tells how a channel's provider behaves at the moment (ACTIVE, THROTTLED or DOWN), and how many calls a second
+// ChannelHealth tells how a channel's provider behaves at the moment (ACTIVE, THROTTLED or DOWN), and how many calls a second
 // go over the channel, 0 for as many as there are.
-type Pacer interface {
+type ChannelHealth interface {
 	State(ctx context.Context, k channel.Key) channel.State
 	Rate(ctx context.Context, c *channel.Channel) float64
 }

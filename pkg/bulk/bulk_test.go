@@ -60,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, store: s, rdb: rdb, counters: counters.New(rdb, nil), tasks: map[uuid.UUID]int{}, timing: timing()}
 	t.Cleanup(w.counters.Close)
 	w.ch = storetest.Channel(t, s, message.Email)
-	w.service = bulk.NewService(bulk.ServiceDeps{Rows: s, Lifecycle: s, Queue: w, Counters: w.counters, Channels: w, Pacer: w, Observer: w})
+	w.service = bulk.NewService(bulk.ServiceDeps{Store: s, Lifecycle: s, Queue: w, Counters: w.counters, Channels: w, Health: w, Observer: w})
 	return w
 }
 
@@ -113,13 +113,13 @@ func (w *world) BulkError(_ context.Context, during string, _ uuid.UUID, err err
 }
 
 func timing() bulk.Timing {
-	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond, Turn: 20 * time.Millisecond}
+	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond, TimeSlice: 20 * time.Millisecond}
 }
 
 func (w *world) runner(window int) *bulk.Runner {
 	r := bulk.NewRunner(bulk.RunnerDeps{
 		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
-		Channels: w, Pacer: w, Observer: w, Timing: w.timing, Window: window,
+		Channels: w, Health: w, Observer: w, Timing: w.timing, Window: window,
 	})
 	r.Start()
 	w.t.Cleanup(r.Stop)
@@ -136,7 +136,7 @@ func (w *world) accept(n int) *bulk.Bulk {
 }
 
 // order saves leads and orders a bulk to them.
-func (w *world) order(n int) bulk.Order {
+func (w *world) order(n int) bulk.Request {
 	w.t.Helper()
 	now := time.Now()
 	leads := make([]message.Lead, n)
@@ -148,7 +148,7 @@ func (w *world) order(n int) bulk.Order {
 	if err := w.store.InsertLeads(w.t.Context(), leads); err != nil {
 		w.t.Fatal(err)
 	}
-	return bulk.Order{
+	return bulk.Request{
 		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids}, MessageType: message.Marketing,
 		Priority: message.Normal, Request: []byte(`{}`),
 	}
@@ -526,7 +526,7 @@ func TestTheQueueComesBack(t *testing.T) {
 func TestAnAudienceOfNobody(t *testing.T) {
 	w := newWorld(t)
 	w.runner(10)
-	b, err := w.service.Accept(t.Context(), bulk.Order{
+	b, err := w.service.Accept(t.Context(), bulk.Request{
 		Channel: w.ch, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: []uuid.UUID{uuid.New()}}, Request: []byte(`{}`),
 	})
 	if err != nil {

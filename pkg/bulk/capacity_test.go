@@ -23,7 +23,7 @@ import (
 func (w *world) runnerWith(change func(d *bulk.RunnerDeps)) *bulk.Runner {
 	d := bulk.RunnerDeps{
 		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
-		Channels: w, Pacer: w, Observer: w, Timing: w.timing,
+		Channels: w, Health: w, Observer: w, Timing: w.timing,
 	}
 	change(&d)
 	r := bulk.NewRunner(d)
@@ -309,7 +309,7 @@ func TestFaultTheWindowIsShared(t *testing.T) {
 	w := newWorld(t)
 	w.timing.Reconcile, w.timing.Stall = time.Hour, time.Hour
 	w.ch.RatePerSecond = 40 // 60 tasks
-	w.timing.Turn = time.Hour
+	w.timing.TimeSlice = time.Hour
 	for range 3 {
 		w.accept(200)
 	}
@@ -396,16 +396,16 @@ func TestFaultAnAudienceThatIsTooSlowEndsItsBulk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v.Status != bulk.Cancelled || v.Why == "" || v.Planned || v.Figures.Total != c.total || v.Failed != c.total || v.Sent != 0 {
-			t.Errorf("%s: %s %q %+v", c.word, v.Status, v.Why, v.Figures)
+		if v.Status != bulk.Cancelled || v.StatusReason == "" || v.Planned || v.Figures.Total != c.total || v.Failed != c.total || v.Sent != 0 {
+			t.Errorf("%s: %s %q %+v", c.word, v.Status, v.StatusReason, v.Figures)
 		}
 		if n := resolver.times(c.word); n != c.asked {
 			t.Errorf("%s: resolved %d times, want %d", c.word, n, c.asked)
 		}
 	}
 	w.deliverOf(sometimes, 3)
-	if v := w.finished(sometimes); v.Why != "" || v.Sent != 3 {
-		t.Errorf("%q %+v", v.Why, v.Figures)
+	if v := w.finished(sometimes); v.StatusReason != "" || v.Sent != 3 {
+		t.Errorf("%q %+v", v.StatusReason, v.Figures)
 	}
 }
 

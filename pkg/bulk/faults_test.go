@@ -112,7 +112,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 			if err := s.InsertLeads(t.Context(), []message.Lead{l}); err != nil {
 				t.Fatal(err)
 			}
-			b, err := w.service.Accept(t.Context(), bulk.Order{
+			b, err := w.service.Accept(t.Context(), bulk.Request{
 				Channel: changed, Content: message.Content{Text: "t"}, Criteria: audience.Criteria{LeadIDs: []uuid.UUID{l.ID}},
 				MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`),
 			})
@@ -121,7 +121,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 			}
 			r := bulk.NewRunner(bulk.RunnerDeps{
 				Leases: s, Plan: s, Feed: s, Resolver: s, Queue: w, Counters: w.counters, Rescuer: w,
-				Channels: registry, Pacer: w, Observer: w, Timing: w.timing,
+				Channels: registry, Health: w, Observer: w, Timing: w.timing,
 			})
 			r.Start()
 			t.Cleanup(r.Stop)

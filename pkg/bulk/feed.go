@@ -87,7 +87,7 @@ func (c *course) feed(ctx context.Context) (after time.Duration, err error) {
 
 // turnOver says whether the course has had its turn while others wait for a place.
 func (c *course) turnOver(v view) bool {
-	return c.placed && v.inLine > 0 && time.Since(c.since) > c.Timing.Turn
+	return c.placed && v.inLine > 0 && time.Since(c.since) > c.Timing.TimeSlice
 }
 
 // hold notes whether the channel is paused. Workers drop the tasks that they meet meanwhile, so when it goes on every

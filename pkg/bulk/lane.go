@@ -91,7 +91,7 @@ func (r *Runner) refresh(ctx context.Context, l *lane, workers int) {
 	ch, err := r.Channels.Get(ctx, l.key)
 	held, rate := false, 0.0 // the messages of a channel that is gone come to their end like others
 	if err == nil {
-		held, rate = ch.State == channel.Paused, r.Pacer.Rate(ctx, ch)
+		held, rate = ch.State == channel.Paused, r.Health.Rate(ctx, ch)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

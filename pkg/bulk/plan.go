@@ -122,7 +122,7 @@ func (c *course) abandon(ctx context.Context) error {
 }
 
 // add tells the feeder of a page. It is handed on as it was written to a feeder that waits for just this one.
-func (c *course) add(rows []Planned, base int64, done bool) {
+func (c *course) add(rows []PlannedRow, base int64, done bool) {
 	c.mu.Lock()
 	defer poke(c.more)
 	defer c.mu.Unlock()
@@ -136,7 +136,7 @@ func (c *course) add(rows []Planned, base int64, done bool) {
 }
 
 // draft decides for each lead whether it gets a message.
-func (c *course) draft(ctx context.Context, leads []audience.Candidate, region string) ([]Planned, error) {
+func (c *course) draft(ctx context.Context, leads []audience.Candidate, region string) ([]PlannedRow, error) {
 	b := c.bulk
 	rows, hashes := candidates(leads, b.Channel.Type, region, b.Criteria.AllowDuplicateRecipients)
 	if len(hashes) == 0 {
@@ -151,16 +151,16 @@ func (c *course) draft(ctx context.Context, leads []audience.Candidate, region s
 }
 
 // candidates drafts a row for each lead: PENDING with its normalised address, or SKIPPED without one.
-func candidates(leads []audience.Candidate, t message.ChannelType, region string, duplicates bool) ([]Planned, []message.Hash) {
-	rows := make([]Planned, len(leads))
+func candidates(leads []audience.Candidate, t message.ChannelType, region string, duplicates bool) ([]PlannedRow, []message.Hash) {
+	rows := make([]PlannedRow, len(leads))
 	hashes := make([]message.Hash, 0, len(leads))
 	for i, l := range leads {
-		row := Planned{ID: uuid.Must(uuid.NewV7()), LeadID: l.LeadID, Status: message.Pending}
+		row := PlannedRow{ID: uuid.Must(uuid.NewV7()), LeadID: l.LeadID, Status: message.Pending}
 		row.Recipient, row.Reason = audience.Usable(t, l.Address, region)
 		if row.Reason != message.NoReason {
 			row.Status = message.Skipped
 		} else {
-			row.Hash, row.Sole = message.HashAddress(row.Recipient), !duplicates
+			row.Hash, row.Dedupe = message.HashAddress(row.Recipient), !duplicates
 			hashes = append(hashes, row.Hash)
 		}
 		rows[i] = row
@@ -170,7 +170,7 @@ func candidates(leads []audience.Candidate, t message.ChannelType, region string
 
 // decide skips who is suppressed, and every lead of the page but the first of an address. Pages come in the order of
 // ids, and AddPage does the same across them, so the lead with the lowest id keeps an address that several share.
-func decide(rows []Planned, suppressed map[message.Hash]message.Reason) {
+func decide(rows []PlannedRow, suppressed map[message.Hash]message.Reason) {
 	taken := make(map[message.Hash]bool, len(rows))
 	for i := range rows {
 		row := &rows[i]
@@ -178,11 +178,11 @@ func decide(rows []Planned, suppressed map[message.Hash]message.Reason) {
 			continue
 		}
 		reason := suppressed[row.Hash]
-		if reason == message.NoReason && row.Sole && taken[row.Hash] {
+		if reason == message.NoReason && row.Dedupe && taken[row.Hash] {
 			reason = message.DuplicateRecipient
 		}
 		if reason != message.NoReason {
-			row.Status, row.Reason, row.Sole = message.Skipped, reason, false
+			row.Status, row.Reason, row.Dedupe = message.Skipped, reason, false
 			continue
 		}
 		taken[row.Hash] = true

@@ -13,9 +13,9 @@ import (
 	"herald/pkg/render"
 )
 
-// Inspection is what previews and explanations read. LeadsByID returns those that exist. BulkWithIDs is Bulk with the
+// PreviewStore is what previews and explanations read. LeadsByID returns those that exist. BulkWithIDs is Bulk with the
 // ids of its request. MessageOf returns a message.Error not_found.
-type Inspection interface {
+type PreviewStore interface {
 	LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead, error)
 	BulkWithIDs(ctx context.Context, id uuid.UUID) (*Bulk, error)
 	MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*message.Message, error)
@@ -23,15 +23,15 @@ type Inspection interface {
 
 // PreviewDeps is what a Previewer works with.
 type PreviewDeps struct {
-	Resolver   audience.Resolver
-	Plan       Plan
-	Inspection Inspection
-	Queue      Queue
-	Patience   time.Duration // 0: PreviewTime
+	Resolver audience.Resolver
+	Plan     Plan
+	Store    PreviewStore
+	Queue    Queue
+	Timeout  time.Duration // 0: PreviewTimeout
 }
 
-// PreviewTime is how long a preview may take. A caller waits for it, and it keeps a connection from others.
-const PreviewTime = 10 * time.Second
+// PreviewTimeout is how long a preview may take. A caller waits for it, and it keeps a connection from others.
+const PreviewTimeout = 10 * time.Second
 
 // Previewer tells what a bulk would do, and what it did with one lead. It writes and sends nothing.
 type Previewer struct{ PreviewDeps }
@@ -65,12 +65,12 @@ const (
 
 // Preview resolves an order and decides for every lead as the plan would. Its memory is eight bytes per reachable lead,
 // to find addresses that several share. One that takes too long is audience.ErrTooSlow.
-func (p *Previewer) Preview(ctx context.Context, o Order) (*Preview, error) {
+func (p *Previewer) Preview(ctx context.Context, o Request) (*Preview, error) {
 	tpl, err := check(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	pctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Patience, PreviewTime))
+	pctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Timeout, PreviewTimeout))
 	defer cancel()
 	out, err := p.preview(pctx, o, tpl)
 	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
@@ -79,10 +79,10 @@ func (p *Previewer) Preview(ctx context.Context, o Order) (*Preview, error) {
 	return out, err
 }
 
-func (p *Previewer) preview(ctx context.Context, o Order, tpl *render.Template) (*Preview, error) {
+func (p *Previewer) preview(ctx context.Context, o Request, tpl *render.Template) (*Preview, error) {
 	out := &Preview{Skipped: map[message.Reason]int64{}}
 	var seen []uint64
-	var first []Planned
+	var first []PlannedRow
 	for cursor, done := "", false; !done; {
 		page, err := p.Resolver.Resolve(ctx, &o.Criteria, o.Channel.Type, cursor, nextPage)
 		if err != nil {
@@ -103,7 +103,7 @@ func (p *Previewer) preview(ctx context.Context, o Order, tpl *render.Template) 
 				continue
 			}
 			out.Reachable++
-			if rows[i].Sole {
+			if rows[i].Dedupe {
 				seen = append(seen, short(rows[i].Hash))
 			}
 			if len(first) < measured {
@@ -118,7 +118,7 @@ func (p *Previewer) preview(ctx context.Context, o Order, tpl *render.Template) 
 	return out, p.estimate(ctx, o, tpl, first, out)
 }
 
-func (p *Previewer) suppressed(ctx context.Context, o Order, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
+func (p *Previewer) suppressed(ctx context.Context, o Request, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	if len(hashes) == 0 {
 		return nil, nil //nolint:nilnil // nobody is suppressed among nobody
 	}
@@ -141,7 +141,7 @@ func repeated(hashes []uint64) int64 {
 }
 
 // estimate renders the first leads' messages, shows some, and takes the others to be like them.
-func (p *Previewer) estimate(ctx context.Context, o Order, tpl *render.Template, first []Planned, out *Preview) error {
+func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Template, first []PlannedRow, out *Preview) error {
 	if len(first) == 0 {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (p *Previewer) estimate(ctx context.Context, o Order, tpl *render.Template,
 	for i := range first {
 		ids[i] = first[i].LeadID
 	}
-	leads, err := p.Inspection.LeadsByID(ctx, ids)
+	leads, err := p.Store.LeadsByID(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -201,15 +201,15 @@ type Explanation struct {
 
 // Explain tells why a lead was sent to, skipped, failed, or not in a bulk's audience.
 func (p *Previewer) Explain(ctx context.Context, bulkID, leadID uuid.UUID) (*Explanation, error) {
-	b, err := p.Inspection.BulkWithIDs(ctx, bulkID)
+	b, err := p.Store.BulkWithIDs(ctx, bulkID)
 	if err != nil {
 		return nil, err
 	}
 	out := &Explanation{LeadID: leadID, Planned: b.Planned}
-	if out.Message, err = p.Inspection.MessageOf(ctx, bulkID, leadID); err != nil && !message.IsCode(err, message.CodeNotFound) {
+	if out.Message, err = p.Store.MessageOf(ctx, bulkID, leadID); err != nil && !message.IsCode(err, message.CodeNotFound) {
 		return nil, err
 	}
-	leads, err := p.Inspection.LeadsByID(ctx, []uuid.UUID{leadID})
+	leads, err := p.Store.LeadsByID(ctx, []uuid.UUID{leadID})
 	if err != nil {
 		return nil, err
 	}

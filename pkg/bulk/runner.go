@@ -23,13 +23,13 @@ type Timing struct {
 	Reconcile time.Duration // how often a running bulk's open rows are compared with the queue and the counters
 	Stall     time.Duration // the same, while nothing moves
 	Retry     time.Duration // after the database or Redis did not answer
-	Turn      time.Duration // how long a bulk is fed while others of its channel wait for a place
+	TimeSlice time.Duration // how long a bulk is fed while others of its channel wait for a place
 }
 
 // DefaultTiming is the Timing of a real deployment.
 func DefaultTiming() Timing {
 	return Timing{
-		Poll: time.Second, Lease: 15 * time.Second, Reconcile: 30 * time.Second, Stall: 5 * time.Second, Retry: time.Second, Turn: time.Second,
+		Poll: time.Second, Lease: 15 * time.Second, Reconcile: 30 * time.Second, Stall: 5 * time.Second, Retry: time.Second, TimeSlice: time.Second,
 	}
 }
 
@@ -43,7 +43,7 @@ type RunnerDeps struct {
 	Counters Counters
 	Rescuer  Rescuer
 	Channels Channels
-	Pacer    Pacer
+	Health   ChannelHealth
 	Observer Observer
 	Timing   Timing
 	Window   int // tasks of one bulk in the queue; 0: derived from the channel's rate and the workers
@@ -230,7 +230,7 @@ const (
 // place orders the bulks of a channel. One that has had no turn comes early, so that a small bulk does not wait behind
 // large ones; one that has waited long enough comes before all that came later, so that none waits for ever.
 func (b *Running) place() time.Time {
-	t := b.Turn
+	t := b.TurnAt
 	if t.IsZero() {
 		t = b.Accepted.Add(-firstTurn)
 	}

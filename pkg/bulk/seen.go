@@ -23,14 +23,14 @@ const (
 )
 
 // mark says of the rows of a page which are new.
-func (s *seen) mark(rows []Planned) {
+func (s *seen) mark(rows []PlannedRow) {
 	for i := range rows {
-		rows[i].New = s.whole && rows[i].Sole && !s.has(rows[i].Hash)
+		rows[i].FirstSeen = s.whole && rows[i].Dedupe && !s.has(rows[i].Hash)
 	}
 }
 
 // add remembers a page that was written.
-func (s *seen) add(rows []Planned) {
+func (s *seen) add(rows []PlannedRow) {
 	if !s.whole {
 		return
 	}
@@ -38,7 +38,7 @@ func (s *seen) add(rows []Planned) {
 		s.lines = make([]seenLine, seenLines)
 	}
 	for i := range rows {
-		if rows[i].Sole {
+		if rows[i].Dedupe {
 			line, bits := s.bits(rows[i].Hash)
 			for _, b := range bits {
 				line[b/64] |= 1 << (b % 64)

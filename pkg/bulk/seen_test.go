@@ -7,17 +7,17 @@ import (
 	"herald/pkg/message"
 )
 
-func plannedTo(from, to int) []Planned {
-	rows := make([]Planned, 0, to-from)
+func plannedTo(from, to int) []PlannedRow {
+	rows := make([]PlannedRow, 0, to-from)
 	for i := from; i < to; i++ {
-		rows = append(rows, Planned{Hash: message.HashAddress(strconv.Itoa(i)), Sole: true})
+		rows = append(rows, PlannedRow{Hash: message.HashAddress(strconv.Itoa(i)), Dedupe: true})
 	}
 	return rows
 }
 
-func count(rows []Planned) (fresh int) {
+func count(rows []PlannedRow) (fresh int) {
 	for i := range rows {
-		if rows[i].New {
+		if rows[i].FirstSeen {
 			fresh++
 		}
 	}
@@ -62,7 +62,7 @@ func TestSeenIgnoresRowsThatMayRepeat(t *testing.T) {
 	s := &seen{whole: true}
 	rows := plannedTo(0, 10)
 	for i := range rows {
-		rows[i].Sole = false
+		rows[i].Dedupe = false
 	}
 	s.add(rows)
 	s.mark(rows)

@@ -18,8 +18,8 @@ import (
 	"herald/pkg/stats"
 )
 
-// Order is a request for a bulk send.
-type Order struct {
+// Request is a request for a bulk send.
+type Request struct {
 	Channel     *channel.Channel
 	Content     message.Content
 	Criteria    audience.Criteria
@@ -37,12 +37,12 @@ type Service struct {
 
 // ServiceDeps is what a Service works with.
 type ServiceDeps struct {
-	Rows      Rows
+	Store     Store
 	Lifecycle Lifecycle
 	Queue     Queue
 	Counters  Counters
 	Channels  Channels
-	Pacer     Pacer
+	Health    ChannelHealth
 	Observer  Observer
 }
 
@@ -65,7 +65,7 @@ const redisPatience = time.Second
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
 // invalid with paths below message_data, not_found for a channel that was deleted, unavailable; or access.ErrKeyTaken, and
 // nothing is done.
-func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
+func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
 	if _, err := check(ctx, o); err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (s *Service) Accept(ctx context.Context, o Order) (*Bulk, error) {
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
 	fault.Point(fault.BulkInserting)
-	if err := s.Rows.InsertBulk(ctx, b, o.Key); err != nil {
+	if err := s.Store.InsertBulk(ctx, b, o.Key); err != nil {
 		return nil, err
 	}
 	fault.Point(fault.BulkInserted)
@@ -121,7 +121,7 @@ func (s *Service) move(ctx context.Context, id uuid.UUID, event string, from []S
 }
 
 // check validates an order's content, and renders its templates once, for nobody.
-func check(ctx context.Context, o Order) (*render.Template, error) {
+func check(ctx context.Context, o Request) (*render.Template, error) {
 	errs := message.ValidateContent(o.Channel.Type, &o.Content)
 	tpl, terrs := render.Compile(ctx, o.Channel.Type, o.Content)
 	if errs = append(errs, terrs...); len(errs) == 0 {
@@ -143,7 +143,7 @@ type View struct {
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
 	read := make(chan counted, 1)
 	go func() { read <- s.counted(ctx, id) }() // beside the row: people watch bulks, and need both
-	b, err := s.Rows.Bulk(ctx, id)
+	b, err := s.Store.Bulk(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View
 	counts := c.Counts
 	if !c.ok {
 		var err error
-		if counts, err = s.Rows.Tally(ctx, b.ID); err != nil {
+		if counts, err = s.Store.Tally(ctx, b.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -192,14 +192,14 @@ func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View
 	if v.ChannelState, v.ChannelReason = ch.State, ch.StateReason; ch.State == channel.Active {
 		sctx, cancel := context.WithTimeout(ctx, redisPatience)
 		defer cancel()
-		v.ChannelState = s.Pacer.State(sctx, b.Channel)
+		v.ChannelState = s.Health.State(sctx, b.Channel)
 	}
 	return v, nil
 }
 
 // List returns bulks, newest first, beginning before an id.
 func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View, error) {
-	bulks, err := s.Rows.Bulks(ctx, before, limit)
+	bulks, err := s.Store.Bulks(ctx, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ const (
 func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*View, error) {
 	deadline := time.Now().Add(d)
 	for pause := waitFirst; ; pause = min(pause*2, waitMost) {
-		b, err := s.Rows.Bulk(ctx, id)
+		b, err := s.Store.Bulk(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -246,7 +246,7 @@ func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*Vie
 
 // Templates caches the parsed templates of bulks.
 type Templates struct {
-	rows  Rows
+	rows  Store
 	once  singleflight.Group // the messages of a bulk begin together
 	mu    sync.Mutex
 	cache map[uuid.UUID]*render.Template
@@ -255,7 +255,7 @@ type Templates struct {
 const templatesMax = 1_000
 
 // NewTemplates makes a cache over the bulks' rows.
-func NewTemplates(rows Rows) *Templates {
+func NewTemplates(rows Store) *Templates {
 	return &Templates{rows: rows, cache: map[uuid.UUID]*render.Template{}}
 }
 

@@ -18,7 +18,7 @@ import (
 // ChannelLimiter paces the calls over each channel for all processes together, by Redis's clock: within the channel's rate,
 // within what the provider lets through, and with a single call at a time to a provider that does not answer. Without
 // Redis bulks wait, and singles keep to the channel's rate in each process by itself. It implements delivery.Limiter and
-// bulk.Pacer.
+// bulk.ChannelHealth.
 type ChannelLimiter struct {
 	rdb     redis.UniversalClient
 	changed func(channel.Key, channel.State)
@@ -199,7 +199,7 @@ func (l *ChannelLimiter) State(ctx context.Context, k channel.Key) channel.State
 	return state
 }
 
-// Rate implements bulk.Pacer.
+// Rate implements bulk.ChannelHealth.
 func (l *ChannelLimiter) Rate(ctx context.Context, c *channel.Channel) float64 {
 	state, limit := l.look(ctx, c.Key)
 	switch {

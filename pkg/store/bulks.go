@@ -54,7 +54,7 @@ func (r *bulkRow) bulk() (*bulk.Bulk, error) {
 	b := &bulk.Bulk{
 		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.ChannelType(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
 		MessageType: message.MessageType(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
-		Status: bulk.Status(r.Status), Why: r.StatusReason, Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
+		Status: bulk.Status(r.Status), StatusReason: r.StatusReason, Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
 		FeedSeq: r.FeedSeq, SettledSeq: r.SettledSeq, CreatedAt: r.CreatedAt.UTC(), StartedAt: utc(r.StartedAt), CompletedAt: utc(r.CompletedAt),
 	}
 	if len(r.Final) > 0 {
@@ -86,7 +86,7 @@ func unpackIDs(b []byte) []uuid.UUID {
 	return ids
 }
 
-// InsertBulk implements bulk.Rows. The lock on the channel makes DeleteChannel wait for this transaction, or this one for
+// InsertBulk implements bulk.Store. The lock on the channel makes DeleteChannel wait for this transaction, or this one for
 // it.
 func (s *Store) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.IdempotencyKey) error {
 	criteria := b.Criteria
@@ -135,17 +135,17 @@ func (s *Store) readBulk(ctx context.Context, columns string, id uuid.UUID) (*bu
 	return row.bulk()
 }
 
-// Bulk implements bulk.Rows.
+// Bulk implements bulk.Store.
 func (s *Store) Bulk(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
 	return s.readBulk(ctx, bulkColumns, id)
 }
 
-// BulkWithIDs implements bulk.Inspection.
+// BulkWithIDs implements bulk.PreviewStore.
 func (s *Store) BulkWithIDs(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
 	return s.readBulk(ctx, "*", id)
 }
 
-// Bulks implements bulk.Rows.
+// Bulks implements bulk.Store.
 func (s *Store) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
 	q := s.db.WithContext(ctx).Select(bulkColumns).Order("id DESC").Limit(limit)
 	if before != uuid.Nil {
@@ -166,7 +166,7 @@ func (s *Store) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.
 	return out, nil
 }
 
-// Tally implements bulk.Rows.
+// Tally implements bulk.Store.
 func (s *Store) Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error) {
 	counts, err := tally(s.db.WithContext(ctx), id)
 	return counts, fail("tally the bulk", err)
@@ -228,7 +228,7 @@ func (s *Store) Running(ctx context.Context, token uuid.UUID) ([]bulk.Running, e
 			Mine: r.Mine && !r.Free, Due: r.Due, Accepted: r.CreatedAt.UTC(),
 		}
 		if r.TurnAt != nil {
-			running[i].Turn = r.TurnAt.UTC()
+			running[i].TurnAt = r.TurnAt.UTC()
 		}
 	}
 	return running, fail("look for bulks", err)

@@ -86,10 +86,10 @@ func TestFinishNeedsThePlan(t *testing.T) {
 	})
 }
 
-func skipped(n int) []bulk.Planned {
-	rows := make([]bulk.Planned, n)
+func skipped(n int) []bulk.PlannedRow {
+	rows := make([]bulk.PlannedRow, n)
 	for i := range rows {
-		rows[i] = bulk.Planned{ID: newID(), LeadID: newID(), Status: message.Skipped, Reason: message.NoRecipient}
+		rows[i] = bulk.PlannedRow{ID: newID(), LeadID: newID(), Status: message.Skipped, Reason: message.NoRecipient}
 	}
 	return rows
 }
@@ -180,7 +180,7 @@ func TestFaultALookIsBounded(t *testing.T) {
 		if len(running) != 1+64+3 {
 			t.Errorf("%d bulks are read", len(running))
 		}
-		if a, b := byID[ids[0]].Turn, byID[ids[2]].Turn; !b.Before(a) || b.IsZero() || !byID[ids[5]].Turn.IsZero() {
+		if a, b := byID[ids[0]].TurnAt, byID[ids[2]].TurnAt; !b.Before(a) || b.IsZero() || !byID[ids[5]].TurnAt.IsZero() {
 			t.Errorf("turns %v %v", a, b)
 		}
 	})
@@ -198,7 +198,7 @@ func TestFaultAbandonCancelsWithAReason(t *testing.T) {
 		must(t, s.Abandon(ctx, lease, "too slow"))
 		got, err := s.Bulk(ctx, b.ID)
 		must(t, err)
-		if got.Status != bulk.Cancelled || got.Why != "too slow" || got.Final != nil {
+		if got.Status != bulk.Cancelled || got.StatusReason != "too slow" || got.Final != nil {
 			t.Errorf("%+v", got)
 		}
 		whole := insertBulk(t, s, nil)
@@ -218,7 +218,7 @@ func TestAPageIsWrittenWhole(t *testing.T) {
 		lease, _ := acquire(t, s, b.ID, time.Minute)
 		first := planned(t, s, 3)
 		for i := range first {
-			first[i].New = true
+			first[i].FirstSeen = true
 		}
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: first, Cursor: "1", NotFound: 1}))
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Cursor: "2"}))

@@ -356,7 +356,7 @@ func TestFaultErasureAndPagesExcludeEachOther(t *testing.T) {
 	const lock = 0x4845524c
 	for round, doubtful := range []bool{false, true} {
 		rows := planned(t, s, 1)
-		rows[0].New = !doubtful
+		rows[0].FirstSeen = !doubtful
 		erasure, err := db.BeginTx(t.Context(), nil)
 		must(t, err)
 		defer erasure.Rollback()

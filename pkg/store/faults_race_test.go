@@ -127,8 +127,8 @@ var writes = []write{
 	}},
 	moving("pause"), moving("resume"), moving("cancel"),
 	{"plan", func(r *race, _ int) error {
-		err := r.s.AddPage(r.t.Context(), bulk.PlanPage{Lease: r.lease, Bulk: r.bulk, Done: true, Rows: []bulk.Planned{{
-			ID: newID(), LeadID: r.lead, Recipient: r.email(), Hash: message.HashAddress(r.email()), Sole: true, Status: message.Pending,
+		err := r.s.AddPage(r.t.Context(), bulk.PlanPage{Lease: r.lease, Bulk: r.bulk, Done: true, Rows: []bulk.PlannedRow{{
+			ID: newID(), LeadID: r.lead, Recipient: r.email(), Hash: message.HashAddress(r.email()), Dedupe: true, Status: message.Pending,
 		}}})
 		if errors.Is(err, bulk.ErrLeaseLost) {
 			return nil

@@ -101,7 +101,7 @@ func BenchmarkPlan(b *testing.B) {
 				b.StopTimer()
 				rows := benchRows()
 				for i := range rows {
-					rows[i].New = own
+					rows[i].FirstSeen = own
 				}
 				b.StartTimer()
 				if err := s.AddPage(b.Context(), bulk.PlanPage{Lease: lease, Bulk: row, Base: int64(planned), Rows: rows}); err != nil {
@@ -114,12 +114,12 @@ func BenchmarkPlan(b *testing.B) {
 
 const benchPage = 2_000
 
-func benchRows() []bulk.Planned {
-	rows := make([]bulk.Planned, benchPage)
+func benchRows() []bulk.PlannedRow {
+	rows := make([]bulk.PlannedRow, benchPage)
 	for i := range rows {
 		id := newID()
 		address := id.String() + "@example.com"
-		rows[i] = bulk.Planned{ID: id, LeadID: id, Recipient: address, Hash: message.HashAddress(address), Sole: true, New: true, Status: message.Pending}
+		rows[i] = bulk.PlannedRow{ID: id, LeadID: id, Recipient: address, Hash: message.HashAddress(address), Dedupe: true, FirstSeen: true, Status: message.Pending}
 	}
 	return rows
 }

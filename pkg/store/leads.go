@@ -48,7 +48,7 @@ func (s *Store) Leads(ctx context.Context, after uuid.UUID, limit int) ([]messag
 	return leads, fail("list leads", err)
 }
 
-// LeadsByID implements bulk.Inspection.
+// LeadsByID implements bulk.PreviewStore.
 func (s *Store) LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead, error) {
 	db := s.db.WithContext(ctx)
 	leads, err := readLeads(db.Where("id IN ?", ids).Order("id"))

@@ -221,8 +221,8 @@ func evidence(outcomes []*delivery.Outcome, settled []delivery.Settled) []attemp
 }
 
 // copyNumber is 0 for the one message of a bulk that keeps its address, and unique for every other.
-func copyNumber(p *bulk.Planned, seq int64) int64 {
-	if p.Sole {
+func copyNumber(p *bulk.PlannedRow, seq int64) int64 {
+	if p.Dedupe {
 		return 0
 	}
 	return seq + 1
@@ -232,7 +232,7 @@ func copyNumber(p *bulk.Planned, seq int64) int64 {
 func doubtful(p *bulk.PlanPage) [][]byte {
 	var hashes [][]byte
 	for i := range p.Rows {
-		if p.Rows[i].Sole && !p.Rows[i].New {
+		if p.Rows[i].Dedupe && !p.Rows[i].FirstSeen {
 			hashes = append(hashes, p.Rows[i].Hash[:])
 		}
 	}
@@ -246,18 +246,18 @@ func skipTaken(p *bulk.PlanPage, found [][]byte) {
 		taken[message.Hash(f)] = true
 	}
 	for i := range p.Rows {
-		if r := &p.Rows[i]; r.Sole && taken[r.Hash] {
-			r.Status, r.Reason, r.Sole = message.Skipped, message.DuplicateRecipient, false
+		if r := &p.Rows[i]; r.Dedupe && taken[r.Hash] {
+			r.Status, r.Reason, r.Dedupe = message.Skipped, message.DuplicateRecipient, false
 		}
 	}
 }
 
 // skipErased leaves a row without an address, because its lead no longer exists.
-func skipErased(r *bulk.Planned) {
-	r.Status, r.Reason, r.Recipient, r.Hash, r.Sole = message.Skipped, message.Erased, "", message.Hash{}, false
+func skipErased(r *bulk.PlannedRow) {
+	r.Status, r.Reason, r.Recipient, r.Hash, r.Dedupe = message.Skipped, message.Erased, "", message.Hash{}, false
 }
 
-func hashBytes(p *bulk.Planned) []byte {
+func hashBytes(p *bulk.PlannedRow) []byte {
 	if p.Hash == (message.Hash{}) {
 		return nil
 	}

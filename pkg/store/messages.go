@@ -42,7 +42,7 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []
 	return m, attempts, nil
 }
 
-// MessageOf implements bulk.Inspection.
+// MessageOf implements bulk.PreviewStore.
 func (s *Store) MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*message.Message, error) {
 	var row messageRow
 	if err := s.db.WithContext(ctx).Where("lead_id = ? AND bulk_id = ?", leadID, bulkID).Take(&row).Error; err != nil {

@@ -432,19 +432,19 @@ func TestLease(t *testing.T) {
 }
 
 // planned returns rows for new leads.
-func planned(t testing.TB, s *store.Store, n int) []bulk.Planned {
+func planned(t testing.TB, s *store.Store, n int) []bulk.PlannedRow {
 	t.Helper()
-	rows := make([]bulk.Planned, n)
+	rows := make([]bulk.PlannedRow, n)
 	for i := range rows {
 		address := newID().String() + "@example.com"
-		rows[i] = bulk.Planned{ID: newID(), LeadID: newID(), Recipient: address, Hash: message.HashAddress(address), Sole: true, Status: message.Pending}
+		rows[i] = bulk.PlannedRow{ID: newID(), LeadID: newID(), Recipient: address, Hash: message.HashAddress(address), Dedupe: true, Status: message.Pending}
 	}
 	saveLeadsOf(t, s, rows)
 	return rows
 }
 
 // saveLeadsOf inserts the leads that rows of a plan are for.
-func saveLeadsOf(t testing.TB, s *store.Store, rows []bulk.Planned) {
+func saveLeadsOf(t testing.TB, s *store.Store, rows []bulk.PlannedRow) {
 	t.Helper()
 	leads := make([]message.Lead, len(rows))
 	for i := range rows {
@@ -459,7 +459,7 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
 		rows := planned(t, s, 3)
-		rows[1] = bulk.Planned{ID: newID(), LeadID: rows[1].LeadID, Status: message.Skipped, Reason: message.NoRecipient}
+		rows[1] = bulk.PlannedRow{ID: newID(), LeadID: rows[1].LeadID, Status: message.Skipped, Reason: message.NoRecipient}
 		page := bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Cursor: "3", NotFound: 2}
 		must(t, s.AddPage(ctx, page))
 		if err := s.AddPage(ctx, page); err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
@@ -467,8 +467,8 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		}
 		duplicate := rows[0]
 		duplicate.ID, duplicate.LeadID = newID(), newID()
-		saveLeadsOf(t, s, []bulk.Planned{duplicate})
-		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.Planned{duplicate}, Cursor: "4", Done: true}))
+		saveLeadsOf(t, s, []bulk.PlannedRow{duplicate})
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.PlannedRow{duplicate}, Cursor: "4", Done: true}))
 		if last, err := s.Walk(ctx, b.ID, 3, 1); err != nil || last[0].Mark.Status != message.Skipped || last[0].Mark.Reason != message.DuplicateRecipient {
 			t.Errorf("a second message to the same address: %+v, %v", last, err)
 		}
