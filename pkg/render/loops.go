@@ -10,33 +10,23 @@ import (
 
 const forloop = "forloop" // the variable that tells a loop's body where it is
 
-func loopBlock(e *entry, node render.BlockNode) renderer {
-	return func(w io.Writer, ctx render.Context) error {
-		b, err := budgetOf(ctx)
-		if err != nil {
-			return err
-		}
-		if err := b.charge(1 + e.cost); err != nil {
-			return err
-		}
-		v, err := e.value(b)
-		if err != nil {
-			return err
-		}
-		items, ok, err := elements(b, v)
+// loopBlock renders its body for each element, or else when no element is left.
+func loopBlock(node render.BlockNode) tagRunner {
+	return func(x execution) error {
+		items, ok, err := elements(x.b, x.v)
 		if !ok || err != nil {
 			return err
 		}
-		if items, err = e.loop.part(b, items); err != nil {
+		if items, err = x.loop.part(x.b, items); err != nil {
 			return err
 		}
 		if len(node.Clauses) > 1 {
 			return errors.New("for takes one else")
 		}
 		if len(items) == 0 && len(node.Clauses) == 1 {
-			return ctx.RenderBlock(w, node.Clauses[0])
+			return x.ctx.RenderBlock(x.w, node.Clauses[0])
 		}
-		return e.rounds(b, w, ctx, items)
+		return x.rounds(items)
 	}
 }
 
@@ -116,22 +106,22 @@ func whole(b *budget, x expr, what string) (int, error) {
 }
 
 // rounds renders the body for each element. The loop's variables are put back at the end.
-func (e *entry) rounds(b *budget, w io.Writer, ctx render.Context, items []any) error {
-	vars := b.vars
+func (x execution) rounds(items []any) error {
+	vars := x.b.vars
 	defer func(outer, variable any) {
-		vars[forloop], vars[e.name] = outer, variable
-	}(vars[forloop], vars[e.name])
+		vars[forloop], vars[x.name] = outer, variable
+	}(vars[forloop], vars[x.name])
 	place := map[string]any{cycles: map[string]int{}, "length": len(items)}
 	vars[forloop] = place
 	for i, v := range items {
-		if err := b.charge(1 + e.loop.text>>8); err != nil {
+		if err := x.b.charge(1 + x.loop.text>>8); err != nil {
 			return err
 		}
-		vars[e.name] = v
+		vars[x.name] = v
 		place["first"], place["last"] = i == 0, i == len(items)-1
 		place["index"], place["index0"] = i+1, i
 		place["rindex"], place["rindex0"] = len(items)-i, len(items)-i-1
-		err := ctx.RenderChildren(w)
+		err := x.ctx.RenderChildren(x.w)
 		switch {
 		case err == nil || errors.Is(err.Cause(), errContinue):
 		case errors.Is(err.Cause(), errBreak):
@@ -145,17 +135,14 @@ func (e *entry) rounds(b *budget, w io.Writer, ctx render.Context, items []any) 
 
 const cycles = ".cycles" // of a loop: how often each group has been used
 
-func cycle(e *entry, b *budget, w io.Writer, ctx render.Context) error {
-	if err := b.charge(1); err != nil {
-		return err
-	}
-	place, _ := ctx.Bindings()[forloop].(map[string]any)
+func cycle(x execution) error {
+	place, _ := x.ctx.Bindings()[forloop].(map[string]any)
 	used, _ := place[cycles].(map[string]int)
 	if used == nil {
 		return errors.New("cycle must stand in a loop")
 	}
-	n := used[e.name]
-	used[e.name] = n + 1
-	_, err := io.WriteString(w, e.list[n%len(e.list)])
+	n := used[x.name]
+	used[x.name] = n + 1
+	_, err := io.WriteString(x.w, x.list[n%len(x.list)])
 	return err
 }

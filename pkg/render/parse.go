@@ -24,7 +24,7 @@ func (c *compiler) parse(e *entry, args string) error {
 		if args == "" || len(args) > maxName || strings.ContainsAny(args, white) {
 			return fmt.Errorf("capture takes one name of at most %d bytes", maxName)
 		}
-		e.name = args
+		e.name, e.cost = args, 1
 		c.assigned[args] = true
 		return nil
 	}
@@ -49,7 +49,9 @@ func (c *compiler) parse(e *entry, args string) error {
 	if err := read(e); err != nil {
 		return err
 	}
-	e.cost = p.count / 16
+	if e.cost = 1; e.tag != "cycle" { // which writes one of its texts, however many it has
+		e.cost += p.count / 16
+	}
 	return p.end()
 }
 

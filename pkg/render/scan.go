@@ -35,7 +35,7 @@ type entry struct {
 	line  int
 	text  string
 	exprs []expr
-	cost  int // steps beyond the first
+	cost  int // steps that each run charges first; 0 for texts, break and continue
 	loop  loop
 	name  string // of a variable that the tag sets; of a cycle's group
 	list  []string

@@ -20,34 +20,42 @@ var (
 	errContinue = errors.New("continue outside a loop")
 )
 
+// execution is one run of a tag or block: what it works on. It is passed by value so that it stays off the heap.
+type execution struct {
+	*entry
+	b   *budget
+	w   io.Writer
+	ctx render.Context
+	v   any // the value of the tag's expression, nil where it has none
+}
+
 type (
-	renderer     = func(io.Writer, render.Context) error
-	entryTag     = func(e *entry, b *budget, w io.Writer, ctx render.Context) error
-	limitedBlock = func(e *entry, node render.BlockNode) renderer
+	renderer = func(io.Writer, render.Context) error
+	// tagRunner runs a tag or a block after its cost was charged and its expression was evaluated.
+	tagRunner = func(x execution) error
+	// blockCompiler prepares the runner of a block with its clauses.
+	blockCompiler = func(node render.BlockNode) tagRunner
 )
 
-// config makes the library's configuration for one template. The library walks the template, trims white space and
-// writes; the tags are those of this package.
+// config makes the library's configuration for one template. The library walks the template, trims white space and writes;
+// the tags are those of this package.
 func (c *compiler) config() render.Config {
 	cfg := render.NewConfig()
 	if c.kind == escapedHTML {
 		c.escape = render.HtmlEscaper
 		cfg.SetAutoEscapeReplacer(render.HtmlEscaper)
 	}
-	for name, run := range map[string]entryTag{
+	for name, run := range map[string]tagRunner{
 		textTag: writeText, objectTag: c.writeObject, "assign": assign, "cycle": cycle,
-		"break":    func(_ *entry, _ *budget, _ io.Writer, ctx render.Context) error { return ctx.WrapError(errBreak) },
-		"continue": func(_ *entry, _ *budget, _ io.Writer, ctx render.Context) error { return ctx.WrapError(errContinue) },
+		"break":    func(x execution) error { return x.ctx.WrapError(errBreak) },
+		"continue": func(x execution) error { return x.ctx.WrapError(errContinue) },
 	} {
 		cfg.AddTag(name, func(args string) (renderer, error) {
 			e, err := c.entry(args)
-			return func(w io.Writer, ctx render.Context) error {
-				b, err := budgetOf(ctx)
-				if err != nil {
-					return err
-				}
-				return run(e, b, w, ctx)
-			}, err
+			if err != nil {
+				return nil, err
+			}
+			return e.renderer(run), nil
 		})
 	}
 	cfg.AddBlock("capture").Compiler(c.block(captureBlock))
@@ -66,14 +74,43 @@ func (c *compiler) entry(args string) (*entry, error) {
 	return c.entries[i], nil
 }
 
-func (c *compiler) block(make limitedBlock) render.BlockCompiler {
+func (c *compiler) block(compile blockCompiler) render.BlockCompiler {
 	return func(node render.BlockNode) (renderer, error) {
 		e, err := c.entry(node.Args)
 		if err != nil {
 			return nil, err
 		}
-		return make(e, node), nil
+		return e.renderer(compile(node)), nil
 	}
+}
+
+// renderer is the prologue of every tag and block: it charges the cost of the entry and evaluates its expression.
+func (e *entry) renderer(run tagRunner) renderer {
+	return func(w io.Writer, ctx render.Context) error {
+		b, err := budgetOf(ctx)
+		if err != nil {
+			return err
+		}
+		if err := b.charge(e.cost); err != nil {
+			return err
+		}
+		x := execution{entry: e, b: b, w: w, ctx: ctx}
+		if len(e.exprs) > 0 {
+			if x.v, err = e.value(b); err != nil {
+				return err
+			}
+		}
+		return run(x)
+	}
+}
+
+// clauses returns the entries of a block's clauses.
+func (c *compiler) clauses(node render.BlockNode) []*entry {
+	list := make([]*entry, len(node.Clauses))
+	for i, clause := range node.Clauses {
+		list[i], _ = c.entry(clause.Args)
+	}
+	return list
 }
 
 func budgetOf(ctx render.Context) (*budget, error) {
@@ -86,11 +123,12 @@ func budgetOf(ctx render.Context) (*budget, error) {
 	return b, nil
 }
 
-func writeText(e *entry, _ *budget, w io.Writer, _ render.Context) error {
-	pieces := [3]string{1: e.text}
-	for i, write := range [...]bool{e.stopLeft, e.text != "", e.stopRight} {
+// writeText writes a text. An empty write before or after it keeps a neighbour's hyphen from trimming it.
+func writeText(x execution) error {
+	pieces := [3]string{1: x.text}
+	for i, write := range [...]bool{x.stopLeft, x.text != "", x.stopRight} {
 		if write {
-			if _, err := io.WriteString(w, pieces[i]); err != nil {
+			if _, err := io.WriteString(x.w, pieces[i]); err != nil {
 				return err
 			}
 		}
@@ -98,22 +136,14 @@ func writeText(e *entry, _ *budget, w io.Writer, _ render.Context) error {
 	return nil
 }
 
-// writeObject writes a value. What it writes is charged by the writer that gets it; white space that is trimmed reaches no
-// writer.
-func (c *compiler) writeObject(e *entry, b *budget, w io.Writer, _ render.Context) error {
-	if err := b.charge(1 + e.cost); err != nil {
-		return err
-	}
-	v, err := e.value(b)
-	if err != nil {
-		return err
-	}
-	if s, ok := v.(values.SafeValue); ok {
-		v = s.Value
+// writeObject writes a value. The writer that receives the text charges for it.
+func (c *compiler) writeObject(x execution) error {
+	if s, ok := x.v.(values.SafeValue); ok {
+		x.v = s.Value
 	} else if c.escape != nil {
-		w = &escaper{w, c.escape}
+		x.w = &escaper{x.w, c.escape}
 	}
-	return c.write(b, w, v)
+	return c.write(x.b, x.w, x.v)
 }
 
 func (c *compiler) write(b *budget, w io.Writer, v any) error {
@@ -189,16 +219,7 @@ func (e *escaper) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
-func assign(e *entry, b *budget, _ io.Writer, ctx render.Context) error {
-	if err := b.charge(1 + e.cost); err != nil {
-		return err
-	}
-	v, err := e.value(b)
-	if err != nil {
-		return err
-	}
-	return b.set(ctx, e.name, v)
-}
+func assign(x execution) error { return x.b.set(x.ctx, x.name, x.v) }
 
 // set sets a variable. A text is as cheap as its pointer; the parts of an array are walked.
 func (b *budget) set(ctx render.Context, name string, v any) error {
@@ -215,62 +236,42 @@ func (b *budget) set(ctx render.Context, name string, v any) error {
 	return nil
 }
 
-// captureBlock is the library's capture with an end: its own buffer grows as long as the body writes.
-func captureBlock(e *entry, _ render.BlockNode) renderer {
-	return func(_ io.Writer, ctx render.Context) error {
-		b, err := budgetOf(ctx)
-		if err != nil {
-			return err
-		}
-		if err := b.charge(1); err != nil {
-			return err
-		}
-		w := &limitedWriter{b: b}
-		if err := ctx.RenderChildren(w); err != nil {
+// captureBlock is the library's capture with a bound: the library's own buffer grows as long as the body writes.
+func captureBlock(render.BlockNode) tagRunner {
+	return func(x execution) error {
+		w := &limitedWriter{b: x.b}
+		if err := x.ctx.RenderChildren(w); err != nil {
 			return err
 		}
 		s := w.buf.String()
-		if err := b.make(2 * len(s)); err != nil {
+		if err := x.b.make(2 * len(s)); err != nil {
 			return err
 		}
-		return b.set(ctx, e.name, s)
+		return x.b.set(x.ctx, x.name, s)
 	}
 }
 
-// ifBlock renders the first branch whose condition holds: if and elsif, or unless, and else.
-func (c *compiler) ifBlock(e *entry, node render.BlockNode) renderer {
-	clauses := make([]*entry, len(node.Clauses))
-	for i, clause := range node.Clauses {
-		clauses[i], _ = c.entry(clause.Args)
-	}
-	return func(w io.Writer, ctx render.Context) error {
-		b, err := budgetOf(ctx)
-		if err != nil {
-			return err
-		}
-		holds, err := e.holds(b)
-		if err != nil {
-			return err
-		}
-		if holds != (e.tag == "unless") {
-			return ctx.RenderBlock(w, &node)
+// ifBlock renders the first branch whose condition holds: that of if or unless, of an elsif, or else.
+func (c *compiler) ifBlock(node render.BlockNode) tagRunner {
+	clauses := c.clauses(node)
+	return func(x execution) error {
+		if truth(x.v) != (x.tag == "unless") {
+			return x.ctx.RenderBlock(x.w, &node)
 		}
 		for i, clause := range clauses {
-			if clause.tag == "elsif" {
-				if holds, err = clause.holds(b); err != nil {
-					return err
-				}
-				if !holds {
-					continue
-				}
+			holds, err := clause.holds(x.b)
+			if err != nil {
+				return err
 			}
-			return ctx.RenderBlock(w, node.Clauses[i])
+			if holds {
+				return x.ctx.RenderBlock(x.w, node.Clauses[i])
+			}
 		}
 		return nil
 	}
 }
 
-// value evaluates what the tag or object is about.
+// value evaluates the expression of a tag or object.
 func (e *entry) value(b *budget) (any, error) {
 	v, err := e.exprs[0].eval(b)
 	if err != nil {
@@ -279,47 +280,43 @@ func (e *entry) value(b *budget) (any, error) {
 	return v, nil
 }
 
+// holds reports whether the clause of an if is chosen: an elsif by its condition, an else always.
 func (e *entry) holds(b *budget) (bool, error) {
-	if err := b.charge(1 + e.cost); err != nil {
+	if e.tag == "else" {
+		return true, nil
+	}
+	if err := b.charge(e.cost); err != nil {
 		return false, err
 	}
 	v, err := e.value(b)
 	return truth(v), err
 }
 
-func (c *compiler) caseBlock(e *entry, node render.BlockNode) renderer {
-	clauses := make([]*entry, len(node.Clauses))
-	for i, clause := range node.Clauses {
-		clauses[i], _ = c.entry(clause.Args)
-	}
-	return func(w io.Writer, ctx render.Context) error {
-		b, err := budgetOf(ctx)
-		if err != nil {
-			return err
-		}
-		if err := b.charge(1 + e.cost); err != nil {
-			return err
-		}
-		v, err := e.value(b)
-		if err != nil {
-			return err
-		}
+// caseBlock renders the first clause with a value equal to that of case, or else.
+func (c *compiler) caseBlock(node render.BlockNode) tagRunner {
+	clauses := c.clauses(node)
+	return func(x execution) error {
 		for i, clause := range clauses {
-			found := clause.tag == "else"
-			for _, x := range clause.exprs {
-				if found, err = matches(b, x, v); err != nil || found {
-					break
-				}
-			}
+			chosen, err := clause.isChosenBy(x.b, x.v)
 			if err != nil {
 				return err
 			}
-			if found {
-				return ctx.RenderBlock(w, node.Clauses[i])
+			if chosen {
+				return x.ctx.RenderBlock(x.w, node.Clauses[i])
 			}
 		}
 		return nil
 	}
+}
+
+// isChosenBy reports whether a clause of a case is for a value: a when with an equal one, an else always.
+func (e *entry) isChosenBy(b *budget, v any) (bool, error) {
+	for _, x := range e.exprs {
+		if found, err := matches(b, x, v); err != nil || found {
+			return found, err
+		}
+	}
+	return e.tag == "else", nil
 }
 
 func matches(b *budget, x expr, v any) (bool, error) {
