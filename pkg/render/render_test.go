@@ -40,11 +40,138 @@ func TestLeadDataIsNoTemplate(t *testing.T) {
 	}
 }
 
-func TestControlCharactersBecomeSpaces(t *testing.T) {
-	tpl := compile(t, message.Email, message.Content{Subject: "Hi {{ first_name }}", Text: "x"})
-	got, err := tpl.Render(t.Context(), &message.Lead{FirstName: "A\r\nBcc: x@y.test"})
-	if err != nil || got.Subject != "Hi A  Bcc: x@y.test" {
-		t.Errorf("got %q, %v", got.Subject, err)
+// What goes into a header has no control characters, and a subject no white space around it.
+func TestHeadersAreOneLine(t *testing.T) {
+	tpl := compile(t, message.Email, message.Content{Subject: " {{ first_name }} ", Text: "x\ny ", SenderName: "A\tB\u0085"})
+	got, err := tpl.Render(t.Context(), &message.Lead{FirstName: "A\r\nBcc: x@y.test\x7f"})
+	if err != nil || got.Subject != "A  Bcc: x@y.test" || got.SenderName != "A B " || got.Text != "x\ny " || got.Segments != 0 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	sms, err := compile(t, message.SMS, message.Content{Text: strings.Repeat("x", 161)}).Render(t.Context(), nil)
+	if err != nil || sms.Segments != 2 {
+		t.Errorf("%d segments, %v", sms.Segments, err)
+	}
+}
+
+// With a lead only this lead's message is tried. Without, the sample lead is tried too, whose values count only for bounds.
+func TestCheckTriesTheLeadOrASample(t *testing.T) {
+	work := repeat("{% assign x = 'a' | append: x | append: x | append: x %}", 14) + "{{ x }}{{ x }}"
+	for name, c := range map[string]struct {
+		source string
+		lead   *message.Lead
+		want   string
+	}{
+		"work for the sample":       {"{% if city == 'City' %}" + work + "{% endif %}", nil, "renders to over"},
+		"not for this lead":         {"{% if city == 'City' %}" + work + "{% endif %}", &message.Lead{City: "Linz"}, ""},
+		"a value that does not fit": {"{{ city | divided_by: 2 }}", &message.Lead{City: "Linz"}, "cannot take this value"},
+		"a value of the sample":     {"{{ city | divided_by: 2 }}", nil, ""},
+		"a value that is missing":   {"{{ 2 | divided_by: 0 }}", nil, "cannot divide"},
+	} {
+		errs := compile(t, message.SMS, message.Content{Text: c.source}).Check(t.Context(), c.lead)
+		if (len(errs) == 0) != (c.want == "") || len(errs) > 0 && (!strings.Contains(errs[0].Msg, c.want) || errs[0].Loc[0] != "content") {
+			t.Errorf("%s: %v, want %q", name, errs, c.want)
+		}
+	}
+}
+
+// The filters that this package implements itself.
+func TestOwnFilters(t *testing.T) {
+	lead := &message.Lead{Tags: []string{"b", "A", "b", "a"}, CustomFields: map[string]any{
+		"rows":  []any{map[string]any{"n": "b"}, map[string]any{"n": "A"}, map[string]any{"n": "b"}, map[string]any{}},
+		"mixed": []any{"b", 1.0, "a"},
+	}}
+	for source, want := range map[string]string{
+		`{{ tags | uniq | join }}`:                                             "b A a",
+		`{{ custom_fields.rows | uniq | map: "n" | join: "," }}`:               "b,A,",
+		`{{ tags | sort_natural | join }}`:                                     "A a b b",
+		`{{ custom_fields.rows | sort_natural: "n" | map: "n" | join: "," }}`:  ",A,b,b",
+		`{{ custom_fields.mixed | sort_natural | join }}`:                      "b 1 a",
+		`{{ "abcdef" | truncate: 6 }}`:                                         "abcdef",
+		`{{ "abcdef" | truncate: 5 }}`:                                         "ab...",
+		`{{ "abcdef" | truncate: 3 }}`:                                         "...",
+		`{{ "abcdef" | truncate: 2 }}`:                                         "abcdef",
+		`{{ "äöüäöü" | truncate: 5, "" }}`:                                     "äöüäö",
+		`{{ "äöü" | truncate: 3, "" }}`:                                        "äöü",
+		"{% assign x = 'abcdef\nghi' | truncate: 5 %}{{ x }}":                  "ab...\nghi",
+		`{{ "a b c" | truncatewords: 2 }}`:                                     "a b...",
+		`{{ "a b c" | truncatewords: 3 }}`:                                     "a b c...",
+		`{{ "a b" | truncatewords: 4 }}`:                                       "a b",
+		`{{ "one two" | truncatewords: 3 }}`:                                   "one two...",
+		`{{ "a b" | truncatewords: 0 }}`:                                       "a b",
+		"{% assign x = 'a <b\n> <i>c</i> <' | strip_html %}{{ x }}":            "a <b\n> c <",
+		`{{ "a,b,,c," | split: "," | size }}`:                                  "5",
+		`{{ "äb" | split: "" | join: "-" }}`:                                   "ä-b",
+		`{{ "aaa" | replace: "a", "bb" }}{{ "aaa" | replace_first: "a", "" }}`: "bbbbbbaa",
+	} {
+		got, err := compile(t, message.SMS, message.Content{Text: source + " "}).Render(t.Context(), lead)
+		if err != nil || got.Text != want+" " {
+			t.Errorf("%s: %q, %v, want %q", source, got.Text, err, want)
+		}
+	}
+}
+
+// A template at a bound is accepted; TestFaultParsing has those beyond.
+func TestCompileAcceptsTheBounds(t *testing.T) {
+	for name, source := range map[string]string{
+		"parentheses":       "{{ " + repeat("(", maxExprDepth) + "a" + repeat(")", maxExprDepth) + " }}",
+		"words":             "{{ a" + repeat(".b", maxExprTokens-1) + " }}",
+		"filters":           "{{ a" + repeat(" | upcase", maxFilters) + " }}",
+		"tags and objects":  repeat("{{a}}", maxTokens),
+		"blocks":            repeat("{% if a %}", maxNesting) + repeat("{% endif %}", maxNesting),
+		"loops":             repeat("{% for a in b %}", maxLoops) + repeat("{% endfor %}", maxLoops),
+		"loops in a row":    repeat("{% for a in b %}{% endfor %}", maxLoops+1),
+		"a name":            "{% capture " + repeat("x", maxName) + " %}{% endcapture %}",
+		"bytes of a tag":    "{{ '" + repeat("x", maxArgs-2) + "' }}",
+		"bytes of all tags": repeat("{{ '"+repeat("x", maxArgs-2)+"' }}", maxAllArgs/maxArgs),
+		"digits":            "{{ " + repeat("9", maxDigits) + "." + repeat("9", maxDecimals) + " }}",
+	} {
+		if _, errs := Compile(t.Context(), message.SMS, message.Content{Text: source}); len(errs) > 0 {
+			t.Errorf("%s: %v", name, errs)
+		}
+	}
+	for name, source := range map[string]string{
+		"words":             "{{ a" + repeat(".b", maxExprTokens) + " }}",
+		"a name":            "{% capture " + repeat("x", maxName+1) + " %}{% endcapture %}",
+		"bytes of a tag":    "{{ '" + repeat("x", maxArgs-1) + "' }}",
+		"bytes of all tags": repeat("{{ '"+repeat("x", maxArgs-2)+"' }}", maxAllArgs/maxArgs) + "{{ a }}",
+		"digits":            "{{ " + repeat("9", maxDigits+1) + " }}",
+		"decimals":          "{{ 1." + repeat("9", maxDecimals+1) + " }}",
+		"a property":        "{% assign a.b = 1 %}",
+		"the wrong end":     "{% if a %}{% endfor %}",
+	} {
+		if _, errs := Compile(t.Context(), message.SMS, message.Content{Text: source}); len(errs) != 1 {
+			t.Errorf("%s, beyond the bound: %v", name, errs)
+		}
+	}
+}
+
+func TestLoops(t *testing.T) {
+	lead := &message.Lead{Tags: []string{"a", "b", "c"}}
+	for source, want := range map[string]string{
+		`{% for t in tags %}{{ t }}{{ forloop.index }}{{ forloop.rindex0 }},{% endfor %}`:                               "a12,b21,c30,",
+		`{% for t in tags limit: 0 %}{{ t }}{% else %}none{% endfor %}`:                                                 "none",
+		`{% for t in tags limit: 2 offset: 1 %}{{ t }}{% endfor %}`:                                                     "bc",
+		`{% for t in tags offset: 1 %}{{ t }}{% endfor %}`:                                                              "bc",
+		`{% for t in tags offset: 9 %}{{ t }}{% endfor %}`:                                                              "",
+		`{% for t in tags reversed %}{{ t }}{% endfor %}`:                                                               "cba",
+		`{% for t in tags %}{% if t == "b" %}{% break %}{% endif %}{{ t }}{% endfor %}`:                                 "a",
+		`{% for t in tags %}{% if t == "b" %}{% continue %}{% endif %}{{ t }}{% endfor %}`:                              "ac",
+		`{% assign t = "x" %}{% for t in tags %}{% endfor %}{{ t }}{{ forloop.index }}`:                                 "x",
+		`{% for t in tags %}{% for u in tags limit: 1 %}{{ forloop.index }}{% endfor %}{{ forloop.index }}{% endfor %}`: "111213",
+		`{% for t in tags %}{% cycle "x", "y" %}{% cycle "g": "1", "2" %}{% endfor %}`:                                  "x1y2x1",
+		`{% case tags[1] %}{% when "a", "b" %}ab{% else %}other{% endcase %}`:                                           "ab",
+		`{% case tags[2] %}{% when "a" or "b" %}ab{% else %}other{% endcase %}`:                                         "other",
+		`{% unless tags %}none{% else %}some{% endunless %}`:                                                            "some",
+		`{% if false %}1{% elsif nil %}2{% elsif 0 %}3{% else %}4{% endif %}`:                                           "3",
+	} {
+		got, err := compile(t, message.SMS, message.Content{Text: source + "."}).Render(t.Context(), lead)
+		if err != nil || got.Text != want+"." {
+			t.Errorf("%s: %q, %v, want %q", source, got.Text, err, want)
+		}
+	}
+	tpl := compile(t, message.SMS, message.Content{Text: `x{% for t in tags %}{% else %}{% else %}{% endfor %}`})
+	if errs := tpl.Check(t.Context(), lead); len(errs) != 1 || !strings.Contains(errs[0].Msg, "one else") {
+		t.Errorf("two elses: %v", errs)
 	}
 }
 
@@ -91,6 +218,10 @@ func TestRenderedTextIsChecked(t *testing.T) {
 		content message.Content
 		ok      bool
 	}{
+		"sms at its bound":   {message.SMS, message.Content{Text: strings.Repeat("é", message.MaxSMS) + "{{ company }}"}, true},
+		"subject at bound":   {message.Email, message.Content{Subject: strings.Repeat("é", message.MaxSubject) + "{{ company }}", Text: "x"}, true},
+		"direct at bound":    {message.InstagramDM, message.Content{Text: strings.Repeat("x", message.MaxInstagramBytes) + "{{ company }}"}, true},
+		"direct in bytes":    {message.InstagramDM, message.Content{Text: strings.Repeat("é", message.MaxInstagramBytes/2) + "x{{ company }}"}, false},
 		"empty sms":          {message.SMS, message.Content{Text: "{{ company }} "}, false},
 		"long sms":           {message.SMS, message.Content{Text: "{{ first_name }}"}, false},
 		"empty subject":      {message.Email, message.Content{Subject: "{{ company }}", Text: "x"}, false},
