@@ -41,7 +41,7 @@ lint: ## formatting, vet and golangci-lint
 	go run $(GOLANGCI) run ./...
 
 contract: ## the OpenAPI document, as a public linter sees it; needs npx
-	d=$$(mktemp -d) && go run ./cmd/herald openapi > $$d/openapi.json && npx --yes $(REDOCLY) lint --config api/redocly.yaml $$d/openapi.json; s=$$?; rm -rf $$d; exit $$s
+	d=$$(mktemp -d) && go run ./cmd/herald openapi > $$d/openapi.json && npx --yes $(REDOCLY) lint --config api/openapi/redocly.yaml $$d/openapi.json; s=$$?; rm -rf $$d; exit $$s
 
 bench: ## Go benchmarks of the hot parts; compare two runs with benchstat. `herald bench` measures the whole
 	go test -run '^$$' -bench 'Decode|Compile|Render|Segments|TakeAndSettle|Enqueue|Process|Count$$' -benchmem -count 3 ./pkg/wire ./pkg/render ./pkg/store ./pkg/queue

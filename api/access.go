@@ -8,30 +8,17 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"herald/pkg/access"
+	"herald/api/request"
+	"herald/pkg/contract"
 	"herald/pkg/message"
 )
-
-// keyKey is under what a request carries the API key of its caller.
-const keyKey = "key"
-
-// caller is the id of the key that a request came with, empty where there are none.
-func caller(c echo.Context) string {
-	if k, ok := c.Get(keyKey).(*access.Key); ok {
-		return k.ID
-	}
-	return ""
-}
-
-// apiPrefix is what everything that needs a key begins with.
-const apiPrefix = "/api/"
 
 // identify finds the key of a request, before anything of its body is read. Until the first API key is made, an open API
 // answers the processes of this machine without one.
 func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		if !underAPI(r.URL.Path) {
+		if !s.takesKey(c) {
 			return next(c)
 		}
 		inUse, err := s.Keys.InUse(r.Context())
@@ -52,9 +39,21 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		if err != nil {
 			return err
 		}
-		c.Set(keyKey, k)
+		request.SetKey(c, k)
 		return next(c)
 	}
+}
+
+// apiPrefix begins the paths that take an API key whether or not they have a route, so that a caller without one cannot
+// tell which of them exist.
+const apiPrefix = "/api/"
+
+// takesKey reports whether a request needs an API key: as its route says, and without a route by its path.
+func (s *Server) takesKey(c echo.Context) bool {
+	if r := s.routeOf(c); r != nil {
+		return r.Access == contract.Keyed
+	}
+	return strings.HasPrefix(c.Request().URL.Path, apiPrefix)
 }
 
 var crossOrigin = http.NewCrossOriginProtection()
@@ -88,18 +87,4 @@ func fromThisMachine(r *http.Request) error {
 		return message.Errorf(message.CodeForbidden, "without API keys the API answers under the names of this machine only, localhost or 127.0.0.1")
 	}
 	return nil
-}
-
-// allowed refuses a request whose key does not have a scope. Without keys every request has it.
-func allowed(c echo.Context, scope access.Scope) error {
-	if !has(c, scope) {
-		return message.Errorf(message.CodeForbidden, "this takes an API key with the scope %s", scope)
-	}
-	return nil
-}
-
-// has says whether a request may do what a scope allows.
-func has(c echo.Context, scope access.Scope) bool {
-	k, ok := c.Get(keyKey).(*access.Key)
-	return !ok || k.Allows(scope)
 }

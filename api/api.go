@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/api/openapi"
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
@@ -41,98 +43,110 @@ type Deps struct {
 	Telemetry *telemetry.Telemetry
 	Health    func(context.Context) telemetry.Health // a moment old at most: it is not looked at for each probe
 	BulkWait  time.Duration                          // how long a bulk send waits when the request does not say
-	InFlight  int                                    // requests that are worked on at a time
-	DryRuns   int                                    // dry runs at a time; below 1: 1
+	Limits    request.Limits
 }
 
 // Server answers requests. It is an http.Handler.
 type Server struct {
 	Deps
 	echo  *echo.Echo
-	gate  *gate
-	pages contractPages
+	table map[string]route // by method and path, as Echo has it
+	gate  *request.Gate
+	pages openapi.Pages
 }
 
 // Sizes and times of the server.
 const (
-	maxBody       = 8 << 20   // bytes of what is to be sent: 100,000 lead ids fit
-	maxSmallBody  = 256 << 10 // bytes of every other JSON body: a lead with all it may have fits
-	maxImport     = 100 << 20 // bytes of an imported file
 	maxHeader     = 32 << 10
 	headerTimeout = 5 * time.Second
-	readTimeout   = 15 * time.Second
 	writeTimeout  = 90 * time.Second // above the longest wait for a bulk
 	idleTimeout   = 60 * time.Second
 )
 
-const (
-	sendPath   = "/api/messaging/send"
-	importPath = "/api/leads/import"
-)
-
-// route is one line of the table of routes. A route below /api/ has a scope that its caller's key must have; the others
-// are for everybody.
+// route is one line of the table of routes.
 type route struct {
-	method, path string
-	scope        access.Scope
-	handler      echo.HandlerFunc
+	contract.Route
+	handler echo.HandlerFunc
 }
 
 func (s *Server) routes() []route {
 	return []route{
-		{http.MethodPost, sendPath, access.Send, s.send},
-		{http.MethodGet, "/api/messaging/messages", access.Read, s.listMessages},
-		{http.MethodGet, "/api/messaging/messages/:id", access.Read, s.getMessage},
-		{http.MethodGet, "/api/messaging/bulk", access.Read, s.listBulks},
-		{http.MethodGet, "/api/messaging/bulk/:id", access.Read, s.getBulk},
-		{http.MethodPost, "/api/messaging/bulk/:id/pause", access.Send, s.changeBulk(s.Bulks.Pause)},
-		{http.MethodPost, "/api/messaging/bulk/:id/resume", access.Send, s.changeBulk(s.Bulks.Resume)},
-		{http.MethodPost, "/api/messaging/bulk/:id/cancel", access.Send, s.changeBulk(s.Bulks.Cancel)},
-		{http.MethodGet, "/api/messaging/bulk/:id/leads/:lead_id", access.Read, s.explainLead},
-		{http.MethodGet, "/api/channels", access.Read, s.listChannels},
-		{http.MethodPost, "/api/channels", access.Admin, s.createChannel},
-		{http.MethodGet, "/api/channels/:id/:type", access.Read, s.getChannel},
-		{http.MethodPatch, "/api/channels/:id/:type", access.Admin, s.patchChannel},
-		{http.MethodDelete, "/api/channels/:id/:type", access.Admin, s.deleteChannel},
-		{http.MethodGet, "/api/leads", access.Read, s.listLeads},
-		{http.MethodPost, "/api/leads", access.Send, s.createLead},
-		{http.MethodPost, importPath, access.Send, s.importLeads},
-		{http.MethodGet, "/api/leads/:id", access.Read, s.getLead},
-		{http.MethodPatch, "/api/leads/:id", access.Send, s.patchLead},
-		{http.MethodDelete, "/api/leads/:id", access.Admin, s.eraseLead},
-		{http.MethodGet, "/api/suppressions", access.Read, s.listSuppressions},
-		{http.MethodPost, "/api/suppressions", access.Send, s.createSuppression},
-		{http.MethodDelete, "/api/suppressions/:id", access.Admin, s.deleteSuppression},
-		{http.MethodGet, "/openapi.json", "", s.openapi},
-		{http.MethodGet, "/docs", "", s.docs},
-		{http.MethodGet, "/healthz", "", func(c echo.Context) error { return c.JSON(http.StatusOK, contract.Health{Status: "ok"}) }},
-		{http.MethodGet, "/readyz", "", s.ready},
+		{contract.RouteSend, s.send},
+		{contract.RouteListMessages, s.listMessages},
+		{contract.RouteGetMessage, s.getMessage},
+		{contract.RouteListBulks, s.listBulks},
+		{contract.RouteGetBulk, s.getBulk},
+		{contract.RoutePauseBulk, s.changeBulk(s.Bulks.Pause)},
+		{contract.RouteResumeBulk, s.changeBulk(s.Bulks.Resume)},
+		{contract.RouteCancelBulk, s.changeBulk(s.Bulks.Cancel)},
+		{contract.RouteExplainLead, s.explainLead},
+		{contract.RouteListChannels, s.listChannels},
+		{contract.RouteCreateChannel, s.createChannel},
+		{contract.RouteGetChannel, s.getChannel},
+		{contract.RouteChangeChannel, s.patchChannel},
+		{contract.RouteDeleteChannel, s.deleteChannel},
+		{contract.RouteListLeads, s.listLeads},
+		{contract.RouteCreateLead, s.createLead},
+		{contract.RouteImportLeads, s.importLeads},
+		{contract.RouteGetLead, s.getLead},
+		{contract.RouteChangeLead, s.patchLead},
+		{contract.RouteEraseLead, s.eraseLead},
+		{contract.RouteListSuppressions, s.listSuppressions},
+		{contract.RouteCreateSuppression, s.createSuppression},
+		{contract.RouteDeleteSuppression, s.deleteSuppression},
+		{contract.RouteDocument, s.document},
+		{contract.RouteDocs, s.docs},
+		{contract.RouteAlive, alive},
+		{contract.RouteReady, s.ready},
 	}
+}
+
+// declared returns the routes of a table without their handlers.
+func declared(routes []route) []contract.Route {
+	all := make([]contract.Route, len(routes))
+	for i, r := range routes {
+		all[i] = r.Route
+	}
+	return all
+}
+
+// Document returns the OpenAPI document, without a server.
+func Document() ([]byte, error) {
+	pages, err := openapi.New(declared((&Server{}).routes()))
+	return pages.JSON, err
 }
 
 // New makes a Server.
 func New(d Deps) (*Server, error) {
+	s := &Server{Deps: d, gate: request.NewGate(d.Limits)}
+	return s, s.serve(s.routes())
+}
+
+// serve makes the server answer the routes of a table.
+func (s *Server) serve(routes []route) (err error) {
+	if s.pages, err = openapi.New(declared(routes)); err != nil {
+		return err
+	}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	s := &Server{Deps: d, echo: e, gate: newGate(d.InFlight, d.DryRuns)}
-	var err error
-	if s.pages, err = makePages(s.routes()); err != nil {
-		return nil, err
-	}
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
 	e.Use(s.observe, s.identify)           // after routing, so that metrics and log name the route of rejected requests too
-	for _, r := range s.routes() {
-		handler := r.handler
-		if r.scope != "" {
-			if !operations[r.method+" "+r.path].asks() {
-				handler = withoutQuery(handler)
-			}
-			handler = s.admit(r, handler)
-		}
-		e.Add(r.method, r.path, handler)
+	s.echo, s.table = e, map[string]route{}
+	for _, r := range routes {
+		s.table[r.Method+" "+r.Path] = r
+		e.Add(r.Method, r.Path, s.gate.Admit(r.Route, r.handler))
 	}
-	return s, nil
+	return nil
+}
+
+// routeOf returns the route that a request was routed to, nil when it has none.
+func (s *Server) routeOf(c echo.Context) *contract.Route {
+	r, ok := s.table[c.Request().Method+" "+c.Path()]
+	if !ok {
+		return nil
+	}
+	return &r.Route
 }
 
 // ServeHTTP implements http.Handler.
@@ -141,9 +155,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.Serv
 // HTTPServer returns a server with every limit set.
 func (s *Server) HTTPServer() *http.Server {
 	return &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
+		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: request.ReadTimeout, WriteTimeout: writeTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
+}
+
+func alive(c echo.Context) error {
+	return c.JSON(http.StatusOK, contract.Health{Status: "ok"})
+}
+
+func (s *Server) document(c echo.Context) error {
+	return c.Blob(http.StatusOK, contract.MediaJSON, s.pages.JSON)
+}
+
+func (s *Server) docs(c echo.Context) error {
+	c.Response().Header().Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	return c.HTMLBlob(http.StatusOK, s.pages.HTML)
 }
 
 func (s *Server) ready(c echo.Context) error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/channel"
 	"herald/pkg/contract"
@@ -30,40 +31,31 @@ func showChannel(c *channel.Channel) contract.Channel {
 	return r
 }
 
-const (
-	maxName           = 200
-	maxAllowedSenders = 100
-	maxCredential     = 4_096
-	maxPrice          = 100_000 // of a message: the cost of the largest bulk stays within an int64 of millionths
-	maxRate           = 1e12
-)
-
-func parseChannel(o *wire.Object) *channel.Channel {
+func parseChannel(o *request.Object) *channel.Channel {
 	c := &channel.Channel{
-		Key: channel.Key{ID: o.UUID("id")}, Provider: o.String("provider", maxName), Name: o.String("name", maxName),
-		Sender: o.String("sender", maxRecipient), SenderName: o.String("sender_name", message.MaxSenderName),
-		AllowedSenders: o.Strings("allowed_senders", maxAllowedSenders, maxRecipient), Currency: o.String("currency", 3),
-		Default: o.Bool("default"), OnUnknown: channel.Policy(o.String("on_unknown", maxName)), BaseURL: o.String("base_url", message.MaxURL),
-		Region: o.String("region", 2), State: channel.State(o.String("state", maxName)),
+		Key: channel.Key{ID: o.UUID("id")}, Provider: o.Word("provider"), Name: o.String("name"), Sender: o.String("sender"),
+		SenderName: o.String("sender_name"), AllowedSenders: o.Strings("allowed_senders"), Currency: o.String("currency"),
+		Default: o.Bool("default"), OnUnknown: channel.Policy(o.Word("on_unknown")), BaseURL: o.String("base_url"),
+		Region: o.String("region"), State: channel.State(o.Word("state")),
 	}
 	o.Require("type", "name", "sender", "credentials")
-	c.Type = enum(o, "type", "", message.ParseChannelType, message.ChannelTypes)
+	c.Type = request.Enum(o, "type", "", message.ParseChannelType, message.ChannelTypes)
 	if c.State != "" && c.State != channel.Active && c.State != channel.Paused {
 		o.Fail(message.SlugEnum, "must be ACTIVE or PAUSED", "state")
 	}
-	if p := o.Number("price", 0, maxPrice); p != nil {
+	if p := o.Number("price"); p != nil {
 		c.Price = message.MicrosOf(*p)
 	}
-	if p := o.Number("price_media", 0, maxPrice); p != nil {
+	if p := o.Number("price_media"); p != nil {
 		c.PriceMedia = message.MicrosOf(*p)
 	}
-	if r := o.Number("rate_per_second", 0.01, maxRate); r != nil {
+	if r := o.Number("rate_per_second"); r != nil {
 		c.RatePerSecond = *r
 	}
-	if creds := o.Child("credentials"); creds != nil {
+	if given := o.Values("credentials"); given != nil {
 		c.Credentials = map[string]channel.Secret{}
-		for _, name := range creds.Names() {
-			if v := creds.String(name, maxCredential); v != "" {
+		for name, v := range given {
+			if v != "" {
 				c.Credentials[name] = channel.NewSecret(v)
 			}
 		}
@@ -73,7 +65,7 @@ func parseChannel(o *wire.Object) *channel.Channel {
 }
 
 func (s *Server) createChannel(c echo.Context) error {
-	o, errs, err := readJSON(c)
+	o, errs, err := request.ReadJSON[contract.NewChannel](c)
 	if err != nil {
 		return err
 	}
@@ -82,14 +74,14 @@ func (s *Server) createChannel(c echo.Context) error {
 		return err
 	}
 	if err := s.Channels.Create(c.Request().Context(), ch); err != nil {
-		return under(err, "body")
+		return request.Under(err, "body")
 	}
 	return c.JSON(http.StatusCreated, shownChannel(c, ch))
 }
 
 // shownChannel is what the answer to a write shows of a channel: everything to a key that may read.
 func shownChannel(c echo.Context, ch *channel.Channel) any {
-	if !has(c, access.Read) {
+	if !request.Allowed(c, access.Read) {
 		return contract.ChannelRef{ID: ch.ID.String(), Type: ch.Type}
 	}
 	return showChannel(ch)
@@ -108,18 +100,18 @@ func (s *Server) getChannel(c echo.Context) error {
 }
 
 func (s *Server) listChannels(c echo.Context) error {
-	q := newQuery(c, &wire.Errors{})
-	limit, after := q.page()
+	q := request.NewQuery(c, &wire.Errors{})
+	limit, after := q.Page()
 	var key channel.Key
 	if after != "" {
 		id, ok := wire.ParseUUID(after[:min(36, len(after))])
 		t, known := message.ParseChannelType(after[min(36, len(after)):])
 		if !ok || !known {
-			q.badCursor()
+			q.BadCursor()
 		}
 		key = channel.Key{ID: id, Type: t}
 	}
-	if err := q.close(); err != nil {
+	if err := q.Close(); err != nil {
 		return err
 	}
 	items, err := s.Channels.List(c.Request().Context(), key, limit+1)
@@ -131,7 +123,7 @@ func (s *Server) listChannels(c echo.Context) error {
 
 // channelKey reads the path's id and type.
 func channelKey(c echo.Context) (channel.Key, error) {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return channel.Key{}, err
 	}
@@ -148,7 +140,7 @@ func (s *Server) patchChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	o, errs, err := readJSON(c)
+	o, errs, err := request.ReadJSON[contract.ChannelPatch](c)
 	if err != nil {
 		return err
 	}
@@ -160,36 +152,36 @@ func (s *Server) patchChannel(c echo.Context) error {
 		return errs
 	}
 	if err != nil {
-		return under(err, "body")
+		return request.Under(err, "body")
 	}
 	return c.JSON(http.StatusOK, shownChannel(c, ch))
 }
 
-func patchFields(o *wire.Object, ch *channel.Channel) {
+func patchFields(o *request.Object, ch *channel.Channel) {
 	moved(o, ch)
-	text := func(name string, to *string, limit int) {
+	patch := func(name string, to *string, read func(string) string) {
 		if o.Given(name) {
-			*to = o.String(name, limit)
+			*to = read(name)
 		}
 	}
 	state, policy := string(ch.State), string(ch.OnUnknown)
-	text("name", &ch.Name, maxName)
-	text("sender", &ch.Sender, maxRecipient)
-	text("sender_name", &ch.SenderName, message.MaxSenderName)
-	text("currency", &ch.Currency, 3)
-	text("on_unknown", &policy, maxName)
-	text("base_url", &ch.BaseURL, message.MaxURL)
-	text("region", &ch.Region, 2)
-	text("state", &state, maxName)
+	patch("name", &ch.Name, o.String)
+	patch("sender", &ch.Sender, o.String)
+	patch("sender_name", &ch.SenderName, o.String)
+	patch("currency", &ch.Currency, o.String)
+	patch("on_unknown", &policy, o.Word)
+	patch("base_url", &ch.BaseURL, o.String)
+	patch("region", &ch.Region, o.String)
+	patch("state", &state, o.Word)
 	ch.OnUnknown = channel.Policy(policy)
 	if s := channel.State(state); s != channel.Active && s != channel.Paused {
 		o.Fail(message.SlugEnum, "must be ACTIVE or PAUSED", "state")
 	} else if s != ch.State {
 		ch.State, ch.StateReason = s, ""
 	}
-	text("state_reason", &ch.StateReason, maxNote)
+	patch("state_reason", &ch.StateReason, o.String)
 	if o.Given("allowed_senders") {
-		ch.AllowedSenders = o.Strings("allowed_senders", maxAllowedSenders, maxRecipient)
+		ch.AllowedSenders = o.Strings("allowed_senders")
 	}
 	if o.Given("default") {
 		ch.Default = o.Bool("default")
@@ -197,24 +189,22 @@ func patchFields(o *wire.Object, ch *channel.Channel) {
 	for name, to := range map[string]*message.Micros{"price": &ch.Price, "price_media": &ch.PriceMedia} {
 		if o.Given(name) {
 			*to = 0
-			if p := o.Number(name, 0, maxPrice); p != nil {
+			if p := o.Number(name); p != nil {
 				*to = message.MicrosOf(*p)
 			}
 		}
 	}
 	if o.Given("rate_per_second") {
 		ch.RatePerSecond = 0
-		if r := o.Number("rate_per_second", 0.01, maxRate); r != nil {
+		if r := o.Number("rate_per_second"); r != nil {
 			ch.RatePerSecond = *r
 		}
 	}
-	if creds := o.Child("credentials"); creds != nil {
-		for _, name := range creds.Names() {
-			if v := creds.String(name, maxCredential); v != "" {
-				ch.Credentials[name] = channel.NewSecret(v)
-			} else {
-				delete(ch.Credentials, name)
-			}
+	for name, v := range o.Values("credentials") {
+		if v != "" {
+			ch.Credentials[name] = channel.NewSecret(v)
+		} else {
+			delete(ch.Credentials, name)
 		}
 	}
 	o.Close()
@@ -222,7 +212,7 @@ func patchFields(o *wire.Object, ch *channel.Channel) {
 
 // moved refuses a new base_url without new credentials: the stored ones were given for the old one, and the scope
 // to write them does not allow to read them. null counts, for it takes a credential away.
-func moved(o *wire.Object, ch *channel.Channel) {
+func moved(o *request.Object, ch *channel.Channel) {
 	v, _ := o.Raw("base_url")
 	if text, _ := v.(string); !o.Given("base_url") || text == ch.BaseURL {
 		return

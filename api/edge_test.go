@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/channel"
 	"herald/pkg/lead"
@@ -83,7 +84,7 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 		Keys: access.NewKeyring(access.KeyringDeps{
 			Keys: s, Uses: s, Checksums: access.NewChecksums(make([]byte, 32)), Failed: func(_ context.Context, err error) { t.Error(err) },
 		}),
-		Telemetry: telemetry.New(slog.New(slog.DiscardHandler)), InFlight: 16,
+		Telemetry: telemetry.New(slog.New(slog.DiscardHandler)), Limits: request.Limits{InFlight: 16},
 		Health: func(context.Context) telemetry.Health { return telemetry.Health{Ready: true} },
 	}
 	if set != nil {
@@ -179,26 +180,20 @@ func (e *edge) call(method, path, headers, body string) said {
 // rest waits until nothing is held.
 func (e *edge) rest() {
 	e.t.Helper()
-	e.until("everything is given back", func(g *gate) bool {
-		return g.memory == 0 && len(g.callers) == 0 && len(g.places) == 0 && len(g.imports) == 0
-	})
+	e.until("everything is given back", func(u request.Usage) bool { return u == request.Usage{} })
 }
 
-// until waits until the gate is so.
-func (e *edge) until(what string, ok func(g *gate) bool) {
+// until waits until what requests hold is so.
+func (e *edge) until(what string, ok func(u request.Usage) bool) {
 	e.t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		g := e.server.gate
-		g.mu.Lock()
-		done := ok(g)
-		state := fmt.Sprintf("%d bytes, %d callers, %d places", g.memory, len(g.callers), len(g.places))
-		g.mu.Unlock()
-		if done {
+		u := e.server.gate.Usage()
+		if ok(u) {
 			return
 		}
 		if time.Now().After(deadline) {
-			e.t.Fatalf("not true in time: %s (%s)", what, state)
+			e.t.Fatalf("not true in time: %s (%+v)", what, u)
 		}
 		<-time.After(5 * time.Millisecond)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/telemetry"
@@ -37,18 +38,12 @@ var statuses = map[message.Code]int{
 	message.CodeTooSlow:      http.StatusRequestTimeout,
 }
 
-// The codes of problems that are HTTP's own.
-const (
-	codeMethod   = "method_not_allowed"
-	codeInternal = "internal"
-)
-
 // fail answers with an error. It is Echo's error handler, so the framework's own errors come here too.
 func (s *Server) fail(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
 	}
-	abandon(c, err)
+	request.Abandon(c, err)
 	status, body := s.problem(err, c)
 	switch {
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable, message.IsCode(err, message.CodeInProgress):
@@ -67,8 +62,8 @@ var notHere = contract.Problem{Detail: "there is nothing at this path", Code: "n
 // path, slashes and all, so its own word on that is not enough.
 func (s *Server) known(path string) bool {
 	have := strings.Split(path, "/")
-	for _, r := range s.routes() {
-		want := strings.Split(r.path, "/")
+	for _, r := range s.table {
+		want := strings.Split(r.Path, "/")
 		if slices.EqualFunc(want, have, func(w, h string) bool { return w == h || strings.HasPrefix(w, ":") }) {
 			return true
 		}
@@ -95,10 +90,10 @@ func (s *Server) problem(err error, c echo.Context) (int, any) {
 	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed && !s.known(c.Request().URL.Path):
 		return http.StatusNotFound, notHere
 	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed:
-		return http.StatusMethodNotAllowed, contract.Problem{Detail: "this path does not take the method " + c.Request().Method, Code: codeMethod}
+		return http.StatusMethodNotAllowed, contract.Problem{Detail: "this path does not take the method " + c.Request().Method, Code: contract.CodeMethod}
 	}
 	return http.StatusInternalServerError, contract.Problem{
-		Detail: "something went wrong here; the request id finds it in the log", Code: codeInternal, RequestID: requestID(c),
+		Detail: "something went wrong here; the request id finds it in the log", Code: contract.CodeInternal, RequestID: requestID(c),
 	}
 }
 
@@ -118,20 +113,18 @@ func retryAfter(err error) int {
 	return 5
 }
 
-const headerRequestID = "X-Request-Id"
-
-func requestID(c echo.Context) string { return c.Response().Header().Get(headerRequestID) }
+func requestID(c echo.Context) string { return c.Response().Header().Get(contract.HeaderRequestID) }
 
 // observe wraps every request: an id, security headers, a log line, and the recovery of panics.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		start := time.Now()
-		id := c.Request().Header.Get(headerRequestID)
+		id := c.Request().Header.Get(contract.HeaderRequestID)
 		if !plainID(id) {
 			id = uuid.NewString()
 		}
 		h := c.Response().Header()
-		h.Set(headerRequestID, id)
+		h.Set(contract.HeaderRequestID, id)
 		for name, v := range securityHeaders {
 			h.Set(name, v)
 		}
@@ -146,8 +139,8 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				s.fail(err, c)
 			}
 			s.Telemetry.Request(c.Request().Context(), telemetry.Request{
-				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: caller(c),
-				Shed: shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
+				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: request.Caller(c),
+				Shed: request.Shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})
 		}()
 		return next(c)

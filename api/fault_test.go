@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/channel"
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -35,15 +37,15 @@ func TestFaultTheScopeOfEveryRoute(t *testing.T) {
 		t.Errorf("%d routes, %d scopes", len(routes), len(scopeOf))
 	}
 	for _, r := range routes {
-		if want, ok := scopeOf[r.method+" "+r.path]; !ok || r.scope != want {
-			t.Errorf("%s %s takes %q, want %q", r.method, r.path, r.scope, want)
+		if want, ok := scopeOf[r.Method+" "+r.Path]; !ok || r.Scope != want {
+			t.Errorf("%s %s takes %q, want %q", r.Method, r.Path, r.Scope, want)
 		}
 	}
 }
 
 // concrete is a route's path with parameters that are some.
 func concrete(r route) string {
-	return strings.NewReplacer(":id", exampleID, ":lead_id", exampleID, ":type", "EMAIL").Replace(r.path)
+	return strings.NewReplacer(":id", exampleID, ":lead_id", exampleID, ":type", "EMAIL").Replace(r.Path)
 }
 
 // An API that is not open answers nothing without a key, also while there is none at all.
@@ -51,11 +53,11 @@ func TestFaultNotOpenAndNoKeys(t *testing.T) {
 	e := newEdge(t, func(d *Deps) { d.Local = false }, nil)
 	for _, r := range e.server.routes() {
 		for what, headers := range map[string]string{"nothing": "", "a key that is none": "Authorization: Bearer hk_0123456789abcdef_x\r\n"} {
-			got := e.call(r.method, concrete(r), headers, "")
-			if want := http.StatusUnauthorized; r.scope != "" && got.status != want {
-				t.Errorf("%s %s with %s: %d %s", r.method, r.path, what, got.status, got.body)
-			} else if r.scope == "" && got.status != http.StatusOK {
-				t.Errorf("%s %s: %d", r.method, r.path, got.status)
+			got := e.call(r.Method, concrete(r), headers, "")
+			if want := http.StatusUnauthorized; r.Scope != "" && got.status != want {
+				t.Errorf("%s %s with %s: %d %s", r.Method, r.Path, what, got.status, got.body)
+			} else if r.Scope == "" && got.status != http.StatusOK {
+				t.Errorf("%s %s: %d", r.Method, r.Path, got.status)
 			}
 		}
 	}
@@ -71,13 +73,13 @@ func TestFaultScopeBeforeBody(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, r := range e.server.routes() {
 		for s, header := range keys {
-			if r.scope == "" || s == r.scope {
+			if r.Scope == "" || s == r.Scope {
 				continue
 			}
 			for _, length := range []int{200_000, -1} {
-				l := e.begin(r.method, concrete(r), header, length, `{"a":"`+strings.Repeat("x", 10_000))
+				l := e.begin(r.Method, concrete(r), header, length, `{"a":"`+strings.Repeat("x", 10_000))
 				wg.Go(func() {
-					l.answer().wants(t, fmt.Sprintf("%s %s with %s, a body of %d that does not come", r.method, r.path, s, length), 403, "scope "+string(r.scope))
+					l.answer().wants(t, fmt.Sprintf("%s %s with %s, a body of %d that does not come", r.Method, r.Path, s, length), 403, "scope "+string(r.Scope))
 				})
 			}
 		}
@@ -90,24 +92,24 @@ func TestFaultScopeBeforeBody(t *testing.T) {
 func TestFaultBodiesAreBounded(t *testing.T) {
 	e := newEdge(t, func(d *Deps) { d.Local = true }, nil)
 	for _, r := range e.server.routes() {
-		if r.scope == "" {
+		if r.Scope == "" {
 			continue
 		}
-		limit, says := maxSmallBody, "256 KB"
-		switch r.path {
-		case sendPath:
-			limit, says = maxBody, "8 MB"
-		case importPath:
-			limit, says = maxImport, "100 MB"
+		limit, says := 256<<10, "256 KB"
+		switch r.Path {
+		case contract.RouteSend.Path:
+			limit, says = 8<<20, "8 MB"
+		case contract.RouteImportLeads.Path:
+			limit, says = 100<<20, "100 MB"
 		}
-		what := r.method + " " + r.path
-		e.begin(r.method, concrete(r), "", limit+1, "{").answer().wants(t, what+", announced", 413, says)
-		if op := operations[r.method+" "+r.path]; op.request == nil {
+		what := r.Method + " " + r.Path
+		e.begin(r.Method, concrete(r), "", limit+1, "{").answer().wants(t, what+", announced", 413, says)
+		if r.Request == nil {
 			continue
 		}
-		e.begin(r.method, concrete(r), "", -1, strings.Repeat(" ", limit+1)).answer().wants(t, what+", not announced", 413, says)
+		e.begin(r.Method, concrete(r), "", -1, strings.Repeat(" ", limit+1)).answer().wants(t, what+", not announced", 413, says)
 		whole := strings.Repeat(" ", limit-2) + "{}"
-		if got := e.call(r.method, concrete(r), "", whole); got.status == 413 {
+		if got := e.call(r.Method, concrete(r), "", whole); got.status == 413 {
 			t.Errorf("%s: %d bytes are refused: %s", what, len(whole), got.body)
 		}
 	}
@@ -117,7 +119,7 @@ func TestFaultBodiesAreBounded(t *testing.T) {
 func TestFaultNodesAndMistakesAreBounded(t *testing.T) {
 	e := newEdge(t, func(d *Deps) { d.Local = true }, nil)
 	send := func(body string) said {
-		got := e.call("POST", sendPath, "", body)
+		got := e.call("POST", contract.RouteSend.Path, "", body)
 		if len(got.body) > 100_000 {
 			t.Errorf("%d bytes are answered", len(got.body))
 		}
@@ -144,14 +146,24 @@ func TestFaultNodesAndMistakesAreBounded(t *testing.T) {
 	e.rest()
 }
 
+// The bounds as they are documented.
+const (
+	exampleID   = "01a20960-62b0-796f-9cfb-5b3a36495aeb"
+	maxBody     = 8 << 20   // bytes of a send
+	maxMemory   = 112 << 20 // bytes of all bodies
+	keyShare    = 4         // the part that one key may hold
+	readingCost = 32 << 10  // bytes that a connection counts for beside its body
+	minRate     = 64 << 10  // bytes a second
+)
+
 // patient is a pace at which a withheld body is waited for all through a test.
-var patient = quick(false, pace{rate: 1, grace: time.Hour, most: time.Hour})
+var patient = quick(false, request.ReadLimits{MinRate: 1, Grace: time.Hour, Total: time.Hour})
 
 // withhold begins n sends whose bodies come to half, and returns what is answered to those that are not waited for.
 func (e *edge) withhold(n int, headers string) <-chan said {
 	answers := make(chan said, n)
 	for range n {
-		l := e.begin("POST", sendPath, headers, maxBody, strings.Repeat("x", maxBody/2))
+		l := e.begin("POST", contract.RouteSend.Path, headers, maxBody, strings.Repeat("x", maxBody/2))
 		go func() { answers <- l.answer() }()
 	}
 	return answers
@@ -167,7 +179,7 @@ func TestFaultAKeyHoldsAQuarterOfTheMemory(t *testing.T) {
 	for range 10 - maxMemory/keyShare/halfCounts {
 		(<-refused).wants(t, "beyond the share", 429, "a quarter of the API")
 	}
-	e.until("the rest is held", func(g *gate) bool { return g.memory == maxMemory/keyShare/halfCounts*halfCounts })
+	e.until("the rest is held", func(u request.Usage) bool { return u.Memory == maxMemory/keyShare/halfCounts*halfCounts })
 	for i := range 20 {
 		body := fmt.Sprintf(`{"email":"a%d@example.com","custom_fields":{"x":"%s"}}`, i, strings.Repeat("y", 60_000))
 		e.call("POST", "/api/leads", other, body).wants(t, "another key", 201, `"email"`)
@@ -192,7 +204,7 @@ func TestFaultAllHoldSoMuch(t *testing.T) {
 		for range 20 - maxMemory/halfCounts {
 			(<-answers).wants(t, "beyond the bound, "+what, 503, "unavailable")
 		}
-		e.until("the rest is held", func(g *gate) bool { return g.memory == maxMemory/halfCounts*halfCounts })
+		e.until("the rest is held", func(u request.Usage) bool { return u.Memory == maxMemory/halfCounts*halfCounts })
 		_ = e.http.Close()
 		e.rest()
 	}
@@ -242,17 +254,21 @@ func TestFaultTheKeylessCallerHasAllPlaces(t *testing.T) {
 	e.rest()
 }
 
-// quick is a pace that a test can wait for; the server's own time for reading ends nothing.
-func quick(imports bool, p pace) func(e *edge) {
+// quick sets limits that a test can wait for; the server's own time for reading ends nothing.
+func quick(uploads bool, l request.ReadLimits) func(e *edge) {
 	return func(e *edge) {
-		e.server.gate.paces[imports] = p
+		if uploads {
+			e.server.gate.Limits.Upload = l
+		} else {
+			e.server.gate.Limits.Body = l
+		}
 		e.http.ReadTimeout = time.Hour
 	}
 }
 
 // A body whose rest is withheld ends in time, however much of it came, and the bound is named.
 func TestFaultBodiesArriveAtARate(t *testing.T) {
-	e := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, pace{rate: minRate, grace: 300 * time.Millisecond, most: time.Minute}))
+	e := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, request.ReadLimits{MinRate: minRate, Grace: 300 * time.Millisecond, Total: time.Minute}))
 	for what, b := range map[string]struct {
 		length int
 		body   string
@@ -277,23 +293,23 @@ func TestFaultBodiesArriveAtARate(t *testing.T) {
 	}()
 	l.answer().wants(t, "a byte now and then", 408, "too_slow")
 	close(stop)
-	bounded := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, pace{rate: 1, grace: time.Hour, most: 300 * time.Millisecond}))
+	bounded := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, request.ReadLimits{MinRate: 1, Grace: time.Hour, Total: 300 * time.Millisecond}))
 	bounded.begin("POST", "/api/leads", "", 12, `{`).answer().wants(t, "beyond the limit", 408, "within 300ms")
 }
 
 // A key imports two files at a time, a slow one is cut, and other keys import meanwhile.
 func TestFaultImports(t *testing.T) {
-	e := newEdge(t, nil, quick(true, pace{rate: minRate, grace: 3 * time.Second, most: time.Minute}))
+	e := newEdge(t, nil, quick(true, request.ReadLimits{MinRate: minRate, Grace: 3 * time.Second, Total: time.Minute}))
 	csv := "Content-Type: text/csv\r\n"
 	hostile, other, reader := e.key(access.Send)+csv, e.key(access.Send)+csv, e.key(access.Read)
 	var slow []*line
 	for i := range 2 {
-		slow = append(slow, e.begin("POST", importPath, hostile, 1<<20, fmt.Sprintf("email\nslow%d@example.com\n", i)))
-		e.until("it is under way", func(g *gate) bool { return len(g.imports) == i+1 })
+		slow = append(slow, e.begin("POST", contract.RouteImportLeads.Path, hostile, 1<<20, fmt.Sprintf("email\nslow%d@example.com\n", i)))
+		e.until("it is under way", func(u request.Usage) bool { return u.Uploads == i+1 })
 	}
-	e.begin("POST", importPath, hostile, 1<<20, "email\n").answer().wants(t, "a third one", 429, "2 imports under way")
+	e.begin("POST", contract.RouteImportLeads.Path, hostile, 1<<20, "email\n").answer().wants(t, "a third one", 429, "2 imports under way")
 	for i := range 3 {
-		e.call("POST", importPath, other, fmt.Sprintf("email\nquick%d@example.com\n", i)).wants(t, "another key's", 200, `"imported":1`)
+		e.call("POST", contract.RouteImportLeads.Path, other, fmt.Sprintf("email\nquick%d@example.com\n", i)).wants(t, "another key's", 200, `"imported":1`)
 	}
 	for _, l := range slow {
 		l.answer().wants(t, "a slow one", 408, "64 KB a second over 3s; rows that were read before are kept: 1 imported, 0 updated")
@@ -302,21 +318,21 @@ func TestFaultImports(t *testing.T) {
 		e.call("GET", "/api/leads", reader, "").wants(t, "the row that came before the cut", 200, fmt.Sprintf("slow%d@example.com", i))
 	}
 	e.rest()
-	e.call("POST", importPath, hostile, "email\nlate@example.com\n").wants(t, "the key's next", 200, `"imported":1`)
+	e.call("POST", contract.RouteImportLeads.Path, hostile, "email\nlate@example.com\n").wants(t, "the key's next", 200, `"imported":1`)
 }
 
 // An import has a limit, whatever its rate, and all together have four places.
 func TestFaultImportsEnd(t *testing.T) {
-	e := newEdge(t, nil, quick(true, pace{rate: 1, grace: time.Hour, most: 3 * time.Second}))
+	e := newEdge(t, nil, quick(true, request.ReadLimits{MinRate: 1, Grace: time.Hour, Total: 3 * time.Second}))
 	var lines []*line
 	for i := range 2 {
 		key := e.key(access.Send) + "Content-Type: application/x-ndjson\r\n"
 		for j := range 2 {
-			lines = append(lines, e.begin("POST", importPath, key, -1, `{"email":"a@example.com"}`+"\n"))
-			e.until("it is under way", func(g *gate) bool { return len(g.imports) == 2*i+j+1 })
+			lines = append(lines, e.begin("POST", contract.RouteImportLeads.Path, key, -1, `{"email":"a@example.com"}`+"\n"))
+			e.until("it is under way", func(u request.Usage) bool { return u.Uploads == 2*i+j+1 })
 		}
 	}
-	e.call("POST", importPath, e.key(access.Send)+"Content-Type: text/csv\r\n", "email\n").wants(t, "a fifth", 503, "unavailable")
+	e.call("POST", contract.RouteImportLeads.Path, e.key(access.Send)+"Content-Type: text/csv\r\n", "email\n").wants(t, "a fifth", 503, "unavailable")
 	for _, l := range lines {
 		l.answer().wants(t, "beyond the limit", 408, "within 3s; rows that were read before are kept: ")
 	}
@@ -335,10 +351,10 @@ func TestFaultALongAnswerIsNotCut(t *testing.T) {
 		}
 	}}
 	e := newEdge(t, func(d *Deps) { d.Local, d.Effects = true, effects }, func(e *edge) {
-		e.server.gate.paces[false] = pace{rate: minRate, grace: 300 * time.Millisecond, most: 300 * time.Millisecond}
+		e.server.gate.Limits.Body = request.ReadLimits{MinRate: minRate, Grace: 300 * time.Millisecond, Total: 300 * time.Millisecond}
 		e.http.ReadTimeout = 300 * time.Millisecond
 	})
-	e.call("POST", sendPath, "Idempotency-Key: k\r\n", `{"message_data":{"recipient":"a@example.com"}}`).wants(t, "a long one", 422, "no default channel")
+	e.call("POST", contract.RouteSend.Path, "Idempotency-Key: k\r\n", `{"message_data":{"recipient":"a@example.com"}}`).wants(t, "a long one", 422, "no default channel")
 }
 
 // A keyed request that is shed costs no look-up, whatever sheds it.
@@ -350,20 +366,23 @@ func TestFaultWhatIsShedAsksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := e.key(access.Send) + "Idempotency-Key: k\r\n"
-	sends := e.server.gate.sends[message.Email]
-	for range cap(sends) {
-		sends <- struct{}{}
+	leave := func() {}
+	for range 16 / 2 { // half of the places
+		var err error
+		if leave, err = e.server.gate.EnterSend(t.Context(), message.Email); err != nil {
+			t.Fatal(err)
+		}
 	}
 	body := `{"message_data":{"recipient":"a@example.com","subject":"s","content":"` + strings.Repeat("c", 100) + `"}}`
-	e.call("POST", sendPath, key, body).wants(t, "all places of the type taken", 503, "unavailable")
-	<-sends
+	e.call("POST", contract.RouteSend.Path, key, body).wants(t, "all places of the type taken", 503, "unavailable")
+	leave()
 	long := strings.Replace(body, "ccc", strings.Repeat("c", 3<<20), 1)
-	e.call("POST", sendPath, key, long).wants(t, "more memory than its share", 429, "a quarter of the API")
+	e.call("POST", contract.RouteSend.Path, key, long).wants(t, "more memory than its share", 429, "a quarter of the API")
 	if n := len(effects.asked); n > 0 {
 		t.Errorf("the store was asked %d times", n)
 	}
 	// A request that is refused for itself is looked for.
-	e.call("POST", sendPath, key, strings.Replace(body, `"subject":"s",`, "", 1)).wants(t, "a wrong one", 422, "subject")
+	e.call("POST", contract.RouteSend.Path, key, strings.Replace(body, `"subject":"s",`, "", 1)).wants(t, "a wrong one", 422, "subject")
 	if n := len(effects.asked); n != 1 {
 		t.Errorf("the store was asked %d times", n)
 	}
@@ -391,7 +410,7 @@ func TestFaultTheLargestRequestFitsItsShare(t *testing.T) {
 		"a long text":            `{"message_data":{"content":"` + strings.Repeat("x", maxBody-100) + `"}}`,
 		"a long text of escapes": `{"message_data":{"content":"` + strings.Repeat(`\n`, maxBody/2-100) + `"}}`,
 	} {
-		if got := e.call("POST", sendPath, key, body); got.status != 422 {
+		if got := e.call("POST", contract.RouteSend.Path, key, body); got.status != 422 {
 			t.Errorf("%s: %d %.200s", what, got.status, got.body)
 		}
 	}

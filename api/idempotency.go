@@ -9,25 +9,22 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/access"
+	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
-)
-
-const (
-	headerIdempotencyKey = "Idempotency-Key"
-	headerReplayed       = "Idempotent-Replayed"
 )
 
 // idempotencyKey reads the header, nil when there is none or when it is wrong, which goes to errs. body is the request as
 // it was decoded: what is written differently and means the same is the same request.
 func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.IdempotencyKey {
-	values := c.Request().Header.Values(headerIdempotencyKey)
+	values := c.Request().Header.Values(contract.HeaderIdempotencyKey)
 	if len(values) == 0 {
 		return nil
 	}
 	wrong := func(slug, msg string) *access.IdempotencyKey {
-		errs.Add(slug, msg, "header", headerIdempotencyKey)
+		errs.Add(slug, msg, "header", contract.HeaderIdempotencyKey)
 		return nil
 	}
 	if len(values) > 1 {
@@ -40,7 +37,7 @@ func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.Idempot
 	case len(key) > access.MaxIdempotencyKey:
 		return wrong(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", access.MaxIdempotencyKey))
 	}
-	return &access.IdempotencyKey{Caller: caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: fingerprint(c.QueryParams(), body)}
+	return &access.IdempotencyKey{Caller: request.Caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: fingerprint(c.QueryParams(), body)}
 }
 
 // fingerprint is the SHA-256 of a request as JSON: its query and its body, in an array. It is written piece by piece, for a
@@ -69,19 +66,19 @@ func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, 
 	case err != nil:
 		return true, err
 	case effect.Fingerprint != key.Fingerprint:
-		return true, message.InvalidField(message.SlugValue, "was used for another request", "header", headerIdempotencyKey)
+		return true, message.InvalidField(message.SlugValue, "was used for another request", "header", contract.HeaderIdempotencyKey)
 	case effect.Bulk:
 		b, err := s.Bulks.Get(ctx, effect.ID)
 		if err != nil {
 			return true, err
 		}
-		c.Response().Header().Set(headerReplayed, "true")
+		c.Response().Header().Set(contract.HeaderReplayed, "true")
 		return true, s.answerBulk(c, b.Bulk)
 	}
 	sent, err := s.Sender.Replay(ctx, effect.ID)
 	if err != nil {
 		return true, err
 	}
-	c.Response().Header().Set(headerReplayed, "true")
+	c.Response().Header().Set(contract.HeaderReplayed, "true")
 	return true, c.JSON(http.StatusOK, showSent(sent))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/contract"
 	"herald/pkg/lead"
@@ -31,11 +32,11 @@ func showLead(l *message.Lead) contract.Lead {
 }
 
 func (s *Server) createLead(c echo.Context) error {
-	o, errs, err := readJSON(c)
+	o, errs, err := request.ReadJSON[contract.NewLead](c)
 	if err != nil {
 		return err
 	}
-	l := lead.Parse(o)
+	l := lead.Parse(o.Object)
 	if err := errs.Err(); err != nil {
 		return err
 	}
@@ -47,14 +48,14 @@ func (s *Server) createLead(c echo.Context) error {
 
 // shownLead is what the answer to a write shows of a lead: everything to a key that may read.
 func shownLead(c echo.Context, l *message.Lead) any {
-	if !has(c, access.Read) {
+	if !request.Allowed(c, access.Read) {
 		return contract.LeadRef{ID: l.ID.String()}
 	}
 	return showLead(l)
 }
 
 func (s *Server) getLead(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}
@@ -66,9 +67,9 @@ func (s *Server) getLead(c echo.Context) error {
 }
 
 func (s *Server) listLeads(c echo.Context) error {
-	q := newQuery(c, &wire.Errors{})
-	limit, after := q.pageByID()
-	if err := q.close(); err != nil {
+	q := request.NewQuery(c, &wire.Errors{})
+	limit, after := q.PageByID()
+	if err := q.Close(); err != nil {
 		return err
 	}
 	items, err := s.Leads.List(c.Request().Context(), after, limit+1)
@@ -89,18 +90,19 @@ func (s *Server) importLeads(c echo.Context) error {
 	default:
 		return message.Errorf(message.CodeMediaType, "the body must be text/csv or application/x-ndjson")
 	}
-	p := s.gate.paces[true]
-	body := paced(c, maxImport, p)
-	_ = body.ctl.SetWriteDeadline(time.Now().Add(p.most + writeTimeout))
-	ctx, cancel := context.WithTimeout(c.Request().Context(), p.most)
+	limit := s.gate.Limits.Upload.Total
+	body := s.gate.Stream(c, contract.RouteImportLeads.BodyLimit())
+	answer := http.NewResponseController(c.Response())
+	_ = answer.SetWriteDeadline(time.Now().Add(limit + writeTimeout))
+	ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
 	defer cancel()
 	report, err := s.Leads.Import(ctx, format, body)
-	_ = body.ctl.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = answer.SetWriteDeadline(time.Now().Add(writeTimeout))
 	switch {
-	case body.err != nil: // what else failed did so because of it
-		return lead.WithKeptRows(body.err, report)
+	case body.Err() != nil: // what else failed did so because of it
+		return lead.WithKeptRows(body.Err(), report)
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return lead.WithKeptRows(message.Errorf(message.CodeTooSlow, "the import took longer than %s", p.most), report)
+		return lead.WithKeptRows(message.Errorf(message.CodeTooSlow, "the import took longer than %s", limit), report)
 	case err != nil:
 		return err
 	}
@@ -116,16 +118,16 @@ func showReport(r lead.Report) contract.ImportReport {
 }
 
 func (s *Server) patchLead(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}
-	o, errs, err := readJSON(c)
+	o, errs, err := request.ReadJSON[contract.LeadPatch](c)
 	if err != nil {
 		return err
 	}
 	l, err := s.Leads.Update(c.Request().Context(), id, func(l *message.Lead) error {
-		lead.Patch(o, l)
+		lead.Patch(o.Object, l)
 		return errs.Err()
 	})
 	if err != nil {
@@ -135,7 +137,7 @@ func (s *Server) patchLead(c echo.Context) error {
 }
 
 func (s *Server) eraseLead(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}

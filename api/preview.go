@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/audience"
 	"herald/pkg/bulk"
 	"herald/pkg/contract"
@@ -42,7 +43,7 @@ func showPreview(p *bulk.Preview, read bool) contract.Preview {
 // explainLead tells why a lead was sent to, skipped, failed or not in the audience. Matches_now and the criteria judge
 // the lead as it is now; the audience was frozen when the bulk was planned.
 func (s *Server) explainLead(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/contract"
@@ -33,7 +34,7 @@ func showBulk(v *bulk.View) contract.Bulk {
 // changeBulk answers a request that pauses, resumes or cancels a bulk. It takes no body.
 func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		id, err := pathID(c)
+		id, err := request.PathID(c)
 		if err != nil {
 			return err
 		}
@@ -49,14 +50,14 @@ func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View,
 // paused, which a person or the provider has put in words.
 func shownBulk(c echo.Context, v *bulk.View) contract.Bulk {
 	r := showBulk(v)
-	if r.Channel != nil && !has(c, access.Read) {
+	if r.Channel != nil && !request.Allowed(c, access.Read) {
 		r.Channel.StateReason = nil
 	}
 	return r
 }
 
 func (s *Server) getBulk(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}
@@ -70,9 +71,9 @@ func (s *Server) getBulk(c echo.Context) error {
 }
 
 func (s *Server) listBulks(c echo.Context) error {
-	q := newQuery(c, &wire.Errors{})
-	limit, before := q.pageByID()
-	if err := q.close(); err != nil {
+	q := request.NewQuery(c, &wire.Errors{})
+	limit, before := q.PageByID()
+	if err := q.Close(); err != nil {
 		return err
 	}
 	views, err := s.Bulks.List(c.Request().Context(), before, limit+1)
@@ -96,7 +97,7 @@ func showMessage(m *message.Message) contract.Message {
 }
 
 func (s *Server) getMessage(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}
@@ -118,19 +119,19 @@ func (s *Server) getMessage(c echo.Context) error {
 
 func (s *Server) listMessages(c echo.Context) error {
 	errs := &wire.Errors{}
-	q := newQuery(c, errs)
+	q := request.NewQuery(c, errs)
 	f := message.Filter{
-		BulkID: q.uuid("bulk_id"), LeadID: q.uuid("lead_id"), CreatedAfter: q.time("created_after"), CreatedBefore: q.time("created_before"),
+		BulkID: q.UUID("bulk_id"), LeadID: q.UUID("lead_id"), CreatedAfter: q.Time("created_after"), CreatedBefore: q.Time("created_before"),
 	}
-	if v := q.get("status"); v != "" {
+	if v := q.Get("status"); v != "" {
 		var ok bool
 		if f.Status, ok = message.ParseStatus(v); !ok {
 			errs.Add(message.SlugEnum, "is no status of a message", "query", "status")
 		}
 	}
-	f.ChannelType, f.Recipient = q.messageType("channel_type"), q.address("recipient")
-	limit, before := q.pageByID()
-	if err := q.close(); err != nil {
+	f.ChannelType, f.Recipient = q.MessageType("channel_type"), q.Address("recipient")
+	limit, before := q.PageByID()
+	if err := q.Close(); err != nil {
 		return err
 	}
 	items, err := s.Messages.Messages(c.Request().Context(), f, before, limit+1)

@@ -52,7 +52,7 @@ func TestRejectedRequestsNameTheirRoute(t *testing.T) {
 	l := &ledger{entered: make(chan struct{}, 1), release: make(chan struct{})}
 	e := newEdge(t, func(d *Deps) {
 		d.Telemetry = telemetry.New(slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-		d.InFlight, d.Messages = 1, l
+		d.Limits.InFlight, d.Messages = 1, l
 		d.Keys.Limiter = exhausted{}
 	}, nil)
 	reader, other, limited := e.key(access.Read), e.key(access.Read), e.limitedKey(access.Read)

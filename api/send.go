@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/audience"
 	"herald/pkg/bulk"
@@ -44,13 +45,13 @@ type sendRequest struct {
 }
 
 func (s *Server) send(c echo.Context) error {
-	o, errs, err := readJSON(c)
+	o, errs, err := request.ReadJSON[contract.SendRequest](c)
 	if err != nil {
 		return err
 	}
 	key := idempotencyKey(c, o.Value(), errs)
 	err = s.sendNew(c, o, errs, key)
-	if err == nil || key == nil || shed(err) {
+	if err == nil || key == nil || request.Shed(err) {
 		return err
 	}
 	// Nearly every key is new, so it is not looked for first. But what was done under one is answered even when the same
@@ -59,14 +60,14 @@ func (s *Server) send(c echo.Context) error {
 		return rerr
 	}
 	if errors.Is(err, access.ErrKeyTaken) {
-		return errBusy // it was forgotten in between, which takes seven days
+		return request.Busy() // it was forgotten in between, which takes seven days
 	}
 	return err
 }
 
 // sendNew does what a request asks for. Any error means that nothing was done; access.ErrKeyTaken says that something was
 // done under its key before.
-func (s *Server) sendNew(c echo.Context, o *wire.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
+func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
 	req := parseSend(c, o, errs)
 	if err := errs.Err(); err != nil {
 		return err
@@ -82,31 +83,29 @@ func (s *Server) sendNew(c echo.Context, o *wire.Object, errs *wire.Errors, key 
 	return s.sendSingle(c, req, ch)
 }
 
-const maxRecipient = 320 // characters: longer than any address of any type
-
-func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
+func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendRequest {
 	req := &sendRequest{bulk: o.Has("bulk_settings"), priority: message.Normal, messageType: message.Transactional}
 	if req.bulk {
 		req.messageType = message.Marketing
 	}
-	req.typ = enum(o, "sender_type", req.typ, message.ParseChannelType, message.ChannelTypes)
-	req.messageType = enum(o, "message_type", req.messageType, message.ParseMessageType, message.MessageTypes)
+	req.typ = request.Enum(o, "sender_type", req.typ, message.ParseChannelType, message.ChannelTypes)
+	req.messageType = request.Enum(o, "message_type", req.messageType, message.ParseMessageType, message.MessageTypes)
 	req.priority = priority(o)
 	req.channelID = o.UUID("sender_identifier")
-	q := newQuery(c, errs)
-	if id := q.uuid("send_identifier"); id != uuid.Nil {
+	q := request.NewQuery(c, errs)
+	if id := q.UUID("send_identifier"); id != uuid.Nil {
 		if req.channelID != uuid.Nil && req.channelID != id {
 			errs.Add(message.SlugValue, "differs from the body's sender_identifier", "query", "send_identifier")
 		}
 		req.channelID = id
 	}
-	_ = q.close() // its mistakes are among errs
+	_ = q.Close() // its mistakes are among errs
 	o.Unsupported("scheduled_at")
 	if req.dryRun = o.Bool("dry_run"); req.dryRun && !req.bulk {
 		o.Fail(message.SlugValue, "only a bulk send can be tried out", "dry_run")
 	}
 	o.Require("message_data")
-	if data := o.Child("message_data"); data != nil {
+	if data := request.Child[contract.MessageData](o, "message_data"); data != nil {
 		req.parseData(data)
 	}
 	if settings := o.Child("bulk_settings"); settings != nil {
@@ -117,27 +116,26 @@ func parseSend(c echo.Context, o *wire.Object, errs *wire.Errors) *sendRequest {
 	return req
 }
 
-func (req *sendRequest) parseData(o *wire.Object) {
-	req.recipient = strings.TrimSpace(o.String("recipient", maxRecipient))
+func (req *sendRequest) parseData(o *request.Object) {
+	req.recipient = strings.TrimSpace(o.String("recipient"))
 	req.content = message.Content{
-		Subject: o.String("subject", 0), Text: o.String("content", 0), HTML: o.String("html_content", 0),
-		Sender: o.String("sender", maxRecipient), SenderName: o.String("sender_name", 0),
-		ImageURL: o.String("image_url", 0), MediaURLs: o.Strings("media_urls", 0, message.MaxURL),
+		Subject: o.Text("subject"), Text: o.Text("content"), HTML: o.Text("html_content"), Sender: o.String("sender"),
+		SenderName: o.Text("sender_name"), ImageURL: o.Text("image_url"), MediaURLs: o.Texts("media_urls"),
 	}
 	req.contactID = o.UUID("contact_id")
 	if req.bulk && o.Has("contact_id") {
 		o.Fail(message.SlugExtra, "a bulk send has no contact_id: its leads are the contacts", "contact_id")
 	}
-	if m := o.Free("metadata", message.MaxMetadataBytes); m != nil {
+	if m := o.Free("metadata"); m != nil {
 		req.metadata, _ = json.Marshal(m) // it was encoded once already
 	}
 	o.Close()
 }
 
-const maxKept = maxBody // bytes of a bulk's request as it is kept: escaped, it may be longer than it came
+var maxKept = contract.RouteSend.BodyLimit() // bytes of a bulk's request as it is kept: escaped, it may be longer than it came
 
 // keep makes the request as the bulk keeps it: with the number of its lead ids instead of the ids.
-func (req *sendRequest) keep(o *wire.Object, errs *wire.Errors) {
+func (req *sendRequest) keep(o *request.Object, errs *wire.Errors) {
 	shown := map[string]any{}
 	for _, name := range []string{"sender_type", "sender_identifier", "message_data", "message_type", "priority", "bulk_settings"} {
 		if v, ok := o.Raw(name); ok {
@@ -150,8 +148,8 @@ func (req *sendRequest) keep(o *wire.Object, errs *wire.Errors) {
 		shown["bulk_settings"] = copied
 	}
 	var kept bytes.Buffer
-	if wire.Encode(&limited{&kept, maxKept}, shown) != nil {
-		errs.Add(message.SlugTooLong, fmt.Sprintf("must have at most %s without lead_ids", size(maxKept)), "body")
+	if wire.Encode(&limited{&kept, int(maxKept)}, shown) != nil {
+		errs.Add(message.SlugTooLong, fmt.Sprintf("must have at most %s without lead_ids", request.Size(maxKept)), "body")
 		return
 	}
 	req.shown = kept.Bytes()
@@ -171,29 +169,8 @@ func (l *limited) Write(b []byte) (int, error) {
 	return l.to.Write(b)
 }
 
-func enum[E ~string](o *wire.Object, name string, absent E, parse func(string) (E, bool), all []E) E {
-	if !o.Has(name) {
-		o.String(name, 0)
-		return absent
-	}
-	v, isString := o.Raw(name)
-	if s, ok := v.(string); ok {
-		if e, ok := parse(s); ok {
-			return e
-		}
-	} else if !isString {
-		return absent
-	}
-	names := make([]string, len(all))
-	for i, e := range all {
-		names[i] = string(e)
-	}
-	o.Fail(message.SlugEnum, "must be one of "+strings.Join(names, ", "), name)
-	return absent
-}
-
 // priority is a name, or 1 to 5 as a string or a number.
-func priority(o *wire.Object) message.Priority {
+func priority(o *request.Object) message.Priority {
 	v, ok := o.Raw("priority")
 	if !ok {
 		return message.Normal
@@ -273,27 +250,14 @@ func (req *sendRequest) typeAmong(types []message.ChannelType) (message.ChannelT
 }
 
 // underData puts the paths of content's mistakes below message_data.
-func underData(err error) error { return under(err, "body", "message_data") }
-
-// under puts the paths of mistakes below loc. Other errors pass.
-func under(err error, loc ...any) error {
-	var e *message.Error
-	if !errors.As(err, &e) || e.Code != message.CodeInvalid || len(e.Fields) == 0 {
-		return err
-	}
-	var errs wire.Errors
-	errs.AddUnder(e.Fields, loc...)
-	return errs.Err()
-}
+func underData(err error) error { return request.Under(err, "body", "message_data") }
 
 func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
-	sends := s.gate.sends[ch.Type]
-	select {
-	case sends <- struct{}{}:
-		defer func() { <-sends }()
-	default:
-		return errBusy
+	leave, err := s.gate.EnterSend(c.Request().Context(), ch.Type)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	if err := s.chargeSend(c, req); err != nil {
 		return err
 	}
@@ -305,7 +269,7 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 		return underData(err)
 	}
 	if sent.Provider > 0 {
-		c.Response().Header().Set(headerTiming, fmt.Sprintf("provider;dur=%.3f", sent.Provider.Seconds()*1e3)) // in milliseconds
+		c.Response().Header().Set(contract.HeaderServerTiming, fmt.Sprintf("provider;dur=%.3f", sent.Provider.Seconds()*1e3)) // in milliseconds
 	}
 	return c.JSON(http.StatusOK, showSent(sent))
 }
@@ -322,11 +286,8 @@ func (s *Server) chargeSend(c echo.Context, req *sendRequest) error {
 	if n < longText {
 		return nil
 	}
-	return visitOf(c).take(int64(n) * sendCopies)
+	return request.GrantOf(c).Reserve(int64(n) * sendCopies)
 }
-
-// headerTiming tells a caller how much of the answer's time was the provider's.
-const headerTiming = "Server-Timing"
 
 func showSent(sent *delivery.SendResult) contract.SendResponse {
 	m := sent.Message
@@ -365,7 +326,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 
 // dryRun answers with what a bulk would do.
 func (s *Server) dryRun(c echo.Context, order bulk.Request) error {
-	leave, err := s.gate.dryRuns.enter(caller(c))
+	leave, err := s.gate.EnterDryRun(c)
 	if err != nil {
 		return err
 	}
@@ -378,7 +339,7 @@ func (s *Server) dryRun(c echo.Context, order bulk.Request) error {
 	if err != nil {
 		return underData(err)
 	}
-	return c.JSON(http.StatusOK, showPreview(p, has(c, access.Read)))
+	return c.JSON(http.StatusOK, showPreview(p, request.Allowed(c, access.Read)))
 }
 
 // answerBulk waits for a bulk's figures as long as the request says, and answers with those of that moment.
@@ -386,15 +347,15 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	ctx := c.Request().Context()
 	wait, applied := s.prefer(c)
 	if applied != "" {
-		c.Response().Header().Set("Preference-Applied", applied)
+		c.Response().Header().Set(contract.HeaderPreferenceApplied, applied)
 	}
-	visit := visitOf(c)
-	visit.leave()
-	visit.forget()
+	grant := request.GrantOf(c)
+	grant.Leave()
+	grant.ReleaseMemory()
 	waiting := *b // for a minute perhaps, which 100,000 ids are not needed for
 	waiting.Content, waiting.Criteria, waiting.Request = message.Content{}, audience.Criteria{}, nil
 	b = &waiting
-	if visit.enter(s.gate.waits, 0) != nil {
+	if grant.Wait(c) != nil {
 		wait = 0
 	}
 	v, err := s.Bulks.Wait(ctx, b.ID, wait)
@@ -411,7 +372,7 @@ const maxWait = time.Minute
 // prefer reads the Prefer header (RFC 7240): how long to wait for a bulk, and what of it is honoured.
 func (s *Server) prefer(c echo.Context) (time.Duration, string) {
 	async := false
-	for _, header := range c.Request().Header.Values("Prefer") {
+	for _, header := range c.Request().Header.Values(contract.HeaderPrefer) {
 		for _, part := range strings.Split(header, ",") {
 			name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 			switch strings.ToLower(strings.TrimSpace(name)) {

@@ -6,13 +6,12 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/contract"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
-
-const maxNote = 1_000 // characters
 
 func showSuppression(s *message.Suppression) contract.Suppression {
 	return contract.Suppression{
@@ -22,16 +21,16 @@ func showSuppression(s *message.Suppression) contract.Suppression {
 }
 
 func (s *Server) createSuppression(c echo.Context) error {
-	o, errs, err := readJSON(c)
+	o, errs, err := request.ReadJSON[contract.NewSuppression](c)
 	if err != nil {
 		return err
 	}
 	o.Require("type", "address")
 	sup := &message.Suppression{
-		Type: enum(o, "type", "", message.ParseChannelType, message.ChannelTypes), Address: o.String("address", maxRecipient), Note: o.String("note", maxNote),
-		Reason: enum(o, "reason", message.ManuallySuppressed, parseSuppressionReason, message.SuppressionReasons),
+		Type: request.Enum(o, "type", "", message.ParseChannelType, message.ChannelTypes), Address: o.String("address"), Note: o.String("note"),
+		Reason: request.Enum(o, "reason", message.ManuallySuppressed, parseSuppressionReason, message.SuppressionReasons),
 	}
-	for i, name := range o.Strings("message_types", len(message.MessageTypes), maxName) {
+	for i, name := range o.Words("message_types") {
 		p, ok := message.ParseMessageType(name)
 		if !ok {
 			o.Fail(message.SlugEnum, "must be TRANSACTIONAL, MARKETING or NOTIFICATION", "message_types", i)
@@ -43,9 +42,9 @@ func (s *Server) createSuppression(c echo.Context) error {
 		return err
 	}
 	if err := s.Leads.Suppress(c.Request().Context(), sup); err != nil {
-		return under(err, "body")
+		return request.Under(err, "body")
 	}
-	if !has(c, access.Read) { // the entry may have been there before
+	if !request.Allowed(c, access.Read) { // the entry may have been there before
 		return c.JSON(http.StatusCreated, contract.SuppressionRef{ID: sup.ID.String()})
 	}
 	return c.JSON(http.StatusCreated, showSuppression(sup))
@@ -61,10 +60,10 @@ func parseSuppressionReason(s string) (message.Reason, bool) {
 }
 
 func (s *Server) listSuppressions(c echo.Context) error {
-	q := newQuery(c, &wire.Errors{})
-	t, address := q.messageType("type"), q.address("address")
-	limit, before := q.pageByID()
-	if err := q.close(); err != nil {
+	q := request.NewQuery(c, &wire.Errors{})
+	t, address := q.MessageType("type"), q.Address("address")
+	limit, before := q.PageByID()
+	if err := q.Close(); err != nil {
 		return err
 	}
 	items, err := s.Leads.ListSuppressions(c.Request().Context(), t, address, before, limit+1)
@@ -75,7 +74,7 @@ func (s *Server) listSuppressions(c echo.Context) error {
 }
 
 func (s *Server) deleteSuppression(c echo.Context) error {
-	id, err := pathID(c)
+	id, err := request.PathID(c)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"herald/api"
+	"herald/api/request"
 	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
@@ -271,8 +272,11 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 	server, err := api.New(api.Deps{
 		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store,
 		Keys: a.Keys, Effects: a.Store, Local: open, Telemetry: a.telemetry,
-		Health: a.Ready, BulkWait: a.Config.BulkWait, InFlight: a.Config.InFlight,
-		DryRuns: store.SearchConns(a.Config.DatabaseMaxConns) - 1, // one stays for the audiences of bulks
+		Health: a.Ready, BulkWait: a.Config.BulkWait,
+		Limits: request.Limits{
+			InFlight: a.Config.InFlight,
+			DryRuns:  store.SearchConns(a.Config.DatabaseMaxConns) - 1, // one stays for the audiences of bulks
+		},
 	})
 	if err != nil {
 		_ = l.Close()

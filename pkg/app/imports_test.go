@@ -45,7 +45,7 @@ var ours = map[string][]string{
 	"pause":            {},
 	"redact":           {},
 	"access":           {"message"},
-	"contract":         {"message"},
+	"contract":         {"message", "access"},
 	"client":           {"contract", "message"},
 	"render":           {"message"},
 	"audience":         {"message", "wire"},
@@ -104,7 +104,7 @@ func TestImportRules(t *testing.T) {
 		forbidden string
 		except    []string
 	}{
-		"Echo":      {"github.com/labstack/echo", []string{"herald/api"}},
+		"Echo":      {"github.com/labstack/echo", []string{"herald/api", "herald/api/request"}},
 		"GORM":      {"gorm.io", []string{"herald/pkg/store"}},
 		"Asynq":     {"github.com/hibiken/asynq", []string{"herald/pkg/queue", "herald/pkg/queue/asynqfast", "herald/worker"}},
 		"Redis":     {"github.com/redis/go-redis", redisPackages},

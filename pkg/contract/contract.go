@@ -1,6 +1,6 @@
 // Package contract is what goes over the wire: the requests and answers of the API as Go types. The server answers with
 // them, the client sends and reads them, and the OpenAPI document is made of them, so the three cannot disagree. It knows
-// the dictionary and nothing else.
+// the dictionary and the scopes, and nothing else. Route declares the routes, with everything that is not a handler.
 //
 // Tags say what the types cannot: doc is a field's meaning, example a value of it as JSON (or a string without its
 // quotes), max and min bound the length of a string, the number of an array's elements or a number's value, each the

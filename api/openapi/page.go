@@ -1,4 +1,4 @@
-package api
+package openapi
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -17,8 +16,8 @@ import (
 	"herald/pkg/contract"
 )
 
-//go:embed docs.html
-var docsPage string
+//go:embed page.html
+var pageTemplate string
 
 // docSection, docOperation, docField are the document as its page shows it.
 type docSection struct {
@@ -59,7 +58,7 @@ func (d *document) html() ([]byte, error) {
 	for _, t := range tags {
 		s := docSection{Name: t.name, Text: t.text}
 		for _, op := range d.operations {
-			if op.tag == t.name {
+			if op.Tag == t.name {
 				s.Operations = append(s.Operations, d.show(op))
 			}
 		}
@@ -69,7 +68,7 @@ func (d *document) html() ([]byte, error) {
 	for i, name := range d.schemas.names {
 		shown[i] = docSchema{Name: name, Fields: fieldsOf(d.schemas.all[name])}
 	}
-	page, err := template.New("docs").Parse(docsPage)
+	page, err := template.New("docs").Parse(pageTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("parse the page of the document: %w", err)
 	}
@@ -83,24 +82,24 @@ func (d *document) html() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (d *document) show(op described) docOperation {
-	o := docOperation{ID: op.id, Method: op.method, Path: op.path, Summary: op.summary, Text: op.text, Scope: string(op.scope), Status: op.status}
+func (d *document) show(op operation) docOperation {
+	o := docOperation{ID: op.ID, Method: op.Method, Path: op.path, Summary: op.Summary, Text: op.Text, Scope: string(op.Scope), Status: op.Status}
 	for _, p := range op.params {
 		o.Params = append(o.Params, docField{Name: p.name, In: p.in, Type: typeOf(p.schema), Text: p.doc, Example: text(p.example), Required: p.in == "path"})
 	}
-	if op.request != nil {
-		o.Request = componentName(reflect.TypeOf(op.request))
+	if op.Request != nil {
+		o.Request = componentName(reflect.TypeOf(op.Request))
 	}
-	for _, name := range op.examples {
+	for _, name := range op.Examples {
 		var indented bytes.Buffer
 		if json.Indent(&indented, []byte(contract.Example(name)), "", "  ") == nil {
 			o.Examples = append(o.Examples, docExample{strings.ReplaceAll(name, "_", " "), indented.String()})
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(op.files)) {
-		o.Examples = append(o.Examples, docExample{name, op.files[name]})
+	for _, u := range op.Uploads {
+		o.Examples = append(o.Examples, docExample{u.Media, u.Example})
 	}
-	for _, a := range op.answers {
+	for _, a := range op.Answers {
 		if t := reflect.TypeOf(a); t.Kind() == reflect.Struct {
 			o.Answers = append(o.Answers, componentName(t))
 		}

@@ -1,4 +1,4 @@
-package api
+package openapi
 
 import (
 	"encoding/json"
@@ -126,19 +126,35 @@ func orNothing(s *jsonschema.Schema) *jsonschema.Schema {
 
 func describe(s *jsonschema.Schema, tag reflect.StructTag) {
 	s.Description = tag.Get("doc")
+	if v := exampleOf(s, tag); v != nil {
+		s.Examples = []any{v}
+	}
+}
+
+// exampleOf returns a tag's example as a value of its schema, nil when the tag has none.
+func exampleOf(s *jsonschema.Schema, tag reflect.StructTag) any {
 	example := tag.Get("example")
 	if example == "" {
-		return
+		return nil
 	}
 	var v any
 	if err := json.Unmarshal([]byte(example), &v); err != nil || isString(s) {
-		v = example
+		return example
 	}
-	s.Examples = []any{v}
+	return v
 }
 
 func isString(s *jsonschema.Schema) bool {
 	return s.Type == "string" || (len(s.Types) > 0 && s.Types[0] == "string")
+}
+
+// isNumber reports whether a schema is of numbers.
+func isNumber(s *jsonschema.Schema) bool {
+	kind := s.Type
+	if len(s.Types) > 0 {
+		kind = s.Types[0]
+	}
+	return kind == "number" || kind == "integer"
 }
 
 // limit puts a tag's bounds into the schema that they speak of.
@@ -172,7 +188,10 @@ func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
 	if v, ok := number("bytes"); ok {
 		s.Extra = map[string]any{"x-max-bytes": int(v)}
 	}
-	numeric := s.Type == "number" || (len(s.Types) > 0 && s.Types[0] == "number")
+	if pattern := tag.Get("pattern"); pattern != "" {
+		s.Pattern = pattern
+	}
+	numeric := isNumber(s)
 	for name, to := range map[string][3]any{
 		"min": {&s.MinItems, &s.MinLength, &s.Minimum}, "max": {&s.MaxItems, &s.MaxLength, &s.Maximum},
 	} {
@@ -207,7 +226,7 @@ var enumerations = map[string][]string{
 	"outcome":            {message.AttemptSent, message.AttemptNotSent, message.AttemptRefused, message.AttemptNotKnown, message.AttemptLate},
 	"health":             {"ok", "degraded", "unavailable"},
 	"slug":               message.Slugs,
-	"code":               append(codes(), codeMethod, codeInternal),
+	"code":               append(codes(), contract.CodeMethod, contract.CodeInternal),
 	"operator":           names(audience.Operators()),
 }
 

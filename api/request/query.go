@@ -1,0 +1,180 @@
+package request
+
+import (
+	"encoding/base64"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"herald/pkg/contract"
+	"herald/pkg/message"
+	"herald/pkg/wire"
+)
+
+// Query reads the query string. Parameters that are not known are refused, like fields.
+type Query struct {
+	c    echo.Context
+	Errs *wire.Errors // collects the mistakes
+	read map[string]bool
+}
+
+func NewQuery(c echo.Context, errs *wire.Errors) *Query {
+	return &Query{c, errs, map[string]bool{}}
+}
+
+func (q *Query) Get(name string) string {
+	q.read[name] = true
+	values := q.c.QueryParams()[name]
+	if len(values) > 1 {
+		q.Errs.Add(message.SlugValue, "is given more than once", "query", name)
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+func (q *Query) UUID(name string) uuid.UUID {
+	v := q.Get(name)
+	if v == "" {
+		return uuid.Nil
+	}
+	id, ok := wire.ParseUUID(v)
+	if !ok {
+		q.Errs.Add(message.SlugUUID, "must be a UUID", "query", name)
+	}
+	return id
+}
+
+func (q *Query) Time(name string) *time.Time {
+	v := q.Get(name)
+	if v == "" {
+		return nil
+	}
+	t, wrong := wire.ParseTime(v)
+	if wrong != "" {
+		q.Errs.Add(message.SlugDatetime, wrong, "query", name)
+		return nil
+	}
+	return &t
+}
+
+func (q *Query) MessageType(name string) message.ChannelType {
+	v := q.Get(name)
+	if v == "" {
+		return ""
+	}
+	t, ok := message.ParseChannelType(v)
+	if !ok {
+		q.Errs.Add(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "query", name)
+	}
+	return t
+}
+
+// Address reads an address in its normalised form.
+func (q *Query) Address(name string) string {
+	v := q.Get(name)
+	if v == "" {
+		return ""
+	}
+	for _, t := range message.ChannelTypes {
+		if address, ok := message.ValidRecipient(t, v); ok {
+			return address
+		}
+	}
+	q.Errs.Add(message.SlugValue, "is no address", "query", name)
+	return ""
+}
+
+const defaultLimit = 50 // items of a page
+
+// pageBounds bound the parameters of a page.
+var pageBounds = boundsOf(reflect.TypeFor[contract.PageQuery]())
+
+// Page reads limit and cursor. The cursor is opaque to callers; it holds the last item's key.
+func (q *Query) Page() (limit int, after string) {
+	limit = defaultLimit
+	bound := pageBounds.of("limit")
+	if v := q.Get("limit"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < int(bound.min) || n > int(bound.max) {
+			q.Errs.Add(message.SlugInt, fmt.Sprintf("must be a number from %v to %v", bound.min, bound.max), "query", "limit")
+		} else {
+			limit = n
+		}
+	}
+	if v := q.Get("cursor"); v != "" {
+		b, err := base64.RawURLEncoding.DecodeString(v)
+		if err != nil {
+			q.BadCursor()
+		}
+		after = string(b)
+	}
+	return limit, after
+}
+
+func (q *Query) BadCursor() {
+	q.Errs.Add(message.SlugValue, "is no cursor of this list", "query", "cursor")
+}
+
+// PageByID reads limit and a cursor that holds an id.
+func (q *Query) PageByID() (int, uuid.UUID) {
+	limit, after := q.Page()
+	if after == "" {
+		return limit, uuid.Nil
+	}
+	id, ok := wire.ParseUUID(after)
+	if !ok {
+		q.BadCursor()
+	}
+	return limit, id
+}
+
+// Close refuses parameters that were not read and returns everything wrong.
+func (q *Query) Close() error {
+	var unknown []string
+	for name := range q.c.QueryParams() {
+		if !q.read[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		q.Errs.Add(message.SlugExtra, "unknown parameter", "query", strings.ToValidUTF8(name, "?"))
+	}
+	return q.Errs.Err()
+}
+
+// withoutQuery refuses every parameter, on a route that has none.
+func withoutQuery(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().URL.RawQuery != "" {
+			if err := NewQuery(c, &wire.Errors{}).Close(); err != nil {
+				return err
+			}
+		}
+		return next(c)
+	}
+}
+
+// PathID reads the id in the path.
+func PathID(c echo.Context) (uuid.UUID, error) {
+	v := c.Param("id")
+	if strings.Contains(v, "/") {
+		return uuid.Nil, echo.ErrNotFound
+	}
+	id, ok := wire.ParseUUID(v)
+	if !ok {
+		return uuid.Nil, message.InvalidField(message.SlugUUID, "must be a UUID", "path", "id")
+	}
+	return id, nil
+}
+
+// Cursor writes the key of a page's last item as the next page's cursor, which Page reads.
+func Cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }

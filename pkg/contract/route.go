@@ -1,0 +1,152 @@
+package contract
+
+import (
+	"time"
+
+	"herald/pkg/access"
+	"herald/pkg/message"
+)
+
+// Route declares one route of the API. The server admits and authorizes requests by it, the OpenAPI document is made from
+// it, and the client makes its calls by it.
+type Route struct {
+	ID     string // of the operation in the OpenAPI document
+	Method string
+	Path   string // parameters are written :name; PathParameters explains them
+
+	Access    Access
+	Scope     access.Scope // that the API key must have, where Access is Keyed
+	Admission Admission
+
+	Tag     string // the section of the reference page
+	Summary string // one line
+	Text    string // what it does, in sentences
+
+	Query    any      // a value of the struct whose fields are the query's parameters; nil: the route takes none
+	Headers  any      // a value of the struct whose fields are the request's own headers; nil: none
+	Request  any      // a value of the type of the JSON body; nil: no JSON body
+	Examples []string // documented requests, by their names for Example
+	Uploads  []Upload // bodies of other media types, instead of Request
+	MaxBody  int64    // bytes of the body; 0: MaxSmallBody
+
+	Status        int      // of success
+	Answers       []any    // values of the types of a JSON answer; none: no body, unless Media is set
+	Media         string   // media type of an answer that is not JSON; "": JSON
+	AnswerExample string   // a documented answer, by its name for Example
+	AnswerHeaders []string // besides X-Request-Id
+	Errors        []int    // statuses of failure besides those that Failures derives
+}
+
+// Access says what a caller of a route must present.
+type Access int
+
+const (
+	// Keyed takes an API key with the route's scope. It is the zero value, so a new route is closed unless it says otherwise.
+	Keyed Access = iota
+	// Signed takes no API key: the request itself proves where it comes from, by the signature of a webhook or the token of
+	// an unsubscribe link. The route's handler must verify that proof before it does anything.
+	Signed
+	// Open takes nothing.
+	Open
+)
+
+// Admission is the class of requests among which a request needs a place.
+type Admission int
+
+const (
+	// AdmitRequest is for requests that take milliseconds. Their body is read before they take a place.
+	AdmitRequest Admission = iota
+	// AdmitUpload is for requests whose body is read as a stream and may take minutes.
+	AdmitUpload
+	// AdmitDownload is for requests whose answer is written as a stream and may take minutes: a CSV file, server-sent events.
+	AdmitDownload
+	// AdmitAlways is for requests that are answered from memory: probes and the document. They need no place, so they are
+	// answered under overload too.
+	AdmitAlways
+)
+
+// Upload is a media type of a body that is not JSON of a type of this package.
+type Upload struct{ Media, Example string }
+
+// Media types.
+const (
+	MediaJSON        = "application/json"
+	MediaCSV         = "text/csv"
+	MediaNDJSON      = "application/x-ndjson"
+	MediaHTML        = "text/html"
+	MediaEventStream = "text/event-stream"
+)
+
+// Names of headers.
+const (
+	HeaderRequestID         = "X-Request-Id"
+	HeaderIdempotencyKey    = "Idempotency-Key"
+	HeaderReplayed          = "Idempotent-Replayed"
+	HeaderServerTiming      = "Server-Timing"
+	HeaderPrefer            = "Prefer"
+	HeaderPreferenceApplied = "Preference-Applied"
+	HeaderRetryAfter        = "Retry-After"
+)
+
+// Codes of problems that are HTTP's own; the others are message.Codes.
+const (
+	CodeMethod   = "method_not_allowed"
+	CodeInternal = "internal"
+)
+
+// MaxSmallBody bounds the body of a route that declares no other bound, in bytes: a lead with all it may have fits.
+const MaxSmallBody = 256 << 10
+
+// BodyLimit returns how many bytes the body of a request may have.
+func (r *Route) BodyLimit() int64 {
+	if r.MaxBody > 0 {
+		return r.MaxBody
+	}
+	return MaxSmallBody
+}
+
+// HasBody reports whether a request of the route has a body.
+func (r *Route) HasBody() bool { return r.Request != nil || len(r.Uploads) > 0 }
+
+// PathParameters are the parameters that paths have.
+type PathParameters struct {
+	ID     string              `name:"id" doc:"Its id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	Type   message.ChannelType `name:"type" doc:"The channel's type, in any letter case." enum:"type" example:"EMAIL"`
+	LeadID string              `name:"lead_id" doc:"The lead's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
+}
+
+// PageQuery asks for one page of a list.
+type PageQuery struct {
+	Limit  int    `name:"limit" doc:"How many items at most; 50 when absent." min:"1" max:"200" example:"50"`
+	Cursor string `name:"cursor" doc:"The next_cursor of the page before." pattern:"^[A-Za-z0-9_-]+$" example:"MDFhMjA5NjAtNjJiMC03OTZmLTljZmItNWIzYTM2NDk1YWVi"`
+}
+
+// MessagesQuery narrows the list of messages down. What is absent does not.
+type MessagesQuery struct {
+	BulkID        string              `name:"bulk_id" doc:"Of one bulk." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	Status        message.Status      `name:"status" doc:"With a status, in any letter case." enum:"status" example:"SENT"`
+	Type          message.ChannelType `name:"channel_type" doc:"Over a type of channel, in any letter case." enum:"type" example:"EMAIL"`
+	Recipient     string              `name:"recipient" doc:"To an address." example:"customer@example.com"`
+	LeadID        string              `name:"lead_id" doc:"To one lead." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
+	CreatedAfter  time.Time           `name:"created_after" doc:"Written after a time in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	CreatedBefore time.Time           `name:"created_before" doc:"Written before a time in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	PageQuery
+}
+
+// SuppressionsQuery narrows the list of suppressions down. What is absent does not.
+type SuppressionsQuery struct {
+	Type    message.ChannelType `name:"type" doc:"Over a type of channel, in any letter case." enum:"type" example:"EMAIL"`
+	Address string              `name:"address" doc:"Of an address." example:"stella@example.com"`
+	PageQuery
+}
+
+// SendQuery is the query of a send.
+type SendQuery struct {
+	SendIdentifier string `name:"send_identifier" doc:"The channel's id, like sender_identifier in the body. When both are given they must be the same." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+}
+
+// SendHeaders are the headers of a send.
+type SendHeaders struct {
+	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes it safe to send the request again: within seven days the same key and the same body are answered with the message's or the bulk's present state and Idempotent-Replayed: true, and nothing is sent twice. The same key with another body is 422; while the first is under way, 409. A key belongs to the API key that it came with. Bare or quoted. An email that is sent under a key, and whose outcome nobody knows, is sent once more after a while, if its channel says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`
+	Prefer         string `name:"Prefer" doc:"Of a bulk: wait=N waits so many seconds for the figures, 0 to 60 (10 when absent); respond-async answers at once." example:"wait=30"`
+}
