@@ -164,7 +164,7 @@ func TestAdminAddress(t *testing.T) {
 
 // Without Redis bulks are accepted and singles are delivered; the process says that it is degraded.
 func TestWithoutRedis(t *testing.T) {
-	e := embedded(t, func(c *config.Config) { c.RedisURL = "redis://127.0.0.1:1" })
+	e := embedded(t, func(c *config.Config) { c.RedisURL = testenv.NoRedis(t) })
 	defer e.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -181,7 +181,7 @@ func (h *hunt) mistakes() {
 func TestCanaries(t *testing.T) {
 	t.Parallel()
 	const leads = 200
-	cluster, rds := testenv.StartPostgres(t), testenv.OwnRedis(t)
+	cluster, rds := testenv.StartPostgres(t), testenv.StartRedis(t)
 	master := testenv.MasterKey()
 	s := deployAs(t, plan{
 		programs: faultyBinaries, redis: rds.URL, database: strings.Replace(cluster.Database(t), "postgres@", "postgres:"+marked.password+"@", 1),
@@ -214,7 +214,7 @@ func TestCanaries(t *testing.T) {
 		must[client.Preview](s)(s.api.DryRun(t.Context(), canaryBulk(typ)))
 		bulks = append(bulks, must[client.Bulk](s)(s.api.SendBulk(t.Context(), canaryBulk(typ))).BulkID)
 	}
-	testenv.Eventually(t, time.Minute, "tasks wait in Redis", func() bool { return s.sim.Report().Accepted > leads/4 })
+	s.eventually(time.Minute, "tasks wait in Redis", func() bool { return s.sim.Report().Accepted > leads/4 })
 	held := h.redis()
 	cluster.Restart()
 	h.singles(50)

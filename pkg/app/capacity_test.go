@@ -18,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"herald/pkg/client"
-	"herald/pkg/testenv"
 )
 
 // many makes the tests of capacity take the sizes that are promised, and report what they measured.
@@ -30,7 +29,7 @@ var (
 // loaded deploys the programs for a test of capacity.
 func loaded(t *testing.T) *system {
 	t.Helper()
-	p := plan{env: []string{"HERALD_KEY_RATE=0", "HERALD_LOG_LEVEL=warn"}}
+	p := plan{env: []string{"HERALD_KEY_RATE=0"}}
 	if *programs != "" {
 		p.programs = func() (string, error) { return *programs, nil }
 	}
@@ -137,7 +136,7 @@ func TestFaultWaitingBulksHoldNoPlace(t *testing.T) {
 	slow, paused := s.slowChannel(1, false), s.slowChannel(1, true)
 	s.accept("sms", slow, split(ids, n*3/4, 10))
 	s.accept("sms", paused, split(ids, n/4, 10))
-	testenv.Eventually(t, 5*time.Minute, "every waiting bulk is planned", func() bool {
+	s.eventually(5*time.Minute, "every waiting bulk is planned", func() bool {
 		return s.number("SELECT count(*)::int FROM bulks WHERE NOT planned") == 0
 	})
 	if *many {
@@ -184,7 +183,7 @@ func TestFaultSmallBulksFollowEachOther(t *testing.T) {
 	began := time.Now()
 	s.accept("email", "", split(ids, n, 10))
 	accepted := time.Since(began)
-	testenv.Eventually(t, 2*time.Minute, "all bulks are over", func() bool { return s.open() == 0 })
+	s.eventually(2*time.Minute, "all bulks are over", func() bool { return s.open() == 0 })
 	t.Logf("%d bulks of 10 leads: %.0f bulks/s; the API accepted them in %s", n, float64(n)/time.Since(began).Seconds(), accepted.Round(time.Millisecond))
 	type row struct {
 		Status string
@@ -233,7 +232,7 @@ func TestFaultNoKeyStaysInRedis(t *testing.T) {
 		last = s.sendBulk(ids)
 		s.reach(last.BulkID, sent)
 		if sent == n { // the end of the bulk, and whatever follows it
-			testenv.Eventually(t, time.Minute, "the bulk is over", func() bool { return s.open() == 0 })
+			s.eventually(time.Minute, "the bulk is over", func() bool { return s.open() == 0 })
 		}
 		s.kill(worker)
 		expires(fmt.Sprintf("a worker died when %d were sent", sent))
@@ -257,7 +256,7 @@ func TestFaultNoKeyStaysAfterManyBulks(t *testing.T) {
 	s.accept("sms", "", split(ids, n, 2))
 	random := rand.New(rand.NewPCG(3, 4))
 	worker, kills := s.start("worker"), 0
-	testenv.Eventually(t, 8*time.Minute, "all bulks are over", func() bool {
+	s.eventually(8*time.Minute, "all bulks are over", func() bool {
 		if random.IntN(50) == 0 && kills < 6 {
 			s.kill(worker)
 			worker = s.start("worker")

@@ -51,7 +51,7 @@ func TestFaultHeldSinglesKeepTheirTasks(t *testing.T) {
 	}
 	// The sweep moves next_attempt_at each time it has looked at a row.
 	looks, last := 0, ""
-	testenv.Eventually(t, pick(2*time.Minute, 10*time.Minute), "the sweep looks at the singles again and again", func() bool {
+	s.eventually(pick(2*time.Minute, 10*time.Minute), "the sweep looks at the singles again and again", func() bool {
 		now := query(s, pgx.RowTo[string], "SELECT max(next_attempt_at)::text FROM messages WHERE status = 'QUEUED'")[0]
 		if now != last {
 			looks, last = looks+1, now
@@ -65,7 +65,7 @@ func TestFaultHeldSinglesKeepTheirTasks(t *testing.T) {
 		t.Errorf("%d were sent over a paused channel", after-before)
 	}
 	s.patch("/api/channels/"+mailChannel+"/email", `{"state":"ACTIVE"}`)
-	testenv.Eventually(t, time.Minute, "the singles are sent", func() bool {
+	s.eventually(time.Minute, "the singles are sent", func() bool {
 		return s.number("SELECT count(*) FROM messages WHERE status = 'SENT'") == singles
 	})
 }

@@ -24,7 +24,7 @@ import (
 // Config is the settings. The tags give each its variable, default and meaning.
 type Config struct {
 	DatabaseURL      string        `env:"DATABASE_URL" help:"postgres://… or sqlite:///path/file.db"`
-	RedisURL         string        `env:"REDIS_URL" help:"redis:// or rediss://"`
+	RedisURL         string        `env:"REDIS_URL" help:"redis://host:port/0, rediss:// (TLS), or unix:///path/redis.sock"`
 	Listen           string        `env:"HERALD_LISTEN" envDefault:"127.0.0.1:8080" help:"address of the API"`
 	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the API server's default is 127.0.0.1:9101, the others take a free port and log it"`
 	AdminHosts       []string      `env:"HERALD_ADMIN_HOSTS" help:"names beside localhost under which the admin address answers, separated by commas; where it is no loopback address it answers under every IP address too"`

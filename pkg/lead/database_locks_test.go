@@ -2,7 +2,6 @@ package lead_test
 
 import (
 	"context"
-	"net/url"
 	"testing"
 	"time"
 
@@ -137,13 +136,8 @@ func TestFaultAProcessThatLosesTheLease(t *testing.T) {
 func TestFaultAnImportWhoseAnswerIsLost(t *testing.T) {
 	databaseURL := testenv.Database(t, testenv.Postgres)
 	seen := processOn(t, databaseURL)
-	u, err := url.Parse(databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := testenv.StartProxy(t, u.Host)
-	u.Host = proxy.Addr
-	p := processOn(t, u.String())
+	proxy, through := testenv.ProxyDatabase(t, databaseURL)
+	p := processOn(t, through)
 	db := database(t, databaseURL)
 	// A commit that writes leads waits for a lock of the test.
 	exec(t, db, "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END'")

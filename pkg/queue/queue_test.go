@@ -137,7 +137,7 @@ func TestPayloadsAreChecked(t *testing.T) {
 }
 
 func TestUnavailableIsSaid(t *testing.T) {
-	c := NewClient(redistest.Connect(t, redistest.Nowhere), asynqfast.Options{})
+	c := NewClient(redistest.Connect(t, redistest.Nowhere(t)), asynqfast.Options{})
 	err := c.Ping(t.Context())
 	if !message.IsCode(err, message.CodeUnavailable) {
 		t.Errorf("ping without Redis: %v", err)

@@ -142,7 +142,7 @@ func TestChannelsThatAreDownAreProbed(t *testing.T) {
 }
 
 func TestLimiterWithoutRedis(t *testing.T) {
-	l := limiter(redistest.Connect(t, redistest.Nowhere))
+	l := limiter(redistest.Connect(t, redistest.Nowhere(t)))
 	if turn := take(t, l, paced(0), false); !turn.Granted {
 		t.Errorf("a channel without a rate: %+v", turn)
 	}

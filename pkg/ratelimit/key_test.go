@@ -36,7 +36,7 @@ func TestKeysShareTheirRateAcrossProcesses(t *testing.T) {
 
 // Without Redis each process bounds a key by itself.
 func TestKeysKeepTheirRateWithoutRedis(t *testing.T) {
-	l := NewKeyLimiter(redistest.Connect(t, redistest.Nowhere))
+	l := NewKeyLimiter(redistest.Connect(t, redistest.Nowhere(t)))
 	if got := takeKeys(t, l, "a", 5, 20); got < 5 || got > 7 {
 		t.Errorf("%d requests at once", got)
 	}

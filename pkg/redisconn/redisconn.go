@@ -21,8 +21,8 @@ func Connect(redisURL string, poolSize int) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, errors.New("REDIS_URL is not a URL")
 	}
-	if u.Scheme != "redis" && u.Scheme != "rediss" {
-		return nil, fmt.Errorf("REDIS_URL: %s:// is not supported yet; use redis:// or rediss://", u.Scheme)
+	if u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
+		return nil, fmt.Errorf("REDIS_URL: %s:// is not supported; use redis://, rediss:// or unix://", u.Scheme)
 	}
 	o, err := redis.ParseURL(redisURL)
 	if err != nil {

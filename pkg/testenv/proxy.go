@@ -2,32 +2,37 @@ package testenv
 
 import (
 	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-// Proxy is a TCP connection between a program and a server that a test can freeze, cut, and make lose an answer.
+// Proxy forwards TCP connections to a server. A test can freeze it, close its connections, let it lose an answer, and
+// change its server while its own address stays. All methods may be called at the same time.
 type Proxy struct {
-	Addr   string
-	target string
+	Addr   string // host:port
 	listen net.Listener
 
-	mu     sync.Mutex
-	thawed chan struct{} // closed while bytes flow
-	conns  map[net.Conn]bool
-	lose   int // answers that will be lost, with their connections
-	lost   int
+	mu              sync.Mutex
+	network, target string
+	thawed          chan struct{} // closed while bytes flow
+	conns           map[net.Conn]bool
+	lose            int // answers still to be lost, each with its connection
+	lost            int
 }
 
-// StartProxy starts a proxy to a server's address.
+// StartProxy starts a proxy to the server at an address: host:port, or the path of a unix socket.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Addr: l.Addr().String(), target: target, listen: l, thawed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &Proxy{Addr: l.Addr().String(), listen: l, thawed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p.Forward(target)
 	close(p.thawed)
 	go p.accept()
 	t.Cleanup(func() {
@@ -38,13 +43,44 @@ func StartProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
+// ProxyDatabase starts a proxy to the server of a PostgreSQL URL, and returns it with the URL that leads through it.
+func ProxyDatabase(t testing.TB, databaseURL string) (*Proxy, string) {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, q := u.Host, u.Query()
+	if target == "" {
+		target = filepath.Join(q.Get("host"), ".s.PGSQL."+q.Get("port"))
+		q.Del("host")
+		q.Del("port")
+	}
+	p := StartProxy(t, target)
+	u.Host, u.RawQuery = p.Addr, q.Encode()
+	return p, u.String()
+}
+
+// Forward makes new connections go to another server.
+func (p *Proxy) Forward(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.network, p.target = "tcp", target
+	if strings.HasPrefix(target, "/") {
+		p.network = "unix"
+	}
+}
+
 func (p *Proxy) accept() {
 	for {
 		client, err := p.listen.Accept()
 		if err != nil {
 			return
 		}
-		server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+		p.mu.Lock()
+		network, target := p.network, p.target
+		p.mu.Unlock()
+		server, err := net.DialTimeout(network, target, 5*time.Second)
 		if err != nil {
 			_ = client.Close()
 			continue
@@ -57,7 +93,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// pump carries bytes one way until either side closes. answers says that they come from the server.
+// pump copies bytes in one direction until either side closes. answers marks the direction from the server.
 func (p *Proxy) pump(from, to net.Conn, answers bool) {
 	defer func() {
 		_ = from.Close()
@@ -106,7 +142,7 @@ func (p *Proxy) Freeze() {
 	p.thawed = make(chan struct{})
 }
 
-// Thaw ends Freeze; what was held up passes.
+// Thaw ends Freeze. The bytes that were held back pass then.
 func (p *Proxy) Thaw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -117,7 +153,7 @@ func (p *Proxy) Thaw() {
 	}
 }
 
-// Cut closes every connection. New ones are let in.
+// Cut closes every connection. The proxy accepts new ones.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +162,8 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// LoseAnswers lets the server do what it is asked, and closes the connection instead of bringing its next n answers.
+// LoseAnswers closes the connection instead of delivering the server's next n answers. The server has executed the
+// requests by then.
 func (p *Proxy) LoseAnswers(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

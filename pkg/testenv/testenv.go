@@ -1,6 +1,10 @@
-// Package testenv gives tests what they run on: databases of their own, Redis servers of their own, a simulator. The
-// embedded kinds are always there. PostgreSQL and redis-server are used too where they are found, and must be there
-// in CI. Nothing that a test did not make is ever touched.
+// Package testenv provides what tests run on: an empty database, an empty Redis, a PostgreSQL cluster that a test may
+// restart, a proxy that loses answers, and the provider simulator. SQLite and miniredis are always available.
+// PostgreSQL and redis-server are used where they are found; in CI their absence fails the test.
+//
+// Nothing here binds a TCP port that was chosen beforehand. Servers that the package starts listen on unix sockets in
+// directories of their own, and everything else binds port 0 and reports the address. The package never changes
+// anything that it did not create.
 package testenv
 
 import (
@@ -8,18 +12,15 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
+	"fmt"
+	"log/slog"
 	"net"
-	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
-	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
 
 	"herald/pkg/provider/simulator"
 )
@@ -28,121 +29,49 @@ import (
 const (
 	SQLite      = "sqlite"
 	Postgres    = "postgres"
-	PostgresC   = "postgres-c" // a database whose locale knows ASCII only
+	PostgresC   = "postgres-c" // a PostgreSQL database with the locale C, which knows only ASCII letters
 	MiniRedis   = "miniredis"
 	RedisServer = "redis-server"
 )
 
-// The variables that name services to test on, and the default of the first.
-const (
-	DatabaseVariable = "HERALD_TEST_DATABASE_URL"
-	RedisVariable    = "HERALD_TEST_REDIS_URL"
-	defaultDatabase  = "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable"
-)
+// The client logs to standard error unless it is told otherwise, and setting its logger later would race with clients
+// that are open. So it is set once, before any test runs.
+func init() { redis.SetLogger(redisLog{}) }
 
-// InCI says whether the services must be there.
+// redisLog passes the Redis client's messages to slog at the level debug: a test that stops its Redis causes hundreds.
+type redisLog struct{}
+
+// Printf implements the client's logger.
+func (redisLog) Printf(ctx context.Context, format string, v ...any) {
+	slog.DebugContext(ctx, "redis", "msg", fmt.Sprintf(format, v...))
+}
+
+// InCI reports whether PostgreSQL and redis-server are required.
 func InCI() bool { return os.Getenv("CI") != "" }
 
-// EachDatabase runs a test on every kind of database that can be had here, as parallel subtests, each on an empty
-// database of its own.
+// EachDatabase runs a test on SQLite and on PostgreSQL, as parallel subtests. Each gets the URL of an empty database.
 func EachDatabase(t *testing.T, test func(t *testing.T, databaseURL string)) {
 	t.Helper()
-	for _, kind := range []string{SQLite, Postgres} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			test(t, Database(t, kind))
-		})
-	}
+	each(t, []string{SQLite, Postgres}, func(t *testing.T, kind string) { test(t, Database(t, kind)) })
 }
 
-// Database returns the URL of an empty database of a kind. Without a PostgreSQL here the test is skipped, in CI it
-// fails.
-func Database(t testing.TB, kind string) string {
-	t.Helper()
-	if kind == SQLite {
-		return "sqlite://" + filepath.Join(t.TempDir(), "test.db")
-	}
-	return databaseOn(t, postgresServer(), kind)
-}
-
-// databaseOn makes an empty database on a server and removes it when the test ends.
-func databaseOn(t testing.TB, server, kind string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, server)
-	if err != nil {
-		absent(t, "PostgreSQL at "+host(server), err)
-	}
-	defer conn.Close(ctx)
-	name := "herald_test_" + randomHex(8)
-	locale := ""
-	if kind == PostgresC {
-		locale = " TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
-	}
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+locale); err != nil {
-		t.Fatalf("create a database: %v", err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, server)
-		if err != nil {
-			t.Errorf("drop the database: %v", err)
-			return
-		}
-		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("drop the database: %v", err)
-		}
-	})
-	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
-// EachRedis runs a test on every kind of Redis that can be had here, as parallel subtests.
+// EachRedis runs a test on miniredis and on redis-server, as parallel subtests. Each gets the URL of an empty server.
 func EachRedis(t *testing.T, test func(t *testing.T, redisURL string)) {
 	t.Helper()
-	for _, kind := range []string{MiniRedis, RedisServer} {
+	each(t, []string{MiniRedis, RedisServer}, func(t *testing.T, kind string) { test(t, Redis(t, kind)) })
+}
+
+func each(t *testing.T, kinds []string, test func(t *testing.T, kind string)) {
+	t.Helper()
+	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			test(t, Redis(t, kind))
+			test(t, kind)
 		})
 	}
 }
 
-// Redis returns the URL of an empty Redis of a kind.
-func Redis(t testing.TB, kind string) string {
-	t.Helper()
-	if kind == MiniRedis {
-		m := miniredis.NewMiniRedis()
-		if err := m.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(m.Close)
-		return "redis://" + m.Addr()
-	}
-	if given := os.Getenv(RedisVariable); given != "" {
-		return given
-	}
-	return StartRedis(t, RedisProgram(t), FreePort(t)).URL
-}
-
-// RedisProgram returns where redis-server is. Without one the test is skipped, in CI it fails.
-func RedisProgram(t testing.TB) string {
-	t.Helper()
-	bin, err := exec.LookPath("redis-server")
-	if err != nil {
-		absent(t, "redis-server", err)
-	}
-	return bin
-}
-
-// Simulator starts a simulator and returns it with its URL.
+// Simulator starts a provider simulator and returns it with its URL.
 func Simulator(t testing.TB) (*simulator.Simulator, string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -166,19 +95,38 @@ func MasterKey() string {
 	return base64.StdEncoding.EncodeToString(b)
 }
 
-// FreePort returns a port that was free a moment ago.
-func FreePort(t testing.TB) int {
+// RefusedAddress returns a TCP address (host:port) that refuses connections until the test ends: its port is bound by
+// an open connection, so no other program can listen on it.
+func RefusedAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { _ = l.Close() })
+	bound, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bound.Close() })
+	return bound.LocalAddr().String()
 }
 
-// Eventually waits for a condition, looking often.
+// NoRedis returns the URL of a Redis that refuses connections.
+func NoRedis(t testing.TB) string {
+	t.Helper()
+	return "redis://" + RefusedAddress(t)
+}
+
+// Eventually waits until ok returns true, and fails the test when that takes longer than within. It calls ok every 5 ms.
 func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	EventuallyEvery(t, 5*time.Millisecond, within, what, ok)
+}
+
+// EventuallyEvery is Eventually for conditions that are expensive to check, such as a request to a program: it calls ok
+// at the given interval.
+func EventuallyEvery(t testing.TB, interval, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(within); ; {
 		if ok() {
@@ -187,10 +135,11 @@ func Eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %s: %s", within, what)
 		}
-		<-time.After(5 * time.Millisecond)
+		<-time.After(interval)
 	}
 }
 
+// absent skips the test because a service is missing. In CI it fails the test.
 func absent(t testing.TB, what string, err error) {
 	t.Helper()
 	if InCI() {
@@ -199,41 +148,27 @@ func absent(t testing.TB, what string, err error) {
 	t.Skipf("not tested on %s: %v", what, err)
 }
 
-func host(server string) string {
-	u, err := url.Parse(server)
-	if err != nil {
-		return "the given address"
+// maxSocketPath is the length of a unix socket's path that every system accepts (104 bytes on macOS, with the final 0).
+const maxSocketPath = 103
+
+// socketDir creates a directory for a server and its sockets, and removes it when the test ends. The test's own
+// temporary directory has too long a name for a socket.
+func socketDir(t testing.TB, prefix string) string {
+	t.Helper()
+	parent := ""
+	if len(os.TempDir()) > maxSocketPath-len(prefix)-40 {
+		parent = "/tmp"
 	}
-	return u.Host
+	dir, err := os.MkdirTemp(parent, prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 func randomHex(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return hex.EncodeToString(b)
-}
-
-// PostgresServer returns the address of a server on which databases may be made.
-func PostgresServer(t testing.TB) string {
-	t.Helper()
-	if !HasPostgres() {
-		absent(t, "PostgreSQL at "+host(postgresServer()), errors.New("it does not answer"))
-	}
-	return postgresServer()
-}
-
-// HasPostgres says whether a PostgreSQL can be had here.
-func HasPostgres() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, postgresServer())
-	return err == nil && conn.Close(ctx) == nil
-}
-
-// postgresServer is where databases for tests are made.
-func postgresServer() string {
-	if given := os.Getenv(DatabaseVariable); given != "" {
-		return given
-	}
-	return defaultDatabase
 }

@@ -30,7 +30,7 @@ func TestCallersOfOnePipelineKeepTheirAnswers(t *testing.T) {
 		}
 		wg.Wait()
 	})
-	away := redistest.Connect(t, redistest.Nowhere)
+	away := redistest.Connect(t, redistest.Nowhere(t))
 	defer Wrap(away, Options{Enabled: true}).Close()
 	if err := away.EvalSha(t.Context(), "x", nil).Err(); err == nil || errors.Is(err, redis.Nil) {
 		t.Errorf("without Redis: %v", err)

@@ -10,8 +10,11 @@ import (
 	"herald/pkg/testenv"
 )
 
-// Nowhere is the URL of a Redis that refuses every connection.
-const Nowhere = "redis://127.0.0.1:1"
+// Nowhere returns the URL of a Redis that refuses every connection.
+func Nowhere(t testing.TB) string {
+	t.Helper()
+	return testenv.NoRedis(t)
+}
 
 // Connect returns a client that is closed when the test ends.
 func Connect(t testing.TB, url string) redis.UniversalClient {

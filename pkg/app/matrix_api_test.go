@@ -12,16 +12,60 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"herald/pkg/client"
+	"herald/pkg/fault"
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
-	"herald/pkg/testenv"
 )
+
+// apiRows are the rows in which the API dies.
+var apiRows = []row{
+	{"1 the API dies before the commit of a bulk", func(t *testing.T) string {
+		s := faulty(t, plan{api: []string{at(fault.BulkInserting, "kill", 1)}})
+		ids := s.load(50)
+		if status, body := s.try("POST", "/api/messaging/send", s.order("email", ids)); status != 0 {
+			t.Fatalf("%d %s", status, body)
+		}
+		s.died(s.startedAPI)
+		s.startAPI()
+		s.start("worker")
+		if n := s.number("SELECT count(*) FROM bulks"); n != 0 {
+			t.Errorf("%d bulks, none was accepted", n)
+		}
+		s.settled(s.over(s.sendBulk(ids).BulkID), 50)
+		return "not accepted; the next request is"
+	}},
+	{"1 the API dies after the commit, before the answer", func(t *testing.T) string {
+		s := faulty(t, plan{api: []string{at(fault.BulkInserted, "kill", 1)}})
+		ids := s.load(50)
+		if status, body := s.try("POST", "/api/messaging/send", s.order("email", ids)); status != 0 {
+			t.Fatalf("%d %s", status, body)
+		}
+		s.died(s.startedAPI)
+		s.start("worker")
+		s.startAPI()
+		var bulks []string
+		for b, err := range s.api.Bulks(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			bulks = append(bulks, b.BulkID)
+		}
+		if len(bulks) != 1 {
+			t.Fatalf("%d bulks", len(bulks))
+		}
+		if copies := s.settled(s.over(bulks[0]), 50); copies != 0 {
+			t.Errorf("%d second copies", copies)
+		}
+		return "the bulk is on record and is sent, once"
+	}},
+	{"1 the API is killed under keyed sends that are repeated", keyedSends},
+}
 
 // keyedSends lets clients that repeat their sends under keys meet an API that is killed again and again.
 func keyedSends(t *testing.T) string {
 	n, kills := pick(400, 5_000), pick(4, 10)
 	const clients = 24
-	s := faulty(t, plan{})
+	s := faulty(t, plan{fixed: true})
 	s.load(1)
 	s.sim.SetLatency(20 * time.Millisecond)
 	s.start("worker")
@@ -65,7 +109,7 @@ func keyedSends(t *testing.T) string {
 	})
 	for k := range kills {
 		at := int64(n * (k + 1) / (kills + 1))
-		testenv.Eventually(t, 2*time.Minute, "sends go on between kills", func() bool { return done.Load() >= at-rand.Int64N(int64(clients)) })
+		s.eventually(2*time.Minute, "sends go on between kills", func() bool { return done.Load() >= at-rand.Int64N(int64(clients)) })
 		s.kill(s.startedAPI)
 		s.startAPI()
 	}
@@ -73,7 +117,7 @@ func keyedSends(t *testing.T) string {
 	if t.Failed() {
 		return ""
 	}
-	testenv.Eventually(t, time.Minute, "every message is settled", func() bool {
+	s.eventually(time.Minute, "every message is settled", func() bool {
 		return s.number("SELECT count(*) FROM messages WHERE status NOT IN ('SENT', 'UNKNOWN')") == 0
 	})
 	return s.keptKeys(answers, ids, kills*clients, replays.Load())
