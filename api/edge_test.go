@@ -19,7 +19,6 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/lead"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/telemetry"
 	"herald/pkg/testenv"
@@ -29,7 +28,7 @@ import (
 type edge struct {
 	t      *testing.T
 	server *Server
-	store  *store.Store
+	store  *storetest.Store
 	http   *http.Server
 	addr   string
 }
@@ -78,7 +77,7 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: sealer})
+	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), storetest.Options{Sealer: sealer})
 	d := Deps{
 		Leads: lead.NewService(s, s, s), Channels: channel.NewRegistry(s, s, s), Messages: s, Effects: s,
 		Keys: access.NewKeyring(access.KeyringDeps{

@@ -142,7 +142,7 @@ func TestFaultABulkOverADeletedChannel(t *testing.T) {
 			body := `{"sender_type":"email",` + named + `"message_data":{"subject":"s","content":"c"},"bulk_settings":{"lead_ids":["` + id + `"]}}`
 			h.send(body, "Idempotency-Key", "before"+named) // this process has the channel in its cache now
 			testenv.Eventually(t, 20*time.Second, "nothing is open", func() bool {
-				err := h.app.Store.DeleteChannel(t.Context(), channel.Key{ID: uuid.MustParse(emailChannel), Type: message.Email})
+				err := h.app.Stores.Channels.DeleteChannel(t.Context(), channel.Key{ID: uuid.MustParse(emailChannel), Type: message.Email})
 				return err == nil || message.IsCode(err, message.CodeNotFound)
 			})
 			before := h.written()

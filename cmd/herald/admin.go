@@ -14,7 +14,6 @@ import (
 	"herald/pkg/app"
 	"herald/pkg/channel"
 	"herald/pkg/config"
-	"herald/pkg/store"
 )
 
 func printJSON(v any) error {
@@ -35,23 +34,23 @@ func parse() (*config.Config, error) {
 func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
 
 // openStore opens DATABASE_URL, or the embedded file. The sealer may be nil where channels are not touched.
-func openStore(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*store.Store, error) {
+func openStore(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*app.Stores, error) {
 	if cfg.DatabaseURL == "" {
 		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
 			return nil, err
 		}
 		cfg.DatabaseURL = "sqlite://" + filepath.Join(dataDir(), "herald.db")
 	}
-	return store.Open(ctx, cfg.DatabaseURL, store.Options{Sealer: sealer})
+	return app.OpenStores(ctx, cfg.DatabaseURL, 0, sealer)
 }
 
 // openCurrent is openStore on a schema that must be up to date.
-func openCurrent(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*store.Store, error) {
+func openCurrent(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*app.Stores, error) {
 	s, err := openStore(ctx, cfg, sealer)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.CheckSchema(ctx); err != nil {
+	if err := s.DB.CheckSchema(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func (m *migrateCmd) Run(ctx context.Context) error {
 	}
 	defer s.Close()
 	if m.Action == "up" {
-		names, err := s.Migrate(ctx)
+		names, err := s.DB.Migrate(ctx)
 		if err != nil {
 			return err
 		}
@@ -88,7 +87,7 @@ func (m *migrateCmd) Run(ctx context.Context) error {
 		fmt.Println("the schema is up to date")
 		return nil
 	}
-	status, err := s.MigrationStatus(ctx)
+	status, err := s.DB.MigrationStatus(ctx)
 	if err != nil {
 		return err
 	}

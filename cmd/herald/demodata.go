@@ -95,7 +95,7 @@ func seed(ctx context.Context, a *app.App, leads int) error {
 			l.CreatedAt, l.UpdatedAt = began.Add(time.Duration(i)*time.Minute), began.Add(time.Duration(i)*time.Minute)
 			batch = append(batch, l)
 		}
-		if err := a.Store.InsertLeads(ctx, batch); err != nil {
+		if err := a.Stores.Leads.InsertLeads(ctx, batch); err != nil {
 			return fmt.Errorf("demo leads: %w", err)
 		}
 	}

@@ -65,7 +65,7 @@ func withKeys(ctx context.Context, create bool, work func(k *access.Keyring) err
 		return err
 	}
 	defer s.Close()
-	return work(access.NewKeyring(access.KeyringDeps{Keys: s, Uses: s, Checksums: sums}))
+	return work(access.NewKeyring(access.KeyringDeps{Keys: s.Keys, Uses: s.Keys, Checksums: sums}))
 }
 
 // checksums makes what new keys are marked with: of the master key that the API has.
@@ -231,7 +231,7 @@ func (c *resealCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
-	n, err := s.Reseal(ctx)
+	n, err := s.Channels.Reseal(ctx)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ import (
 // App is the parts of one process.
 type App struct {
 	Config   *config.Config
-	Store    *store.Store
+	Stores   *Stores
 	Channels *channel.Registry
 	Leads    *lead.Service
 	Bulks    *bulk.Service
@@ -87,11 +87,11 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		return nil, err
 	}
 	a.timing.Delivery.UnknownHold = cfg.UnknownHold
-	if a.Store, err = store.Open(ctx, cfg.DatabaseURL, store.Options{Sealer: sealer, MaxConns: cfg.DatabaseMaxConns}); err != nil {
+	if a.Stores, err = OpenStores(ctx, cfg.DatabaseURL, cfg.DatabaseMaxConns, sealer); err != nil {
 		return nil, err
 	}
 	if err := a.check(ctx); err != nil {
-		a.Store.Close()
+		a.Stores.Close()
 		return nil, err
 	}
 	if err := a.build(); err != nil {
@@ -131,10 +131,10 @@ func masterKeys(cfg *config.Config) (key []byte, others [][]byte, err error) {
 
 // check refuses a database that this process cannot work on.
 func (a *App) check(ctx context.Context) error {
-	if err := a.Store.CheckSchema(ctx); err != nil {
+	if err := a.Stores.DB.CheckSchema(ctx); err != nil {
 		return err
 	}
-	return a.Store.CheckSeals(ctx)
+	return a.Stores.Channels.CheckSeals(ctx)
 }
 
 func (a *App) connect(pool int) (redis.UniversalClient, error) {
@@ -162,29 +162,29 @@ func (a *App) build() error {
 	}
 	a.Queue = queue.NewClient(queueRedis, a.fastPath())
 	a.counters = counters.New(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
-	a.Channels = channel.NewRegistry(a.Store, a.Store, a.Store)
+	a.Channels = channel.NewRegistry(a.Stores.Channels, a.Stores.Channels, a.Stores.Channels)
 	a.Keys = access.NewKeyring(access.KeyringDeps{
-		Keys: a.Store, Uses: a.Store, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
+		Keys: a.Stores.Keys, Uses: a.Stores.Keys, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
 		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
 	})
-	a.Leads = lead.NewService(a.Store, a.Store, a.Store)
+	a.Leads = lead.NewService(a.Stores.Leads, a.Stores.Suppressions, a.Stores.Leads)
 	a.limiter = ratelimit.NewChannelLimiter(countersRedis, a.telemetry.ChannelState)
 	a.Bulks = bulk.NewService(bulk.ServiceDeps{
-		Store: a.Store, Lifecycle: a.Store, Queue: a.Queue, Counters: a.counters, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry,
+		Store: a.Stores.Bulks, Lifecycle: a.Stores.Bulks, Queue: a.Queue, Counters: a.counters, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry,
 	})
-	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Store, Plan: a.Store, Store: a.Store, Queue: a.Queue})
-	a.templates = bulk.NewTemplates(a.Store)
+	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Stores.Audiences, Plan: a.Stores.Runs, Store: a.Stores.Previews, Queue: a.Queue})
+	a.templates = bulk.NewTemplates(a.Stores.Bulks)
 	a.inFlight = queue.NewInFlight()
 	deliverer := delivery.New(delivery.Deps{
-		Ledger: a.Store, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
-		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Store,
+		Ledger: a.Stores.Ledger, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
+		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Stores.Messages,
 		Providers: map[message.ChannelType]delivery.Provider{
 			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
 			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
 		},
 	})
-	a.Sender = &delivery.Sender{Deliverer: deliverer, Inserter: a.Store, Leads: a.Store, Records: a.Store}
+	a.Sender = &delivery.Sender{Deliverer: deliverer, Inserter: a.Stores.Ledger, Leads: a.Stores.Leads, Records: a.Stores.Messages}
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (a *App) Ready(ctx context.Context) telemetry.Health {
 func (a *App) Health(ctx context.Context) telemetry.Health {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	db, rdb := a.Store.Ping(ctx), a.Queue.Ping(ctx)
+	db, rdb := a.Stores.DB.Ping(ctx), a.Queue.Ping(ctx)
 	return telemetry.Health{
 		Ready: db == nil, Degraded: rdb != nil, Parts: map[string]error{"database": db, "redis": rdb},
 	}
@@ -224,13 +224,13 @@ func (a *App) StartWorker() error {
 		return poolErr
 	}
 	runner := bulk.NewRunner(bulk.RunnerDeps{
-		Leases: a.Store, Plan: a.Store, Feed: a.Store, Resolver: a.Store, Queue: a.Queue, Counters: a.counters,
+		Leases: a.Stores.Runs, Plan: a.Stores.Runs, Feed: a.Stores.Runs, Resolver: a.Stores.Audiences, Queue: a.Queue, Counters: a.counters,
 		Rescuer: a.Sender.Deliverer, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
 	})
 	a.counters.Tell(runner.Counted)
 	a.worker = worker.New(worker.Deps{
-		Deliverer: a.Sender.Deliverer, Watched: a.Store, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
-		Effects: a.Store, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.Store, a.timing.Clean), CleanEvery: a.timing.Clean,
+		Deliverer: a.Sender.Deliverer, Watched: a.Stores.Ledger, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
+		Effects: a.Stores.Idempotency, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), CleanEvery: a.timing.Clean,
 		Runner: runner,
 	})
 	return a.worker.Start()
@@ -270,8 +270,8 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 		return "", err
 	}
 	server, err := api.New(api.Deps{
-		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Store,
-		Keys: a.Keys, Effects: a.Store, Local: open, Telemetry: a.telemetry,
+		Sender: a.Sender, Bulks: a.Bulks, Preview: a.Preview, Channels: a.Channels, Leads: a.Leads, Messages: a.Stores.Messages,
+		Keys: a.Keys, Effects: a.Stores.Idempotency, Local: open, Telemetry: a.telemetry,
 		Health: a.Ready, BulkWait: a.Config.BulkWait,
 		Limits: request.Limits{
 			InFlight: a.Config.InFlight,
@@ -337,7 +337,7 @@ func (a *App) close() {
 	if a.Queue != nil {
 		a.Queue.Close()
 	}
-	a.Store.Close()
+	a.Stores.Close()
 	for _, rdb := range a.redis {
 		_ = rdb.Close()
 	}

@@ -128,11 +128,11 @@ func TestMasterKeysOfWhatIsStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := e.Store.Channel(t.Context(), ch.Key)
+		got, err := e.Stores.Channels.Channel(t.Context(), ch.Key)
 		if err != nil || got.Credentials["api_key"].Reveal() != "SG.x" {
 			t.Errorf("the credential does not open: %v", err)
 		}
-		if n, err := e.Store.Reseal(t.Context()); n != want || err != nil {
+		if n, err := e.Stores.Channels.Reseal(t.Context()); n != want || err != nil {
 			t.Errorf("%d sealed anew, %v, want %d", n, err, want)
 		}
 		e.Stop()

@@ -20,7 +20,6 @@ import (
 	"herald/pkg/message"
 	"herald/pkg/redisconn"
 	"herald/pkg/stats"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -28,7 +27,7 @@ import (
 // world is a Runner on a real database and real counters; the queue is a list that the test works off.
 type world struct {
 	t        *testing.T
-	store    *store.Store
+	store    *storetest.Store
 	rdb      redis.UniversalClient
 	counters *counters.Counters
 	service  *bulk.Service

@@ -12,7 +12,6 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -20,7 +19,7 @@ import (
 // world is a Deliverer on a real ledger (SQLite) whose other ports are fakes.
 type world struct {
 	*fakes
-	store *store.Store
+	store *storetest.Store
 	d     *delivery.Deliverer
 	url   string
 }
@@ -32,7 +31,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{fakes: newFakes(t), url: testenv.Database(t, testenv.SQLite)}
-	w.store = storetest.Open(t, w.url, store.Options{Sealer: sealer})
+	w.store = storetest.Open(t, w.url, storetest.Options{Sealer: sealer})
 	if err := w.store.InsertChannel(t.Context(), w.ch); err != nil {
 		t.Fatal(err)
 	}

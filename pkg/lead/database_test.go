@@ -12,7 +12,6 @@ import (
 
 	"herald/pkg/lead"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -20,17 +19,17 @@ import (
 // process stands for one process of a deployment: a service with its own connections.
 type process struct {
 	*lead.Service
-	store *store.Store
+	store *storetest.Store
 }
 
 func processOn(t *testing.T, databaseURL string) process {
 	t.Helper()
-	s := storetest.Open(t, databaseURL, store.Options{})
+	s := storetest.Open(t, databaseURL, storetest.Options{})
 	return processOver(s)
 }
 
 // processOver makes a process whose imports write small batches.
-func processOver(s *store.Store) process {
+func processOver(s *storetest.Store) process {
 	svc := lead.NewService(s, s, s)
 	svc.SetBatchSize(batchRows)
 	return process{svc, s}
@@ -64,7 +63,7 @@ func together(all ...func()) {
 	wg.Wait()
 }
 
-func everyLead(t *testing.T, s *store.Store) []message.Lead {
+func everyLead(t *testing.T, s *storetest.Store) []message.Lead {
 	t.Helper()
 	leads, err := s.Leads(t.Context(), uuid.Nil, 100_000)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,22 +17,21 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"herald/pkg/message"
-	"herald/pkg/pause"
 )
 
-// fail names what was being done, and gives failures that a caller can act on their code: a missing record, a taken
-// key, a value that the database refuses, a database that does not answer.
-func fail(doing string, err error) error {
-	if err == nil { // here, because what follows allocates before it looks
+// WrapError names the operation in an error and gives it the code that callers act on: not found, conflict, invalid value or
+// unavailable. nil stays nil.
+func WrapError(doing string, err error) error {
+	if err == nil { // checked here, because classify allocates before it compares
 		return nil
 	}
-	return failed(doing, err)
+	return classify(doing, err)
 }
 
-// failed maps an error by a closed list. Of what PostgreSQL reports only data (classes 22, 23, and 54: more than an
-// index takes) and defects of the statement (42 and 0A) are permanent. Every other class passes: read-only after a switch-over (25006), a full disk (53100), no
-// free connection (53300), an internal error (XX000).
-func failed(doing string, err error) error {
+// classify maps an error by a closed list. Of PostgreSQL's errors only those of the data (classes 22, 23, and 54: larger than
+// an index entry may be) and of the statement (42 and 0A) are permanent. Every other class is temporary: read-only after a
+// switch-over (25006), a full disk (53100), no free connection (53300), an internal error (XX000).
+func classify(doing string, err error) error {
 	var known *message.Error
 	switch {
 	case errors.As(err, &known):
@@ -39,46 +39,58 @@ func failed(doing string, err error) error {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return message.Errorf(message.CodeNotFound, "not found")
 	case errors.Is(err, gorm.ErrDuplicatedKey):
-		return message.Errorf(message.CodeConflict, "it exists already")
+		return message.Errorf(message.CodeConflict, "already exists")
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, err)
-	case isData(err):
-		return &message.Error{Code: message.CodeInvalid, Message: "the database refuses a value", Cause: fmt.Errorf("%s: %w", doing, err)}
-	case passes(err):
+	case IsInvalidValue(err):
+		return &message.Error{Code: message.CodeInvalid, Message: "the database rejects a value", Cause: fmt.Errorf("%s: %w", doing, err)}
+	case isTemporary(err):
 		return message.Unavailable("the database", fmt.Errorf("%s: %w", doing, err))
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-// keepConnection says whether a connection stays in use after an error. A connection to a server that has become read-only is
-// closed, because the next one may reach the server that took its place.
+// keepConnection reports whether a connection stays in use after an error. A connection to a server that became read-only is
+// closed, because the next one may reach the server that replaced it.
 func keepConnection(err *pgconn.PgError) bool {
 	return !strings.EqualFold(err.Severity, "FATAL") && err.Code != pgerrcode.ReadOnlySQLTransaction
 }
 
-// severalHosts says whether a connection string names more than one server. Then only one that accepts writes is used.
+// severalHosts reports whether a connection string names more than one server. Then only a server that accepts writes is used.
 func severalHosts(c *pgx.ConnConfig) bool {
 	return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.Host != c.Host || f.Port != c.Port })
 }
 
-// repeatBudget is how long a write that may be repeated is tried while its connection breaks.
-const repeatBudget = 2 * time.Second
+const (
+	retryBudget = 2 * time.Second       // bounds how long Retry repeats a write
+	retryFirst  = 20 * time.Millisecond // the first wait; the following ones double, with jitter
+)
 
-// repeat runs a write that changes nothing when it was done already, again if the database did not answer: it may be
-// the answer alone that was lost.
-func repeat(ctx context.Context, write func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, repeatBudget)
-	defer cancel()
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		err := write()
-		if !message.IsCode(err, message.CodeUnavailable) || !pause.For(ctx, wait) {
-			return err
-		}
+// Retry executes an idempotent write, and repeats it with back-off while the database is unavailable: perhaps only the answer
+// was lost. It returns the error of the last execution.
+func Retry(ctx context.Context, write func() error) error {
+	last := write()
+	if !message.IsCode(last, message.CodeUnavailable) { // nearly always; this path allocates nothing
+		return last
 	}
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.Multiplier = retryFirst, 2
+	first := true
+	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
+		if !first {
+			last = write()
+		}
+		first = false
+		if message.IsCode(last, message.CodeUnavailable) {
+			return struct{}{}, last
+		}
+		return struct{}{}, backoff.Permanent(last)
+	}, backoff.WithBackOff(waits), backoff.WithMaxElapsedTime(retryBudget))
+	return last
 }
 
-// pgCode returns the SQLSTATE of an error of PostgreSQL, "" for any other.
-func pgCode(err error) string {
+// SQLState returns the SQLSTATE of a PostgreSQL error, "" for any other error.
+func SQLState(err error) string {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return ""
@@ -86,24 +98,25 @@ func pgCode(err error) string {
 	return pg.Code
 }
 
-// isData says whether the database refused a value, so that one bad row must not take others with it.
-func isData(err error) bool {
-	if pg := pgCode(err); pg != "" {
+// IsInvalidValue reports whether the database rejected a value. Such a row must not fail the other rows of its group.
+func IsInvalidValue(err error) bool {
+	if pg := SQLState(err); pg != "" {
 		return pgerrcode.IsDataException(pg) || pgerrcode.IsIntegrityConstraintViolation(pg) || pgerrcode.IsProgramLimitExceeded(pg)
 	}
 	code := sqliteCode(err)
 	return code == sqlite3.SQLITE_CONSTRAINT || code == sqlite3.SQLITE_MISMATCH || code == sqlite3.SQLITE_TOOBIG
 }
 
-// passes says whether an error is a state of the server, of the disk or of the connection that ends by itself.
-func passes(err error) bool {
+// isTemporary reports whether an error is a state of the server, the disk or the connection that ends without a change of the
+// request.
+func isTemporary(err error) bool {
 	var (
 		pg      *pgconn.PgError
 		connErr *pgconn.ConnectError
 		netErr  net.Error
 	)
 	switch {
-	case errors.As(err, &connErr): // it also holds what the server said as it refused the connection
+	case errors.As(err, &connErr): // also when the server rejected the connection with a PgError
 		return true
 	case errors.As(err, &pg):
 		return !pgerrcode.IsSyntaxErrororAccessRuleViolation(pg.Code) && !pgerrcode.IsFeatureNotSupported(pg.Code)
@@ -118,11 +131,11 @@ func passes(err error) bool {
 	return false
 }
 
-// sqliteCode returns the primary result code of an error of SQLite, SQLITE_OK for any other.
+// sqliteCode returns the primary result code of a SQLite error, SQLITE_OK for any other error.
 func sqliteCode(err error) int {
 	var e interface {
 		error
-		Code() int // with the extended code in its higher bytes
+		Code() int // the higher bytes hold the extended code
 	}
 	if !errors.As(err, &e) {
 		return sqlite3.SQLITE_OK

@@ -40,32 +40,32 @@ func (w *writes) note(err *pgconn.PgError) {
 
 // Ping says whether the database answers and takes writes. A full disk shows only in a write, so after one was refused Ping
 // tries one itself, and rolls it back, until it succeeds.
-func (s *Store) Ping(ctx context.Context) error {
-	if s.pools == nil {
-		return s.sql.PingContext(ctx)
+func (db *DB) Ping(ctx context.Context) error {
+	if db.pools == nil {
+		return db.sql.PingContext(ctx)
 	}
 	var readOnly bool
-	if err := s.pools.records.QueryRow(ctx, "SELECT current_setting('transaction_read_only')::bool").Scan(&readOnly); err != nil {
-		return fail("ping", err)
+	if err := db.pools.records.QueryRow(ctx, "SELECT current_setting('transaction_read_only')::bool").Scan(&readOnly); err != nil {
+		return WrapError("ping", err)
 	}
 	if readOnly {
 		return &Refusal{refusals[pgerrcode.ReadOnlySQLTransaction]}
 	}
-	if !s.writes.refused.Load() {
+	if !db.writes.refused.Load() {
 		return nil
 	}
-	if err := s.tryWrite(ctx); err != nil {
+	if err := db.tryWrite(ctx); err != nil {
 		return err
 	}
-	s.writes.refused.Store(false)
+	db.writes.refused.Store(false)
 	return nil
 }
 
 // tryWrite writes a message and rolls it back.
-func (s *Store) tryWrite(ctx context.Context) error {
-	tx, err := s.pools.records.BeginTx(ctx, pgx.TxOptions{})
+func (db *DB) tryWrite(ctx context.Context) error {
+	tx, err := db.pools.records.BeginTx(ctx, pgx.TxOptions{})
 	if err != nil {
-		return fail("ping", err)
+		return WrapError("ping", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	_, err = tx.Exec(ctx, `
@@ -74,12 +74,12 @@ VALUES ($1, $1, '', '', '', '', '', 'CANCELLED', now(), now())`, uuid.New())
 	if refusal := refusalOf(err); refusal != nil {
 		return refusal
 	}
-	return fail("ping", err)
+	return WrapError("ping", err)
 }
 
 // refusalOf returns the Refusal that an error of the server stands for, nil for any other error.
 func refusalOf(err error) error {
-	if code := pgCode(err); refusals[code] != "" {
+	if code := SQLState(err); refusals[code] != "" {
 		return fmt.Errorf("%w: %w", &Refusal{refusals[code]}, err)
 	}
 	return nil

@@ -1,38 +1,84 @@
-// Package storetest gives tests a store whose schema is there.
+// Package storetest opens databases for tests, with the current schema and everything that the subpackages of store keep.
 package storetest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/ledger"
+	"herald/pkg/store/records"
+	"herald/pkg/store/search"
 	"herald/pkg/testenv"
 )
 
-// Open opens a database that is up to date, and closes it when the test ends.
-func Open(t testing.TB, databaseURL string, o store.Options) *store.Store {
+// Store is one database with all its aggregates. A test calls their methods directly on it; it passes the Store itself, or one
+// aggregate of it, where a domain package needs a port.
+type Store struct {
+	*store.DB
+	*ledger.Ledger
+	*ledger.Runs
+	*search.Resolver
+	*records.BulkStore
+	*records.ChannelStore
+	*records.IdempotencyStore
+	*records.KeyStore
+	*records.LeadStore
+	*records.MessageStore
+	*records.PreviewStore
+	*records.SuppressionStore
+}
+
+// Close closes the database.
+func (s *Store) Close() {
+	s.Ledger.Close()
+	s.DB.Close()
+}
+
+// Options of Open. The zero value opens a store that cannot read or write channels.
+type Options struct {
+	Sealer   *channel.Sealer
+	PageTime time.Duration // bounds a page of an audience on SQLite; 0: store.SearchTimeout
+}
+
+// Open opens a database, applies the migrations, and closes it when the test ends.
+func Open(t testing.TB, databaseURL string, o Options) *Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), databaseURL, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := Connect(t, databaseURL, o)
 	if _, err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// SQLite opens an empty SQLite database for one test, with a random master key.
-func SQLite(t testing.TB) *store.Store {
+// Connect is Open without the migrations.
+func Connect(t testing.TB, databaseURL string, o Options) *Store {
 	t.Helper()
-	return Open(t, testenv.Database(t, testenv.SQLite), store.Options{Sealer: Sealer(t)})
+	db, err := store.Open(t.Context(), databaseURL, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Store{
+		DB: db, Ledger: ledger.New(db), Runs: ledger.NewRuns(db), Resolver: search.NewResolver(db, o.PageTime),
+		BulkStore: records.NewBulkStore(db), ChannelStore: records.NewChannelStore(db, o.Sealer), IdempotencyStore: records.NewIdempotencyStore(db),
+		KeyStore: records.NewKeyStore(db), LeadStore: records.NewLeadStore(db), MessageStore: records.NewMessageStore(db),
+		PreviewStore: records.NewPreviewStore(db), SuppressionStore: records.NewSuppressionStore(db),
+	}
+	t.Cleanup(s.Close)
+	return s
 }
 
-// Sealer makes a sealer with a random master key.
+// SQLite opens an empty SQLite database for one test, with a random master key.
+func SQLite(t testing.TB) *Store {
+	t.Helper()
+	return Open(t, testenv.Database(t, testenv.SQLite), Options{Sealer: Sealer(t)})
+}
+
+// Sealer returns a sealer with a random master key.
 func Sealer(t testing.TB) *channel.Sealer {
 	t.Helper()
 	key, err := channel.ParseMasterKey(testenv.MasterKey())
@@ -46,8 +92,8 @@ func Sealer(t testing.TB) *channel.Sealer {
 	return sealer
 }
 
-// Channel stores a channel that a test's bulks go over, and returns it.
-func Channel(t testing.TB, s *store.Store, typ message.ChannelType) *channel.Channel {
+// Channel stores a channel and returns it.
+func Channel(t testing.TB, s *Store, typ message.ChannelType) *channel.Channel {
 	t.Helper()
 	provider := map[message.ChannelType]string{message.Email: channel.SendGrid, message.SMS: channel.Twilio, message.InstagramDM: channel.Instagram}
 	c := &channel.Channel{

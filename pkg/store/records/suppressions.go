@@ -1,4 +1,4 @@
-package store
+package records
 
 import (
 	"context"
@@ -7,12 +7,18 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
 	"herald/pkg/message"
+	"herald/pkg/store"
 )
+
+// SuppressionStore implements lead.Suppressions. It is safe for concurrent use.
+type SuppressionStore struct{ db *store.DB }
+
+// NewSuppressionStore returns the suppressions of a database.
+func NewSuppressionStore(db *store.DB) *SuppressionStore { return &SuppressionStore{db} }
 
 // suppressionRow is a row of suppressions.
 type suppressionRow struct {
@@ -48,11 +54,11 @@ func (r *suppressionRow) suppression() message.Suppression {
 }
 
 // PutSuppression implements lead.Suppressions.
-func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) error {
+func (s *SuppressionStore) PutSuppression(ctx context.Context, sup *message.Suppression) error {
 	row := suppressionRow{
 		ID: sup.ID, Type: string(sup.Type), Address: sup.Address, AddressHash: sup.Hash[:], Reason: string(sup.Reason),
 		Transactional: slices.Contains(sup.MessageTypes, message.Transactional), Marketing: slices.Contains(sup.MessageTypes, message.Marketing),
-		Notification: slices.Contains(sup.MessageTypes, message.Notification), Note: sup.Note, CreatedAt: stamp(sup.CreatedAt),
+		Notification: slices.Contains(sup.MessageTypes, message.Notification), Note: sup.Note, CreatedAt: store.Stamp(sup.CreatedAt),
 	}
 	var stored suppressionRow                                          // its id is that of the one before, if there was one
 	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { // so that an error means that nothing was written
@@ -70,14 +76,14 @@ func (s *Store) PutSuppression(ctx context.Context, sup *message.Suppression) er
 		return err
 	})
 	if err != nil {
-		return fail("write the suppression", err)
+		return store.WrapError("write the suppression", err)
 	}
 	*sup = stored.suppression()
 	return nil
 }
 
 // ListSuppressions implements lead.Suppressions.
-func (s *Store) ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
+func (s *SuppressionStore) ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
 	if t != "" {
 		q = q.Where("type = ?", string(t))
@@ -91,7 +97,7 @@ func (s *Store) ListSuppressions(ctx context.Context, t message.ChannelType, add
 	}
 	var rows []suppressionRow
 	if err := q.Find(&rows).Error; err != nil {
-		return nil, fail("list suppressions", err)
+		return nil, store.WrapError("list suppressions", err)
 	}
 	out := make([]message.Suppression, len(rows))
 	for i := range rows {
@@ -101,45 +107,10 @@ func (s *Store) ListSuppressions(ctx context.Context, t message.ChannelType, add
 }
 
 // DropSuppression implements lead.Suppressions.
-func (s *Store) DropSuppression(ctx context.Context, id uuid.UUID) error {
+func (s *SuppressionStore) DropSuppression(ctx context.Context, id uuid.UUID) error {
 	res := s.db.WithContext(ctx).Where("id = ?", id).Delete(&suppressionRow{})
 	if res.Error == nil && res.RowsAffected == 0 {
-		return message.Errorf(message.CodeNotFound, "there is no suppression %s", id)
+		return message.Errorf(message.CodeNotFound, "suppression %s not found", id)
 	}
-	return fail("lift the suppression", res.Error)
-}
-
-// messageTypeColumn is the flag that says whether a suppression stops a message type.
-var messageTypeColumn = map[message.MessageType]string{
-	message.Transactional: "transactional", message.Marketing: "marketing", message.Notification: "notification",
-}
-
-// Suppressed implements bulk.Plan: the reason for each hash that is suppressed.
-func (s *Store) Suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
-	out := map[message.Hash]message.Reason{}
-	list := make([][]byte, len(hashes))
-	for i := range hashes {
-		list[i] = hashes[i][:]
-	}
-	if s.pools != nil {
-		rows, err := s.pools.hot.Query(ctx, "SELECT address_hash, reason FROM suppressions WHERE type = $1 AND address_hash = ANY($2::bytea[]) AND "+
-			messageTypeColumn[p]+" ORDER BY reason", string(t), list)
-		if err != nil {
-			return nil, fail("look for suppressions", err)
-		}
-		var hash []byte
-		var reason string
-		_, err = pgx.ForEachRow(rows, []any{&hash, &reason}, func() error {
-			out[message.Hash(hash)] = message.Reason(reason)
-			return nil
-		})
-		return out, fail("look for suppressions", err)
-	}
-	var rows []suppressionRow
-	err := s.db.WithContext(ctx).Select("address_hash, reason").
-		Where("type = ? AND address_hash IN ? AND "+messageTypeColumn[p], string(t), list).Order("reason").Find(&rows).Error
-	for _, r := range rows {
-		out[message.Hash(r.AddressHash)] = message.Reason(r.Reason)
-	}
-	return out, fail("look for suppressions", err)
+	return store.WrapError("lift the suppression", res.Error)
 }

@@ -1,4 +1,4 @@
-package store
+package records
 
 import (
 	"context"
@@ -13,7 +13,20 @@ import (
 
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/store"
 )
+
+// ChannelStore implements channel.Store, channel.Editor and channel.DefaultStore. Credentials are sealed in the database. It is
+// safe for concurrent use.
+type ChannelStore struct {
+	db     *store.DB
+	sealer *channel.Sealer
+}
+
+// NewChannelStore returns the channels of a database. With a nil sealer channels can be neither read nor written.
+func NewChannelStore(db *store.DB, sealer *channel.Sealer) *ChannelStore {
+	return &ChannelStore{db, sealer}
+}
 
 // channelRow is a row of channels. Credentials holds sealed values only.
 type channelRow struct {
@@ -23,8 +36,8 @@ type channelRow struct {
 	Name             string
 	Sender           string
 	SenderName       string
-	AllowedSenders   document
-	Credentials      document
+	AllowedSenders   store.Document
+	Credentials      store.Document
 	PriceMicros      int64
 	PriceMediaMicros int64
 	Currency         string
@@ -50,7 +63,7 @@ func sealContext(k channel.Key, field string) string {
 	return "channel/" + k.ID.String() + "/" + string(k.Type) + "/" + field
 }
 
-func (s *Store) rowOfChannel(c *channel.Channel) (*channelRow, error) {
+func (s *ChannelStore) rowOfChannel(c *channel.Channel) (*channelRow, error) {
 	if s.sealer == nil {
 		return nil, errNoSealer
 	}
@@ -68,13 +81,13 @@ func (s *Store) rowOfChannel(c *channel.Channel) (*channelRow, error) {
 	}
 	return &channelRow{
 		ID: c.ID, Type: string(c.Type), Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: c.SenderName,
-		AllowedSenders: encode(allowed), Credentials: encode(sealed), PriceMicros: int64(c.Price), PriceMediaMicros: int64(c.PriceMedia),
+		AllowedSenders: store.Encode(allowed), Credentials: store.Encode(sealed), PriceMicros: int64(c.Price), PriceMediaMicros: int64(c.PriceMedia),
 		Currency: c.Currency, RatePerSecond: c.RatePerSecond, IsDefault: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: c.BaseURL,
-		Region: c.Region, State: string(c.State), StateReason: c.StateReason, Version: c.Version, CreatedAt: stamp(c.CreatedAt), UpdatedAt: stamp(c.UpdatedAt),
+		Region: c.Region, State: string(c.State), StateReason: c.StateReason, Version: c.Version, CreatedAt: store.Stamp(c.CreatedAt), UpdatedAt: store.Stamp(c.UpdatedAt),
 	}, nil
 }
 
-func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
+func (s *ChannelStore) channelOf(r *channelRow) (*channel.Channel, error) {
 	if s.sealer == nil {
 		return nil, errNoSealer
 	}
@@ -85,7 +98,7 @@ func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
 		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason, Version: r.Version,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Credentials: map[string]channel.Secret{},
 	}
-	if err := r.AllowedSenders.decode(&c.AllowedSenders); err != nil {
+	if err := r.AllowedSenders.Decode(&c.AllowedSenders); err != nil {
 		return nil, err
 	}
 	sealed, err := s.sealedOf(r)
@@ -103,33 +116,33 @@ func (s *Store) channelOf(r *channelRow) (*channel.Channel, error) {
 }
 
 // InsertChannel implements channel.Store.
-func (s *Store) InsertChannel(ctx context.Context, c *channel.Channel) error {
-	now := stamp(time.Now())
+func (s *ChannelStore) InsertChannel(ctx context.Context, c *channel.Channel) error {
+	now := store.Stamp(time.Now())
 	c.CreatedAt, c.UpdatedAt = now, now
 	c.Version = now.UnixMicro() // above every version of a channel that had this key before and was deleted
 	row, err := s.rowOfChannel(c)
 	if err != nil {
 		return err
 	}
-	return clash(fail("insert the channel", s.db.WithContext(ctx).Create(row).Error))
+	return clash(store.WrapError("insert the channel", s.db.WithContext(ctx).Create(row).Error))
 }
 
 func clash(err error) error {
 	if message.IsCode(err, message.CodeConflict) {
-		return message.Errorf(message.CodeConflict, "there is a channel with this id and type already, or another default for the type")
+		return message.Errorf(message.CodeConflict, "a channel with this id and type, or another default for the type, exists already")
 	}
 	return err
 }
 
 func noChannel(k channel.Key) error {
-	return message.Errorf(message.CodeNotFound, "there is no channel %s of type %s", k.ID, k.Type)
+	return message.Errorf(message.CodeNotFound, "channel %s of type %s not found", k.ID, k.Type)
 }
 
 // UpdateChannel implements channel.Editor.
-func (s *Store) UpdateChannel(ctx context.Context, k channel.Key, change func(*channel.Channel) error) (*channel.Channel, error) {
+func (s *ChannelStore) UpdateChannel(ctx context.Context, k channel.Key, change func(*channel.Channel) error) (*channel.Channel, error) {
 	var c *channel.Channel
-	err := s.transact(ctx, "update the channel", func(tx *gorm.DB) error {
-		before, err := lockChannel(tx, k, lockUpdate)
+	err := s.db.Transact(ctx, "update the channel", func(tx *gorm.DB) error {
+		before, err := lockChannel(tx, k, store.LockUpdate)
 		if err != nil {
 			return err
 		}
@@ -140,7 +153,7 @@ func (s *Store) UpdateChannel(ctx context.Context, k channel.Key, change func(*c
 		if err := change(c); err != nil {
 			return err
 		}
-		c.Key, c.CreatedAt, c.UpdatedAt, c.Version = k, before.CreatedAt.UTC(), stamp(time.Now()), before.Version+1
+		c.Key, c.CreatedAt, c.UpdatedAt, c.Version = k, before.CreatedAt.UTC(), store.Stamp(time.Now()), before.Version+1
 		after, err := s.rowOfChannel(c)
 		if err != nil {
 			return err
@@ -148,7 +161,7 @@ func (s *Store) UpdateChannel(ctx context.Context, k channel.Key, change func(*c
 		if after.CreatedAt = before.CreatedAt; maps.Equal(stored, c.Credentials) {
 			after.Credentials = before.Credentials // sealed again they would differ
 		}
-		return writeChanged(atChannel(tx, k), before, after)
+		return store.WriteChanged(atChannel(tx, k), before, after)
 	})
 	if err != nil {
 		return nil, clash(err)
@@ -170,12 +183,12 @@ func lockChannel(tx *gorm.DB, k channel.Key, lock clause.Locking) (*channelRow, 
 	return &row, err
 }
 
-// DeleteChannel implements channel.Editor. What is written for a channel holds lockKey on it, so under lockDelete the
+// DeleteChannel implements channel.Editor. What is written for a channel holds store.LockReference on it, so under store.LockDelete the
 // channel's bulks and messages are those that are committed. They are looked for by statements after the one that waits for
 // the lock, since a statement does not see what is committed while it waits.
-func (s *Store) DeleteChannel(ctx context.Context, k channel.Key) error {
-	return s.transact(ctx, "delete the channel", func(tx *gorm.DB) error {
-		if _, err := lockChannel(tx, k, lockDelete); err != nil {
+func (s *ChannelStore) DeleteChannel(ctx context.Context, k channel.Key) error {
+	return s.db.Transact(ctx, "delete the channel", func(tx *gorm.DB) error {
+		if _, err := lockChannel(tx, k, store.LockDelete); err != nil {
 			return err
 		}
 		var open bool
@@ -194,10 +207,10 @@ SELECT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND
 }
 
 // Channel implements channel.Store.
-func (s *Store) Channel(ctx context.Context, k channel.Key) (*channel.Channel, error) {
+func (s *ChannelStore) Channel(ctx context.Context, k channel.Key) (*channel.Channel, error) {
 	var row channelRow
 	err := atChannel(s.db.WithContext(ctx), k).Take(&row).Error
-	if err = fail("read the channel", err); message.IsCode(err, message.CodeNotFound) {
+	if err = store.WrapError("read the channel", err); message.IsCode(err, message.CodeNotFound) {
 		return nil, noChannel(k)
 	}
 	if err != nil {
@@ -207,24 +220,24 @@ func (s *Store) Channel(ctx context.Context, k channel.Key) (*channel.Channel, e
 }
 
 // DefaultChannel implements channel.DefaultStore.
-func (s *Store) DefaultChannel(ctx context.Context, t message.ChannelType) (*channel.Channel, error) {
+func (s *ChannelStore) DefaultChannel(ctx context.Context, t message.ChannelType) (*channel.Channel, error) {
 	var row channelRow
 	err := s.db.WithContext(ctx).Where("type = ? AND is_default", string(t)).Take(&row).Error
-	if err = fail("read the default channel", err); err != nil {
+	if err = store.WrapError("read the default channel", err); err != nil {
 		return nil, err
 	}
 	return s.channelOf(&row)
 }
 
 // Channels implements channel.Store.
-func (s *Store) Channels(ctx context.Context, after channel.Key, limit int) ([]channel.Channel, error) {
+func (s *ChannelStore) Channels(ctx context.Context, after channel.Key, limit int) ([]channel.Channel, error) {
 	var rows []channelRow
 	q := s.db.WithContext(ctx).Order("id, type").Limit(limit)
 	if after.ID != uuid.Nil {
 		q = q.Where("(id, type) > (?, ?)", after.ID, string(after.Type))
 	}
 	if err := q.Find(&rows).Error; err != nil {
-		return nil, fail("list channels", err)
+		return nil, store.WrapError("list channels", err)
 	}
 	out := make([]channel.Channel, 0, len(rows))
 	for i := range rows {
@@ -239,13 +252,13 @@ func (s *Store) Channels(ctx context.Context, after channel.Key, limit int) ([]c
 
 // Reseal seals every credential anew that is not sealed with the present master key, and returns how many channels that
 // changed. A channel that somebody changes at the same moment is sealed anew by that.
-func (s *Store) Reseal(ctx context.Context) (int, error) {
+func (s *ChannelStore) Reseal(ctx context.Context) (int, error) {
 	if s.sealer == nil {
 		return 0, errNoSealer
 	}
 	var rows []channelRow
 	if err := s.db.WithContext(ctx).Find(&rows).Error; err != nil {
-		return 0, fail("read the channels", err)
+		return 0, store.WrapError("read the channels", err)
 	}
 	changed := 0
 	for i := range rows {
@@ -270,24 +283,24 @@ func (s *Store) Reseal(ctx context.Context) (int, error) {
 		}
 		res := s.db.WithContext(ctx).Exec("UPDATE channels SET credentials = ?, version = version + 1 WHERE id = ? AND type = ? AND credentials = ?", row.Credentials, row.ID, row.Type, rows[i].Credentials)
 		if res.Error != nil {
-			return changed, fail("seal a channel anew", res.Error)
+			return changed, store.WrapError("seal a channel anew", res.Error)
 		}
 		changed += int(res.RowsAffected)
 	}
 	return changed, nil
 }
 
-func (s *Store) sealedOf(r *channelRow) (map[string]string, error) {
+func (s *ChannelStore) sealedOf(r *channelRow) (map[string]string, error) {
 	sealed := map[string]string{}
-	return sealed, r.Credentials.decode(&sealed)
+	return sealed, r.Credentials.Decode(&sealed)
 }
 
 // CheckSeals fails when credentials are sealed with a master key that is not at hand: every send over their channel would
 // fail.
-func (s *Store) CheckSeals(ctx context.Context) error {
+func (s *ChannelStore) CheckSeals(ctx context.Context) error {
 	var rows []channelRow
 	if err := s.db.WithContext(ctx).Select("id, type, credentials").Find(&rows).Error; err != nil {
-		return fail("read the channels", err)
+		return store.WrapError("read the channels", err)
 	}
 	for i := range rows {
 		sealed, err := s.sealedOf(&rows[i])
@@ -304,8 +317,8 @@ func (s *Store) CheckSeals(ctx context.Context) error {
 }
 
 // PauseChannel implements channel.Store.
-func (s *Store) PauseChannel(ctx context.Context, k channel.Key, seen int64, reason string) error {
-	return fail("pause the channel", s.db.WithContext(ctx).Exec(`
+func (s *ChannelStore) PauseChannel(ctx context.Context, k channel.Key, seen int64, reason string) error {
+	return store.WrapError("pause the channel", s.db.WithContext(ctx).Exec(`
 UPDATE channels SET state = 'PAUSED', state_reason = ?, version = version + 1, updated_at = ?
-WHERE id = ? AND type = ? AND state = 'ACTIVE' AND version = ?`, reason, stamp(time.Now()), k.ID, string(k.Type), seen).Error)
+WHERE id = ? AND type = ? AND state = 'ACTIVE' AND version = ?`, reason, store.Stamp(time.Now()), k.ID, string(k.Type), seen).Error)
 }

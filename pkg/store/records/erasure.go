@@ -1,4 +1,4 @@
-package store
+package records
 
 import (
 	"bytes"
@@ -12,10 +12,9 @@ import (
 
 	"herald/pkg/audience"
 	"herald/pkg/message"
+	"herald/pkg/store"
+	"herald/pkg/store/search"
 )
-
-// erasureLock is the key of the advisory lock that an erasure takes for itself and that pages of plans share.
-const erasureLock = 0x4845524c // "HERL"
 
 // eraseSQL is the rule of erasure for messages, whatever their state; its argument is the time. Address, content and metadata go
 // at once. A message that waits ends: SKIPPED, or UNKNOWN where an earlier attempt may have delivered it. An UNKNOWN message
@@ -29,15 +28,15 @@ UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadat
 WHERE `
 
 // EraseLead implements lead.Eraser. It decodes nothing of the lead but its addresses, so that a damaged row can be erased.
-func (s *Store) EraseLead(ctx context.Context, id uuid.UUID) error {
-	return s.transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id) })
+func (s *LeadStore) EraseLead(ctx context.Context, id uuid.UUID) error {
+	return s.db.Transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id) })
 }
 
-func (s *Store) eraseLead(tx *gorm.DB, id uuid.UUID) error {
+func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	lock := ""
-	if s.pools != nil {
+	if s.db.IsPostgres() {
 		lock = "FOR UPDATE"
-		if err := tx.Exec("SELECT pg_advisory_xact_lock(?)", erasureLock).Error; err != nil {
+		if err := tx.Exec("SELECT pg_advisory_xact_lock(?)", store.ErasureLock).Error; err != nil {
 			return err
 		}
 	}
@@ -58,13 +57,13 @@ func (s *Store) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	if err := tx.Exec("DELETE FROM leads WHERE id = ?", id).Error; err != nil {
 		return err
 	}
-	if err := tx.Exec(eraseSQL+"lead_id = ?", s.now(), id).Error; err != nil {
+	if err := tx.Exec(eraseSQL+"lead_id = ?", s.db.Now(), id).Error; err != nil {
 		return err
 	}
 	for _, a := range addresses {
 		// Singles to the address that name no lead, or one that does not exist.
 		if err := tx.Exec(eraseSQL+`address_hash = ? AND channel_type = ? AND bulk_id IS NULL
-    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, s.now(), a.hash[:], string(a.typ)).Error; err != nil {
+    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, s.db.Now(), a.hash[:], string(a.typ)).Error; err != nil {
 			return err
 		}
 		if err := tx.Exec("UPDATE suppressions SET address = '' WHERE type = ? AND address_hash = ?", string(a.typ), a.hash[:]).Error; err != nil {
@@ -72,22 +71,6 @@ func (s *Store) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 		}
 	}
 	return s.eraseFromRequests(tx, &lead, addresses)
-}
-
-// EraseMessage implements delivery.Suspicions.
-func (s *Store) EraseMessage(ctx context.Context, id uuid.UUID) error {
-	return fail("erase the message", s.db.WithContext(ctx).Exec(eraseSQL+"id = ?", s.now(), id).Error)
-}
-
-// Suspect implements delivery.Suspicions.
-func (s *Store) Suspect(ctx context.Context, id uuid.UUID, suspicion message.Suspect) error {
-	return fail("note the suspicion", s.db.WithContext(ctx).Exec("UPDATE messages SET suspect = ? WHERE id = ?", int(suspicion), id).Error)
-}
-
-// SuspectMessages implements queue.Suspicions.
-func (s *Store) SuspectMessages(ctx context.Context, ids []uuid.UUID) error {
-	return fail("note the suspicion", s.db.WithContext(ctx).Exec(
-		"UPDATE messages SET suspect = 1 WHERE id IN ? AND suspect = 0 AND status IN ('PENDING', 'QUEUED')", ids).Error)
 }
 
 // address is an address of a lead as messages have it.
@@ -99,7 +82,7 @@ type address struct {
 
 // addressesOf returns a lead's addresses in every form that messages may have them in: a national phone number is another
 // number in each region of a channel.
-func (s *Store) addressesOf(tx *gorm.DB, l *message.Lead) ([]address, error) {
+func (s *LeadStore) addressesOf(tx *gorm.DB, l *message.Lead) ([]address, error) {
 	var regions []string
 	if err := tx.Raw("SELECT DISTINCT region FROM channels").Scan(&regions).Error; err != nil {
 		return nil, err
@@ -127,7 +110,7 @@ const (
 var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls"}
 
 // eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep.
-func (s *Store) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []address) error {
+func (s *LeadStore) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []address) error {
 	var texts []string
 	for _, t := range message.ChannelTypes {
 		if a := strings.TrimSpace(l.Address(t)); a != "" {
@@ -143,16 +126,16 @@ func (s *Store) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []addr
 		return nil
 	}
 	like := "CAST(criteria AS text) LIKE ? ESCAPE '\\' OR CAST(request AS text) LIKE ? ESCAPE '\\'"
-	if s.pools != nil {
+	if s.db.IsPostgres() {
 		like = strings.ReplaceAll(like, "LIKE", "ILIKE")
 	}
 	var where []string
 	var args []any
 	for _, text := range texts {
-		pattern := "%" + escapeLike(text) + "%"
+		pattern := "%" + search.EscapeLike(text) + "%"
 		where, args = append(where, like), append(args, pattern, pattern)
 	}
-	var rows []bulkRow
+	var rows []store.BulkRow
 	if err := tx.Select("id, criteria, request").Where(strings.Join(where, " OR "), args...).Find(&rows).Error; err != nil {
 		return err
 	}
@@ -173,14 +156,14 @@ func (s *Store) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []addr
 }
 
 // withoutAddresses replaces addresses in the values of a document.
-func withoutAddresses(d document, texts []string) (document, error) {
+func withoutAddresses(d store.Document, texts []string) (store.Document, error) {
 	dec := json.NewDecoder(bytes.NewReader(d))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
 		return nil, err
 	}
-	return encode(replaceAddresses(v, texts, false)), nil
+	return store.Encode(replaceAddresses(v, texts, false)), nil
 }
 
 // replaceAddresses walks a value. content says that it is the message_data of a request.

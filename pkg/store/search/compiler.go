@@ -1,4 +1,4 @@
-package store
+package search
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/audience"
+	"herald/pkg/store"
 )
 
 // compiler writes an audience's criteria as a condition on leads: text that is made of nothing but our own words, and
@@ -144,9 +145,9 @@ func (c *compiler) condition(cond *audience.Condition) string {
 // key is a custom field's key as a parameter of ->>.
 func (c *compiler) key(cond *audience.Condition) string {
 	if c.postgres {
-		return c.arg(hexKey(cond.Key())) + "::text"
+		return c.arg(store.CustomKey(cond.Key())) + "::text"
 	}
-	return c.arg(hexKey(cond.Key()))
+	return c.arg(store.CustomKey(cond.Key()))
 }
 
 // trigrams is how many characters a substring needs to be found by index.
@@ -212,21 +213,21 @@ func (c *compiler) likeAny(column string, cond *audience.Condition) string {
 	}
 	patterns := make([]string, len(cond.Values))
 	for i, v := range cond.Values {
-		patterns[i] = before + escapeLike(v) + after
+		patterns[i] = before + EscapeLike(v) + after
 	}
 	return column + " LIKE ANY(" + c.arg(patterns) + "::text[])"
 }
 
 func (c *compiler) contains(column, v string) string {
 	if c.postgres {
-		return column + " LIKE " + c.arg("%"+escapeLike(v)+"%")
+		return column + " LIKE " + c.arg("%"+EscapeLike(v)+"%")
 	}
 	return "instr(" + column + ", " + c.arg(v) + ") > 0"
 }
 
 func (c *compiler) startsWith(column, v string) string {
 	if c.postgres {
-		return column + " LIKE " + c.arg(escapeLike(v)+"%")
+		return column + " LIKE " + c.arg(EscapeLike(v)+"%")
 	}
 	n := utf8.RuneCountInString(v)
 	return "substr(" + column + ", 1, " + strconv.Itoa(n) + ") = " + c.arg(v)
@@ -234,7 +235,7 @@ func (c *compiler) startsWith(column, v string) string {
 
 func (c *compiler) endsWith(column, v string) string {
 	if c.postgres {
-		return column + " LIKE " + c.arg("%"+escapeLike(v))
+		return column + " LIKE " + c.arg("%"+EscapeLike(v))
 	}
 	n := utf8.RuneCountInString(v)
 	return "substr(" + column + ", " + strconv.Itoa(-n) + ") = " + c.arg(v)
@@ -242,8 +243,8 @@ func (c *compiler) endsWith(column, v string) string {
 
 var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
-// escapeLike makes every character of a value stand for itself in LIKE.
-func escapeLike(v string) string { return likeEscaper.Replace(v) }
+// EscapeLike makes every character of a value stand for itself in LIKE.
+func EscapeLike(v string) string { return likeEscaper.Replace(v) }
 
 // number compares sort keys, as text: that is exact, and no value makes it fail. Rows of earlier versions have their numbers
 // as numbers.
@@ -275,7 +276,7 @@ func (c *compiler) number(cond *audience.Condition) string {
 
 func (c *compiler) time(cond *audience.Condition) string {
 	compare := func(op string, t time.Time) string {
-		p := c.arg(stamp(t))
+		p := c.arg(store.Stamp(t))
 		if c.postgres {
 			p += "::timestamptz"
 		}

@@ -1,4 +1,4 @@
-package store
+package records
 
 import (
 	"context"
@@ -9,30 +9,38 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/message"
+	"herald/pkg/store"
 )
+
+// MessageStore reads messages with their attempts, erases single messages and notes suspicions. It implements the ports of
+// api, delivery and queue for that. It is safe for concurrent use.
+type MessageStore struct{ db *store.DB }
+
+// NewMessageStore returns the messages of a database.
+func NewMessageStore(db *store.DB) *MessageStore { return &MessageStore{db} }
 
 // Message returns one message with its attempts, oldest first. The call that a message was sent with stands in the
 // message's own row, and is shown as an attempt like the others.
-func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error) {
+func (s *MessageStore) Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error) {
 	db := s.db.WithContext(ctx)
-	var row messageRow
-	if err := fail("read the message", db.Where("id = ?", id).Take(&row).Error); err != nil {
+	var row store.MessageRow
+	if err := store.WrapError("read the message", db.Where("id = ?", id).Take(&row).Error); err != nil {
 		if message.IsCode(err, message.CodeNotFound) {
-			err = message.Errorf(message.CodeNotFound, "there is no message %s", id)
+			err = message.Errorf(message.CodeNotFound, "message %s not found", id)
 		}
 		return nil, nil, err
 	}
-	m := row.shown()
+	m := row.Shown()
 	if err := s.addMetadata(ctx, []*message.Message{m}); err != nil {
 		return nil, nil, err
 	}
-	var rows []attemptRow
+	var rows []store.AttemptRow
 	if err := db.Where("message_id = ?", id).Order("started_at").Find(&rows).Error; err != nil {
-		return nil, nil, fail("read the attempts", err)
+		return nil, nil, store.WrapError("read the attempts", err)
 	}
 	attempts := make([]message.Attempt, 0, len(rows)+1)
 	for _, r := range rows {
-		attempts = append(attempts, r.attempt())
+		attempts = append(attempts, r.Attempt())
 	}
 	if m.SentAt != nil && m.ClaimedAt != nil {
 		attempts = append(attempts, message.Attempt{
@@ -42,17 +50,8 @@ func (s *Store) Message(ctx context.Context, id uuid.UUID) (*message.Message, []
 	return m, attempts, nil
 }
 
-// MessageOf implements bulk.PreviewStore.
-func (s *Store) MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*message.Message, error) {
-	var row messageRow
-	if err := s.db.WithContext(ctx).Where("lead_id = ? AND bulk_id = ?", leadID, bulkID).Take(&row).Error; err != nil {
-		return nil, fail("read the message", err)
-	}
-	return row.shown(), nil
-}
-
 // Messages lists messages, newest first, beginning before an id (uuid.Nil: at the newest).
-func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error) {
+func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
 	if f.BulkID != uuid.Nil {
 		q = q.Where("bulk_id = ?", f.BulkID)
@@ -79,13 +78,13 @@ func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID
 	if before != uuid.Nil {
 		q = q.Where("id < ?", before)
 	}
-	var rows []messageRow
+	var rows []store.MessageRow
 	if err := q.Find(&rows).Error; err != nil {
-		return nil, fail("list messages", err)
+		return nil, store.WrapError("list messages", err)
 	}
 	out := make([]message.Message, 0, len(rows))
 	for i := range rows {
-		out = append(out, *rows[i].shown())
+		out = append(out, *rows[i].Shown())
 	}
 	refs := make([]*message.Message, len(out))
 	for i := range out {
@@ -95,7 +94,7 @@ func (s *Store) Messages(ctx context.Context, f message.Filter, before uuid.UUID
 }
 
 // addMetadata gives a bulk's messages the metadata of its request, which is kept there once.
-func (s *Store) addMetadata(ctx context.Context, messages []*message.Message) error {
+func (s *MessageStore) addMetadata(ctx context.Context, messages []*message.Message) error {
 	of := map[uuid.UUID][]byte{}
 	for _, m := range messages {
 		if m.BulkID != uuid.Nil {
@@ -105,10 +104,10 @@ func (s *Store) addMetadata(ctx context.Context, messages []*message.Message) er
 	if len(of) == 0 {
 		return nil
 	}
-	var rows []bulkRow
+	var rows []store.BulkRow
 	err := s.db.WithContext(ctx).Select("id, request").Where("id IN ?", slices.Collect(maps.Keys(of))).Find(&rows).Error
 	if err != nil {
-		return fail("read the bulks' metadata", err)
+		return store.WrapError("read the bulks' metadata", err)
 	}
 	for _, r := range rows {
 		var request struct {
@@ -116,7 +115,7 @@ func (s *Store) addMetadata(ctx context.Context, messages []*message.Message) er
 				Metadata json.RawMessage `json:"metadata"`
 			} `json:"message_data"`
 		}
-		if err := r.Request.decode(&request); err != nil {
+		if err := r.Request.Decode(&request); err != nil {
 			return err
 		}
 		of[r.ID] = request.Data.Metadata
@@ -127,4 +126,20 @@ func (s *Store) addMetadata(ctx context.Context, messages []*message.Message) er
 		}
 	}
 	return nil
+}
+
+// EraseMessage implements delivery.Suspicions.
+func (s *MessageStore) EraseMessage(ctx context.Context, id uuid.UUID) error {
+	return store.WrapError("erase the message", s.db.WithContext(ctx).Exec(eraseSQL+"id = ?", s.db.Now(), id).Error)
+}
+
+// Suspect implements delivery.Suspicions.
+func (s *MessageStore) Suspect(ctx context.Context, id uuid.UUID, suspicion message.Suspect) error {
+	return store.WrapError("note the suspicion", s.db.WithContext(ctx).Exec("UPDATE messages SET suspect = ? WHERE id = ?", int(suspicion), id).Error)
+}
+
+// SuspectMessages implements queue.Suspicions.
+func (s *MessageStore) SuspectMessages(ctx context.Context, ids []uuid.UUID) error {
+	return store.WrapError("note the suspicion", s.db.WithContext(ctx).Exec(
+		"UPDATE messages SET suspect = 1 WHERE id IN ? AND suspect = 0 AND status IN ('PENDING', 'QUEUED')", ids).Error)
 }

@@ -1,0 +1,202 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"herald/pkg/access"
+	"herald/pkg/store"
+)
+
+// The rows that singles refer to are locked until the commit, so that none of them is deleted meanwhile. A statement after
+// these two sees what the locks have waited for.
+const (
+	lockChannelsSQL = `
+SELECT c.id, c.type, c.version FROM channels c JOIN unnest($1::uuid[], $2::text[]) u(id, type) ON c.id = u.id AND c.type = u.type
+ORDER BY c.id, c.type FOR KEY SHARE OF c`
+	keyLockLeadsSQL = `SELECT l.id FROM leads l WHERE l.id = ANY($1::uuid[]) ORDER BY l.id FOR KEY SHARE`
+)
+
+// refersSQL is the condition that the rows exist that single m refers to.
+const refersSQL = `
+    EXISTS (SELECT 1 FROM channels c WHERE c.id = m.channel_id AND c.type = m.channel_type)
+    AND (NOT m.for_lead OR EXISTS (SELECT 1 FROM leads l WHERE l.id = m.lead_id))`
+
+// keyStatement takes idempotency keys for singles: keys that are free, that are the message's own already, or that are older
+// than $9 seconds.
+var keyStatement = newRowsStatement("m", `
+INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
+SELECT caller, key_hash, fingerprint, id, false, now()
+FROM ROWS m
+WHERE `+refersSQL+`
+ON CONFLICT (caller, key_hash) DO UPDATE SET
+    fingerprint = excluded.fingerprint, effect_id = excluded.effect_id, is_bulk = false, created_at = excluded.created_at
+WHERE idempotency_keys.effect_id = excluded.effect_id OR idempotency_keys.created_at < now() - $9 * interval '1 second'`,
+	distinct("caller", "text", func(r *single) string { return r.idempotency().Caller }),
+	distinct("key_hash", "bytea", (*single).keyHash),
+	distinct("fingerprint", "bytea", func(r *single) []byte { return r.key.Fingerprint[:] }),
+	distinct("id", "uuid", func(r *single) uuid.UUID { return r.ID }),
+	distinct("channel_id", "uuid", func(r *single) uuid.UUID { return r.ChannelID }),
+	distinct("channel_type", "text", func(r *single) string { return r.ChannelType }),
+	distinct("lead_id", "uuid", func(r *single) *uuid.UUID { return r.LeadID }),
+	distinct("for_lead", "bool", func(r *single) bool { return r.forLead }),
+)
+
+// insertStatement inserts singles. A message that exists already, because the answer to its insert was lost, stays as it is. A
+// message whose idempotency key is taken by another effect is not written. A message with a claim is written as claimed, unless
+// its recipient is suppressed.
+var insertStatement = newRowsStatement("m", `
+INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+                      content, metadata, next_attempt_at, scheduled_at, created_at, updated_at, keyed,
+                      status, attempt, claim_token, claimed_at, claim_expires_at)
+SELECT id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, address_hash, message_type, priority,
+       content::jsonb, metadata::jsonb, next_attempt_at, scheduled_at, created_at, created_at, keyed,
+       CASE WHEN free THEN 'SENDING' ELSE status END, CASE WHEN free THEN 1 ELSE 0 END, CASE WHEN free THEN token END,
+       CASE WHEN free THEN now() END, CASE WHEN free THEN now() + ttl * interval '1 second' END
+FROM (
+    SELECT m.*, token IS NOT NULL AND NOT EXISTS (`+suppressedSQL+`) AS free
+    FROM ROWS m
+    WHERE `+refersSQL+`
+    OFFSET 0 -- keeps the planner from evaluating free more than once
+) m
+WHERE key_hash IS NULL
+    OR EXISTS (SELECT 1 FROM idempotency_keys k WHERE k.caller = m.caller AND k.key_hash = m.key_hash AND k.effect_id = m.id)
+ON CONFLICT (id) DO UPDATE SET id = excluded.id
+RETURNING id, claim_token`,
+	distinct("id", "uuid", func(r *single) uuid.UUID { return r.ID }),
+	distinct("bulk_id", "uuid", func(r *single) *uuid.UUID { return r.BulkID }),
+	distinct("seq", "bigint", func(r *single) int64 { return r.Seq }),
+	distinct("lead_id", "uuid", func(r *single) *uuid.UUID { return r.LeadID }),
+	distinct("channel_id", "uuid", func(r *single) uuid.UUID { return r.ChannelID }),
+	distinct("channel_type", "text", func(r *single) string { return r.ChannelType }),
+	distinct("provider", "text", func(r *single) string { return r.Provider }),
+	distinct("recipient", "text", func(r *single) string { return r.Recipient }),
+	distinct("address_hash", "bytea", func(r *single) []byte { return r.AddressHash }),
+	distinct("message_type", "text", func(r *single) string { return r.MessageType }),
+	distinct("priority", "text", func(r *single) string { return r.Priority }),
+	distinct("content", "text", func(r *single) *string { return r.Content.Text() }),
+	distinct("metadata", "text", func(r *single) *string { return r.Metadata.Text() }),
+	distinct("status", "text", func(r *single) string { return r.Status }),
+	distinct("next_attempt_at", "timestamptz", func(r *single) *time.Time { return r.NextAttemptAt }),
+	distinct("scheduled_at", "timestamptz", func(r *single) *time.Time { return r.ScheduledAt }),
+	distinct("created_at", "timestamptz", func(r *single) time.Time { return r.CreatedAt }),
+	distinct("keyed", "bool", func(r *single) bool { return r.Keyed }),
+	distinct("caller", "text", func(r *single) string { return r.idempotency().Caller }),
+	distinct("key_hash", "bytea", (*single).keyHash),
+	distinct("token", "uuid", func(r *single) *uuid.UUID { return store.NullID(r.claim.Token) }),
+	distinct("ttl", "float8", func(r *single) float64 { return r.claim.TTL.Seconds() }),
+	distinct("for_lead", "bool", func(r *single) bool { return r.forLead }),
+)
+
+// insert sends all statements in one batch, which is one transaction.
+func (d *postgresDriver) insert(ctx context.Context, singles []single) ([]insertResult, error) {
+	rows, positions := insertOrder(singles)
+	out := make([]insertResult, len(singles))
+	var statements pgx.Batch
+	queueReferences(&statements, singles, out)
+	if keyed := slices.IndexFunc(rows, func(r single) bool { return r.key != nil }); keyed >= 0 {
+		sql, args := keyStatement.bind(rows[keyed:], access.KeepEffects.Seconds())
+		statements.Queue(sql, args...)
+	}
+	var unclaimed []uuid.UUID
+	sql, args := insertStatement.bind(rows)
+	statements.Queue(sql, args...).Query(func(found pgx.Rows) error {
+		var id, token uuid.UUID
+		_, err := pgx.ForEachRow(found, []any{&id, &token}, func() error {
+			i := positions[id]
+			out[i].written = true
+			if out[i].Claimed = token != uuid.Nil && token == singles[i].claim.Token; !out[i].Claimed {
+				unclaimed = append(unclaimed, id)
+			}
+			return nil
+		})
+		return err
+	})
+	if err := d.pool.SendBatch(ctx, &statements).Close(); err != nil || len(unclaimed) == 0 {
+		return out, err
+	}
+	loaded, err := d.load(ctx, unclaimed)
+	for i := range loaded {
+		out[positions[unclaimed[i]]].Suppressed = loaded[i].Suppressed
+	}
+	return out, err
+}
+
+// insertOrder returns the singles to write in the order of their keys, those without a key first, so that two groups never
+// wait for each other's keys. Of two singles with one key only the first is returned: the second finds its key taken.
+// positions maps an id to its index in singles.
+func insertOrder(singles []single) (rows []single, positions map[uuid.UUID]int) {
+	rows, positions = make([]single, 0, len(singles)), make(map[uuid.UUID]int, len(singles))
+	keys := map[access.IdempotencyKey]bool{}
+	for i := range singles {
+		if key := singles[i].key; key != nil {
+			k := access.IdempotencyKey{Caller: key.Caller, Hash: key.Hash}
+			if keys[k] {
+				continue
+			}
+			keys[k] = true
+		}
+		rows = append(rows, singles[i])
+		positions[singles[i].ID] = i
+	}
+	slices.SortFunc(rows, func(a, b single) int {
+		x, y := a.idempotency(), b.idempotency()
+		return cmp.Or(cmp.Compare(x.Caller, y.Caller), bytes.Compare(x.Hash[:], y.Hash[:]))
+	})
+	return rows, positions
+}
+
+// queueReferences locks the channels and the leads that singles refer to, and records what is missing.
+func queueReferences(to *pgx.Batch, singles []single, out []insertResult) {
+	type key struct {
+		id  uuid.UUID
+		typ string
+	}
+	channels, leads := map[key][]int{}, map[uuid.UUID][]int{}
+	for i := range singles {
+		r := &singles[i]
+		k := key{r.ChannelID, r.ChannelType}
+		channels[k] = append(channels[k], i)
+		if r.forLead {
+			leads[*r.LeadID] = append(leads[*r.LeadID], i)
+			out[i].noLead = true
+		}
+	}
+	ids, types := make([]uuid.UUID, 0, len(channels)), make([]string, 0, len(channels))
+	for k := range channels {
+		ids, types = append(ids, k.id), append(types, k.typ)
+	}
+	to.Queue(lockChannelsSQL, ids, types).Query(func(rows pgx.Rows) error {
+		var (
+			k       key
+			version int64
+		)
+		_, err := pgx.ForEachRow(rows, []any{&k.id, &k.typ, &version}, func() error {
+			for _, i := range channels[k] {
+				out[i].ChannelVersion = version
+			}
+			return nil
+		})
+		return err
+	})
+	if len(leads) == 0 {
+		return
+	}
+	to.Queue(keyLockLeadsSQL, slices.Collect(maps.Keys(leads))).Query(func(rows pgx.Rows) error {
+		var id uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+			for _, i := range leads[id] {
+				out[i].noLead = false
+			}
+			return nil
+		})
+		return err
+	})
+}

@@ -1,0 +1,118 @@
+package records
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"herald/pkg/access"
+	"herald/pkg/bulk"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+	"herald/pkg/store"
+)
+
+// BulkStore implements bulk.Store and bulk.Lifecycle: bulks as the API reads, accepts and changes them. What running a bulk
+// needs is in the ledger package. It is safe for concurrent use.
+type BulkStore struct{ db *store.DB }
+
+// NewBulkStore returns the bulks of a database.
+func NewBulkStore(db *store.DB) *BulkStore { return &BulkStore{db} }
+
+// InsertBulk implements bulk.Store. The lock on the channel makes DeleteChannel wait for this transaction, or this one for
+// it.
+func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.IdempotencyKey) error {
+	criteria := b.Criteria
+	criteria.LeadIDs = nil
+	row := store.BulkRow{
+		ID: b.ID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type), Provider: b.Provider, MessageType: string(b.MessageType),
+		Priority: string(b.Priority), Content: store.Encode(b.Content), Criteria: store.Encode(criteria), LeadIDs: store.PackIDs(b.Criteria.LeadIDs),
+		Request: store.Document(b.Request), Status: string(b.Status), CreatedAt: store.Stamp(b.CreatedAt),
+	}
+	return store.Retry(ctx, func() error {
+		err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+			var c channelRow
+			err := atChannel(tx.Select("version").Clauses(store.LockReference), b.Channel).Take(&c).Error
+			if errors.Is(err, gorm.ErrRecordNotFound) {
+				return noChannel(b.Channel)
+			}
+			if err != nil {
+				return err
+			}
+			row.ChannelVersion, b.ChannelVersion = c.Version, c.Version
+			ok, err := store.TakeIdempotencyKey(tx, key, access.Effect{ID: b.ID, Bulk: true}, s.db.Now(), s.db.In(-access.KeepEffects))
+			if err == nil && !ok {
+				err = access.ErrKeyTaken
+			}
+			if err != nil {
+				return err
+			}
+			return tx.Clauses(store.IgnoreKnownID).Create(&row).Error
+		})
+		if errors.Is(err, access.ErrKeyTaken) {
+			return err
+		}
+		return store.WrapError("insert the bulk", err)
+	})
+}
+
+func readBulk(ctx context.Context, db *store.DB, columns string, id uuid.UUID) (*bulk.Bulk, error) {
+	var row store.BulkRow
+	err := store.WrapError("read the bulk", db.WithContext(ctx).Select(columns).Where("id = ?", id).Take(&row).Error)
+	if message.IsCode(err, message.CodeNotFound) {
+		return nil, message.Errorf(message.CodeNotFound, "bulk %s not found", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return row.Bulk()
+}
+
+// Bulk implements bulk.Store.
+func (s *BulkStore) Bulk(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
+	return readBulk(ctx, s.db, store.BulkColumns, id)
+}
+
+// Bulks implements bulk.Store.
+func (s *BulkStore) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
+	q := s.db.WithContext(ctx).Select(store.BulkColumns).Order("id DESC").Limit(limit)
+	if before != uuid.Nil {
+		q = q.Where("id < ?", before)
+	}
+	var rows []store.BulkRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, store.WrapError("list bulks", err)
+	}
+	out := make([]bulk.Bulk, 0, len(rows))
+	for i := range rows {
+		b, err := rows[i].Bulk()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *b)
+	}
+	return out, nil
+}
+
+// Tally implements bulk.Store.
+func (s *BulkStore) Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error) {
+	counts, err := store.TallyBulk(s.db.WithContext(ctx), id)
+	return counts, store.WrapError("tally the bulk", err)
+}
+
+// Move implements bulk.Lifecycle. It ends the lease of the bulk.
+func (s *BulkStore) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, to bulk.Status) error {
+	res := s.db.WithContext(ctx).Exec("UPDATE bulks SET status = ?, lease_token = NULL, lease_expires_at = NULL, turn_at = NULL WHERE id = ? AND status IN ?", string(to), id, from)
+	if res.Error != nil || res.RowsAffected == 1 {
+		return store.WrapError("move the bulk", res.Error)
+	}
+	b, err := s.Bulk(ctx, id)
+	if err != nil {
+		return err
+	}
+	return message.Errorf(message.CodeConflict, "the bulk is %s", b.Status)
+}
+
+// tallyWhole is up to how many messages a bulk is tallied at once. Of a larger one it is asked first whether one is open,

@@ -1,0 +1,128 @@
+package records
+
+import (
+	"context"
+	"crypto/sha256"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"herald/pkg/access"
+	"herald/pkg/message"
+	"herald/pkg/store"
+)
+
+// KeyStore implements access.Keys and access.Uses. It is safe for concurrent use.
+type KeyStore struct{ db *store.DB }
+
+// NewKeyStore returns the API keys of a database.
+func NewKeyStore(db *store.DB) *KeyStore { return &KeyStore{db} }
+
+// apiKeyRow is a row of api_keys.
+type apiKeyRow struct {
+	ID         string
+	Name       string
+	Hash       []byte
+	Scopes     string
+	Rate       float64
+	CreatedAt  time.Time
+	ExpiresAt  *time.Time
+	RevokedAt  *time.Time
+	LastUsedAt *time.Time
+}
+
+// TableName implements gorm's Tabler.
+func (apiKeyRow) TableName() string { return "api_keys" }
+
+func (r *apiKeyRow) key() (*access.Key, error) {
+	scopes, err := access.ParseScopes(r.Scopes)
+	return &access.Key{
+		ID: r.ID, Name: r.Name, Hash: [sha256.Size]byte(r.Hash), Scopes: scopes, Rate: r.Rate, CreatedAt: r.CreatedAt.UTC(),
+		ExpiresAt: store.UTC(r.ExpiresAt), RevokedAt: store.UTC(r.RevokedAt), LastUsedAt: store.UTC(r.LastUsedAt),
+	}, err
+}
+
+// InsertAPIKey implements access.Keys.
+func (s *KeyStore) InsertAPIKey(ctx context.Context, k *access.Key, only bool) (bool, error) {
+	names := make([]string, len(k.Scopes))
+	for i, scope := range k.Scopes {
+		names[i] = string(scope)
+	}
+	row := apiKeyRow{ID: k.ID, Name: k.Name, Hash: k.Hash[:], Scopes: strings.Join(names, ","), Rate: k.Rate, CreatedAt: store.Stamp(k.CreatedAt), ExpiresAt: store.UTC(k.ExpiresAt)}
+	made := true
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if only {
+			// Of several that look for a first key at once, one makes it.
+			if s.db.IsPostgres() {
+				if err := tx.Exec("LOCK TABLE api_keys IN EXCLUSIVE MODE").Error; err != nil {
+					return err
+				}
+			}
+			any, err := anyAPIKey(tx)
+			if made = !any; err != nil || any {
+				return err
+			}
+		}
+		return tx.Create(&row).Error
+	})
+	return made, store.WrapError("insert the API key", err)
+}
+
+// APIKey implements access.Keys.
+func (s *KeyStore) APIKey(ctx context.Context, id string) (*access.Key, error) {
+	var row apiKeyRow
+	if err := s.db.WithContext(ctx).Where("id = ?", id).Take(&row).Error; err != nil {
+		return nil, noAPIKey(store.WrapError("read the API key", err), id)
+	}
+	return row.key()
+}
+
+func noAPIKey(err error, id string) error {
+	if message.IsCode(err, message.CodeNotFound) {
+		return message.Errorf(message.CodeNotFound, "API key %s not found", id)
+	}
+	return err
+}
+
+// APIKeys implements access.Keys.
+func (s *KeyStore) APIKeys(ctx context.Context) ([]access.Key, error) {
+	var rows []apiKeyRow
+	if err := s.db.WithContext(ctx).Order("created_at, id").Find(&rows).Error; err != nil {
+		return nil, store.WrapError("list the API keys", err)
+	}
+	keys := make([]access.Key, 0, len(rows))
+	for i := range rows {
+		k, err := rows[i].key()
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, *k)
+	}
+	return keys, nil
+}
+
+// RevokeAPIKey implements access.Keys. A key that is revoked already keeps its time.
+func (s *KeyStore) RevokeAPIKey(ctx context.Context, id string) error {
+	res := s.db.WithContext(ctx).Exec("UPDATE api_keys SET revoked_at = COALESCE(revoked_at, ?) WHERE id = ?", s.db.Now(), id)
+	if res.Error == nil && res.RowsAffected == 0 {
+		res.Error = gorm.ErrRecordNotFound
+	}
+	return noAPIKey(store.WrapError("revoke the API key", res.Error), id)
+}
+
+// AnyAPIKey implements access.Uses.
+func (s *KeyStore) AnyAPIKey(ctx context.Context) (bool, error) {
+	any, err := anyAPIKey(s.db.WithContext(ctx))
+	return any, store.WrapError("look for API keys", err)
+}
+
+func anyAPIKey(db *gorm.DB) (any bool, err error) {
+	err = db.Raw("SELECT EXISTS (SELECT 1 FROM api_keys)").Scan(&any).Error
+	return any, err
+}
+
+// TouchAPIKey implements access.Uses.
+func (s *KeyStore) TouchAPIKey(ctx context.Context, id string) error {
+	return store.WrapError("note that an API key is used", s.db.WithContext(ctx).Exec("UPDATE api_keys SET last_used_at = ? WHERE id = ?", s.db.Now(), id).Error)
+}
