@@ -18,13 +18,12 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
 func TestAPIKeys(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		if any, err := s.AnyAPIKey(t.Context()); any || err != nil {
 			t.Fatalf("a key in an empty store: %v, %v", any, err)
 		}
@@ -70,7 +69,7 @@ func keyed(caller, key, request string) *access.IdempotencyKey {
 }
 
 // insertUnder writes a single, or a bulk, under a key, and returns its id.
-func insertUnder(t *testing.T, s *store.Store, k *access.IdempotencyKey, asBulk bool) (uuid.UUID, error) {
+func insertUnder(t *testing.T, s *storetest.Store, k *access.IdempotencyKey, asBulk bool) (uuid.UUID, error) {
 	t.Helper()
 	id, now := newID(), micro(time.Now())
 	if asBulk {
@@ -83,7 +82,7 @@ func insertUnder(t *testing.T, s *store.Store, k *access.IdempotencyKey, asBulk 
 }
 
 // written counts what an id stands for.
-func written(t *testing.T, s *store.Store, id uuid.UUID) int {
+func written(t *testing.T, s *storetest.Store, id uuid.UUID) int {
 	t.Helper()
 	n := 0
 	if _, _, err := s.Message(t.Context(), id); err == nil {
@@ -97,7 +96,7 @@ func written(t *testing.T, s *store.Store, id uuid.UUID) int {
 
 // What is done under a key and the key itself are written together, once.
 func TestOneEffectPerKey(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		for _, asBulk := range []bool{false, true} {
 			k := keyed("caller", "key", "request")
 			if asBulk {
@@ -134,7 +133,7 @@ func TestOneEffectPerKey(t *testing.T) {
 
 // A key whose answer was lost is still its effect's.
 func TestAnInsertUnderAKeyMayBeRepeated(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		now := micro(time.Now())
 		m := &message.Message{ID: newID(), Recipient: "+15550001111", ChannelType: message.SMS, MessageType: message.Marketing, Keyed: true, Status: message.Queued, CreatedAt: now, UpdatedAt: now}
 		b := &bulk.Bulk{ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: now}
@@ -152,7 +151,7 @@ func TestAnInsertUnderAKeyMayBeRepeated(t *testing.T) {
 
 // However many come at once, in whatever groups, one of each key takes effect.
 func TestOneOfManyAtOnce(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		const keys, tries = 20, 8
 		var won [keys]atomic.Int32
 		var wg sync.WaitGroup

@@ -12,7 +12,6 @@ import (
 
 	"herald/pkg/audience"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -33,9 +32,9 @@ func benchLead(i int, now time.Time) message.Lead {
 	}
 }
 
-func benchStore(b *testing.B) *store.Store {
+func benchStore(b *testing.B) *storetest.Store {
 	b.Helper()
-	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), store.Options{})
+	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), storetest.Options{})
 	now := time.Now()
 	const batch = 5_000
 	for from := 0; from < *benchLeads; from += batch {

@@ -15,7 +15,7 @@ import (
 
 	"herald/pkg/audience"
 	"herald/pkg/message"
-	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 	"herald/pkg/wire"
 )
@@ -248,7 +248,7 @@ func parseSettings(t interface{ Fatalf(string, ...any) }, settings map[string]an
 }
 
 // resolveAll walks an audience page by page.
-func resolveAll(t rapid.TB, s *store.Store, c *audience.Criteria, limit int) []uuid.UUID {
+func resolveAll(t rapid.TB, s *storetest.Store, c *audience.Criteria, limit int) []uuid.UUID {
 	var ids []uuid.UUID
 	for cursor, done := "", false; !done; {
 		page, err := s.Resolve(context.Background(), c, message.Email, cursor, limit)
@@ -276,7 +276,7 @@ func TestTheSameAudienceEverywhere(t *testing.T) {
 	}
 	slices.SortFunc(leads, func(a, b message.Lead) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	leads = slices.CompactFunc(leads, func(a, b message.Lead) bool { return a.ID == b.ID })
-	stores := map[string]*store.Store{}
+	stores := map[string]*storetest.Store{}
 	for _, kind := range []string{testenv.SQLite, testenv.Postgres, testenv.PostgresC} {
 		t.Run(kind, func(t *testing.T) {
 			if kind != testenv.SQLite {
@@ -349,7 +349,7 @@ func difference(leads []message.Lead, got, want []uuid.UUID) string {
 
 // Slabs, growing ones and the last without an end, find everybody once.
 func TestSlabsFindEverybodyOnce(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		const n = 45_000
 		now := micro(time.Now())
 		for from := 0; from < n; from += 5_000 {

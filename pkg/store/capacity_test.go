@@ -17,19 +17,18 @@ import (
 	"herald/pkg/bulk"
 	"herald/pkg/message"
 	"herald/pkg/stats"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
-func move(t *testing.T, s *store.Store, b *bulk.Bulk, to bulk.Status) {
+func move(t *testing.T, s *storetest.Store, b *bulk.Bulk, to bulk.Status) {
 	t.Helper()
 	must(t, s.Move(t.Context(), b.ID, []bulk.Status{bulk.Processing, bulk.Paused}, to))
 }
 
 // A bulk that is paused is not run and does not end, whatever asks; its resume makes it one to be run.
 func TestFaultAPausedBulkStandsStill(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
@@ -65,7 +64,7 @@ func TestFaultAPausedBulkStandsStill(t *testing.T) {
 
 // A bulk without its plan does not end, unless it is cancelled: then what it has is its audience.
 func TestFinishNeedsThePlan(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
@@ -96,7 +95,7 @@ func skipped(n int) []bulk.PlannedRow {
 
 // One statement renews all leases of a token, and tells which are left.
 func TestFaultOneStatementRenewsAllLeases(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		token := uuid.New()
 		var bulks []*bulk.Bulk
@@ -140,7 +139,7 @@ func TestFaultOneStatementRenewsAllLeases(t *testing.T) {
 
 // What a runner reads of bulks that wait is bounded for each channel, in the order of their turns, and says what is to be done.
 func TestFaultALookIsBounded(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		token := uuid.New()
 		const n = 70
@@ -188,7 +187,7 @@ func TestFaultALookIsBounded(t *testing.T) {
 
 // Only the process that has the lease abandons a bulk, and only before its plan is made.
 func TestFaultAbandonCancelsWithAReason(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
@@ -212,7 +211,7 @@ func TestFaultAbandonCancelsWithAReason(t *testing.T) {
 
 // A page without its rows' addresses in doubt, one with them, and one without rows are each written whole or not at all.
 func TestAPageIsWrittenWhole(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
@@ -248,7 +247,7 @@ func TestAPageIsWrittenWhole(t *testing.T) {
 	})
 }
 
-func saveSome(t *testing.T, s *store.Store, n int) []uuid.UUID {
+func saveSome(t *testing.T, s *storetest.Store, n int) []uuid.UUID {
 	t.Helper()
 	ids, leads := make([]uuid.UUID, n), make([]message.Lead, n)
 	for i := range leads {
@@ -266,7 +265,7 @@ func everyTenth(ids []uuid.UUID, from int) (some []uuid.UUID) {
 	return some
 }
 
-func walkAll(t *testing.T, s *store.Store, c *audience.Criteria, each func(cursor string)) []uuid.UUID {
+func walkAll(t *testing.T, s *storetest.Store, c *audience.Criteria, each func(cursor string)) []uuid.UUID {
 	t.Helper()
 	var got []uuid.UUID
 	for cursor, done := "", false; !done; {
@@ -305,23 +304,20 @@ CREATE VIEW leads AS SELECT * FROM leads_read WHERE slow()`, rows))
 }
 
 // hurried opens a database whose statements may take a second.
-func hurried(t *testing.T, databaseURL string) *store.Store {
+func hurried(t *testing.T, databaseURL string) *storetest.Store {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
 	must(t, err)
 	q := u.Query()
 	q.Set("statement_timeout", "1s")
 	u.RawQuery = q.Encode()
-	s, err := store.Open(t.Context(), u.String(), store.Options{})
-	must(t, err)
-	t.Cleanup(s.Close)
-	return s
+	return storetest.Connect(t, u.String(), storetest.Options{})
 }
 
 // A page that the database gives up is made of fewer leads, and the pages after it are no larger; every lead is found once.
 func TestFaultSlowPagesBecomeSmaller(t *testing.T) {
 	given := testenv.Database(t, testenv.Postgres)
-	s := storetest.Open(t, given, store.Options{})
+	s := storetest.Open(t, given, storetest.Options{})
 	ids := saveSome(t, s, 3_000)
 	slowFrom(t, given, 400)
 	quick := hurried(t, given)
@@ -355,7 +351,7 @@ func TestFaultSlowPagesBecomeSmaller(t *testing.T) {
 
 // When even the smallest page takes too long, that is what is said, of a filter and of ids.
 func TestFaultHopelessPagesAreTold(t *testing.T) {
-	check := func(t *testing.T, s *store.Store, ids []uuid.UUID) {
+	check := func(t *testing.T, s *storetest.Store, ids []uuid.UUID) {
 		t.Helper()
 		for name, c := range map[string]*audience.Criteria{
 			"a filter": {Filter: &audience.Node{Cond: &audience.Condition{Field: "city", Kind: audience.Text, Op: audience.Contains, Values: []string{"city"}}}},
@@ -368,13 +364,13 @@ func TestFaultHopelessPagesAreTold(t *testing.T) {
 	}
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
-		s := storetest.Open(t, testenv.Database(t, testenv.SQLite), store.Options{PageTime: time.Nanosecond})
+		s := storetest.Open(t, testenv.Database(t, testenv.SQLite), storetest.Options{PageTime: time.Nanosecond})
 		check(t, s, saveSome(t, s, 10))
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		given := testenv.Database(t, testenv.Postgres)
-		s := storetest.Open(t, given, store.Options{})
+		s := storetest.Open(t, given, storetest.Options{})
 		ids := saveSome(t, s, 10)
 		slowFrom(t, given, 0)
 		check(t, hurried(t, given), ids)
@@ -383,7 +379,7 @@ func TestFaultHopelessPagesAreTold(t *testing.T) {
 
 // A caller that goes away is no sign that the criteria are too expensive.
 func TestACallerThatLeavesIsNoSlowPage(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := s.Resolve(ctx, &audience.Criteria{AllLeads: true}, message.Email, "", 10); err == nil || errors.Is(err, audience.ErrTooSlow) {

@@ -35,12 +35,12 @@ func TestFaultALockedDatabaseIsUnavailable(t *testing.T) {
 	}
 	_, busy := db.ExecContext(t.Context(), "INSERT INTO t VALUES (2)")
 	for _, err := range []error{busy, code(5), code(5 | 1<<8), errors.Join(errors.New("x"), code(5|2<<8))} {
-		if !message.IsCode(fail("write", err), message.CodeUnavailable) {
+		if !message.IsCode(WrapError("write", err), message.CodeUnavailable) {
 			t.Errorf("%v is not unavailable", err)
 		}
 	}
 	for _, err := range []error{code(1), code(6), code(11), code(1 | 5<<8), errors.New("x")} {
-		if message.IsCode(fail("write", err), message.CodeUnavailable) {
+		if message.IsCode(WrapError("write", err), message.CodeUnavailable) {
 			t.Errorf("%v is unavailable", err)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -29,7 +28,7 @@ func TestFaultUpdatesOfOneChannel(t *testing.T) {
 			if i%2 == 1 {
 				state = channel.Active
 			}
-			update := func(s *store.Store, change func(*channel.Channel)) func() error {
+			update := func(s *storetest.Store, change func(*channel.Channel)) func() error {
 				return func() error {
 					_, err := s.UpdateChannel(ctx, c.Key, func(c *channel.Channel) error {
 						change(c)
@@ -95,7 +94,7 @@ func TestFaultAPauseIsOfOneVersion(t *testing.T) {
 
 // A channel that is deleted and made again has a higher version than before, so no process takes what it cached for it.
 func TestFaultVersionsOutliveAChannel(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		c := testChannel()
 		must(t, s.InsertChannel(t.Context(), &c))
 		changed, err := s.UpdateChannel(t.Context(), c.Key, func(c *channel.Channel) error {
@@ -223,7 +222,7 @@ func TestFaultABulkBesideAChange(t *testing.T) {
 
 // A bulk keeps the version of its channel at the moment that it was written, wherever it is read.
 func TestFaultABulkKnowsItsChannelsVersion(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		c := storetest.Channel(t, s, message.Email)
 		for range 3 {

@@ -17,13 +17,12 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
 // eachRaw is each with the database beside the store.
-func eachRaw(t *testing.T, test func(t *testing.T, s *store.Store, db *sql.DB)) {
+func eachRaw(t *testing.T, test func(t *testing.T, s *storetest.Store, db *sql.DB)) {
 	t.Helper()
 	testenv.EachDatabase(t, func(t *testing.T, url string) { test(t, open(t, url), raw(t, url)) })
 }
@@ -50,7 +49,7 @@ func readable(t *testing.T, db *sql.DB, texts ...string) []string {
 
 const annsEmail, annsPhone = "ann.erased@example.com", "+14155550123"
 
-func saveAnn(t *testing.T, s *store.Store) uuid.UUID {
+func saveAnn(t *testing.T, s *storetest.Store) uuid.UUID {
 	t.Helper()
 	l := message.Lead{ID: newID(), FirstName: "Annabel", Email: annsEmail, Phone: "(415) 555-0123", CreatedAt: time.Now(), UpdatedAt: time.Now()}
 	must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
@@ -59,7 +58,7 @@ func saveAnn(t *testing.T, s *store.Store) uuid.UUID {
 
 // An erased lead's messages hold nothing of the lead in any state, and those that had not left yet end.
 func TestFaultErasureInEveryState(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		lead := saveAnn(t, s)
 		type ends struct {
 			status   message.Status
@@ -119,7 +118,7 @@ func TestFaultErasureInEveryState(t *testing.T) {
 
 // A lead is erased while its message is under a claim: the outcome ends the message instead of letting it wait.
 func TestFaultOutcomeAfterErasure(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		for name, c := range map[string]struct {
 			outcome delivery.Outcome
 			status  message.Status
@@ -160,7 +159,7 @@ func TestFaultOutcomeAfterErasure(t *testing.T) {
 
 // A lead is erased after the planner has read it and before its page is written, or at the same time.
 func TestFaultErasureBesideThePlan(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
 		rounds, base := 150, int64(0)
@@ -197,7 +196,7 @@ func TestFaultErasureBesideThePlan(t *testing.T) {
 
 // A single that was made from a lead is written only while the lead exists, and the erasure sees what was written.
 func TestFaultErasureBesideASingle(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		ch := storetest.Channel(t, s, message.SMS).Key
 		write := func(lead uuid.UUID, key *access.IdempotencyKey) (uuid.UUID, error) {
 			id, now := newID(), micro(time.Now())
@@ -245,7 +244,7 @@ func TestFaultErasureBesideASingle(t *testing.T) {
 
 // Singles to an erased lead's address that name no lead, or one that does not exist, are emptied. Those of other leads are not.
 func TestFaultErasureByAddress(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		us := channel.Channel{
 			Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: channel.Twilio, Name: "us", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold,
 			State: channel.Active, Region: "US",
@@ -271,7 +270,7 @@ func TestFaultErasureByAddress(t *testing.T) {
 
 // A bulk's stored request and criteria lose the address of an erased lead, and nothing else.
 func TestFaultErasureInRequests(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		lead := saveAnn(t, s)
 		ch := storetest.Channel(t, s, message.Email).Key
 		b := &bulk.Bulk{
@@ -314,7 +313,7 @@ func TestFaultErasureInRequests(t *testing.T) {
 
 // Of a single and the deletion of its channel at the same time one is refused, and a refused single takes no idempotency key.
 func TestFaultSingleBesideTheDeletionOfItsChannel(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, _ *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, _ *sql.DB) {
 		refused := 0
 		for round := range 60 {
 			ch := storetest.Channel(t, s, message.SMS)

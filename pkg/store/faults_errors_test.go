@@ -52,7 +52,7 @@ func TestFaultRefusedConnections(t *testing.T) {
 		_, err := pgconn.Connect(ctx, "postgres://x@"+refusing(t, code)+"/x?sslmode=disable")
 		cancel()
 		var e *message.Error
-		if err == nil || !errors.As(fail("insert the message", err), &e) || e.Code != message.CodeUnavailable || e.RetryAfter <= 0 {
+		if err == nil || !errors.As(WrapError("insert the message", err), &e) || e.Code != message.CodeUnavailable || e.RetryAfter <= 0 {
 			t.Errorf("%s: %v", code, err)
 		}
 	}
@@ -67,7 +67,7 @@ func TestFaultClosedListOfPermanentErrors(t *testing.T) {
 		"40P01": message.CodeUnavailable, "40001": message.CodeUnavailable, "55P03": message.CodeUnavailable, "XX000": message.CodeUnavailable,
 		"58030": message.CodeUnavailable, "26000": message.CodeUnavailable, "08006": message.CodeUnavailable, "P0001": message.CodeUnavailable,
 	} {
-		err := fail("settle the message", fmt.Errorf("batch: %w", &pgconn.PgError{Code: code}))
+		err := WrapError("settle the message", fmt.Errorf("batch: %w", &pgconn.PgError{Code: code}))
 		var e *message.Error
 		if got := errors.As(err, &e); got != (want != "") || got && e.Code != want {
 			t.Errorf("%s: %v, want the code %q", code, err, want)
@@ -77,7 +77,7 @@ func TestFaultClosedListOfPermanentErrors(t *testing.T) {
 		"the connection broke": io.ErrUnexpectedEOF, "closed": net.ErrClosed, "a timeout": context.DeadlineExceeded,
 		"a network error": &net.OpError{Op: "read", Err: errors.New("reset")},
 	} {
-		if !message.IsCode(fail("load the message", err), message.CodeUnavailable) {
+		if !message.IsCode(WrapError("load the message", err), message.CodeUnavailable) {
 			t.Errorf("%s is permanent", name)
 		}
 	}

@@ -18,7 +18,6 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/lead"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 )
 
@@ -28,7 +27,7 @@ var pairs = flag.Int("faults.pairs", 150, "pairs of concurrent writes on each da
 // races is what the pairs work on.
 type races struct {
 	t     *testing.T
-	s     *store.Store
+	s     *storetest.Store
 	db    *sql.DB
 	leads *lead.Service
 	ch    *channel.Channel
@@ -238,7 +237,7 @@ func (r *race) readable() (n int) {
 // Two writes at the same time on one lead, channel or bulk leave what one after the other would: no change that was answered
 // with success is lost, and nothing of an erased lead can be read.
 func TestFaultPairsOfWrites(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *store.Store, db *sql.DB) {
+	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		ch := storetest.Channel(t, s, message.Email)
 		w := &races{t, s, db, lead.NewService(s, s, s), ch}
 		random := rand.New(rand.NewPCG(1, 2))

@@ -14,15 +14,14 @@ import (
 	"herald/pkg/access"
 	"herald/pkg/lead"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
 // twice opens a database twice, as two processes do.
-func twice(t *testing.T, url string) (*store.Store, *store.Store) {
+func twice(t *testing.T, url string) (*storetest.Store, *storetest.Store) {
 	t.Helper()
-	o := store.Options{Sealer: storetest.Sealer(t)}
+	o := storetest.Options{Sealer: storetest.Sealer(t)}
 	return storetest.Open(t, url, o), storetest.Open(t, url, o)
 }
 
@@ -65,7 +64,7 @@ func awaitLock(t *testing.T, db *sql.DB) {
 	})
 }
 
-func newLead(t *testing.T, s *store.Store, change func(*message.Lead)) uuid.UUID {
+func newLead(t *testing.T, s *storetest.Store, change func(*message.Lead)) uuid.UUID {
 	t.Helper()
 	now := micro(time.Now().Add(-time.Hour))
 	l := message.Lead{ID: newID(), FirstName: "Old", Email: newID().String() + "@example.com", CreatedAt: now, UpdatedAt: now}
@@ -83,7 +82,7 @@ func TestFaultUpdatesOfOneLead(t *testing.T) {
 		a, b := twice(t, url)
 		ctx := t.Context()
 		id := newLead(t, a, nil)
-		update := func(s *store.Store, change func(*message.Lead)) func() error {
+		update := func(s *storetest.Store, change func(*message.Lead)) func() error {
 			return func() error {
 				_, err := s.UpdateLead(ctx, id, func(l *message.Lead) error {
 					change(l)
@@ -117,7 +116,7 @@ func TestFaultUpdatesOfOneLead(t *testing.T) {
 
 // An update that fails changes nothing, keeps no lock, and its error is the caller's. The time of creation never changes.
 func TestFaultAnUpdateThatIsRefused(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		id := newLead(t, s, nil)
 		was, err := s.Lead(t.Context(), id)
 		must(t, err)
@@ -175,7 +174,7 @@ func TestFaultUpdatesBesideAnErasure(t *testing.T) {
 		ctx := t.Context()
 		for range rounds {
 			id := newLead(t, a, nil)
-			update := func(s *store.Store) func() error {
+			update := func(s *storetest.Store) func() error {
 				return func() error {
 					_, err := s.UpdateLead(ctx, id, func(l *message.Lead) error {
 						l.LastName = "New"
@@ -237,7 +236,7 @@ func TestFaultOneIDIsStoredOnce(t *testing.T) {
 					batches[n] = append(batches[n], message.Lead{ID: newID(), CreatedAt: now, UpdatedAt: now})
 				}
 				batches[n] = append(batches[n], message.Lead{ID: id, CreatedAt: now, UpdatedAt: now})
-				inserts[n] = func() error { return []*store.Store{a, b}[n%2].InsertLeads(ctx, batches[n]) }
+				inserts[n] = func() error { return []*storetest.Store{a, b}[n%2].InsertLeads(ctx, batches[n]) }
 			}
 			won := 0
 			for n, err := range together(inserts...) {

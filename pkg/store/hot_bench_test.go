@@ -14,7 +14,6 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
-	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -22,13 +21,13 @@ import (
 // handlers is how many deliveries run beside each other in BenchmarkTakeAndSettle, for each processor.
 const handlers = 250
 
-func openBench(b *testing.B) (*store.Store, *channel.Channel) {
+func openBench(b *testing.B) (*storetest.Store, *channel.Channel) {
 	b.Helper()
 	sealer, err := channel.NewSealer(make([]byte, 32))
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), store.Options{Sealer: sealer})
+	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), storetest.Options{Sealer: sealer})
 	ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Name: "x", Sender: "a@acme.test", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 	if err := s.InsertChannel(b.Context(), ch); err != nil {
 		b.Fatal(err)
@@ -125,7 +124,7 @@ func benchRows() []bulk.PlannedRow {
 }
 
 // leased writes a bulk and takes its lease.
-func leased(b *testing.B, s *store.Store, ch *channel.Channel) (*bulk.Bulk, bulk.Lease) {
+func leased(b *testing.B, s *storetest.Store, ch *channel.Channel) (*bulk.Bulk, bulk.Lease) {
 	b.Helper()
 	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: micro(time.Now())}
 	if err := s.InsertBulk(b.Context(), row, nil); err != nil {
@@ -139,7 +138,7 @@ func leased(b *testing.B, s *store.Store, ch *channel.Channel) (*bulk.Bulk, bulk
 }
 
 // frozen writes the messages of a bulk and returns their ids.
-func frozen(b *testing.B, s *store.Store, ch *channel.Channel, n int) []uuid.UUID {
+func frozen(b *testing.B, s *storetest.Store, ch *channel.Channel, n int) []uuid.UUID {
 	b.Helper()
 	row, lease := leased(b, s, ch)
 	ids := make([]uuid.UUID, 0, n+1)

@@ -12,12 +12,12 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/lead"
 	"herald/pkg/message"
-	"herald/pkg/store"
+	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
 func TestLeads(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		now := micro(time.Now())
 		full := message.Lead{
@@ -80,7 +80,7 @@ func testChannel() channel.Channel {
 }
 
 func TestChannels(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		c := testChannel()
 		must(t, s.InsertChannel(ctx, &c))

@@ -23,14 +23,14 @@ import (
 )
 
 // each runs a test on every database: the suite is the contract that both keep.
-func each(t *testing.T, test func(t *testing.T, s *store.Store)) {
+func each(t *testing.T, test func(t *testing.T, s *storetest.Store)) {
 	t.Helper()
 	testenv.EachDatabase(t, func(t *testing.T, url string) { test(t, open(t, url)) })
 }
 
-func open(t *testing.T, url string) *store.Store {
+func open(t *testing.T, url string) *storetest.Store {
 	t.Helper()
-	return storetest.Open(t, url, store.Options{Sealer: storetest.Sealer(t)})
+	return storetest.Open(t, url, storetest.Options{Sealer: storetest.Sealer(t)})
 }
 
 func must(t testing.TB, err error) {
@@ -46,9 +46,7 @@ func micro(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 func TestSchema(t *testing.T) {
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		s, err := store.Open(t.Context(), url, store.Options{})
-		must(t, err)
-		defer s.Close()
+		s := storetest.Connect(t, url, storetest.Options{})
 		if err := s.CheckSchema(t.Context()); err == nil {
 			t.Error("an empty database passes as up to date")
 		}
@@ -69,7 +67,7 @@ func TestSchema(t *testing.T) {
 	})
 }
 
-func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *message.Message {
+func insertSingle(t *testing.T, s *storetest.Store, change func(*message.Message)) *message.Message {
 	t.Helper()
 	now := micro(time.Now())
 	watch := now.Add(time.Hour)
@@ -86,7 +84,7 @@ func insertSingle(t *testing.T, s *store.Store, change func(*message.Message)) *
 }
 
 // ensureChannel inserts a channel where none has the key.
-func ensureChannel(t testing.TB, s *store.Store, k channel.Key) {
+func ensureChannel(t testing.TB, s *storetest.Store, k channel.Key) {
 	t.Helper()
 	ch := &channel.Channel{Key: k, Provider: channel.SendGrid, Name: "x", Sender: "x", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 	if err := s.InsertChannel(t.Context(), ch); err != nil && !message.IsCode(err, message.CodeConflict) {
@@ -94,7 +92,7 @@ func ensureChannel(t testing.TB, s *store.Store, k channel.Key) {
 	}
 }
 
-func insert(t *testing.T, s *store.Store, e delivery.Entry) delivery.Inserted {
+func insert(t *testing.T, s *storetest.Store, e delivery.Entry) delivery.Inserted {
 	t.Helper()
 	ensureChannel(t, s, channel.Key{ID: e.Message.ChannelID, Type: e.Message.ChannelType})
 	inserted, err := s.Insert(t.Context(), e)
@@ -102,7 +100,7 @@ func insert(t *testing.T, s *store.Store, e delivery.Entry) delivery.Inserted {
 	return inserted
 }
 
-func claim(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (uuid.UUID, bool) {
+func claim(t *testing.T, s *storetest.Store, id uuid.UUID, ttl time.Duration) (uuid.UUID, bool) {
 	t.Helper()
 	token := uuid.New()
 	ok, err := s.Claim(t.Context(), delivery.Claim{ID: id, Token: token, TTL: ttl})
@@ -110,7 +108,7 @@ func claim(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (uuid.
 	return token, ok
 }
 
-func settle(t *testing.T, s *store.Store, o delivery.Outcome) bool {
+func settle(t *testing.T, s *storetest.Store, o delivery.Outcome) bool {
 	t.Helper()
 	settled, err := s.Settle(t.Context(), o)
 	must(t, err)
@@ -118,7 +116,7 @@ func settle(t *testing.T, s *store.Store, o delivery.Outcome) bool {
 }
 
 func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		m := insertSingle(t, s, nil)
 		token, ok := claim(t, s, m.ID, time.Minute)
 		if !ok {
@@ -157,7 +155,7 @@ func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
 
 // A single may be written as claimed, unless its recipient is suppressed. Repeated it is what it was.
 func TestASingleIsWrittenWithItsClaim(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		entry := func(recipient string) delivery.Entry {
 			now := micro(time.Now())
 			m := &message.Message{
@@ -206,7 +204,7 @@ func TestASingleIsWrittenWithItsClaim(t *testing.T) {
 
 // A claim or an outcome whose answer was lost may be repeated, and changes nothing the second time.
 func TestClaimsAndOutcomesMayBeRepeated(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		m := insertSingle(t, s, nil)
 		insert(t, s, delivery.Entry{Message: m}) // so may the insert
 		c := delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}
@@ -233,7 +231,7 @@ func TestClaimsAndOutcomesMayBeRepeated(t *testing.T) {
 }
 
 func TestGiveBackRetryAndUnknown(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		m := insertSingle(t, s, nil)
 		token, _ := claim(t, s, m.ID, time.Minute)
 		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Queued, GiveBack: true, Again: time.Hour, Reason: message.ProviderUnavailable}) {
@@ -260,7 +258,7 @@ func TestGiveBackRetryAndUnknown(t *testing.T) {
 }
 
 func TestPartsKeepTheClaim(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		m := insertSingle(t, s, nil)
 		token, _ := claim(t, s, m.ID, time.Minute)
 		first := delivery.Outcome{
@@ -288,7 +286,7 @@ func TestPartsKeepTheClaim(t *testing.T) {
 
 // Many goroutines share statements; each must get its own answer.
 func TestGroupedCallsGetTheirOwnAnswers(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		const n = 60
 		var ids []uuid.UUID
 		for range n {
@@ -335,7 +333,7 @@ func TestGroupedCallsGetTheirOwnAnswers(t *testing.T) {
 }
 
 func TestDueFindsForgottenMessages(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		past := micro(time.Now().Add(-time.Minute))
 		queued := insertSingle(t, s, func(m *message.Message) { m.NextAttemptAt = &past })
 		insertSingle(t, s, nil) // not due
@@ -368,7 +366,7 @@ func TestDueFindsForgottenMessages(t *testing.T) {
 	})
 }
 
-func insertBulk(t *testing.T, s *store.Store, ids []uuid.UUID) *bulk.Bulk {
+func insertBulk(t *testing.T, s *storetest.Store, ids []uuid.UUID) *bulk.Bulk {
 	t.Helper()
 	b := &bulk.Bulk{
 		ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Provider: channel.SendGrid, MessageType: message.Marketing,
@@ -379,7 +377,7 @@ func insertBulk(t *testing.T, s *store.Store, ids []uuid.UUID) *bulk.Bulk {
 	return b
 }
 
-func acquire(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (bulk.Lease, *bulk.Bulk) {
+func acquire(t *testing.T, s *storetest.Store, id uuid.UUID, ttl time.Duration) (bulk.Lease, *bulk.Bulk) {
 	t.Helper()
 	l := bulk.Lease{BulkID: id, Token: uuid.New()}
 	b, err := s.Acquire(t.Context(), l, ttl)
@@ -388,7 +386,7 @@ func acquire(t *testing.T, s *store.Store, id uuid.UUID, ttl time.Duration) (bul
 }
 
 func TestLease(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		ids := []uuid.UUID{newID(), newID()}
 		b := insertBulk(t, s, ids)
@@ -432,7 +430,7 @@ func TestLease(t *testing.T) {
 }
 
 // planned returns rows for new leads.
-func planned(t testing.TB, s *store.Store, n int) []bulk.PlannedRow {
+func planned(t testing.TB, s *storetest.Store, n int) []bulk.PlannedRow {
 	t.Helper()
 	rows := make([]bulk.PlannedRow, n)
 	for i := range rows {
@@ -444,7 +442,7 @@ func planned(t testing.TB, s *store.Store, n int) []bulk.PlannedRow {
 }
 
 // saveLeadsOf inserts the leads that rows of a plan are for.
-func saveLeadsOf(t testing.TB, s *store.Store, rows []bulk.PlannedRow) {
+func saveLeadsOf(t testing.TB, s *storetest.Store, rows []bulk.PlannedRow) {
 	t.Helper()
 	leads := make([]message.Lead, len(rows))
 	for i := range rows {
@@ -454,7 +452,7 @@ func saveLeadsOf(t testing.TB, s *store.Store, rows []bulk.PlannedRow) {
 }
 
 func TestPlanFeedAndFinish(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
@@ -521,7 +519,7 @@ func TestPlanFeedAndFinish(t *testing.T) {
 }
 
 func TestFinishKeepsTheCounts(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		b := insertBulk(t, s, nil)
 		lease, _ := acquire(t, s, b.ID, time.Minute)
@@ -565,7 +563,7 @@ func TestFinishKeepsTheCounts(t *testing.T) {
 }
 
 func TestMessagesAreFiltered(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		lead := newID()
 		a := insertSingle(t, s, func(m *message.Message) { m.LeadID = lead })
@@ -604,7 +602,7 @@ func TestMessagesAreFiltered(t *testing.T) {
 }
 
 func TestResolveByIDs(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
 		now := micro(time.Now())
 		var leads []message.Lead
@@ -640,7 +638,7 @@ func TestOpenRefusesStrangeURLs(t *testing.T) {
 
 // Take claims a message that it loads, unless something refuses or delays it, and claims it for one of several.
 func TestTakeClaimsWhatNothingDelays(t *testing.T) {
-	each(t, func(t *testing.T, s *store.Store) {
+	each(t, func(t *testing.T, s *storetest.Store) {
 		ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: channel.Twilio, Name: "x", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 		must(t, s.InsertChannel(t.Context(), ch))
 		b := insertBulk(t, s, nil)

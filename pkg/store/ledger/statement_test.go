@@ -1,4 +1,4 @@
-package store
+package ledger
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"herald/pkg/store"
 	"herald/pkg/testenv"
 )
 
@@ -16,14 +17,19 @@ func TestTheFormsOfAStatement(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	registerTypes(conn.TypeMap())
+	store.RegisterTypes(conn.TypeMap())
 	type row struct {
 		N           int
 		Name, State string
 		Why         *string
 		More        string
 	}
-	stmt := shape(2, []string{"integer", "text", "text", "text"}, `SELECT x.n, x.name, x.state, x.why, $5::text FROM ROWS AS x(n, name, state, why) ORDER BY x.n`)
+	stmt := newRowsStatement("x", `SELECT x.n, x.name, x.state, x.why, $5::text FROM ROWS x ORDER BY x.n`,
+		distinct("n", "integer", func(r *row) int { return r.N }),
+		distinct("name", "text", func(r *row) string { return r.Name }),
+		repeated("state", "text", func(r *row) string { return r.State }),
+		repeated("why", "text", func(r *row) *string { return r.Why }),
+	)
 	why, whyNot := "why", "why not"
 	for name, c := range map[string]struct {
 		form string
@@ -31,19 +37,14 @@ func TestTheFormsOfAStatement(t *testing.T) {
 	}{
 		"one":                 {stmt.one, []row{{1, "a", "sent", &why, "m"}}},
 		"one without a value": {stmt.one, []row{{1, "a", "sent", nil, "m"}}},
-		"alike":               {stmt.alike, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", &why, "m"}, {3, "c", "sent", &why, "m"}}},
-		"alike without":       {stmt.alike, []row{{1, "a", "sent", nil, "m"}, {2, "b", "sent", nil, "m"}}},
+		"alike":               {stmt.constant, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", &why, "m"}, {3, "c", "sent", &why, "m"}}},
+		"alike without":       {stmt.constant, []row{{1, "a", "sent", nil, "m"}, {2, "b", "sent", nil, "m"}}},
 		"the last differs":    {stmt.many, []row{{1, "a", "sent", nil, "m"}, {2, "b", "sent", nil, "m"}, {3, "c", "failed", nil, "m"}}},
 		"one column differs":  {stmt.many, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", &whyNot, "m"}}},
 		"one has none":        {stmt.many, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", nil, "m"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			sql, args := stmt.of([]column{
-				each(c.rows, func(r *row) int { return r.N }),
-				each(c.rows, func(r *row) string { return r.Name }),
-				often(c.rows, func(r *row) string { return r.State }),
-				often(c.rows, func(r *row) *string { return r.Why }),
-			}, "m")
+			sql, args := stmt.bind(c.rows, "m")
 			if sql != c.form {
 				t.Errorf("not the form for these rows: %s", sql)
 			}
