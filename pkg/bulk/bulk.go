@@ -153,7 +153,7 @@ type Row struct {
 	ID         uuid.UUID
 	Generation int
 	Claimed    bool // SENDING under a claim that has not expired
-	Mark       stats.Mark
+	State      stats.MessageState
 }
 
 // Feed walks a bulk's messages in their order. Walk returns those from a sequence number on. Advance moves both
@@ -189,17 +189,17 @@ type ChannelHealth interface {
 }
 
 // Counters hold a bulk's counts while it runs, and for a time after Keep was called last. Begin makes those of a bulk of
-// which nothing has been counted. Read says false when they are missing or being refolded. Follow is Read for callers that
+// which nothing has been counted. Read says false when they are missing or being rebuilt. Follow is Read for callers that
 // ask again and again: concurrent calls share a round trip, which the end of a context does not cut short. Between
-// BeginFold and EndFold each count is added to what is stored, which changes nothing where it was
+// BeginRebuild and EndRebuild each count is added to what is stored, which changes nothing where it was
 // counted already. CountAll may be repeated and reordered.
 type Counters interface {
 	Begin(ctx context.Context, bulkID uuid.UUID) error
 	Read(ctx context.Context, bulkID uuid.UUID) (c stats.Counts, ok bool, err error)
 	Follow(ctx context.Context, bulkID uuid.UUID) (c stats.Counts, ok bool, err error)
-	CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.Mark) error
-	BeginFold(ctx context.Context, bulkID uuid.UUID) error
-	EndFold(ctx context.Context, bulkID uuid.UUID) error
+	CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.MessageState) error
+	BeginRebuild(ctx context.Context, bulkID uuid.UUID) error
+	EndRebuild(ctx context.Context, bulkID uuid.UUID) error
 	Keep(ctx context.Context, bulkID uuid.UUID) error
 }
 

@@ -190,7 +190,7 @@ func (w *world) deliverOne(id uuid.UUID, count bool) {
 		w.t.Fatal(err)
 	}
 	if count {
-		w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
+		w.counters.Count(l.Message.BulkID, stats.MessageState{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
 	}
 }
 
@@ -233,7 +233,7 @@ func (w *world) settleUnknown(n int) int {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.counters.Count(l.Message.BulkID, stats.Mark{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true})
+		w.counters.Count(l.Message.BulkID, stats.MessageState{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true})
 	}
 	return len(taken)
 }

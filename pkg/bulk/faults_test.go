@@ -133,8 +133,8 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 				}
 				return len(rows) == 1
 			})
-			if rows[0].Mark.Reason != change.want {
-				t.Errorf("%+v", rows[0].Mark)
+			if rows[0].State.Reason != change.want {
+				t.Errorf("%+v", rows[0].State)
 			}
 		})
 	}

@@ -226,7 +226,7 @@ func (c *course) counts(ctx context.Context) (stats.Counts, error) {
 				return err
 			}
 			c.lost = true
-			if err := c.refold(ctx); err != nil {
+			if err := c.rebuildCounters(ctx); err != nil {
 				return err
 			}
 		}
@@ -234,15 +234,15 @@ func (c *course) counts(ctx context.Context) (stats.Counts, error) {
 	return counts, err
 }
 
-// refold counts every row below the feed's cursor again.
-func (c *course) refold(ctx context.Context) error {
-	if err := c.Counters.BeginFold(ctx, c.bulk.ID); err != nil {
+// rebuildCounters counts every row below the feed's cursor again.
+func (c *course) rebuildCounters(ctx context.Context) error {
+	if err := c.Counters.BeginRebuild(ctx, c.bulk.ID); err != nil {
 		return err
 	}
 	if err := c.walk(ctx, 0, func([]Row) error { return nil }); err != nil {
 		return err
 	}
-	return c.Counters.EndFold(ctx, c.bulk.ID)
+	return c.Counters.EndRebuild(ctx, c.bulk.ID)
 }
 
 // walk counts the rows from a sequence number up to the feed's cursor, and hands them on page by page.
@@ -252,7 +252,7 @@ func (c *course) walk(ctx context.Context, from int64, each func(rows []Row) err
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		from = rows[len(rows)-1].Mark.Seq + 1
+		from = rows[len(rows)-1].State.Seq + 1
 		if err := c.Counters.CountAll(ctx, c.bulk.ID, c.marks(rows)); err != nil {
 			return err
 		}
@@ -264,11 +264,11 @@ func (c *course) walk(ctx context.Context, from int64, each func(rows []Row) err
 }
 
 // marks returns the marks of the rows below the feed's cursor that have one.
-func (c *course) marks(rows []Row) []stats.Mark {
-	marks := make([]stats.Mark, 0, len(rows))
+func (c *course) marks(rows []Row) []stats.MessageState {
+	marks := make([]stats.MessageState, 0, len(rows))
 	for _, r := range rows {
-		if r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Standing() != 0 {
-			marks = append(marks, r.Mark)
+		if r.State.Seq < c.bulk.FeedSeq && r.State.Code() != 0 {
+			marks = append(marks, r.State)
 		}
 	}
 	return marks
@@ -285,11 +285,11 @@ func (c *course) feedPage(ctx context.Context, limit int64) error {
 		}
 		var tasks []Task
 		for _, r := range rows {
-			if r.Mark.Status == message.Pending {
+			if r.State.Status == message.Pending {
 				tasks = append(tasks, Task{r.ID, r.Generation})
 			}
 		}
-		next := rows[len(rows)-1].Mark.Seq + 1
+		next := rows[len(rows)-1].State.Seq + 1
 		fault.Point(fault.PageWalked)
 		if err := c.Queue.Enqueue(ctx, c.bulk.Channel.Type, c.bulk.Priority, tasks); err != nil {
 			return err
@@ -312,7 +312,7 @@ func (c *course) next(ctx context.Context, limit int) ([]Row, error) {
 	fresh := c.fresh
 	c.fresh = nil
 	c.mu.Unlock()
-	if len(fresh) > 0 && fresh[0].Mark.Seq == c.bulk.FeedSeq {
+	if len(fresh) > 0 && fresh[0].State.Seq == c.bulk.FeedSeq {
 		return fresh[:min(limit, len(fresh))], nil
 	}
 	return c.Feed.Walk(ctx, c.bulk.ID, c.bulk.FeedSeq, limit)
@@ -351,12 +351,12 @@ func (c *course) reconcile(ctx context.Context) error {
 		settled, ended, unbroken := c.bulk.SettledSeq, c.bulk.SettledSeq, true
 		err := c.walk(ctx, c.bulk.SettledSeq, func(rows []Row) error {
 			for _, r := range rows {
-				over := r.Mark.Seq < c.bulk.FeedSeq && r.Mark.Status.Rank() > 0 && !r.Mark.Waiting
+				over := r.State.Seq < c.bulk.FeedSeq && r.State.Status.Rank() > 0 && !r.State.Waiting
 				if over {
 					ended++
 				}
 				if unbroken = unbroken && over; unbroken {
-					settled = r.Mark.Seq + 1
+					settled = r.State.Seq + 1
 				}
 			}
 			return c.repair(ctx, rows, pending)
@@ -386,23 +386,23 @@ func (c *course) verify(ctx context.Context, ended int64) error {
 	if err != nil || (ok && counts.Settled() >= ended) {
 		return err
 	}
-	return c.refold(ctx)
+	return c.rebuildCounters(ctx)
 }
 
 func (c *course) repair(ctx context.Context, rows []Row, pending map[uuid.UUID]bool) error {
 	var lost []Task
 	var back []uuid.UUID
 	for _, r := range rows {
-		waits := r.Mark.Status == message.Pending || r.Mark.Waiting
+		waits := r.State.Status == message.Pending || r.State.Waiting
 		switch {
-		case r.Mark.Seq >= c.bulk.FeedSeq:
-		case r.Mark.Status == message.Sending && !r.Claimed:
+		case r.State.Seq >= c.bulk.FeedSeq:
+		case r.State.Status == message.Sending && !r.Claimed:
 			if err := c.Rescuer.Rescue(ctx, r.ID); err != nil {
 				return err
 			}
 		case waits && c.bulk.Status == Cancelled:
 			back = append(back, r.ID)
-		case r.Mark.Status == message.Pending && !c.held:
+		case r.State.Status == message.Pending && !c.held:
 			pending[r.ID] = true
 			if c.lost || c.seen[r.ID] {
 				lost = append(lost, Task{r.ID, r.Generation})

@@ -129,7 +129,7 @@ func (c *course) add(rows []PlannedRow, base int64, done bool) {
 	if c.fed == base {
 		c.fresh = make([]Row, len(rows))
 		for i := range rows {
-			c.fresh[i] = Row{ID: rows[i].ID, Mark: stats.Mark{Seq: base + int64(i), Status: rows[i].Status, Reason: rows[i].Reason}}
+			c.fresh[i] = Row{ID: rows[i].ID, State: stats.MessageState{Seq: base + int64(i), Status: rows[i].Status, Reason: rows[i].Reason}}
 		}
 	}
 	c.total, c.planned = base+int64(len(rows)), done

@@ -17,15 +17,15 @@ func BenchmarkCount(b *testing.B) {
 	c := New(redistest.Connect(b, testenv.Redis(b, testenv.RedisServer)), nil)
 	defer c.Close()
 	ctx, id := context.Background(), uuid.New()
-	if err := c.BeginFold(ctx, id); err != nil {
+	if err := c.BeginRebuild(ctx, id); err != nil {
 		b.Fatal(err)
 	}
-	if err := c.EndFold(ctx, id); err != nil {
+	if err := c.EndRebuild(ctx, id); err != nil {
 		b.Fatal(err)
 	}
-	marks := make([]stats.Mark, b.N)
+	marks := make([]stats.MessageState, b.N)
 	for i := range marks {
-		marks[i] = stats.Mark{Seq: int64(i), Status: message.Sent, Cost: 1000}
+		marks[i] = stats.MessageState{Seq: int64(i), Status: message.Sent, Cost: 1000}
 	}
 	b.ResetTimer()
 	began := time.Now()

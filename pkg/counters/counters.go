@@ -33,7 +33,7 @@ type reading struct {
 
 type countItem struct {
 	bulkID uuid.UUID
-	mark   stats.Mark
+	mark   stats.MessageState
 }
 
 // New makes Counters over a Redis connection of their own. failed is told when messages could not be counted.
@@ -118,10 +118,10 @@ func (c *Counters) mark(ctx context.Context, bulkID uuid.UUID, fields ...any) er
 var sentRank = message.Sent.Rank() + 1
 
 // Count implements delivery.Counters. It leaves the mark to be counted in a moment, with others.
-func (c *Counters) Count(bulkID uuid.UUID, m stats.Mark) { c.group.Leave(countItem{bulkID, m}) }
+func (c *Counters) Count(bulkID uuid.UUID, m stats.MessageState) { c.group.Leave(countItem{bulkID, m}) }
 
 func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{}, error) {
-	marks := map[uuid.UUID][]stats.Mark{}
+	marks := map[uuid.UUID][]stats.MessageState{}
 	for _, it := range items {
 		marks[it.bulkID] = append(marks[it.bulkID], it.mark)
 	}
@@ -137,13 +137,13 @@ func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{
 }
 
 // CountAll implements bulk.Counters.
-func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.Mark) error {
+func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.MessageState) error {
 	keys := []string{ranksKey(bulkID), countsKey(bulkID)}
 	for from := 0; from < len(marks); from += chunk {
 		part := marks[from:min(from+chunk, len(marks))]
 		args := make([]any, 0, markParts*len(part))
 		for _, m := range part {
-			args = append(args, m.Seq, int(m.Standing()), int64(m.Cost))
+			args = append(args, m.Seq, int(m.Code()), int64(m.Cost))
 		}
 		if err := countScript.Run(ctx, c.rdb, keys, args...).Err(); err != nil {
 			return redisconn.Unavailable("count", err)
@@ -186,13 +186,13 @@ func (c *Counters) readGroup(ctx context.Context, ids []uuid.UUID) ([]reading, e
 
 func parseCounts(fields map[string]string) reading {
 	_, folding := fields[foldField]
-	counts := stats.Counts{By: map[stats.Standing]int64{}}
+	counts := stats.Counts{By: map[stats.StateCode]int64{}}
 	for name, v := range fields {
 		n, _ := strconv.ParseInt(v, 10, 64)
 		if name == costField {
 			counts.Cost = message.Micros(n)
 		} else if s, err := strconv.ParseUint(name, 10, 8); err == nil {
-			counts.By[stats.Standing(s)] = n
+			counts.By[stats.StateCode(s)] = n
 		}
 	}
 	return reading{counts, len(fields) > 0 && !folding}
@@ -203,13 +203,13 @@ func (c *Counters) Begin(ctx context.Context, bulkID uuid.UUID) error {
 	return redisconn.Unavailable("begin to count", c.mark(ctx, bulkID, openField))
 }
 
-// BeginFold implements bulk.Counters.
-func (c *Counters) BeginFold(ctx context.Context, bulkID uuid.UUID) error {
+// BeginRebuild implements bulk.Counters.
+func (c *Counters) BeginRebuild(ctx context.Context, bulkID uuid.UUID) error {
 	return redisconn.Unavailable("begin to fold", c.mark(ctx, bulkID, openField, foldField))
 }
 
-// EndFold implements bulk.Counters.
-func (c *Counters) EndFold(ctx context.Context, bulkID uuid.UUID) error {
+// EndRebuild implements bulk.Counters.
+func (c *Counters) EndRebuild(ctx context.Context, bulkID uuid.UUID) error {
 	return redisconn.Unavailable("end the fold", c.rdb.HDel(ctx, countsKey(bulkID), foldField).Err())
 }
 

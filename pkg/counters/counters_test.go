@@ -29,8 +29,8 @@ func read(t *testing.T, c *Counters, id uuid.UUID) stats.Counts {
 	return counts
 }
 
-func countsOf(marks ...stats.Mark) stats.Counts {
-	c := stats.Counts{By: map[stats.Standing]int64{}}
+func countsOf(marks ...stats.MessageState) stats.Counts {
+	c := stats.Counts{By: map[stats.StateCode]int64{}}
 	for _, m := range marks {
 		c.Add(m, 1)
 	}
@@ -43,15 +43,15 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 		c := New(rdb, nil)
 		defer c.Close()
 		ctx, id := t.Context(), uuid.New()
-		redistest.Must(t, c.BeginFold(ctx, id))
-		redistest.Must(t, c.EndFold(ctx, id))
-		waiting := stats.Mark{Seq: 0, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true}
-		sent := stats.Mark{Seq: 0, Status: message.Sent, Cost: 1000}
-		delivered := stats.Mark{Seq: 0, Status: message.Delivered, Cost: 1000}
-		refused := stats.Mark{Seq: 70_000, Status: message.Failed, Reason: message.RecipientRefused}
-		skipped := stats.Mark{Seq: 3, Status: message.Skipped, Reason: message.NoRecipient}
+		redistest.Must(t, c.BeginRebuild(ctx, id))
+		redistest.Must(t, c.EndRebuild(ctx, id))
+		waiting := stats.MessageState{Seq: 0, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true}
+		sent := stats.MessageState{Seq: 0, Status: message.Sent, Cost: 1000}
+		delivered := stats.MessageState{Seq: 0, Status: message.Delivered, Cost: 1000}
+		refused := stats.MessageState{Seq: 70_000, Status: message.Failed, Reason: message.RecipientRefused}
+		skipped := stats.MessageState{Seq: 3, Status: message.Skipped, Reason: message.NoRecipient}
 		for _, step := range []struct {
-			mark stats.Mark
+			mark stats.MessageState
 			want stats.Counts
 		}{
 			{waiting, countsOf(waiting)},
@@ -63,7 +63,7 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 			{refused, countsOf(delivered, refused)},
 			{skipped, countsOf(delivered, refused, skipped)},
 		} {
-			redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{step.mark}))
+			redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{step.mark}))
 			if d := cmp.Diff(step.want, read(t, c, id)); d != "" {
 				t.Fatalf("after %+v: %s", step.mark, d)
 			}
@@ -80,17 +80,17 @@ func TestLostCountersStayLostUntilFolded(t *testing.T) {
 		c := New(rdb, nil)
 		defer c.Close()
 		ctx, id := t.Context(), uuid.New()
-		mark := stats.Mark{Seq: 1, Status: message.Sent}
-		redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{mark}))
+		mark := stats.MessageState{Seq: 1, Status: message.Sent}
+		redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{mark}))
 		if _, ok, err := c.Read(ctx, id); ok || err != nil {
 			t.Errorf("counts out of nowhere: %v %v", ok, err)
 		}
-		redistest.Must(t, c.BeginFold(ctx, id))
-		redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{mark, {Seq: 2, Status: message.Sent}}))
+		redistest.Must(t, c.BeginRebuild(ctx, id))
+		redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{mark, {Seq: 2, Status: message.Sent}}))
 		if _, ok, err := c.Read(ctx, id); ok || err != nil {
 			t.Errorf("half-folded counts are shown: %v %v", ok, err)
 		}
-		redistest.Must(t, c.EndFold(ctx, id))
+		redistest.Must(t, c.EndRebuild(ctx, id))
 		if n := read(t, c, id).Settled(); n != 2 {
 			t.Errorf("%d settled, want 2", n)
 		}
@@ -103,7 +103,7 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		c := New(rdb, nil)
 		defer c.Close()
 		ctx := t.Context()
-		marks := []stats.Mark{{Seq: 1, Status: message.Sent}}
+		marks := []stats.MessageState{{Seq: 1, Status: message.Sent}}
 		expires := func(after string, keys ...string) {
 			t.Helper()
 			for _, key := range keys {
@@ -117,14 +117,14 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		expires("Begin", countsKey(begun))
 		redistest.Must(t, c.CountAll(ctx, begun, marks))
 		expires("the first count", countsKey(begun), ranksKey(begun))
-		redistest.Must(t, c.BeginFold(ctx, folded))
-		expires("BeginFold", countsKey(folded))
+		redistest.Must(t, c.BeginRebuild(ctx, folded))
+		expires("BeginRebuild", countsKey(folded))
 		redistest.Must(t, c.CountAll(ctx, folded, marks))
-		redistest.Must(t, c.EndFold(ctx, folded))
-		expires("EndFold", countsKey(folded), ranksKey(folded))
+		redistest.Must(t, c.EndRebuild(ctx, folded))
+		expires("EndRebuild", countsKey(folded), ranksKey(folded))
 		redistest.Must(t, c.CountAll(ctx, alone, marks))
 		redistest.Must(t, c.Keep(ctx, alone))
-		redistest.Must(t, c.EndFold(ctx, alone))
+		redistest.Must(t, c.EndRebuild(ctx, alone))
 		if n := rdb.Exists(ctx, countsKey(alone), ranksKey(alone)).Val(); n != 0 {
 			t.Errorf("%d keys are made for a bulk that has no counts", n)
 		}
@@ -132,11 +132,11 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		// Keys of a process of an earlier version, or of one that died at the wrong moment.
 		rdb.Persist(ctx, countsKey(begun))
 		rdb.Persist(ctx, ranksKey(begun))
-		redistest.Must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 2, Status: message.Sent}}))
+		redistest.Must(t, c.CountAll(ctx, begun, []stats.MessageState{{Seq: 2, Status: message.Sent}}))
 		expires("a count over keys that stayed", countsKey(begun), ranksKey(begun))
 		rdb.PExpire(ctx, countsKey(begun), time.Minute)
 		rdb.PExpire(ctx, ranksKey(begun), time.Minute)
-		redistest.Must(t, c.CountAll(ctx, begun, []stats.Mark{{Seq: 3, Status: message.Sent}}))
+		redistest.Must(t, c.CountAll(ctx, begun, []stats.MessageState{{Seq: 3, Status: message.Sent}}))
 		if ttl := rdb.PTTL(ctx, countsKey(begun)).Val(); ttl > time.Minute {
 			t.Errorf("a count puts the expiry off, to %s: that is for who runs the bulk", ttl)
 		}
@@ -157,7 +157,7 @@ func TestFollowersShareARoundTrip(t *testing.T) {
 			if n > 0 {
 				redistest.Must(t, c.Begin(ctx, id))
 				for seq := range n {
-					redistest.Must(t, c.CountAll(ctx, id, []stats.Mark{{Seq: seq, Status: message.Sent}}))
+					redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{{Seq: seq, Status: message.Sent}}))
 				}
 			}
 			wg.Go(func() {
@@ -179,7 +179,7 @@ func TestCountsAreTold(t *testing.T) {
 		c.Tell(func(id uuid.UUID) { told <- id })
 		id := uuid.New()
 		redistest.Must(t, c.Begin(t.Context(), id))
-		c.Count(id, stats.Mark{Seq: 1, Status: message.Sent})
+		c.Count(id, stats.MessageState{Seq: 1, Status: message.Sent})
 		if got := <-told; got != id || read(t, c, id).Settled() != 1 {
 			t.Errorf("told of %s", got)
 		}
@@ -192,7 +192,7 @@ func TestACountThatFailsIsTold(t *testing.T) {
 	defer gone.Close()
 	told := make(chan error, 1)
 	c := New(gone, func(err error) { told <- err })
-	c.Count(uuid.New(), stats.Mark{Seq: 1, Status: message.Sent})
+	c.Count(uuid.New(), stats.MessageState{Seq: 1, Status: message.Sent})
 	if err := <-told; !message.IsCode(err, message.CodeUnavailable) {
 		t.Errorf("told %v", err)
 	}
@@ -206,11 +206,11 @@ func TestCountersFromManyGoroutines(t *testing.T) {
 		bulks := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
 		var wg sync.WaitGroup
 		for _, id := range bulks {
-			redistest.Must(t, c.BeginFold(ctx, id))
-			redistest.Must(t, c.EndFold(ctx, id))
+			redistest.Must(t, c.BeginRebuild(ctx, id))
+			redistest.Must(t, c.EndRebuild(ctx, id))
 			for seq := range int64(200) {
 				for range 2 {
-					wg.Go(func() { c.Count(id, stats.Mark{Seq: seq, Status: message.Sent, Cost: 2}) })
+					wg.Go(func() { c.Count(id, stats.MessageState{Seq: seq, Status: message.Sent, Cost: 2}) })
 				}
 			}
 		}

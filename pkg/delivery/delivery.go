@@ -228,7 +228,7 @@ type Limiter interface {
 // Counters count a bulk's settled messages, a moment after they are told. Counting the same mark again changes nothing. A
 // loss is repaired by the reconciler, so nobody waits for the count.
 type Counters interface {
-	Count(bulkID uuid.UUID, m stats.Mark)
+	Count(bulkID uuid.UUID, m stats.MessageState)
 }
 
 // Queue hands a single message to the workers after a delay. A message that is queued already stays as it is.

@@ -45,7 +45,7 @@ type fakes struct {
 	timeouts []time.Duration // of the calls to the provider
 
 	notes    sync.Mutex // guards what follows
-	marks    []stats.Mark
+	marks    []stats.MessageState
 	later    []time.Duration
 	queued   []uuid.UUID
 	events   []delivery.Event
@@ -160,7 +160,7 @@ func (f *fakes) Report(ctx context.Context, c *channel.Channel, s delivery.Signa
 	return f.noLimit
 }
 
-func (f *fakes) Count(bulkID uuid.UUID, m stats.Mark) {
+func (f *fakes) Count(bulkID uuid.UUID, m stats.MessageState) {
 	if _, ok := f.bulks.Load(bulkID); !ok {
 		f.t.Errorf("a message of an unknown bulk is counted: %s", bulkID)
 	}

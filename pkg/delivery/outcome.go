@@ -161,7 +161,7 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 	fault.Point(fault.MessageSettled)
 	if !w.single() {
 		began = time.Now()
-		d.count(w.Message, stats.Mark{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost})
+		d.count(w.Message, stats.MessageState{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost})
 		w.event.Count = time.Since(began)
 		fault.Point(fault.MessageCounted)
 	}
@@ -176,8 +176,8 @@ func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, err
 }
 
 // count counts a message of a bulk that stands as a mark says.
-func (d *Deliverer) count(m *message.Message, mark stats.Mark) {
-	if m.BulkID != uuid.Nil && mark.Standing() != 0 {
+func (d *Deliverer) count(m *message.Message, mark stats.MessageState) {
+	if m.BulkID != uuid.Nil && mark.Code() != 0 {
 		d.Counters.Count(m.BulkID, mark)
 	}
 }
@@ -190,7 +190,7 @@ func (d *Deliverer) standing(ctx context.Context, w *work) (Result, error) {
 		return Result{}, err
 	}
 	m := loaded.Message
-	d.count(m, stats.Mark{Seq: m.Seq, Status: m.Status, Reason: m.Reason, Waiting: m.Status == message.Unknown && m.NextAttemptAt != nil, Cost: m.Cost})
+	d.count(m, stats.MessageState{Seq: m.Seq, Status: m.Status, Reason: m.Reason, Waiting: m.Status == message.Unknown && m.NextAttemptAt != nil, Cost: m.Cost})
 	return resultOf(m), nil
 }
 

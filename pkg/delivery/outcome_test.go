@@ -153,9 +153,9 @@ func (r *rig) expectNotes(kind string, o delivery.Outcome, signal delivery.Signa
 	if !slices.Equal(r.signals, []delivery.Signal{signal}) {
 		r.t.Errorf("signals %v, want %v", r.signals, signal)
 	}
-	var marks []stats.Mark
+	var marks []stats.MessageState
 	if kind == "bulk" && o.Status != message.Pending {
-		marks = []stats.Mark{{Seq: 7, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}}
+		marks = []stats.MessageState{{Seq: 7, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost}}
 	}
 	if !slices.Equal(r.marks, marks) {
 		r.t.Errorf("counted %+v, want %+v", r.marks, marks)

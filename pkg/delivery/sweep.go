@@ -85,6 +85,6 @@ func (d *Deliverer) Rescue(ctx context.Context, id uuid.UUID) error {
 	if err != nil || !settled.OK {
 		return err
 	}
-	d.count(m, stats.Mark{Seq: m.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Again > 0 && !settled.Erased})
+	d.count(m, stats.MessageState{Seq: m.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Again > 0 && !settled.Erased})
 	return nil
 }

@@ -69,7 +69,7 @@ func TestARescueSettlesAnExpiredClaim(t *testing.T) {
 			if attempt != wantAttempt {
 				t.Errorf("%s: attempt %+v, want %+v", name, attempt, wantAttempt)
 			}
-			if want := (stats.Mark{Seq: 7, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: c.wait}); !slices.Equal(r.marks, []stats.Mark{want}) {
+			if want := (stats.MessageState{Seq: 7, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: c.wait}); !slices.Equal(r.marks, []stats.MessageState{want}) {
 				t.Errorf("%s: counted %+v", name, r.marks)
 			}
 			if want := map[bool][]int64{true: {41}}[r.row.loaded.ChannelVersion != 0]; !slices.Equal(r.versions, want) {

@@ -32,7 +32,7 @@ func (r *rig) expectEnd(res delivery.Result, want delivery.Outcome) {
 	if res.Status != want.Status || res.Reason != want.Reason || res.Failure != r.row.outcomes[0].Failure || res.Again != 0 {
 		r.t.Errorf("result %+v", res)
 	}
-	if mark := (stats.Mark{Seq: 7, Status: want.Status, Reason: want.Reason}); !slices.Equal(r.marks, []stats.Mark{mark}) {
+	if mark := (stats.MessageState{Seq: 7, Status: want.Status, Reason: want.Reason}); !slices.Equal(r.marks, []stats.MessageState{mark}) {
 		r.t.Errorf("counted %+v, want %+v", r.marks, mark)
 	}
 	if r.sends != 0 || len(r.asked) != 0 {
@@ -138,7 +138,7 @@ func TestOnlyMessagesOfBulksNeedTheirLead(t *testing.T) {
 	if res := r.run(); res.Status != message.Skipped || res.Reason != message.Erased || r.sends != 0 {
 		t.Errorf("%+v, %d sends", res, r.sends)
 	}
-	if want := []stats.Mark{{Seq: 7, Status: message.Skipped, Reason: message.Erased}}; !slices.Equal(r.marks, want) {
+	if want := []stats.MessageState{{Seq: 7, Status: message.Skipped, Reason: message.Erased}}; !slices.Equal(r.marks, want) {
 		t.Errorf("counted %+v", r.marks)
 	}
 	r = newRig(t, without)

@@ -9,9 +9,9 @@ import (
 	"herald/pkg/message"
 )
 
-// Mark is how one message of a bulk stands. Waiting is an UNKNOWN message that will be sent once more unless an event
+// MessageState is how one message of a bulk stands. Waiting is an UNKNOWN message that will be sent once more unless an event
 // of the provider settles it first.
-type Mark struct {
+type MessageState struct {
 	Seq     int64
 	Status  message.Status
 	Reason  message.Reason
@@ -19,18 +19,18 @@ type Mark struct {
 	Cost    message.Micros
 }
 
-// Standing is a Mark's rank and reason in one byte: (rank-1)*28 + the reason's number + 1, with the ranks from 1 for
+// StateCode is a MessageState's rank and reason in one byte: (rank-1)*28 + the reason's number + 1, with the ranks from 1 for
 // waiting over 2 for UNKNOWN up to 9 for BOUNCED. 0 is a message that is still open. A message's byte may only be
 // replaced by one of a higher rank, which makes counting it twice, or in any order, the same as counting it once.
-type Standing byte
+type StateCode byte
 
 // Width is how many standings share a rank.
 const Width = message.ReasonCount
 
 const waitingRank = 1
 
-// Standing returns the byte for a mark.
-func (m Mark) Standing() Standing {
+// StateCode returns the byte for a mark.
+func (m MessageState) Code() StateCode {
 	rank := m.Status.Rank() + 1
 	switch {
 	case m.Waiting:
@@ -38,11 +38,11 @@ func (m Mark) Standing() Standing {
 	case m.Status.Rank() == 0:
 		return 0
 	}
-	return Standing((rank-1)*Width + m.Reason.Number() + 1)
+	return StateCode((rank-1)*Width + m.Reason.Number() + 1)
 }
 
 // Status returns what a standing stands for; waiting messages are UNKNOWN.
-func (s Standing) Status() (status message.Status, reason message.Reason, waiting bool) {
+func (s StateCode) Status() (status message.Status, reason message.Reason, waiting bool) {
 	if s == 0 {
 		return message.Pending, message.NoReason, false
 	}
@@ -56,16 +56,16 @@ func (s Standing) Status() (status message.Status, reason message.Reason, waitin
 
 // Counts says how many messages of a bulk have each standing, and what the accepted ones cost together.
 type Counts struct {
-	By   map[Standing]int64 `json:"by"`
-	Cost message.Micros     `json:"cost"`
+	By   map[StateCode]int64 `json:"by"`
+	Cost message.Micros      `json:"cost"`
 }
 
 // Add counts n messages that stand alike.
-func (c *Counts) Add(m Mark, n int64) {
+func (c *Counts) Add(m MessageState, n int64) {
 	if c.By == nil {
-		c.By = map[Standing]int64{}
+		c.By = map[StateCode]int64{}
 	}
-	if s := m.Standing(); s != 0 {
+	if s := m.Code(); s != 0 {
 		c.By[s] += n
 	}
 	c.Cost += m.Cost

@@ -8,21 +8,21 @@ import (
 	"herald/pkg/message"
 )
 
-func TestStandingsRoundTripAndRise(t *testing.T) {
-	last := Standing(0)
+func TestStateCodesRoundTripAndRise(t *testing.T) {
+	last := StateCode(0)
 	for rank := range len(message.Settled) + 1 {
 		for n := range Width {
 			reason := message.ReasonByNumber(n)
 			if n > 0 && reason == message.NoReason {
 				continue
 			}
-			m := Mark{Reason: reason, Waiting: rank == 0, Status: message.Unknown}
+			m := MessageState{Reason: reason, Waiting: rank == 0, Status: message.Unknown}
 			if rank > 0 {
 				m.Status = message.Settled[rank-1]
 			}
-			s := m.Standing()
+			s := m.Code()
 			if s <= last {
-				t.Fatalf("%+v has standing %d after %d", m, s, last)
+				t.Fatalf("%+v has code %d after %d", m, s, last)
 			}
 			last = s
 			status, got, waiting := s.Status()
@@ -32,8 +32,8 @@ func TestStandingsRoundTripAndRise(t *testing.T) {
 		}
 	}
 	for _, s := range message.Open {
-		if got := (Mark{Status: s}).Standing(); got != 0 {
-			t.Errorf("%s has standing %d", s, got)
+		if got := (MessageState{Status: s}).Code(); got != 0 {
+			t.Errorf("%s has code %d", s, got)
 		}
 	}
 }
@@ -41,7 +41,7 @@ func TestStandingsRoundTripAndRise(t *testing.T) {
 func TestFigures(t *testing.T) {
 	var c Counts
 	add := func(n int64, s message.Status, r message.Reason, waiting bool) {
-		c.Add(Mark{Status: s, Reason: r, Waiting: waiting}, n)
+		c.Add(MessageState{Status: s, Reason: r, Waiting: waiting}, n)
 	}
 	add(140, message.Sent, "", false)
 	add(5, message.Delivered, "", false)

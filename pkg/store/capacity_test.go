@@ -234,9 +234,9 @@ func TestAPageIsWrittenWhole(t *testing.T) {
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: again, Cursor: "3", NotFound: 2, Done: true}))
 		rows, err := s.Walk(ctx, b.ID, 0, 10)
 		must(t, err)
-		var marks []stats.Mark
+		var marks []stats.MessageState
 		for _, r := range rows {
-			marks = append(marks, r.Mark)
+			marks = append(marks, r.State)
 		}
 		if len(rows) != 5 || marks[3].Reason != message.DuplicateRecipient || marks[4].Status != message.Pending {
 			t.Errorf("%+v", marks)

@@ -182,8 +182,8 @@ func TestFaultErasureBesideThePlan(t *testing.T) {
 			wg.Wait()
 			walk, err := s.Walk(t.Context(), b.ID, base, 10)
 			must(t, err)
-			if len(walk) != 4 || walk[0].Mark.Status != message.Pending || walk[1].Mark.Reason != message.Erased || walk[2].Mark.Reason != message.Erased ||
-				walk[2].Mark.Status != message.Skipped {
+			if len(walk) != 4 || walk[0].State.Status != message.Pending || walk[1].State.Reason != message.Erased || walk[2].State.Reason != message.Erased ||
+				walk[2].State.Status != message.Skipped {
 				t.Fatalf("round %d: %+v", round, walk)
 			}
 			base += 4
@@ -372,7 +372,7 @@ func TestFaultErasureAndPagesExcludeEachOther(t *testing.T) {
 		must(t, <-page)
 		walk, err := s.Walk(t.Context(), b.ID, int64(round), 1)
 		must(t, err)
-		if walk[0].Mark.Reason != message.Erased || rows[0].Reason != message.Erased || rows[0].Recipient != "" {
+		if walk[0].State.Reason != message.Erased || rows[0].Reason != message.Erased || rows[0].Recipient != "" {
 			t.Errorf("addresses in doubt: %t: %+v, told %+v", doubtful, walk, rows)
 		}
 	}

@@ -132,7 +132,7 @@ FROM messages WHERE bulk_id = ? GROUP BY status, reason, next_attempt_at IS NOT 
 	var c stats.Counts
 	for _, r := range rows {
 		status := message.Status(r.Status)
-		c.Add(stats.Mark{
+		c.Add(stats.MessageState{
 			Status: status, Reason: message.Reason(r.Reason), Waiting: r.Waiting && status == message.Unknown, Cost: message.Micros(r.Cost),
 		}, r.N)
 	}

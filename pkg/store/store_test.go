@@ -467,7 +467,7 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		duplicate.ID, duplicate.LeadID = newID(), newID()
 		saveLeadsOf(t, s, []bulk.PlannedRow{duplicate})
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.PlannedRow{duplicate}, Cursor: "4", Done: true}))
-		if last, err := s.Walk(ctx, b.ID, 3, 1); err != nil || last[0].Mark.Status != message.Skipped || last[0].Mark.Reason != message.DuplicateRecipient {
+		if last, err := s.Walk(ctx, b.ID, 3, 1); err != nil || last[0].State.Status != message.Skipped || last[0].State.Reason != message.DuplicateRecipient {
 			t.Errorf("a second message to the same address: %+v, %v", last, err)
 		}
 		got, err := s.Bulk(ctx, b.ID)
@@ -478,7 +478,7 @@ func TestPlanFeedAndFinish(t *testing.T) {
 
 		walk, err := s.Walk(ctx, b.ID, 1, 10)
 		must(t, err)
-		if len(walk) != 3 || walk[0].Mark.Seq != 1 || walk[0].Mark.Reason != message.NoRecipient || walk[1].Mark.Status != message.Pending {
+		if len(walk) != 3 || walk[0].State.Seq != 1 || walk[0].State.Reason != message.NoRecipient || walk[1].State.Status != message.Pending {
 			t.Errorf("walk %+v", walk)
 		}
 		must(t, s.Advance(ctx, lease, 4, 2))

@@ -79,7 +79,7 @@ func (r *walkedRow) row() bulk.Row {
 	status := message.Status(r.Status)
 	return bulk.Row{
 		ID: r.ID, Generation: r.Generation, Claimed: r.Claimed,
-		Mark: stats.Mark{
+		State: stats.MessageState{
 			Seq: r.Seq, Status: status, Reason: message.Reason(r.Reason), Waiting: status == message.Unknown && r.Waiting,
 			Cost: message.Micros(r.CostMicros),
 		},
