@@ -3,11 +3,13 @@ package bench_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,13 +30,37 @@ func check(t *testing.T, r *bench.Report, leads int, latency float64) {
 	}
 }
 
-func build(t *testing.T) (program string) {
-	t.Helper()
-	program = filepath.Join(t.TempDir(), "herald")
-	if out, err := exec.Command("go", "build", "-o", program, "herald/cmd/herald").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+// built is the directory of the program, "" before the first test that needs it.
+var built string
+
+// program builds herald, once, and returns its path.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "herald-bench-")
+	if err != nil {
+		return "", err
 	}
-	return program
+	built = dir
+	path := filepath.Join(dir, "herald")
+	out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, "herald/cmd/herald").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func build(t *testing.T) string {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(built)
+	os.Exit(code)
 }
 
 // The bench starts the real programs, sends, and leaves nothing behind.

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -15,8 +16,10 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,45 +44,57 @@ type deployment struct {
 	server   string
 	rdb      *redis.Client
 	workers  []*process
-	others   []*process // in the order in which they were started
+	started  []*process // in the order of their start
 }
 
 // process is a program that the bench started.
 type process struct {
 	name  string
 	cmd   *exec.Cmd
-	lines chan string // what it says, until somebody has heard enough
-	err   *tail
+	lines chan string   // lines of its output; those that nothing reads in time are dropped
+	done  chan struct{} // closed when it has ended
+	out   *tail
 }
 
-// tail keeps the end of what a program writes, to tell why it failed, and hands whole lines on while they are wanted.
+// tail keeps the end of a program's output, which says why the program failed, and passes whole lines on. It may be read
+// while the program writes.
 type tail struct {
+	mu    sync.Mutex
 	kept  []byte
-	lines chan string
 	part  []byte
+	lines chan string
 }
 
 const keptBytes = 4 << 10
 
 // Write implements io.Writer.
 func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.kept = append(t.kept, b...)
 	t.kept = t.kept[max(len(t.kept)-keptBytes, 0):]
 	t.part = append(t.part, b...)
 	for {
-		i := strings.IndexByte(string(t.part), '\n')
-		if i < 0 {
+		line, rest, complete := bytes.Cut(t.part, []byte("\n"))
+		if !complete {
 			return len(b), nil
 		}
 		select {
-		case t.lines <- string(t.part[:i]):
-		default: // nobody listens any more
+		case t.lines <- string(line):
+		default:
 		}
-		t.part = t.part[i+1:]
+		t.part = rest
 	}
 }
 
-const heardLines = 256
+// String returns the end of the output.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.kept)
+}
+
+const keptLines = 256
 
 func deploy(ctx context.Context, o Options) (*deployment, error) {
 	d := &deployment{tag: "bench " + randomHex(4), simulator: o.Simulator, admin: o.Admin}
@@ -104,7 +119,7 @@ func randomHex(n int) string {
 
 // start starts everything on resources of its own.
 func (d *deployment) start(ctx context.Context, o Options) error {
-	if err := d.startRedis(ctx, o); err != nil {
+	if err := d.startRedis(o.Redis); err != nil {
 		return err
 	}
 	if err := d.makeDatabase(ctx, o.Postgres); err != nil {
@@ -172,22 +187,35 @@ func field(line, name string) string {
 	return s
 }
 
-func (d *deployment) startRedis(ctx context.Context, o Options) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	_ = l.Close()
-	if _, err := d.launch(o.Redis, "redis", nil, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"); err != nil {
-		return err
-	}
-	d.rdb = redis.NewClient(&redis.Options{Addr: addr})
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if err = d.rdb.Ping(ctx).Err(); err == nil || time.Now().After(deadline) {
+// errEnded is the error of a program that has ended instead of starting.
+var errEnded = errors.New("it ended")
+
+// portTries is how many ports are tried: another program may take a free port before Redis binds it.
+const portTries = 5
+
+// startRedis starts a redis-server. It cannot report a port that it chose itself, so it is told a port that is free; when
+// that has been taken meanwhile, redis-server ends, and another port is tried.
+func (d *deployment) startRedis(program string) error {
+	for try := 1; ; try++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
 			return err
 		}
+		addr := l.Addr().String()
+		_, port, _ := net.SplitHostPort(addr)
+		_ = l.Close()
+		p, err := d.launch(program, "redis", nil, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+		if err != nil {
+			return err
+		}
+		if _, err = p.says("Ready to accept connections"); err == nil {
+			d.rdb = redis.NewClient(&redis.Options{Addr: addr})
+			return nil
+		}
+		if !errors.Is(err, errEnded) || try == portTries {
+			return err
+		}
+		d.started = slices.DeleteFunc(d.started, func(other *process) bool { return other == p })
 	}
 }
 
@@ -210,43 +238,56 @@ func (d *deployment) makeDatabase(ctx context.Context, server string) error {
 	return nil
 }
 
-// launch starts a program.
+// launch starts a program in a session of its own.
 func (d *deployment) launch(program, name string, env []string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(program, args...), lines: make(chan string, heardLines)} //nolint:gosec,noctx // programs that the user named; they are stopped in order
-	p.err = &tail{lines: p.lines}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.err, p.err
+	p := &process{
+		name: name, cmd: exec.Command(program, args...), lines: make(chan string, keptLines), done: make(chan struct{}), //nolint:gosec,noctx // programs that the user named; they are stopped in order
+	}
+	p.out = &tail{lines: p.lines}
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = env, p.out, p.out
 	p.cmd.SysProcAttr = ownSession()
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	d.others = append(d.others, p)
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	d.started = append(d.started, p)
 	return p, nil
 }
 
-// says waits until a program says something and returns what follows it, or the line where it is JSON.
-func (p *process) says(what string) (string, error) {
-	timeout := time.After(30 * time.Second)
+// startTimeout is how long a program may take to report that it has started.
+const startTimeout = 30 * time.Second
+
+// says waits for a line of output that contains a text. It returns the line if that is JSON, and else what follows the
+// text.
+func (p *process) says(text string) (string, error) {
+	timeout := time.After(startTimeout)
 	for {
 		select {
 		case line := <-p.lines:
-			if _, after, ok := strings.Cut(line, what); ok {
+			if _, after, ok := strings.Cut(line, text); ok {
 				if strings.HasPrefix(line, "{") {
 					return line, nil
 				}
 				return strings.TrimSpace(after), nil
 			}
+		case <-p.done:
+			return "", fmt.Errorf("start %s: %w: %s", p.name, errEnded, p.out)
 		case <-timeout:
-			return "", fmt.Errorf("%s does not start: %s", p.name, p.err.kept)
+			return "", fmt.Errorf("start %s: it does not report that it is ready: %s", p.name, p.out)
 		}
 	}
 }
 
-// stop ends what was started, the last first, and removes the database.
+// stop ends the programs, the last one first, and removes the database.
 func (d *deployment) stop() {
-	for i := len(d.others) - 1; i >= 0; i-- {
-		p := d.others[i]
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-		_ = p.cmd.Wait()
+	for _, p := range slices.Backward(d.started) {
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // it has ended, or this is Windows
+			_ = p.cmd.Process.Kill()
+		}
+		<-p.done
 	}
 	if d.rdb != nil {
 		_ = d.rdb.Close()

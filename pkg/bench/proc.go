@@ -17,7 +17,7 @@ const ticks = 100
 // rss is the most that each process that was started has had in memory, in bytes.
 func (d *deployment) rss() map[string]int64 {
 	out := map[string]int64{}
-	for _, p := range d.others {
+	for _, p := range d.started {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 		if err != nil {
 			continue // not Linux
@@ -34,7 +34,7 @@ func (d *deployment) rss() map[string]int64 {
 // cpu is how many seconds of processor each process has used so far. All of PostgreSQL on this machine counts as one.
 func (d *deployment) cpu() map[string]float64 {
 	out := map[string]float64{}
-	for _, p := range d.others {
+	for _, p := range d.started {
 		if s, _, ok := usage(strconv.Itoa(p.cmd.Process.Pid)); ok {
 			out[p.name] = s
 		}
