@@ -185,7 +185,7 @@ func TestCanaries(t *testing.T) {
 	master := testenv.MasterKey()
 	s := deployAs(t, plan{
 		programs: faultyBinaries, redis: rds.URL, database: strings.Replace(cluster.Database(t), "postgres@", "postgres:"+marked.password+"@", 1),
-		env: []string{"HERALD_LOG_LEVEL=debug", "HERALD_MASTER_KEY=" + master, "HERALD_UNKNOWN_HOLD=1s"},
+		env: append(quickly(t, quick()), "HERALD_LOG_LEVEL=debug", "HERALD_MASTER_KEY="+master),
 	})
 	out, err := s.command("herald", "keys", "create", "--scope", "send,read,admin", "--name", "canary", "--json").Output()
 	if err != nil {

@@ -29,6 +29,9 @@ var (
 // loaded deploys the programs for a test of capacity.
 func loaded(t *testing.T) *system {
 	t.Helper()
+	if !*many { // the full size measures, so it runs alone
+		t.Parallel()
+	}
 	p := plan{env: []string{"HERALD_KEY_RATE=0"}}
 	if *programs != "" {
 		p.programs = func() (string, error) { return *programs, nil }
@@ -199,11 +202,7 @@ func TestFaultSmallBulksFollowEachOther(t *testing.T) {
 // hasty deploys programs with short intervals on a database of their own.
 func hasty(t *testing.T) *system {
 	t.Helper()
-	timing, err := json.Marshal(quick())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return deployAs(t, plan{programs: faultyBinaries, env: []string{"HERALD_TIMING=" + string(timing), "HERALD_UNKNOWN_HOLD=1s"}})
+	return deployAs(t, plan{programs: faultyBinaries, env: quickly(t, quick())})
 }
 
 // Whenever workers die, every key of Herald's own in Redis has an expiry, so that none stays for good: while a bulk runs, when

@@ -58,6 +58,7 @@ const (
 )
 
 func TestBulkOverAFleet(t *testing.T) {
+	t.Parallel()
 	s := deploy(t)
 	for range workers {
 		s.start("worker")
@@ -76,6 +77,7 @@ func TestBulkOverAFleet(t *testing.T) {
 
 // A worker that comes shares the work, and one that is told to go loses nothing and repeats nothing.
 func TestWorkersComeAndGo(t *testing.T) {
+	t.Parallel()
 	const n = 6_000
 	s := deploy(t)
 	s.sim.SetLatency(20 * time.Millisecond)
@@ -112,6 +114,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 }
 
 func TestServersRefuseToStart(t *testing.T) {
+	t.Parallel()
 	bin, err := binaries()
 	if err != nil {
 		t.Fatal(err)

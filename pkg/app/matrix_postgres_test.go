@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"herald/pkg/app"
 	"herald/pkg/message"
 	"herald/pkg/testenv"
 )
@@ -50,14 +49,7 @@ func awayDatabase(t *testing.T, p plan, misbehave func()) string {
 }
 
 func awayDatabaseOf(t *testing.T, p plan, misbehave func(*system)) string {
-	// A claim lasts as long as in a real deployment: longer than the database is away.
-	timing := quick()
-	timing.Delivery.Claim, timing.Delivery.Stale = app.DefaultTiming().Delivery.Claim, app.DefaultTiming().Delivery.Stale
-	b, err := json.Marshal(timing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.env = []string{"HERALD_TIMING=" + string(b)}
+	p.env = quickly(t, patientClaims())
 	s := faulty(t, p)
 	s.sim.SetLatency(30 * time.Millisecond)
 	n := pick(600, 3_000)
@@ -108,13 +100,7 @@ func awayDatabaseOf(t *testing.T, p plan, misbehave func(*system)) string {
 // inFlight deploys on a database, gets sends of a bulk and of singles under way, lets the database change meanwhile, and looks
 // whether every outcome is on record.
 func inFlight(t *testing.T, database string, meanwhile func()) string {
-	timing := quick()
-	timing.Delivery.Claim, timing.Delivery.Stale = app.DefaultTiming().Delivery.Claim, app.DefaultTiming().Delivery.Stale
-	b, err := json.Marshal(timing)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := faulty(t, plan{database: database, env: []string{"HERALD_TIMING=" + string(b)}})
+	s := faulty(t, plan{database: database, env: quickly(t, patientClaims())})
 	const bulk, singles = 150, 50
 	ids := s.load(bulk)
 	s.start("worker", fmt.Sprintf("HERALD_WORKER_CONCURRENCY=%d", bulk))

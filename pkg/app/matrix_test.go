@@ -30,19 +30,32 @@ func quick() app.Timing {
 	return t
 }
 
-// faulty deploys the programs that can be told where to die, with short intervals.
-func faulty(t *testing.T, p plan) *system {
+// quickly is the environment of programs with other intervals than a real deployment's.
+func quickly(t *testing.T, timing app.Timing) []string {
 	t.Helper()
-	timing, err := json.Marshal(quick())
+	b, err := json.Marshal(timing)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return []string{"HERALD_TIMING=" + string(b), "HERALD_UNKNOWN_HOLD=1s"}
+}
+
+// faulty deploys the programs that can be told where to die, with short intervals.
+func faulty(t *testing.T, p plan) *system {
+	t.Helper()
 	p.programs = faultyBinaries
 	if p.database == "" {
 		p.database = matrix.cluster.Database(t)
 	}
-	p.env = append([]string{"HERALD_TIMING=" + string(timing), "HERALD_UNKNOWN_HOLD=1s"}, p.env...)
+	p.env = append(quickly(t, quick()), p.env...)
 	return deployAs(t, p)
+}
+
+// patientClaims is quick with the claims of a real deployment, which last longer than a database is away.
+func patientClaims() app.Timing {
+	timing, usual := quick(), app.DefaultTiming().Delivery
+	timing.Delivery.Claim, timing.Delivery.Stale = usual.Claim, usual.Stale
+	return timing
 }
 
 // at is the setting that lets a process die, or freeze, the n-th time that it passes a point.
