@@ -70,7 +70,10 @@ const OpenLoopback Open = "loopback"
 // Concurrency is a number of sends in flight for each type.
 type Concurrency map[message.ChannelType]int
 
-const maxConcurrency = 5_000
+const (
+	maxConcurrency     = 5_000
+	defaultConcurrency = 64 // of a type that a list leaves out
+)
 
 // UnmarshalText reads a number, or pairs like email=200,sms=64.
 func (c *Concurrency) UnmarshalText(b []byte) error {
@@ -92,7 +95,7 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 	}
 	for _, t := range message.ChannelTypes {
 		if _, ok := (*c)[t]; !ok {
-			(*c)[t] = 64
+			(*c)[t] = defaultConcurrency
 		}
 		if n := (*c)[t]; n < 1 || n > maxConcurrency {
 			return fmt.Errorf("%s: must be from 1 to %d", t, maxConcurrency)
