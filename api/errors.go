@@ -135,6 +135,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				}
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
+			cut := err != nil && c.Response().Committed
 			if err != nil {
 				s.fail(err, c)
 			}
@@ -142,6 +143,10 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: request.Caller(c),
 				Shed: request.Shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})
+			if r := s.routeOf(c); cut && r != nil && r.Admission == contract.AdmitDownload {
+				s.Telemetry.Failure(c.Request().Context(), "answer", err)
+				panic(http.ErrAbortHandler) // the client must not take a part of the answer for the whole
+			}
 		}()
 		return next(c)
 	}

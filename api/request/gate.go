@@ -17,10 +17,11 @@ import (
 
 // Limits are what a Gate admits.
 type Limits struct {
-	InFlight int // requests of the class AdmitRequest at a time
-	DryRuns  int // dry runs at a time; below 1: 1
-	Body     ReadLimits
-	Upload   ReadLimits
+	InFlight int           // requests of the class AdmitRequest at a time
+	DryRuns  int           // dry runs at a time; below 1: 1
+	Body     ReadLimits    // of JSON bodies
+	Upload   ReadLimits    // of the class AdmitUpload
+	Write    time.Duration // for one write of a stream; 0: 30 s
 }
 
 // Gate bounds what the API does at a time. A request that finds no place waits a moment and is then told to come back,
@@ -61,6 +62,7 @@ const (
 	keyDryRuns   = 2 // of one key at a time
 	keyShare     = 4 // the part of everything else that one key may hold
 	comeBack     = time.Second
+	streamWrite  = 30 * time.Second // for one write of a stream
 	dryRunAgain  = 5 * time.Second
 	firstRead    = 4 << 10
 	trusted      = 256 << 10 // bytes of a body after which its announced length is believed
@@ -76,6 +78,9 @@ func NewGate(l Limits) *Gate {
 	}
 	if l.Upload == (ReadLimits{}) {
 		l.Upload = uploadLimits
+	}
+	if l.Write == 0 {
+		l.Write = streamWrite
 	}
 	g := &Gate{
 		Limits:    l,
@@ -114,6 +119,15 @@ func Busy() error { return errBusy }
 // Shed reports whether an error tells a request to come back because of what is under way. Nothing was done for it.
 func Shed(err error) bool {
 	return errors.Is(err, errBusy) || errors.Is(err, errShare) || errors.Is(err, errUploads) || errors.Is(err, errDownloads)
+}
+
+// shareError is the error of a caller that has its share. Requests without a key are told no more than that the API is
+// busy: the share is not their sender's own.
+func shareError(caller string, share *message.Error) error {
+	if caller == anonymous {
+		return errBusy
+	}
+	return share
 }
 
 // Usage is what requests hold of a Gate at a moment.
@@ -186,7 +200,7 @@ func (v *Grant) Reserve(bytes int64) error {
 	defer v.gate.mu.Unlock()
 	switch {
 	case v.account != nil && v.account.memory+bytes > maxMemory/keyShare:
-		return errShare
+		return shareError(v.caller, errShare)
 	case v.gate.memory+bytes > maxMemory:
 		return errBusy
 	}

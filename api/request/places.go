@@ -33,7 +33,7 @@ func newPlaces(size, perCaller int, full, share *message.Error) *places {
 // take takes a place for a caller and returns how to give it back. An empty caller is that of the keyless mode.
 func (p *places) take(ctx context.Context, caller string) (leave func(), err error) {
 	if !p.count(caller) {
-		return nil, p.share
+		return nil, shareError(caller, p.share)
 	}
 	if !p.acquire(ctx) {
 		p.uncount(caller)

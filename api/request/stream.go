@@ -1,0 +1,50 @@
+package request
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// Stream writes the answer of a route of the class AdmitDownload. Each write has a time limit of its own, so an answer may
+// take as long as its client reads it, and a client that stops reading ends it. It is used by one goroutine.
+type Stream struct {
+	answer  *echo.Response
+	control *http.ResponseController
+	limit   time.Duration
+}
+
+// StartStream sends the head of an answer of a media type. An error that a handler returns afterwards cannot change the
+// status any more: the connection is cut, so that the client does not take a part for the whole.
+func (g *Gate) StartStream(c echo.Context, media string) *Stream {
+	s := &Stream{answer: c.Response(), control: http.NewResponseController(c.Response()), limit: g.Limits.Write}
+	s.answer.Header().Set(echo.HeaderContentType, media)
+	s.answer.WriteHeader(http.StatusOK)
+	_ = s.Flush() // the client sees that its download began; a connection that is gone fails at the first write
+	return s
+}
+
+// extend gives the next write its time. Writers of some tests have no deadlines.
+func (s *Stream) extend() { _ = s.control.SetWriteDeadline(time.Now().Add(s.limit)) }
+
+// Write implements io.Writer.
+func (s *Stream) Write(b []byte) (int, error) {
+	s.extend()
+	n, err := s.answer.Write(b)
+	if err != nil {
+		return n, fmt.Errorf("write the answer: %w", err)
+	}
+	return n, nil
+}
+
+// Flush sends what was written: a row of a file, or an event, reaches its client now.
+func (s *Stream) Flush() error {
+	s.extend()
+	if err := s.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("flush the answer: %w", err)
+	}
+	return nil
+}
