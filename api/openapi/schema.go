@@ -223,7 +223,7 @@ var enumerations = map[string][]string{
 	"policy":             {string(channel.Hold), string(channel.ResendOnce)},
 	"match":              {"all", "any"},
 	"logic":              {"AND", "OR"},
-	"outcome":            {message.AttemptSent, message.AttemptNotSent, message.AttemptRefused, message.AttemptNotKnown, message.AttemptLate},
+	"outcome":            {message.AttemptSent, message.AttemptNotSent, message.AttemptRefused, message.AttemptUnknown, message.AttemptLate},
 	"health":             {"ok", "degraded", "unavailable"},
 	"slug":               message.Slugs,
 	"code":               append(codes(), contract.CodeMethod, contract.CodeInternal),

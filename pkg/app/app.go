@@ -53,6 +53,7 @@ type App struct {
 	recent    *telemetry.Recent
 	checksums access.Checksums
 	timing    Timing
+	deliverer *delivery.Deliverer
 	limiter   *ratelimit.ChannelLimiter
 	inFlight  queue.InFlight
 	counters  *counters.Counters
@@ -175,7 +176,7 @@ func (a *App) build() error {
 	a.Preview = bulk.NewPreviewer(bulk.PreviewDeps{Resolver: a.Stores.Audiences, Plan: a.Stores.Runs, Store: a.Stores.Previews, Queue: a.Queue})
 	a.templates = bulk.NewTemplates(a.Stores.Bulks)
 	a.inFlight = queue.NewInFlight()
-	deliverer := delivery.New(delivery.Deps{
+	a.deliverer = delivery.New(delivery.Deps{
 		Ledger: a.Stores.Ledger, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
 		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Stores.Messages,
 		Providers: map[message.ChannelType]delivery.Provider{
@@ -184,7 +185,7 @@ func (a *App) build() error {
 			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
 		},
 	})
-	a.Sender = &delivery.Sender{Deliverer: deliverer, Inserter: a.Stores.Ledger, Leads: a.Stores.Leads, Records: a.Stores.Messages}
+	a.Sender = delivery.NewSender(delivery.SenderDeps{Deliverer: a.deliverer, Inserter: a.Stores.Ledger, Leads: a.Stores.Leads, Messages: a.Stores.Messages})
 	return nil
 }
 
@@ -225,11 +226,11 @@ func (a *App) StartWorker() error {
 	}
 	runner := bulk.NewRunner(bulk.RunnerDeps{
 		Leases: a.Stores.Runs, Plan: a.Stores.Runs, Feed: a.Stores.Runs, Resolver: a.Stores.Audiences, Queue: a.Queue, Counters: a.counters,
-		Rescuer: a.Sender.Deliverer, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
+		Rescuer: a.deliverer, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
 	})
 	a.counters.Tell(runner.Counted)
 	a.worker = worker.New(worker.Deps{
-		Deliverer: a.Sender.Deliverer, Watched: a.Stores.Ledger, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
+		Deliverer: a.deliverer, Watched: a.Stores.Ledger, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
 		Effects: a.Stores.Idempotency, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), CleanEvery: a.timing.Clean,
 		Runner: runner,
 	})

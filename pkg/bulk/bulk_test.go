@@ -182,7 +182,7 @@ func (w *world) deliverOne(id uuid.UUID, count bool) {
 	if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
 		w.t.Fatalf("claim: %v %v", ok, err)
 	}
-	if _, err := w.store.Settle(w.t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, Cost: 3}); err != nil {
+	if _, err := w.store.Settle(w.t.Context(), delivery.Row{ID: id, Token: token}.Sent(3)); err != nil {
 		w.t.Fatal(err)
 	}
 	l, err := w.store.Load(w.t.Context(), id)
@@ -225,7 +225,7 @@ func (w *world) settleUnknown(n int) int {
 		if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
 			w.t.Fatalf("claim: %v %v", ok, err)
 		}
-		o := delivery.Outcome{ID: id, Token: token, Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour}
+		o := delivery.Row{ID: id, Token: token}.Unknown(time.Hour)
 		if _, err := w.store.Settle(w.t.Context(), o); err != nil {
 			w.t.Fatal(err)
 		}
@@ -451,16 +451,16 @@ func TestCancel(t *testing.T) {
 	}
 	sends, gives, waits := w.queue[0], w.queue[1], w.queue[2]
 	sending, giving := claim(sends), claim(gives)
-	settle(delivery.Outcome{ID: waits, Token: claim(waits), Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour})
+	settle(delivery.Row{ID: waits, Token: claim(waits)}.Unknown(time.Hour))
 	if v, err := w.service.Cancel(t.Context(), b.ID); err != nil || v.Status != bulk.Cancelled || v.Final != nil {
 		t.Fatalf("%+v, %v", v, err)
 	}
-	settle(delivery.Outcome{ID: gives, Token: giving, Status: message.Pending, GiveBack: true}) // throttled, say
+	settle(delivery.Row{ID: gives, Token: giving}.Release("", 0)) // throttled, say
 	testenv.Eventually(t, timeout, "what waits is taken back", func() bool {
 		v, err := w.service.Get(t.Context(), b.ID)
 		return err == nil && v.Pending == 1
 	})
-	settle(delivery.Outcome{ID: sends, Token: sending, Status: message.Sent, Part: 1, Cost: 3})
+	settle(delivery.Row{ID: sends, Token: sending}.Sent(3))
 	v, err := w.service.Wait(t.Context(), b.ID, timeout)
 	if err != nil {
 		t.Fatal(err)

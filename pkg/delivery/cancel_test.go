@@ -17,7 +17,7 @@ func TestFaultACancelledRenderingFailsNoMessage(t *testing.T) {
 	id := w.row(nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.onRead = cancel
-	if _, err := w.d.Run(ctx, id); !errors.Is(err, context.Canceled) {
+	if _, err := w.d().Run(ctx, id); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if m := w.load(id); m.Status != message.Pending || w.sends != 0 {

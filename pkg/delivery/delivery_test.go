@@ -20,7 +20,6 @@ import (
 type world struct {
 	*fakes
 	store *storetest.Store
-	d     *delivery.Deliverer
 	url   string
 }
 
@@ -35,7 +34,7 @@ func newWorld(t *testing.T) *world {
 	if err := w.store.InsertChannel(t.Context(), w.ch); err != nil {
 		t.Fatal(err)
 	}
-	w.d = delivery.New(w.deps(w.store))
+	w.on(w.store)
 	return w
 }
 
@@ -45,11 +44,10 @@ func TestSlotsAreReleasedWhileAMessageWaits(t *testing.T) {
 	w.answers = []delivery.Response{{Class: delivery.Accepted}}
 	var during []int32
 	w.onSend = func() { during = append(during, w.out.Load()) }
-	if _, err := w.d.Run(t.Context(), w.row(nil)); err != nil {
+	if _, err := w.d().Run(t.Context(), w.row(nil)); err != nil {
 		t.Fatal(err)
 	}
-	sender := &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Records: w.store}
-	sent, err := sender.Send(t.Context(), delivery.SendRequest{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.Normal})
+	sent, err := w.sender().Send(t.Context(), delivery.SendRequest{Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.Normal})
 	if err != nil || sent.Status != message.Sent {
 		t.Fatalf("%+v, %v", sent, err)
 	}
@@ -81,7 +79,7 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 
 func (w *world) run(id uuid.UUID) delivery.Result {
 	w.t.Helper()
-	res, err := w.d.Run(w.t.Context(), id)
+	res, err := w.d().Run(w.t.Context(), id)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -212,13 +210,13 @@ func TestAttemptsComeToAnEnd(t *testing.T) {
 func TestUnknownIsResentOnce(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{lost}
-	w.d.Timing.UnknownHold = time.Nanosecond
+	w.deps.Timing.UnknownHold = time.Nanosecond
 	id := w.row(nil)
 	w.run(id)
 	if res := w.run(id); w.sends != 1 || res.Status != message.Unknown {
 		t.Fatalf("sent again before its time: %d sends, %+v", w.sends, res)
 	}
-	if n, err := w.d.Sweep(t.Context(), w.store); n != 1 || err != nil || len(w.later) != 1 {
+	if n, err := w.d().Sweep(t.Context(), w.store); n != 1 || err != nil || len(w.later) != 1 {
 		t.Fatalf("swept %d, %v; %d queued", n, err, len(w.later))
 	}
 	if m := w.load(id); m.Status != message.Pending || m.Generation != 1 {
@@ -254,7 +252,7 @@ func TestUnknownIsHeld(t *testing.T) {
 func TestStaleClaimIsGivenBack(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}
-	w.d.Timing.Stale = -1
+	w.deps.Timing.Stale = -1
 	id := w.row(nil)
 	res := w.run(id)
 	if m := w.load(id); w.sends != 0 || m.Status != message.Pending || m.Attempt != 0 || res.Again == 0 {
@@ -266,11 +264,11 @@ func TestStaleClaimIsGivenBack(t *testing.T) {
 func TestLateOutcomeIsFenced(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}
-	w.d.Timing.Claim = -time.Second // expired at once
+	w.deps.Timing.Claim = -time.Second // expired at once
 	id := w.row(nil)
 	w.onSend = func() {
 		w.onSend = nil
-		if err := w.d.Rescue(context.Background(), id); err != nil {
+		if err := w.d().Rescue(context.Background(), id); err != nil {
 			t.Error(err)
 		}
 	}
@@ -285,7 +283,7 @@ func TestLateOutcomeIsFenced(t *testing.T) {
 	if len(attempts) != 2 {
 		t.Errorf("attempts %+v", attempts)
 	}
-	if err := w.d.Rescue(t.Context(), id); err != nil || len(w.marks) != 1 {
+	if err := w.d().Rescue(t.Context(), id); err != nil || len(w.marks) != 1 {
 		t.Errorf("rescued twice: %v, %+v", err, w.marks)
 	}
 }
@@ -330,7 +328,7 @@ func TestAClaimThatCannotBeUsedIsGivenBack(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	w.limit, w.missing = 0, errors.New("no template")
-	if _, err := w.d.Run(t.Context(), id); !errors.Is(err, w.missing) {
+	if _, err := w.d().Run(t.Context(), id); !errors.Is(err, w.missing) {
 		t.Errorf("%v", err)
 	}
 	if m := w.load(id); m.Attempt != 0 || m.Status != message.Pending || w.sends != 0 {
@@ -394,7 +392,7 @@ func (m *mute) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled
 func TestLostAnswersOfTheLedger(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}
-	w.d.Ledger = &mute{Ledger: w.store}
+	w.deps.Ledger = &mute{Ledger: w.store}
 	id := w.row(nil)
 	res := w.run(id)
 	m, attempts, err := w.store.Message(t.Context(), id)
@@ -420,7 +418,7 @@ func (f *forgetful) Settle(ctx context.Context, o delivery.Outcome) (delivery.Se
 func TestAnOutcomeOutlivesTheDatabase(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}
-	w.d.Ledger = &forgetful{w.store, 3, message.Unavailable("the database", errors.New("gone"))}
+	w.deps.Ledger = &forgetful{w.store, 3, message.Unavailable("the database", errors.New("gone"))}
 	id := w.row(nil)
 	if res := w.run(id); res.Status != message.Sent || w.load(id).Status != message.Sent || w.sends != 1 {
 		t.Errorf("%+v, %d sends", res, w.sends)
@@ -435,9 +433,8 @@ func TestASingleWithoutARecordIsUnknown(t *testing.T) {
 	}{"a call was made": {0, message.Unknown}, "no call was made": {time.Hour, message.Queued}} {
 		w := newWorld(t)
 		w.answers, w.limit, w.ch.RatePerSecond = []delivery.Response{accepted}, c.limit, 1
-		w.d.Ledger = &forgetful{w.store, 100, message.Errorf(message.CodeInvalid, "the database refuses a value")}
-		s := &delivery.Sender{Deliverer: w.d, Inserter: w.store}
-		sent, err := s.Send(t.Context(), delivery.SendRequest{
+		w.deps.Ledger = &forgetful{w.store, 100, message.Errorf(message.CodeInvalid, "the database refuses a value")}
+		sent, err := w.sender().Send(t.Context(), delivery.SendRequest{
 			Channel: w.ch, Recipient: "x@example.com", Content: message.Content{Subject: "s", Text: "t"}, MessageType: message.Transactional, Priority: message.High,
 		})
 		if err != nil || sent.Status != c.status {

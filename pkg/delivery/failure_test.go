@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"herald/pkg/delivery"
 	"herald/pkg/message"
 )
 
@@ -23,7 +22,7 @@ func TestRenderingThatFails(t *testing.T) {
 	}
 	r = newRig(t, single)
 	r.row.loaded.Message.Content = &message.Content{Subject: "s", Text: "{% if %}"}
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !message.IsCode(err, message.CodeInvalid) || r.sends != 0 {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !message.IsCode(err, message.CodeInvalid) || r.sends != 0 {
 		t.Errorf("a single that does not compile: %v", err)
 	}
 }
@@ -44,7 +43,7 @@ func TestASuspectIsOnRecordWhileItIsRendered(t *testing.T) {
 	r.content.Text = "{{ 't' | upcase }}"
 	ctx, cancel := context.WithCancel(t.Context())
 	r.onRead = cancel
-	if _, err := r.d.Run(ctx, r.row.loaded.Message.ID); err == nil || !slices.Equal(r.row.suspects, want) {
+	if _, err := r.d().Run(ctx, r.row.loaded.Message.ID); err == nil || !slices.Equal(r.row.suspects, want) {
 		t.Errorf("stopped: %v, %v", err, r.row.suspects)
 	}
 	if r = newRig(t, nil); r.run().Status != message.Sent || len(r.row.suspects) != 0 {
@@ -52,7 +51,7 @@ func TestASuspectIsOnRecordWhileItIsRendered(t *testing.T) {
 	}
 	r = newRig(t, suspect)
 	r.failing(errGone, 1, "Suspect")
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errGone) || r.sends != 0 {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errGone) || r.sends != 0 {
 		t.Errorf("not on record: %v, %d calls", err, r.sends)
 	}
 }
@@ -61,7 +60,7 @@ func TestASuspectIsOnRecordWhileItIsRendered(t *testing.T) {
 func TestPanics(t *testing.T) {
 	r := newRig(t, func(r *rig, _ *message.Message) { r.row.plain = false })
 	r.panics = true
-	_, err := r.d.Run(t.Context(), r.row.loaded.Message.ID)
+	_, err := r.d().Run(t.Context(), r.row.loaded.Message.ID)
 	if err == nil || !strings.Contains(err.Error(), "panic: limiter\n") || !strings.Contains(err.Error(), "fakes_test.go") {
 		t.Errorf("%v", err)
 	}
@@ -69,7 +68,7 @@ func TestPanics(t *testing.T) {
 		t.Errorf("%v, %+v", r.row.suspects, r.row.outcomes)
 	}
 	res := r.run()
-	want := delivery.Outcome{
+	want := written{
 		Status: message.Failed, Reason: message.RenderCrashed,
 		Failure: &message.Failure{Code: "render_crashed", Text: "the delivery of the message failed twice with a panic"},
 	}
@@ -78,10 +77,10 @@ func TestPanics(t *testing.T) {
 	}
 	r = newRig(t, func(_ *rig, m *message.Message) { m.Part, m.Reason = 1, message.Unreachable })
 	r.panics = true
-	if _, err = r.d.Run(t.Context(), r.row.loaded.Message.ID); err == nil {
+	if _, err = r.d().Run(t.Context(), r.row.loaded.Message.ID); err == nil {
 		t.Error("no error")
 	}
-	want = delivery.Outcome{Status: message.Pending, Part: 1, Reason: message.Unreachable, Again: time.Second + r.d.Timing.Watch}
+	want = written{Status: message.Pending, Part: 1, Reason: message.Unreachable, Again: time.Second + r.deps.Timing.Watch}
 	if got := r.outcome(); !reflect.DeepEqual(got, want) || r.row.loaded.Message.Attempt != 1 || len(r.row.suspects) != 0 {
 		t.Errorf("claimed: %+v, attempt %d", got, r.row.loaded.Message.Attempt)
 	}
@@ -91,17 +90,17 @@ func TestPanics(t *testing.T) {
 func TestAnErrorBeforeTheCallGivesTheClaimBack(t *testing.T) {
 	r := newRig(t, func(_ *rig, m *message.Message) { m.Part, m.Reason = 1, message.Unreachable })
 	r.missing = errOther
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errOther) {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errOther) {
 		t.Errorf("%v", err)
 	}
-	want := delivery.Outcome{Status: message.Pending, Part: 1, GiveBack: true, Reason: message.Unreachable, Again: time.Second + r.d.Timing.Watch}
+	want := written{Status: message.Pending, Part: 1, GiveBack: true, Reason: message.Unreachable, Again: time.Second + r.deps.Timing.Watch}
 	if got := r.outcome(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}
 	r = newRig(t, nil)
 	r.missing = errOther
 	r.failing(errRefused, 9, "Settle")
-	_, err := r.d.Run(t.Context(), r.row.loaded.Message.ID)
+	_, err := r.d().Run(t.Context(), r.row.loaded.Message.ID)
 	if !errors.Is(err, errOther) || !errors.Is(err, errRefused) || !errors.Is(r.events[0].Err, errRefused) {
 		t.Errorf("%v, event %v", err, r.events[0].Err)
 	}

@@ -56,6 +56,10 @@ type fakes struct {
 	versions []int64
 	measured []message.Content // contents whose parts were counted
 
+	deps  delivery.Deps // tests change them before the first use of d
+	build sync.Once
+	built *delivery.Deliverer
+
 	out atomic.Int32 // messages that a worker has begun and that wait for the provider or the rate
 }
 
@@ -75,15 +79,21 @@ func newFakes(t *testing.T) *fakes {
 	}
 }
 
-// deps are a Deliverer's ports, all of them fakes but the ledger.
-func (f *fakes) deps(ledger interface {
+// on makes the fakes the ports of a Deliverer on a ledger.
+func (f *fakes) on(ledger interface {
 	delivery.Ledger
 	delivery.Suspicions
-}) delivery.Deps {
-	return delivery.Deps{
+}) {
+	f.deps = delivery.Deps{
 		Ledger: ledger, Suspicions: ledger, Contents: f, Channels: f, Limiter: f, Counters: f, Queue: f, InFlight: f, Observer: f,
 		Timing: delivery.DefaultTiming(), Providers: map[message.ChannelType]delivery.Provider{message.Email: f},
 	}
+}
+
+// d is the Deliverer under test.
+func (f *fakes) d() *delivery.Deliverer {
+	f.build.Do(func() { f.built = delivery.New(f.deps) })
+	return f.built
 }
 
 // alive fails the test when a port is called with a context that has ended.
@@ -211,7 +221,7 @@ type oneRow struct {
 	gone     bool // the ledger has no such row
 	plain    bool // the first claim is made by the statement that loads the row
 	claims   []delivery.Claim
-	outcomes []delivery.Outcome
+	outcomes []written
 	suspects []message.Suspect // what Suspect has set, in order
 	entries  []delivery.Entry
 
@@ -312,8 +322,8 @@ func (r *oneRow) Settle(ctx context.Context, o delivery.Outcome) (s delivery.Set
 	return s, nil
 }
 
-func (r *oneRow) settle(o delivery.Outcome) delivery.Settled {
-	m := r.loaded.Message
+func (r *oneRow) settle(outcome delivery.Outcome) delivery.Settled {
+	m, o := r.loaded.Message, writtenOf(outcome)
 	r.is(o.ID)
 	under := m.Status == message.Sending && r.loaded.ClaimToken == o.Token
 	if o.Token == uuid.Nil {
@@ -329,6 +339,30 @@ func (r *oneRow) settle(o delivery.Outcome) delivery.Settled {
 	}
 	m.UpdatedAt = time.Now()
 	return delivery.Settled{OK: true, At: m.UpdatedAt}
+}
+
+// written is an outcome as the ledger reads it.
+type written struct {
+	ID, Token         uuid.UUID
+	Status            message.Status
+	Reason            message.Reason
+	Failure           *message.Failure
+	ProviderMessageID string
+	HTTPStatus        int
+	Cost              message.Micros
+	Part              int
+	Keep              time.Duration // the claim goes on
+	GiveBack          bool          // the attempt does not count
+	Again             time.Duration // the row is due after this
+	Attempt           *message.Attempt
+}
+
+func writtenOf(o delivery.Outcome) written {
+	return written{
+		ID: o.ID(), Token: o.Token(), Status: o.Status(), Reason: o.Reason(), Failure: o.Failure(), ProviderMessageID: o.ProviderMessageID(),
+		HTTPStatus: o.HTTPStatus(), Cost: o.Cost(), Part: o.Part(), Keep: o.ExtendsClaim(), GiveBack: o.RefundsAttempt(), Again: o.DueAfter(),
+		Attempt: o.Attempt(),
+	}
 }
 
 func (r *oneRow) Suspect(ctx context.Context, id uuid.UUID, s message.Suspect) error {
@@ -372,7 +406,6 @@ func (r *oneRow) Message(_ context.Context, id uuid.UUID) (*message.Message, []m
 type rig struct {
 	*fakes
 	row *oneRow
-	d   *delivery.Deliverer
 }
 
 // newRig makes a rig whose row is a message of a bulk that nothing refuses or delays. change may be nil.
@@ -389,7 +422,7 @@ func newRig(t *testing.T, change func(r *rig, m *message.Message)) *rig {
 		change(r, m)
 	}
 	f.bulks.Store(m.BulkID, true)
-	r.d = delivery.New(f.deps(r.row))
+	f.on(r.row)
 	return r
 }
 
@@ -403,7 +436,7 @@ func suspect(r *rig, m *message.Message) { m.Suspect, r.row.plain = message.Susp
 
 func (r *rig) run() delivery.Result {
 	r.t.Helper()
-	res, err := r.d.Run(r.t.Context(), r.row.loaded.Message.ID)
+	res, err := r.d().Run(r.t.Context(), r.row.loaded.Message.ID)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -411,8 +444,11 @@ func (r *rig) run() delivery.Result {
 }
 
 // sender sends singles inline over the rig's ledger.
-func (r *rig) sender() *delivery.Sender {
-	return &delivery.Sender{Deliverer: r.d, Inserter: r.row, Leads: noLeads{}, Records: r.row}
+func (r *rig) sender() *delivery.Sender { return r.senderFor(noLeads{}) }
+
+// senderFor is sender with a CRM.
+func (r *rig) senderFor(leads delivery.Leads) *delivery.Sender {
+	return delivery.NewSender(delivery.SenderDeps{Deliverer: r.d(), Inserter: r.row, Leads: leads, Messages: r.row})
 }
 
 // request is a single that the rig's channel takes.
@@ -433,7 +469,7 @@ func (r *rig) send() *delivery.SendResult {
 }
 
 // outcome is the only outcome that was written, without what differs between two runs.
-func (r *rig) outcome() delivery.Outcome {
+func (r *rig) outcome() written {
 	r.t.Helper()
 	if len(r.row.outcomes) != 1 {
 		r.t.Fatalf("%d outcomes, want 1: %+v", len(r.row.outcomes), r.row.outcomes)

@@ -76,10 +76,10 @@ func TestFaultPossibleDeliveryNeverEndsAsNone(t *testing.T) {
 	} {
 		w := newWorld(t)
 		w.answers = []delivery.Response{lost, c.answer}
-		w.d.Timing.UnknownHold = time.Nanosecond
+		w.deps.Timing.UnknownHold = time.Nanosecond
 		id := w.row(nil)
 		w.run(id)
-		if _, err := w.d.Sweep(t.Context(), w.store); err != nil || w.load(id).Status != message.Pending {
+		if _, err := w.d().Sweep(t.Context(), w.store); err != nil || w.load(id).Status != message.Pending {
 			t.Fatalf("%s: %+v, %v", name, w.load(id), err)
 		}
 		if c.before != nil {
@@ -128,14 +128,14 @@ func TestFaultErasureWhileSending(t *testing.T) {
 	} {
 		w := newWorld(t)
 		w.answers = []delivery.Response{c.answer}
-		w.d.Timing.UnknownHold, w.d.Timing.Watch = time.Nanosecond, 0
+		w.deps.Timing.UnknownHold, w.deps.Timing.Watch = time.Nanosecond, 0
 		id := w.row(nil)
 		lead := w.leadOf(id)
 		w.onSend = func() { w.check(w.store.EraseLead(t.Context(), lead)) }
 		res := w.run(id)
 		for range 2 {
 			w.run(id)
-			if _, err := w.d.Sweep(t.Context(), w.store); err != nil {
+			if _, err := w.d().Sweep(t.Context(), w.store); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -182,8 +182,7 @@ func TestFaultErasureBeforeASingleIsWritten(t *testing.T) {
 		w.answers = []delivery.Response{accepted}
 		lead := message.Lead{ID: uuid.New(), FirstName: "Annabel", Email: "ann@example.com", CreatedAt: time.Now(), UpdatedAt: time.Now()}
 		w.check(w.store.InsertLeads(t.Context(), []message.Lead{lead}))
-		s := w.sender()
-		s.Inserter = &vanishing{w.store, func() { w.check(w.store.EraseLead(t.Context(), lead.ID)) }}
+		s := w.senderWith(&vanishing{w.store, func() { w.check(w.store.EraseLead(t.Context(), lead.ID)) }})
 		req := delivery.SendRequest{
 			Channel: w.ch, LeadID: lead.ID, Content: message.Content{Subject: "s", Text: "Hi {{ first_name | default: 'there' }}"},
 			MessageType: message.Transactional, Priority: message.High,
@@ -244,9 +243,9 @@ func TestFaultOutcomesAreTriedAgain(t *testing.T) {
 	} {
 		w := newWorld(t)
 		w.answers = []delivery.Response{accepted}
-		w.d.Ledger = &forgetful{w.store, c.fail, c.err}
+		w.deps.Ledger = &forgetful{w.store, c.fail, c.err}
 		id := w.row(nil)
-		_, err := w.d.Run(t.Context(), id)
+		_, err := w.d().Run(t.Context(), id)
 		if m := w.load(id); m.Status != c.status || (err == nil) != (c.status == message.Sent) || w.sends != 1 {
 			t.Errorf("%s: %s, %v, %d sends", name, m.Status, err, w.sends)
 		}
@@ -286,8 +285,8 @@ func TestFaultUnreadableClaimsAreReleased(t *testing.T) {
 		w.answers = []delivery.Response{accepted}
 		id := w.row(nil)
 		w.check(w.store.Suspect(t.Context(), id, suspicion)) // a suspect is not claimed as it is loaded
-		w.d.Ledger = &broken{w.store, suspicion == message.NotSuspect, suspicion != message.NotSuspect}
-		if _, err := w.d.Run(t.Context(), id); err == nil {
+		w.deps.Ledger = &broken{w.store, suspicion == message.NotSuspect, suspicion != message.NotSuspect}
+		if _, err := w.d().Run(t.Context(), id); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 		if m := w.load(id); m.Status != message.Pending || m.Attempt != 0 || w.sends != 0 {
@@ -306,7 +305,7 @@ func TestFaultPanicInADelivery(t *testing.T) {
 	w.panics = true // in the limiter, before the call
 	id := w.row(nil)
 	for range delivery.MaxAttempts {
-		if _, err := w.d.Run(t.Context(), id); err == nil || !strings.Contains(err.Error(), "panic") {
+		if _, err := w.d().Run(t.Context(), id); err == nil || !strings.Contains(err.Error(), "panic") {
 			t.Fatalf("%v", err)
 		}
 		if m := w.load(id); m.Status != message.Pending {
@@ -319,7 +318,7 @@ func TestFaultPanicInADelivery(t *testing.T) {
 	// Unclaimed, the second panic ends it.
 	suspect := w.row(func(m *message.Message) { m.Recipient = "y@example.com" })
 	w.check(w.store.Suspect(t.Context(), suspect, message.Suspected))
-	if res, err := w.d.Run(t.Context(), suspect); err != nil || res.Reason != message.RenderCrashed {
+	if res, err := w.d().Run(t.Context(), suspect); err != nil || res.Reason != message.RenderCrashed {
 		t.Errorf("%+v, %v", res, err)
 	}
 	w.panics = false
@@ -352,7 +351,7 @@ func TestFaultSuspects(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, id := range ids {
 		wg.Go(func() {
-			if res, err := w.d.Run(t.Context(), id); err != nil || res.Status != message.Sent {
+			if res, err := w.d().Run(t.Context(), id); err != nil || res.Status != message.Sent {
 				t.Errorf("%+v, %v", res, err)
 			}
 		})
@@ -391,7 +390,7 @@ func TestFaultDeletedChannel(t *testing.T) {
 			t.Errorf("%+v, %d sends", res, w.sends)
 		}
 	}
-	w.check(w.d.Rescue(t.Context(), held))
+	w.check(w.d().Rescue(t.Context(), held))
 	if m := w.load(held); m.Status != message.Unknown || m.NextAttemptAt != nil {
 		t.Errorf("%+v", m)
 	}
@@ -411,7 +410,7 @@ func TestFaultUndecodableRows(t *testing.T) {
 		var wg sync.WaitGroup
 		for id, want := range map[uuid.UUID]message.Status{bad: message.Failed, good: message.Sent} {
 			wg.Go(func() {
-				if res, err := w.d.Run(t.Context(), id); err != nil || res.Status != want {
+				if res, err := w.d().Run(t.Context(), id); err != nil || res.Status != want {
 					t.Errorf("%s: %+v, %v, want %s", name, res, err, want)
 				}
 			})
@@ -428,7 +427,7 @@ func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}
 	cached, elsewhere := channel.NewRegistry(w.store, w.store, w.store), channel.NewRegistry(w.store, w.store, w.store)
-	w.d.Channels = cached
+	w.deps.Channels = cached
 	change := func(price message.Micros, rate float64) {
 		_, err := elsewhere.Update(t.Context(), w.ch.Key, func(c *channel.Channel) error {
 			c.Price, c.RatePerSecond, c.Credentials = price, rate, map[string]channel.Secret{"api_key": channel.NewSecret(fmt.Sprint(price))}

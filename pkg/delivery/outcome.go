@@ -1,297 +1,185 @@
 package delivery
 
 import (
-	"context"
-	"errors"
-	"math/rand/v2"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
-	"herald/pkg/channel"
-	"herald/pkg/fault"
 	"herald/pkg/message"
-	"herald/pkg/pause"
-	"herald/pkg/stats"
 )
 
-// judge turns a classified response into what the row says next.
-func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) Outcome {
-	o := Outcome{Part: e.Part, Reason: r.Reason, Failure: r.Failure, HTTPStatus: r.HTTPStatus, ProviderMessageID: r.ProviderMessageID}
-	switch r.Class {
-	case Accepted:
-		o.Status, o.Reason, o.Part = message.Sent, message.NoReason, e.Part+1
-		o.Cost = e.Channel.Cost(e.Content.Segments, len(e.Content.MediaURLs) > 0)
-	case Refused:
-		o.Status = message.Failed
-	case Unknown:
-		o.Status, o.Reason, o.Again = d.Unsettled(w.Message, e.Channel)
-	case NotSent:
-		d.judgeNotSent(ctx, w, e, r, &o)
-	}
+// Row names the ledger row that an outcome is for, and what the row already says of the message. Its methods are the only
+// constructors of an Outcome.
+type Row struct {
+	ID       uuid.UUID
+	Token    uuid.UUID // of the claim that the outcome ends; uuid.Nil when the row is open and not claimed
+	Single   bool      // it waits as QUEUED; a message of a bulk waits as PENDING
+	Attempt  int       // the number of the attempt, from 1
+	Part     int       // parts that the provider has accepted
+	Unknowns int       // earlier attempts whose outcome is not known
+}
+
+// Outcome is what a message's row says after an attempt. With a token it is a compare-and-set on that claim; without one it
+// settles only a row that is open and not claimed. The zero value is no outcome; the methods of Row make one.
+type Outcome struct {
+	row               Row
+	status            message.Status
+	reason            message.Reason
+	failure           *message.Failure
+	providerMessageID string
+	httpStatus        int
+	cost              message.Micros
+	extendsClaim      time.Duration
+	refundsAttempt    bool
+	dueAfter          time.Duration
+	attempt           message.Attempt // the zero value: no call was made
+}
+
+// Sent is the end of a message whose last part the provider accepted.
+func (r Row) Sent(cost message.Micros) Outcome {
+	r.Part++
+	return Outcome{row: r, status: message.Sent, cost: cost}
+}
+
+// NextPart records an accepted part that others follow. The claim lasts for a further time, so that a worker's death
+// between two parts resumes at the next part.
+func (r Row) NextPart(extend time.Duration) Outcome {
+	r.Part++
+	return Outcome{row: r, status: message.Sending, extendsClaim: extend}
+}
+
+// Failed is the end of a message that the provider refused, or that has no attempts left.
+func (r Row) Failed(reason message.Reason, failure *message.Failure) Outcome {
+	return r.ended(message.Failed, reason, failure)
+}
+
+// Rejected is the end of a message that failed before a call. A claim under which it was found out uses no attempt.
+func (r Row) Rejected(reason message.Reason, text string) Outcome {
+	return r.endedBeforeCall(message.Failed, reason, text)
+}
+
+// Skipped is the end of a message that must not be sent. A claim under which it was found out uses no attempt.
+func (r Row) Skipped(reason message.Reason, text string) Outcome {
+	return r.endedBeforeCall(message.Skipped, reason, text)
+}
+
+func (r Row) endedBeforeCall(status message.Status, reason message.Reason, text string) Outcome {
+	o := r.ended(status, reason, &message.Failure{Code: string(reason), Text: text})
+	o.refundsAttempt = r.Token != uuid.Nil
 	return o
 }
 
-func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, e Envelope, r Response, o *Outcome) {
-	o.Status = d.waiting(w)
-	switch r.Scope {
-	case ScopeMessage:
-		o.Status = message.Failed
-		return
-	case ScopeChannel:
-		why := string(r.Reason)
-		if r.Failure != nil {
-			why = r.Failure.Text
-		}
-		if err := d.Channels.Pause(context.WithoutCancel(ctx), e.Channel, why); err != nil {
-			w.event.Err = err
-		}
-		if w.inline {
-			o.Status, o.Reason = message.Failed, message.ChannelCredentials
-			return
-		}
-		o.GiveBack = true
-		if w.single() {
-			o.Again = d.Timing.PausedRetry
-		}
-	case ScopeRate:
-		o.GiveBack, o.Again = true, max(r.RetryAfter, time.Second)
-	default:
-		if w.Attempt >= MaxAttempts {
-			o.Status = message.Failed
-			return
-		}
-		o.Again = max(r.RetryAfter, d.backoff(w.Attempt))
+// ended applies the rule that a message which may have been delivered never ends as if it had not been: after an attempt
+// whose outcome is not known, or with an accepted part, it ends UNKNOWN with the reason of that end.
+func (r Row) ended(status message.Status, reason message.Reason, failure *message.Failure) Outcome {
+	if r.Unknowns > 0 || r.Part > 0 {
+		status = message.Unknown
 	}
+	return Outcome{row: r, status: status, reason: reason, failure: failure}
 }
 
-// backoff doubles with each attempt up to five minutes, and is spread over half of itself so that messages which
-// failed together do not come back together.
-func (d *Deliverer) backoff(attempt int) time.Duration {
-	b := min(d.Timing.Backoff<<max(attempt-1, 0), 5*time.Minute)
-	return b/2 + rand.N(b/2+1)
+// Unknown is the outcome of a call after which the message may or may not have been sent. After resendAfter it is sent once
+// more unless an event of the provider settles it first; 0: it is never sent again.
+func (r Row) Unknown(resendAfter time.Duration) Outcome {
+	return Outcome{row: r, status: message.Unknown, reason: message.OutcomeUnknown, dueAfter: resendAfter}
 }
 
-// waiting is the status of a message that goes back to wait.
-func (d *Deliverer) waiting(w *work) message.Status {
-	if w.single() {
+// Abandoned is Unknown for a claim that expired: its worker died or froze after it claimed the message at a time, and may
+// have called the provider.
+func (r Row) Abandoned(resendAfter time.Duration, providerMessageID string, claimedAt time.Time) Outcome {
+	o := r.Unknown(resendAfter)
+	o.providerMessageID = providerMessageID
+	o.attempt = r.attemptAt(claimedAt)
+	o.attempt.Outcome, o.attempt.Code = message.AttemptUnknown, "worker_died"
+	return o
+}
+
+// Retry puts a message back to wait and counts the attempt. The queue runs it again after a time; 0: the runner of its bulk
+// enqueues it.
+func (r Row) Retry(reason message.Reason, after time.Duration) Outcome {
+	return Outcome{row: r, status: r.waiting(), reason: reason, dueAfter: after}
+}
+
+// Release is Retry without a used attempt: a claim is given up as if it had not been made.
+func (r Row) Release(reason message.Reason, after time.Duration) Outcome {
+	o := r.Retry(reason, after)
+	o.refundsAttempt = r.Token != uuid.Nil
+	return o
+}
+
+// waiting is the status of a message that waits for a worker.
+func (r Row) waiting() message.Status {
+	if r.Single {
 		return message.Queued
 	}
 	return message.Pending
 }
 
-// Unsettled says what becomes of a message whose outcome is not known, by its channel's policy: it stays UNKNOWN, or
-// it waits for the provider's events and is then sent once more. A single without an idempotency key is never sent again
-// by itself, because its caller may do that, and a message is sent again only once.
-func (d *Deliverer) Unsettled(m *message.Message, ch *channel.Channel) (message.Status, message.Reason, time.Duration) {
-	if ch.OnUnknown == channel.ResendOnce && (m.BulkID != uuid.Nil || m.Keyed) && m.Unknowns == 0 {
-		return message.Unknown, message.OutcomeUnknown, d.Timing.UnknownHold
+// WithCall adds a provider's response to the outcome, as the row's last answer and as the record of an attempt.
+func (o Outcome) WithCall(r Response, started time.Time) Outcome {
+	o.failure, o.httpStatus, o.providerMessageID = r.Failure, r.HTTPStatus, r.ProviderMessageID
+	called := o.row
+	if o.status == message.Sent || o.status == message.Sending {
+		called.Part-- // the part that was just accepted
 	}
-	return message.Unknown, message.OutcomeUnknown, 0
-}
-
-func attemptOf(w *work, part int, started time.Time, r Response) *message.Attempt {
-	a := &message.Attempt{
-		MessageID: w.ID, N: w.Attempt, Part: part, StartedAt: started.UTC(), EndedAt: time.Now().UTC(),
-		HTTPStatus: r.HTTPStatus,
-	}
-	switch r.Class {
-	case Accepted:
-		a.Outcome = message.AttemptSent
-	case NotSent:
-		a.Outcome = message.AttemptNotSent
-	case Refused:
-		a.Outcome = message.AttemptRefused
-	default:
-		a.Outcome = message.AttemptNotKnown
-	}
+	o.attempt = called.attemptAt(started)
+	o.attempt.Outcome, o.attempt.HTTPStatus = attemptOutcome[r.Class], r.HTTPStatus
 	if r.Failure != nil {
-		a.Code = r.Failure.Code
-	}
-	return a
-}
-
-// conclude applies the rule that a message which may have been delivered never ends as if it had not been: after an attempt
-// whose outcome is not known, or with a part that went out, every end other than SENT is UNKNOWN, with the reason of that end.
-func (w *work) conclude(o *Outcome) {
-	switch o.Status {
-	case message.Failed, message.Skipped, message.Cancelled:
-		if w.Unknowns > 0 || o.Part > 0 {
-			o.Status, o.Again = message.Unknown, 0
-		}
-	}
-}
-
-// settle writes an outcome, counts it, and hands a single that waits to the workers. What happened is recorded even when
-// the caller has gone.
-func (d *Deliverer) settle(ctx context.Context, w *work, o Outcome) (Result, error) {
-	ctx = context.WithoutCancel(ctx)
-	w.conclude(&o)
-	o.ID, o.Token = w.ID, w.token
-	res := Result{Status: o.Status, Reason: o.Reason, Failure: o.Failure, ProviderMessageID: o.ProviderMessageID, Cost: o.Cost, Again: o.Again}
-	if o.Status == message.Unknown {
-		res.Again = 0 // the sweep brings it back, not the queue
-	}
-	began := time.Now()
-	stored := o
-	if o.Again > 0 && o.Status != message.Unknown {
-		stored.Again += d.Timing.Watch // the queue looks first
-	}
-	settled, err := d.record(ctx, stored, d.recordBudget(w))
-	w.event.Outcome += time.Since(began)
-	switch {
-	case err != nil:
-		return Result{}, err
-	case !settled.OK && w.inline, settled.Erased:
-		w.event.Fenced = !settled.OK
-		return d.standing(ctx, w)
-	case !settled.OK:
-		w.event.Fenced = true
-		return Result{Status: w.Status}, nil
-	}
-	if o.Status == message.Sent {
-		res.SentAt = &settled.At
-	}
-	if o.Keep > 0 {
-		w.Part = o.Part
-		return res, nil
-	}
-	fault.Point(fault.MessageSettled)
-	if !w.single() {
-		began = time.Now()
-		d.count(w.Message, stats.MessageState{Seq: w.Seq, Status: o.Status, Reason: o.Reason, Waiting: o.Status == message.Unknown && o.Again > 0, Cost: o.Cost})
-		w.event.Count = time.Since(began)
-		fault.Point(fault.MessageCounted)
-	}
-	if w.inline && o.Status == message.Queued {
-		lctx, cancel := context.WithTimeout(ctx, queuePatience)
-		defer cancel()
-		if err := d.Queue.Later(lctx, w.Message, o.Again); err != nil {
-			w.event.Err = errors.Join(w.event.Err, err) // the sweep finds the row
-		}
-	}
-	return res, nil
-}
-
-// count counts a message of a bulk that stands as a mark says.
-func (d *Deliverer) count(m *message.Message, mark stats.MessageState) {
-	if m.BulkID != uuid.Nil && mark.Code() != 0 {
-		d.Counters.Count(m.BulkID, mark)
-	}
-}
-
-// standing returns how a message stands in the ledger, and counts it so: its lead was erased during the delivery, or another
-// process has settled it.
-func (d *Deliverer) standing(ctx context.Context, w *work) (Result, error) {
-	loaded, err := d.Ledger.Load(ctx, w.ID)
-	if err != nil {
-		return Result{}, err
-	}
-	m := loaded.Message
-	d.count(m, stats.MessageState{Seq: m.Seq, Status: m.Status, Reason: m.Reason, Waiting: m.Status == message.Unknown && m.NextAttemptAt != nil, Cost: m.Cost})
-	return resultOf(m), nil
-}
-
-func resultOf(m *message.Message) Result {
-	return Result{
-		Status: m.Status, Reason: m.Reason, Failure: m.Failure, ProviderMessageID: m.ProviderMessageID, Cost: m.Cost, SentAt: m.SentAt,
-	}
-}
-
-// recordBudget is how long an outcome is tried: as long as the claim excludes other processes.
-func (d *Deliverer) recordBudget(w *work) time.Duration {
-	budget := d.Timing.Claim
-	if w.token != uuid.Nil {
-		budget -= time.Since(w.claimed)
-	}
-	return max(budget, leastBudget)
-}
-
-// record writes an outcome, again and again within a budget while the ledger does not take it: what happened is known only
-// here. Only a refused value is not tried again as it is: the outcome is written without the provider's words, and given up
-// if that is refused too. When the answer to the write was lost, the row tells whether it took effect.
-func (d *Deliverer) record(ctx context.Context, o Outcome, budget time.Duration) (Settled, error) {
-	settled, err := d.Ledger.Settle(ctx, o)
-	if err == nil {
-		return settled, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, budget)
-	defer cancel()
-	bare := false
-	for wait := recordPause; err != nil && pause.For(ctx, wait); wait = min(2*wait, time.Second) {
-		if message.IsCode(err, message.CodeInvalid) {
-			if bare {
-				break
-			}
-			o, bare = o.bare(), true
-		}
-		if settled, err = d.recorded(ctx, o); err == nil && !settled.OK {
-			settled, err = d.Ledger.Settle(ctx, o)
-		}
-	}
-	return settled, err
-}
-
-// bare returns the outcome without what a provider has written.
-func (o Outcome) bare() Outcome {
-	o.ProviderMessageID, o.Failure = "", nil
-	if o.Attempt != nil {
-		attempt := *o.Attempt
-		attempt.Code = ""
-		o.Attempt = &attempt
+		o.attempt.Code = r.Failure.Code
 	}
 	return o
 }
 
-// recorded says whether the row shows an outcome: it stands as the outcome says, under the outcome's claim, or as the rule of
-// erasure has left it.
-func (d *Deliverer) recorded(ctx context.Context, o Outcome) (Settled, error) {
-	loaded, err := d.Ledger.Load(ctx, o.ID)
-	if err != nil {
-		return Settled{}, err
-	}
-	m := loaded.Message
-	s := Settled{At: m.UpdatedAt, Erased: m.Recipient == ""}
-	s.OK = loaded.ClaimToken == o.Token && m.Part == o.Part && (m.Status == o.Status || s.Erased && m.Status != message.Sending)
-	return s, nil
+func (r Row) attemptAt(started time.Time) message.Attempt {
+	return message.Attempt{MessageID: r.ID, N: r.Attempt, Part: r.Part, StartedAt: started.UTC(), EndedAt: time.Now().UTC()}
 }
 
-// Lengths of what a provider writes, in bytes.
-const (
-	maxProviderID   = 256
-	maxProviderCode = 64
-	maxProviderText = 2_000
-)
-
-// cleaned returns a response whose id and code can be stored: valid UTF-8 without control characters, of bounded length. The
-// text is made so by redact.
-func (r Response) cleaned() Response {
-	r.ProviderMessageID = plain(r.ProviderMessageID, maxProviderID)
-	if r.Failure != nil {
-		r.Failure = &message.Failure{Code: plain(r.Failure.Code, maxProviderCode), Text: plain(r.Failure.Text, maxProviderText)}
-	}
-	return r
+// withoutWords returns the outcome without the words of the provider, for a database that refuses them.
+func (o Outcome) withoutWords() Outcome {
+	o.providerMessageID, o.failure, o.attempt.Code = "", nil, ""
+	return o
 }
 
-func plain(s string, limit int) string {
-	clean := true
-	for i := range len(s) {
-		clean = clean && s[i] >= 0x20 && s[i] < 0x7f
+// ID returns the id of the message.
+func (o *Outcome) ID() uuid.UUID { return o.row.ID }
+
+// Token returns the token of the claim that the outcome ends or extends, uuid.Nil for an unclaimed row.
+func (o *Outcome) Token() uuid.UUID { return o.row.Token }
+
+// Status returns the message's new status.
+func (o *Outcome) Status() message.Status { return o.status }
+
+// Reason returns the reason of the status.
+func (o *Outcome) Reason() message.Reason { return o.reason }
+
+// Failure returns what refused the message, nil when nothing did.
+func (o *Outcome) Failure() *message.Failure { return o.failure }
+
+// ProviderMessageID returns the provider's id of the message; "" leaves the row's as it is.
+func (o *Outcome) ProviderMessageID() string { return o.providerMessageID }
+
+// HTTPStatus returns the status of the provider's answer, 0 without one.
+func (o *Outcome) HTTPStatus() int { return o.httpStatus }
+
+// Cost returns what the channel charges for the message.
+func (o *Outcome) Cost() message.Micros { return o.cost }
+
+// Part returns how many parts the provider has accepted.
+func (o *Outcome) Part() int { return o.row.Part }
+
+// ExtendsClaim returns for how long the claim goes on because another part follows, 0 when the claim ends.
+func (o *Outcome) ExtendsClaim() time.Duration { return o.extendsClaim }
+
+// RefundsAttempt says whether the attempt of the claim does not count.
+func (o *Outcome) RefundsAttempt() bool { return o.refundsAttempt }
+
+// DueAfter returns after how long the row is to be looked at again, 0 when it is not.
+func (o *Outcome) DueAfter() time.Duration { return o.dueAfter }
+
+// Attempt returns the record of the call, nil when none was made. The caller must not change it.
+func (o *Outcome) Attempt() *message.Attempt {
+	if o.attempt.Outcome == "" {
+		return nil
 	}
-	if clean && len(s) <= limit {
-		return s // nearly every one
-	}
-	s = strings.Map(func(r rune) rune {
-		if message.IsControl(r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, ""))
-	for len(s) > limit {
-		_, size := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-size]
-	}
-	return s
+	return &o.attempt
 }

@@ -77,7 +77,7 @@ func TestEachResponse(t *testing.T) {
 				"single": {message.Unknown, message.OutcomeUnknown, false, 0},
 				"inline": {message.Unknown, message.OutcomeUnknown, false, 0},
 			},
-			delivery.Failing, message.AttemptNotKnown,
+			delivery.Failing, message.AttemptUnknown,
 		},
 		"not reached": {
 			answer(delivery.NotSent, delivery.ScopeNone, message.Unreachable), waits(message.Unreachable, false, -1), delivery.Failing, message.AttemptNotSent,
@@ -109,7 +109,7 @@ func TestEachResponse(t *testing.T) {
 						t.Errorf("again after %v", res.Again)
 					}
 				}
-				o := delivery.Outcome{
+				o := written{
 					Status: want.status, Reason: want.reason, Failure: failed, HTTPStatus: 418, ProviderMessageID: "p1",
 					GiveBack: want.back, Again: want.again,
 				}
@@ -131,13 +131,13 @@ func TestEachResponse(t *testing.T) {
 }
 
 // expectResult checks what the caller of a delivery is told.
-func (r *rig) expectResult(res delivery.Result, o delivery.Outcome) {
+func (r *rig) expectResult(res delivery.Result, o written) {
 	r.t.Helper()
 	again := o.Again
 	if o.Status == message.Unknown {
 		again = 0 // the sweep brings it back
 	} else if again > 0 {
-		again -= r.d.Timing.Watch
+		again -= r.deps.Timing.Watch
 	}
 	if res.Status != o.Status || res.Reason != o.Reason || !reflect.DeepEqual(res.Failure, o.Failure) || res.ProviderMessageID != "p1" || res.Cost != o.Cost || res.Again != again {
 		r.t.Errorf("result %+v", res)
@@ -148,7 +148,7 @@ func (r *rig) expectResult(res delivery.Result, o delivery.Outcome) {
 }
 
 // expectNotes checks what the limiter, the counters, the queue and the observer are told.
-func (r *rig) expectNotes(kind string, o delivery.Outcome, signal delivery.Signal, again time.Duration) {
+func (r *rig) expectNotes(kind string, o written, signal delivery.Signal, again time.Duration) {
 	r.t.Helper()
 	if !slices.Equal(r.signals, []delivery.Signal{signal}) {
 		r.t.Errorf("signals %v, want %v", r.signals, signal)
@@ -214,7 +214,7 @@ func TestTheBackoff(t *testing.T) {
 			t.Errorf("attempt %d: from %v to %v, want %v", attempt, shortest, longest, whole)
 		}
 	}
-	_, res := runKind(t, "bulk", unreachable, func(r *rig) { r.d.Timing.Backoff = time.Hour })
+	_, res := runKind(t, "bulk", unreachable, func(r *rig) { r.deps.Timing.Backoff = time.Hour })
 	if res.Again < 150*time.Second || res.Again > 5*time.Minute {
 		t.Errorf("without a bound: %v", res.Again)
 	}
@@ -237,7 +237,7 @@ func TestARefusedChannelIsPaused(t *testing.T) {
 	r.answers, r.noPause = []delivery.Response{refusal}, errOther
 	ctx, cancel := context.WithCancel(t.Context())
 	r.onSend = cancel
-	if _, err := r.d.Run(ctx, r.row.loaded.Message.ID); err != nil || r.paused != string(message.ChannelRefused) || !errors.Is(r.events[0].Err, errOther) {
+	if _, err := r.d().Run(ctx, r.row.loaded.Message.ID); err != nil || r.paused != string(message.ChannelRefused) || !errors.Is(r.events[0].Err, errOther) {
 		t.Errorf("%v, paused with %q, event %+v", err, r.paused, r.events[0])
 	}
 	refusal.Failure = failed
@@ -275,11 +275,14 @@ func TestWhichUnknownMessagesAreResent(t *testing.T) {
 		"keyed, second time":    {channel.ResendOnce, message.Message{Keyed: true, Unknowns: 1}, 0},
 		"keyed, held by policy": {channel.Hold, message.Message{Keyed: true}, 0},
 	} {
-		r := newRig(t, nil)
-		r.ch.OnUnknown = c.policy
-		status, reason, again := r.d.Unsettled(&c.m, r.ch)
-		if status != message.Unknown || reason != message.OutcomeUnknown || again != c.again {
-			t.Errorf("%s: %s %s, again after %v", name, status, reason, again)
+		r, _ := runKind(t, "bulk", lost, func(r *rig) {
+			m := r.row.loaded.Message
+			r.ch.OnUnknown, m.BulkID, m.Keyed, m.Unknowns = c.policy, c.m.BulkID, c.m.Keyed, c.m.Unknowns
+			m.Content = &message.Content{Subject: "s", Text: "t"}
+			r.bulks.Store(m.BulkID, true)
+		})
+		if o := r.outcome(); o.Status != message.Unknown || o.Reason != message.OutcomeUnknown || o.Again != c.again {
+			t.Errorf("%s: %s %s, again after %v", name, o.Status, o.Reason, o.Again)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func TestHowLongAnOutcomeIsTried(t *testing.T) {
 				tries = append(tries, time.Since(began)-c.spent)
 				return errGone
 			}
-			_, err := r.d.Run(t.Context(), r.row.loaded.Message.ID)
+			_, err := r.d().Run(t.Context(), r.row.loaded.Message.ID)
 			if got := time.Since(began) - c.spent; !errors.Is(err, errGone) || got != c.want {
 				t.Errorf("%s: %v after %v, want %v", name, err, got, c.want)
 			}
@@ -64,7 +64,7 @@ func TestAnOutcomeThatTheDatabaseRefuses(t *testing.T) {
 		r.answers = []delivery.Response{words}
 		r.failing(errRefused, 1, "Settle")
 		res := r.run()
-		want := delivery.Outcome{Status: message.Failed, Reason: message.ContentRefused}
+		want := written{Status: message.Failed, Reason: message.ContentRefused}
 		if got := r.outcome(); !reflect.DeepEqual(got, want) || r.row.outcomes[0].Attempt.Code != "" || r.row.outcomes[0].Attempt.N != 1 {
 			t.Errorf("%+v", got)
 		}
@@ -81,7 +81,7 @@ func TestAnOutcomeThatTheDatabaseRefuses(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !message.IsCode(err, message.CodeInvalid) || calls != 2 {
+		if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !message.IsCode(err, message.CodeInvalid) || calls != 2 {
 			t.Errorf("given up with %v after %d writes", err, calls)
 		}
 	})
@@ -156,7 +156,7 @@ func TestHowLongAClaimIsAskedFor(t *testing.T) {
 				}
 				return nil
 			}
-			_, err := r.d.Run(t.Context(), r.row.loaded.Message.ID)
+			_, err := r.d().Run(t.Context(), r.row.loaded.Message.ID)
 			if took := time.Since(began); !errors.Is(err, errGone) || took != 30*time.Second || asked < 30 || asked > 40 {
 				t.Errorf("%s: %v after %v, asked %d times", name, err, took, asked)
 			}
@@ -175,7 +175,7 @@ func TestHowLongAClaimIsAskedFor(t *testing.T) {
 			r.row.after = func(call string) error {
 				if call == c.call && left > 0 {
 					left--
-					time.Sleep(r.d.Timing.Stale)
+					time.Sleep(r.deps.Timing.Stale)
 					return errGone
 				}
 				return nil
@@ -193,7 +193,7 @@ func TestHowLongAClaimIsAskedFor(t *testing.T) {
 				}
 				return nil
 			}
-			_, err := r.d.Run(t.Context(), r.row.loaded.Message.ID)
+			_, err := r.d().Run(t.Context(), r.row.loaded.Message.ID)
 			if took := time.Since(began); !errors.Is(err, errOther) || took != 0 || len(r.row.outcomes) != 1 {
 				t.Errorf("%s: an error of another kind: %v after %v, outcomes %+v", name, err, took, r.row.outcomes)
 			}
@@ -207,7 +207,7 @@ func TestTheReleaseOfAClaimIsBounded(t *testing.T) {
 		r := newRig(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var budget time.Duration
-		r.d.Ledger = &watched{Ledger: r.row, settle: func(ctx context.Context) {
+		r.deps.Ledger = &watched{Ledger: r.row, settle: func(ctx context.Context) {
 			deadline, _ := ctx.Deadline()
 			budget = time.Until(deadline)
 		}}
@@ -217,7 +217,7 @@ func TestTheReleaseOfAClaimIsBounded(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := r.d.Run(ctx, r.row.loaded.Message.ID)
+		_, err := r.d().Run(ctx, r.row.loaded.Message.ID)
 		if !errors.Is(err, errOther) || budget != time.Second || r.row.loaded.Message.Status != message.Pending {
 			t.Errorf("%v, %v, row %+v", err, budget, r.row.loaded.Message)
 		}

@@ -12,9 +12,12 @@ import (
 	"herald/pkg/message"
 )
 
-// sender makes a Sender of a world, whose singles go under keys.
-func (w *world) sender() *delivery.Sender {
-	return &delivery.Sender{Deliverer: w.d, Inserter: w.store, Leads: w.store, Records: w.store}
+// sender sends singles inline over the world's ledger.
+func (w *world) sender() *delivery.Sender { return w.senderWith(w.store) }
+
+// senderWith is sender with another Inserter.
+func (w *world) senderWith(i delivery.Inserter) *delivery.Sender {
+	return delivery.NewSender(delivery.SenderDeps{Deliverer: w.d(), Inserter: i, Leads: w.store, Messages: w.store})
 }
 
 // keyedRow writes a single as a request leaves it that went no further than that.
@@ -58,7 +61,7 @@ func TestReplayTellsWhatBecameOfIt(t *testing.T) {
 func TestReplayWaitsForWhoHasIt(t *testing.T) {
 	w := newWorld(t)
 	s := w.sender()
-	young, old := w.keyedRow(0), w.keyedRow(w.d.Timing.Claim+time.Second)
+	young, old := w.keyedRow(0), w.keyedRow(w.deps.Timing.Claim+time.Second)
 	if _, err := s.Replay(t.Context(), young); !message.IsCode(err, message.CodeInProgress) {
 		t.Errorf("on the way to its claim: %v", err)
 	}

@@ -24,44 +24,50 @@ type SendRequest struct {
 	Metadata    json.RawMessage
 	MessageType message.MessageType
 	Priority    message.Priority
-	Key         *access.IdempotencyKey // nil: sent again, it is another message
+	Key         *access.IdempotencyKey // nil: a repeated request is another message
 }
 
-// Leads finds the lead that a single names as its contact; not_found when there is none.
+// SendResult is the answer to a SendRequest.
+type SendResult struct {
+	Message *message.Message
+	Result
+	Provider time.Duration // how long the provider took to answer, 0 when it was not called
+}
+
+// Leads finds the lead that a single names as its contact. It returns a message.Error not_found when the lead does not exist.
 type Leads interface {
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
 }
 
-// SendResult is the answer to a Single.
-type SendResult struct {
-	Message *message.Message
-	Result
-	Provider time.Duration // how long the provider took to answer, 0 where none was asked
-}
-
-// Sender sends single messages inline.
-type Sender struct {
-	*Deliverer
-	Inserter Inserter
-	Leads    Leads
-	Records  MessageStore
-}
-
-// MessageStore reads one message whole; not_found when there is none.
+// MessageStore reads one message whole. It returns a message.Error not_found when the message does not exist.
 type MessageStore interface {
 	Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error)
 }
 
-// Send writes the message's row, delivers it, and answers with what became of it. Once the row is written the caller
-// gets an answer that tells its state, even when a part of Herald fails on the way. Errors are message.Errors: invalid
-// with paths below message_data, channel_paused, unavailable; or access.ErrKeyTaken, and nothing is done.
+// SenderDeps are what a Sender works with.
+type SenderDeps struct {
+	Deliverer *Deliverer
+	Inserter  Inserter
+	Leads     Leads
+	Messages  MessageStore
+}
+
+// Sender sends single messages within their request. It is safe for concurrent use.
+type Sender struct{ deps SenderDeps }
+
+// NewSender makes a Sender.
+func NewSender(d SenderDeps) *Sender { return &Sender{deps: d} }
+
+// Send writes the message's row, delivers it, and answers with the result. Once the row is written the caller gets an answer
+// that tells its state, even when a part of Herald fails on the way. Errors are message.Errors: invalid with paths below
+// message_data, channel_paused, unavailable; or access.ErrKeyTaken. With an error nothing was sent.
 func (s *Sender) Send(ctx context.Context, req SendRequest) (*SendResult, error) {
 	start := time.Now()
-	if req.Channel.State == channel.Paused {
-		return nil, message.Errorf(message.CodePaused, "the channel is paused: %s", req.Channel.StateReason)
+	if d := Decide(req.Channel); d.Held {
+		return nil, message.Errorf(message.CodePaused, "the channel is paused: %s", d.Why)
 	}
 	sent, err := s.sendOnce(ctx, req, start)
-	if errors.Is(err, ErrLeadErased) { // what was made from the lead is dropped, and made again without it
+	if errors.Is(err, ErrLeadErased) { // the message that was made from the lead is dropped, and made again without it
 		sent, err = s.sendOnce(ctx, req, start)
 	}
 	return sent, err
@@ -76,32 +82,22 @@ func (s *Sender) sendOnce(ctx context.Context, req SendRequest, start time.Time)
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	watch := now.Add(s.Timing.Claim + s.Timing.Watch)
-	m := &message.Message{
-		ID: uuid.Must(uuid.NewV7()), LeadID: req.LeadID, ChannelID: req.Channel.ID, ChannelType: req.Channel.Type,
-		Provider: req.Channel.Provider, Recipient: recipient, MessageType: req.MessageType, Priority: req.Priority,
-		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
-		NextAttemptAt: &watch,
-	}
-	single := Entry{Message: m, Key: req.Key, ForLead: lead != nil}
-	if req.Channel.State == channel.Active && req.Channel.RatePerSecond == 0 { // it waits for nothing
-		single.Claim = s.newClaim(m.ID)
-	}
+	entry := s.newEntry(req, recipient, lead != nil)
+	m := entry.Message
 	asked := time.Now()
-	inserted, err := s.Inserter.Insert(ctx, single)
+	inserted, err := s.deps.Inserter.Insert(ctx, entry)
 	if err != nil {
 		return nil, err
 	}
 	w := &work{Message: m, lead: lead, template: tpl, suppressed: inserted.Suppressed, channel: inserted.ChannelVersion, inline: true}
 	if inserted.Claimed {
-		w.token, w.claimed, w.event.Claim = single.Claim.Token, asked, time.Since(asked)
+		w.token, w.claimed, w.event.Claim = entry.Claim.Token, asked, time.Since(asked)
 		m.Attempt++
 	}
-	// The row is durable now: whatever happens to the caller, the delivery is carried through.
-	res, err := s.deliver(context.WithoutCancel(ctx), w, start)
+	// The row is durable now: the delivery is completed even when the caller goes away.
+	res, err := s.deps.Deliverer.deliver(context.WithoutCancel(ctx), w, start)
 	if err != nil {
-		// The sweep brings the row to its end. What is known now is that it is on record, and whether a call was made.
+		// The sweep brings the row to its end. What is known now is that the row exists, and whether a call was made.
 		res = Result{Status: message.Queued}
 		if w.called {
 			res = Result{Status: message.Unknown, Reason: message.OutcomeUnknown}
@@ -110,49 +106,69 @@ func (s *Sender) sendOnce(ctx context.Context, req SendRequest, start time.Time)
 	return &SendResult{m, res, w.event.Send}, nil
 }
 
-// comeBack is when to ask again for a single that is being worked on.
-const comeBack = time.Second
+// newEntry is the row of a request. It is written with its claim where nothing delays the call, which saves a round trip;
+// elsewhere it would be claimed while it waits, and a crash would leave it UNKNOWN instead of QUEUED.
+func (s *Sender) newEntry(req SendRequest, recipient string, fromLead bool) Entry {
+	timing := s.deps.Deliverer.deps.Timing
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	watch := now.Add(timing.Claim + timing.Watch)
+	m := &message.Message{
+		ID: uuid.Must(uuid.NewV7()), LeadID: req.LeadID, ChannelID: req.Channel.ID, ChannelType: req.Channel.Type,
+		Provider: req.Channel.Provider, Recipient: recipient, MessageType: req.MessageType, Priority: req.Priority,
+		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
+		NextAttemptAt: &watch,
+	}
+	entry := Entry{Message: m, Key: req.Key, ForLead: fromLead}
+	if Decide(req.Channel).Immediate {
+		entry.Claim = s.deps.Deliverer.newClaim(m.ID)
+	}
+	return entry
+}
 
-// Replay answers for a single that was sent before, from its row as it stands. While it is being worked on, the error is a
-// message.Error in_progress; it is over when the claim on it has expired.
+// askAgain is when a caller may ask again for a single that is being worked on.
+const askAgain = time.Second
+
+// Replay answers for a single that was sent before, from its row as it stands. While the first request is at work, the error
+// is a message.Error in_progress; its work is over when the claim has expired.
 func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*SendResult, error) {
-	loaded, err := s.Ledger.Load(ctx, id)
+	loaded, err := s.deps.Deliverer.deps.Ledger.Load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	m := loaded.Message
 	switch {
 	case m.Status == message.Sending && loaded.ClaimExpired:
-		if err := s.Rescue(ctx, id); err != nil {
+		if err := s.deps.Deliverer.Rescue(ctx, id); err != nil {
 			return nil, err
 		}
-	case m.Status == message.Sending, s.untouched(m):
-		return nil, &message.Error{Code: message.CodeInProgress, Message: "this request is being worked on; ask again in a moment", RetryAfter: comeBack}
+	case m.Status == message.Sending, s.unclaimed(m):
+		return nil, &message.Error{Code: message.CodeInProgress, Message: "the request with this key is still in progress; ask again in a moment", RetryAfter: askAgain}
 	}
-	if m, _, err = s.Records.Message(ctx, id); err != nil {
+	if m, _, err = s.deps.Messages.Message(ctx, id); err != nil {
 		return nil, err
 	}
 	return &SendResult{Message: m, Result: resultOf(m)}, nil
 }
 
-// untouched says whether a single is written and its sender, if it lives, is on the way to the claim.
-func (s *Sender) untouched(m *message.Message) bool {
-	return m.Status == message.Queued && m.UpdatedAt.Equal(m.CreatedAt) && time.Since(m.CreatedAt) < s.Timing.Claim
+// unclaimed says whether a single was written so recently that its request may be about to claim it.
+func (s *Sender) unclaimed(m *message.Message) bool {
+	return m.Status == message.Queued && m.UpdatedAt.Equal(m.CreatedAt) && time.Since(m.CreatedAt) < s.deps.Deliverer.deps.Timing.Claim
 }
 
+// contact returns the lead that a request names, nil when it names none or the lead does not exist.
 func (s *Sender) contact(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
 	if id == uuid.Nil {
-		return nil, nil //nolint:nilnil // no contact is a normal case, and a nil lead is how every caller sees it
+		return nil, nil //nolint:nilnil // no contact is a normal case, which callers see as a nil lead
 	}
-	lead, err := s.Leads.Lead(ctx, id)
+	lead, err := s.deps.Leads.Lead(ctx, id)
 	if message.IsCode(err, message.CodeNotFound) {
-		return nil, nil //nolint:nilnil // the contact need not exist
+		return nil, nil //nolint:nilnil // the contact is optional: one that was deleted does not stop the message
 	}
 	return lead, err
 }
 
-// prepare checks what only the channel and the lead can tell: the recipient, the sender, and that the templates
-// render.
+// prepare checks what depends on the channel and the lead: the recipient, the sender, and that the templates render. It
+// returns the parsed templates, the normalised recipient and every mistake that it found.
 func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.Template, string, []message.FieldError) {
 	t := req.Channel.Type
 	errs := message.ValidateContent(t, &req.Content)
@@ -179,7 +195,7 @@ func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.
 	return tpl, recipient, errs
 }
 
-// CheckSender refuses a sender of the message's own that its channel does not allow.
+// CheckSender returns an error for a sender that the message names for itself and its channel does not allow.
 func CheckSender(ch *channel.Channel, c *message.Content) []message.FieldError {
 	if c.Sender == "" || ch.Allows(c.Sender) {
 		return nil

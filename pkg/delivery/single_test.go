@@ -40,9 +40,7 @@ func TestASinglesRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		crm := &leads{lead: message.Lead{ID: uuid.New(), FirstName: "Ann", Email: " Ann@Example.com "}}
-		s := r.sender()
-		s.Leads = crm
-		req := r.request()
+		s, req := r.senderFor(crm), r.request()
 		req.Recipient, req.LeadID, req.Metadata, req.Content.Text = "", crm.lead.ID, []byte(`{"a":1}`), "Hi {{ first_name }}"
 		req.Key = &access.IdempotencyKey{Caller: "c", Hash: [32]byte{1}}
 		now := time.Now().UTC()
@@ -51,7 +49,7 @@ func TestASinglesRow(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := r.row.entries[0]
-		watch := now.Add(r.d.Timing.Claim + r.d.Timing.Watch)
+		watch := now.Add(r.deps.Timing.Claim + r.deps.Timing.Watch)
 		want := &message.Message{
 			ID: e.Message.ID, LeadID: crm.lead.ID, ChannelID: r.ch.ID, ChannelType: message.Email, Provider: channel.SendGrid, Recipient: "Ann@example.com",
 			MessageType: message.Transactional, Priority: message.High, Content: &req.Content, Metadata: req.Metadata, Keyed: true,
@@ -83,7 +81,7 @@ func TestWhichSinglesAreWrittenAsClaimed(t *testing.T) {
 		if got := e.Claim.Token != uuid.Nil; got != c.claim || e.Message.Status != message.Queued {
 			t.Errorf("%s: claimed at once: %t, %s", name, got, e.Message.Status)
 		}
-		if c.claim && (e.Claim.ID != e.Message.ID || e.Claim.TTL != r.d.Timing.Claim) {
+		if c.claim && (e.Claim.ID != e.Message.ID || e.Claim.TTL != r.deps.Timing.Claim) {
 			t.Errorf("%s: claim %+v", name, e.Claim)
 		}
 		if r.sends != 1 || r.row.loaded.Message.Attempt != 1 || r.row.loaded.Message.Status != message.Sent || len(r.row.claims) != 1 {
@@ -100,7 +98,7 @@ func TestASingleWithoutATurnIsQueued(t *testing.T) {
 	if sent.Status != message.Queued || sent.Again != time.Minute || sent.Provider != 0 {
 		t.Errorf("%+v", sent.Result)
 	}
-	want := delivery.Outcome{Status: message.Queued, Again: time.Minute + r.d.Timing.Watch}
+	want := written{Status: message.Queued, Again: time.Minute + r.deps.Timing.Watch}
 	if got := r.outcome(); !reflect.DeepEqual(got, want) || r.row.outcomes[0].Token != uuid.Nil {
 		t.Errorf("%+v", got)
 	}
@@ -122,8 +120,8 @@ func TestASingleOverAChannelThatWasPausedMeanwhile(t *testing.T) {
 		req.Channel = &seen
 		r.ch.State = channel.Paused
 		sent, err := r.sender().Send(t.Context(), req)
-		want := delivery.Outcome{Status: message.Queued, GiveBack: rate == 0, Again: r.d.Timing.PausedRetry + r.d.Timing.Watch}
-		if got := r.outcome(); err != nil || sent.Status != message.Queued || !reflect.DeepEqual(got, want) || !slices.Equal(r.later, []time.Duration{r.d.Timing.PausedRetry}) {
+		want := written{Status: message.Queued, GiveBack: rate == 0, Again: r.deps.Timing.PausedRetry + r.deps.Timing.Watch}
+		if got := r.outcome(); err != nil || sent.Status != message.Queued || !reflect.DeepEqual(got, want) || !slices.Equal(r.later, []time.Duration{r.deps.Timing.PausedRetry}) {
 			t.Errorf("%+v, %v, outcome %+v, queued after %v", sent, err, got, r.later)
 		}
 	}
@@ -140,7 +138,7 @@ func TestAQueueThatDoesNotAnswer(t *testing.T) {
 		r := newRig(t, nil)
 		r.limit = time.Minute
 		q := &slowQueue{}
-		r.d.Queue = q
+		r.deps.Queue = q
 		if sent := r.send(); sent.Status != message.Queued || q.waited != time.Second || !errors.Is(r.events[0].Err, context.DeadlineExceeded) {
 			t.Errorf("%+v after %v, event %+v", sent.Result, q.waited, r.events[0])
 		}
@@ -208,7 +206,7 @@ func TestASinglesAnswerWhenAPartFails(t *testing.T) {
 func TestAPanicInTheCallIsNoRetry(t *testing.T) {
 	r := newRig(t, nil)
 	r.onSend = func() { panic("adapter") }
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); err == nil || len(r.row.outcomes) != 0 || r.out.Load() != 0 {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); err == nil || len(r.row.outcomes) != 0 || r.out.Load() != 0 {
 		t.Errorf("%v, outcomes %+v, %d out of hand", err, r.row.outcomes, r.out.Load())
 	}
 }
@@ -241,14 +239,14 @@ func TestASinglesClaimThatIsTooOld(t *testing.T) {
 		r := newRig(t, nil)
 		r.row.after = func(call string) error {
 			if call == "Insert" {
-				time.Sleep(r.d.Timing.Stale + 1)
+				time.Sleep(r.deps.Timing.Stale + 1)
 			}
 			return nil
 		}
 		if sent := r.send(); sent.Status != message.Queued || r.sends != 0 || !r.outcome().GiveBack {
 			t.Errorf("%+v, %d calls", sent.Result, r.sends)
 		}
-		if e := r.events[0]; e.Claim != r.d.Timing.Stale+1 {
+		if e := r.events[0]; e.Claim != r.deps.Timing.Stale+1 {
 			t.Errorf("event %+v", e)
 		}
 	})
@@ -300,8 +298,7 @@ func TestWhatASingleIsRefusedFor(t *testing.T) {
 		},
 	} {
 		r := newRig(t, nil)
-		s, req := r.sender(), r.request()
-		s.Leads = crm
+		s, req := r.senderFor(crm), r.request()
 		c.change(&req)
 		_, err := s.Send(t.Context(), req)
 		var e *message.Error
@@ -323,8 +320,8 @@ func TestWhatASingleIsRefusedFor(t *testing.T) {
 func TestTheRecipientOfASingle(t *testing.T) {
 	crm := &leads{lead: message.Lead{ID: uuid.New(), Email: "lead@example.com"}}
 	r := newRig(t, nil)
-	s, req := r.sender(), r.request()
-	s.Leads, req.LeadID = crm, crm.lead.ID
+	s, req := r.senderFor(crm), r.request()
+	req.LeadID = crm.lead.ID
 	if _, err := s.Send(t.Context(), req); err != nil || r.last.Recipient != "x@example.com" || !r.row.entries[0].ForLead {
 		t.Errorf("%v, sent to %q", err, r.last.Recipient)
 	}

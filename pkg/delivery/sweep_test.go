@@ -52,19 +52,19 @@ func TestARescueSettlesAnExpiredClaim(t *testing.T) {
 		"its channel is deleted": {func(r *rig) { r.row.loaded.ChannelVersion = 0 }, 0, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			at := time.Now().Add(-time.Minute)
+			at := time.Now().UTC().Add(-time.Minute)
 			r := newRig(t, died(at))
 			c.change(r)
-			if err := r.d.Rescue(t.Context(), r.row.loaded.Message.ID); err != nil {
+			if err := r.d().Rescue(t.Context(), r.row.loaded.Message.ID); err != nil {
 				t.Fatal(err)
 			}
 			attempt := *r.row.outcomes[0].Attempt
-			want := delivery.Outcome{Status: message.Unknown, Reason: message.OutcomeUnknown, Part: 1, ProviderMessageID: "p0", Again: c.again}
+			want := written{Status: message.Unknown, Reason: message.OutcomeUnknown, Part: 1, ProviderMessageID: "p0", Again: c.again}
 			if got := r.outcome(); !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: %+v, want %+v", name, got, want)
 			}
 			wantAttempt := message.Attempt{
-				MessageID: r.row.loaded.Message.ID, N: 3, Part: 1, Outcome: message.AttemptNotKnown, Code: "worker_died", StartedAt: at, EndedAt: time.Now().UTC(),
+				MessageID: r.row.loaded.Message.ID, N: 3, Part: 1, Outcome: message.AttemptUnknown, Code: "worker_died", StartedAt: at, EndedAt: time.Now().UTC(),
 			}
 			if attempt != wantAttempt {
 				t.Errorf("%s: attempt %+v, want %+v", name, attempt, wantAttempt)
@@ -103,7 +103,7 @@ func TestWhatIsNotRescued(t *testing.T) {
 	} {
 		r := newRig(t, died(time.Now()))
 		c.change(r)
-		err := r.d.Rescue(t.Context(), r.row.loaded.Message.ID)
+		err := r.d().Rescue(t.Context(), r.row.loaded.Message.ID)
 		if !errors.Is(err, c.err) || len(r.row.outcomes) != 0 || len(r.marks) != 0 {
 			t.Errorf("%s: %v, outcomes %+v, counted %+v", name, err, r.row.outcomes, r.marks)
 		}
@@ -118,7 +118,7 @@ func TestARescuedMessageOfAnErasedLeadDoesNotWait(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	w.check(w.store.EraseLead(t.Context(), w.leadOf(id)))
-	w.check(w.d.Rescue(t.Context(), id))
+	w.check(w.d().Rescue(t.Context(), id))
 	if len(w.marks) != 1 || w.marks[0].Waiting || w.marks[0].Status != message.Unknown {
 		t.Errorf("counted %+v", w.marks)
 	}
@@ -129,26 +129,26 @@ func TestTheSweep(t *testing.T) {
 	r := newRig(t, single)
 	id := r.row.loaded.Message.ID
 	due := &dueRows{rows: []delivery.DueMessage{{ID: id}}}
-	if n, err := r.d.Sweep(t.Context(), due); n != 1 || err != nil || !slices.Equal(r.later, []time.Duration{0}) || !slices.Equal(r.queued, []uuid.UUID{id}) {
+	if n, err := r.d().Sweep(t.Context(), due); n != 1 || err != nil || !slices.Equal(r.later, []time.Duration{0}) || !slices.Equal(r.queued, []uuid.UUID{id}) {
 		t.Errorf("swept %d, %v, queued %v after %v", n, err, r.queued, r.later)
 	}
-	if due.limit != 500 || due.again != r.d.Timing.Watch {
+	if due.limit != 500 || due.again != r.deps.Timing.Watch {
 		t.Errorf("asked for %d rows, again after %v", due.limit, due.again)
 	}
 	r = newRig(t, died(time.Now()))
 	due.rows = []delivery.DueMessage{{ID: r.row.loaded.Message.ID, Sending: true}}
-	if n, err := r.d.Sweep(t.Context(), due); n != 1 || err != nil || len(r.later) != 0 || r.row.loaded.Message.Status != message.Unknown {
+	if n, err := r.d().Sweep(t.Context(), due); n != 1 || err != nil || len(r.later) != 0 || r.row.loaded.Message.Status != message.Unknown {
 		t.Errorf("swept %d, %v, queued after %v, %s", n, err, r.later, r.row.loaded.Message.Status)
 	}
 	r = newRig(t, single)
 	id = r.row.loaded.Message.ID
 	due.rows = []delivery.DueMessage{{ID: id}, {ID: id}}
 	r.failing(errGone, 1, "Load")
-	if n, err := r.d.Sweep(t.Context(), due); n != 2 || !errors.Is(err, errGone) || len(r.later) != 1 {
+	if n, err := r.d().Sweep(t.Context(), due); n != 2 || !errors.Is(err, errGone) || len(r.later) != 1 {
 		t.Errorf("swept %d, %v, queued after %v", n, err, r.later)
 	}
 	due.err = errGone
-	if n, err := r.d.Sweep(t.Context(), due); n != 0 || !errors.Is(err, errGone) || len(r.later) != 1 {
+	if n, err := r.d().Sweep(t.Context(), due); n != 0 || !errors.Is(err, errGone) || len(r.later) != 1 {
 		t.Errorf("swept %d, %v", n, err)
 	}
 }

@@ -24,7 +24,7 @@ var (
 )
 
 // expectEnd checks the result, the outcome, the mark and the calls of a delivery that ended its message without a call.
-func (r *rig) expectEnd(res delivery.Result, want delivery.Outcome) {
+func (r *rig) expectEnd(res delivery.Result, want written) {
 	r.t.Helper()
 	if got := r.outcome(); !reflect.DeepEqual(got, want) {
 		r.t.Errorf("outcome %+v (failure %+v), want %+v (failure %+v)", got, got.Failure, want, want.Failure)
@@ -46,26 +46,26 @@ func TestMessagesThatCannotBeSentEnd(t *testing.T) {
 	text := func(code, text string) *message.Failure { return &message.Failure{Code: code, Text: text} }
 	for name, c := range map[string]struct {
 		change func(r *rig, m *message.Message)
-		want   delivery.Outcome
+		want   written
 	}{
 		"the row cannot be decoded, and so has no lead": {
 			func(r *rig, _ *message.Message) { r.row.loaded.Undecodable, r.row.loaded.Lead = errOther, nil },
-			delivery.Outcome{Status: message.Failed, Reason: message.RenderInvalid, Failure: text("render_invalid", "not implemented")},
+			written{Status: message.Failed, Reason: message.RenderInvalid, Failure: text("render_invalid", "not implemented")},
 		},
 		"the channel was deleted": {
 			func(r *rig, _ *message.Message) { r.row.loaded.ChannelVersion = 0 },
-			delivery.Outcome{Status: message.Failed, Reason: message.ChannelDeleted, Failure: text("channel_deleted", "the channel was deleted")},
+			written{Status: message.Failed, Reason: message.ChannelDeleted, Failure: text("channel_deleted", "the channel was deleted")},
 		},
 		"its rendering ended a process twice": {
 			func(_ *rig, m *message.Message) { m.Suspect = message.SuspectRendering },
-			delivery.Outcome{
+			written{
 				Status: message.Failed, Reason: message.RenderCrashed,
 				Failure: text("render_crashed", "the process ended while it rendered the message, twice"),
 			},
 		},
 		"suppressed": {
 			func(r *rig, _ *message.Message) { r.row.loaded.Suppressed = message.Unsubscribed },
-			delivery.Outcome{
+			written{
 				Status: message.Skipped, Reason: message.Unsubscribed, Failure: text("unsubscribed", "the recipient is on the suppression list"),
 			},
 		},
@@ -73,13 +73,13 @@ func TestMessagesThatCannotBeSentEnd(t *testing.T) {
 			func(r *rig, _ *message.Message) {
 				r.row.loaded.Suppressed, r.row.loaded.Held = message.Complained, true
 			},
-			delivery.Outcome{
+			written{
 				Status: message.Skipped, Reason: message.Complained, Failure: text("complained", "the recipient is on the suppression list"),
 			},
 		},
 		"suppressed after its first part went out": {
 			func(r *rig, m *message.Message) { r.row.loaded.Suppressed, m.Part = message.Unsubscribed, 1 },
-			delivery.Outcome{
+			written{
 				Status: message.Unknown, Reason: message.Unsubscribed, Part: 1,
 				Failure: text("unsubscribed", "the recipient is on the suppression list"),
 			},
@@ -88,23 +88,23 @@ func TestMessagesThatCannotBeSentEnd(t *testing.T) {
 			func(_ *rig, m *message.Message) {
 				m.Attempt, m.Reason, m.Failure = delivery.MaxAttempts, message.Unreachable, refusal
 			},
-			delivery.Outcome{Status: message.Failed, Reason: message.Unreachable, Failure: refusal},
+			written{Status: message.Failed, Reason: message.Unreachable, Failure: refusal},
 		},
 		"out of attempts, without an outcome": {
 			func(_ *rig, m *message.Message) { m.Attempt = delivery.MaxAttempts + 1 },
-			delivery.Outcome{Status: message.Failed, Reason: message.Poison},
+			written{Status: message.Failed, Reason: message.Poison},
 		},
 		"out of attempts after an unknown outcome": {
 			func(_ *rig, m *message.Message) {
 				m.Attempt, m.Reason, m.Unknowns = delivery.MaxAttempts, message.OutcomeUnknown, 1
 			},
-			delivery.Outcome{Status: message.Unknown, Reason: message.Poison},
+			written{Status: message.Unknown, Reason: message.Poison},
 		},
 		"out of attempts after its first part went out": {
 			func(_ *rig, m *message.Message) {
 				m.Attempt, m.Reason, m.Part = delivery.MaxAttempts, message.ProviderUnavailable, 1
 			},
-			delivery.Outcome{Status: message.Unknown, Reason: message.ProviderUnavailable, Part: 1},
+			written{Status: message.Unknown, Reason: message.ProviderUnavailable, Part: 1},
 		},
 	} {
 		for _, claimed := range []bool{false, true} {
@@ -143,7 +143,7 @@ func TestOnlyMessagesOfBulksNeedTheirLead(t *testing.T) {
 	}
 	r = newRig(t, without)
 	r.failing(errGone, 1, "EraseMessage")
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errGone) || len(r.marks) != 0 {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errGone) || len(r.marks) != 0 {
 		t.Errorf("%v, counted %+v", err, r.marks)
 	}
 	r = newRig(t, func(r *rig, m *message.Message) {
@@ -184,7 +184,7 @@ func TestPausedMessagesWait(t *testing.T) {
 				pause(r)
 				res, want := r.run(), delivery.Result{Status: message.Pending}
 				if kind == "single" {
-					want = delivery.Result{Status: message.Queued, Again: r.d.Timing.PausedRetry}
+					want = delivery.Result{Status: message.Queued, Again: r.deps.Timing.PausedRetry}
 				}
 				if res != want || r.sends != 0 || len(r.asked) != 0 || len(r.marks) != 0 {
 					t.Errorf("%+v, want %+v; %d calls, marks %+v", res, want, r.sends, r.marks)
@@ -192,7 +192,7 @@ func TestPausedMessagesWait(t *testing.T) {
 				if kind != "bulk" && len(r.row.outcomes) != 0 {
 					t.Errorf("an unclaimed message is written: %+v", r.row.outcomes)
 				}
-				if kind == "bulk" && !reflect.DeepEqual(r.outcome(), delivery.Outcome{Status: message.Pending, GiveBack: true}) {
+				if kind == "bulk" && !reflect.DeepEqual(r.outcome(), written{Status: message.Pending, GiveBack: true}) {
 					t.Errorf("outcome %+v", r.outcome())
 				}
 			})
@@ -204,10 +204,10 @@ func TestPausedMessagesWait(t *testing.T) {
 func TestTheChannelIsAsNewAsTheLedger(t *testing.T) {
 	r := newRig(t, nil)
 	r.noChan = errOther
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errOther) || r.sends != 0 {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errOther) || r.sends != 0 {
 		t.Errorf("%v, %d sends", err, r.sends)
 	}
-	if o := r.outcome(); o.Status != message.Pending || !o.GiveBack || o.Again != time.Second+r.d.Timing.Watch {
+	if o := r.outcome(); o.Status != message.Pending || !o.GiveBack || o.Again != time.Second+r.deps.Timing.Watch {
 		t.Errorf("%+v", o)
 	}
 	if r.noChan = nil; r.run().Status != message.Sent || !slices.Equal(r.versions, []int64{41, 41}) {
@@ -245,7 +245,7 @@ func TestSteppingAsideForTheRate(t *testing.T) {
 	if res := r.run(); res != (delivery.Result{Status: message.Pending, Reason: message.Unreachable, Again: time.Minute}) {
 		t.Errorf("%+v", res)
 	}
-	want := delivery.Outcome{Status: message.Pending, Reason: message.Unreachable, Part: 1, GiveBack: true, Again: time.Minute + r.d.Timing.Watch}
+	want := written{Status: message.Pending, Reason: message.Unreachable, Part: 1, GiveBack: true, Again: time.Minute + r.deps.Timing.Watch}
 	if got := r.outcome(); !reflect.DeepEqual(got, want) || r.sends != 0 {
 		t.Errorf("outcome %+v, %d calls", got, r.sends)
 	}
@@ -275,7 +275,7 @@ func TestWaitingForATurn(t *testing.T) {
 		r.ahead = time.Hour
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		res, err := r.d.Run(ctx, r.row.loaded.Message.ID)
+		res, err := r.d().Run(ctx, r.row.loaded.Message.ID)
 		if err != nil || res.Again != 100*time.Millisecond || r.sends != 0 || r.out.Load() != 0 {
 			t.Errorf("stopped: %+v, %v, %d calls, %d out of hand", res, err, r.sends, r.out.Load())
 		}
@@ -288,7 +288,7 @@ func TestAStoppingWorker(t *testing.T) {
 		r := newRig(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		r.row.after = func(string) error { cancel(); return nil }
-		res, err := r.d.Run(ctx, r.row.loaded.Message.ID)
+		res, err := r.d().Run(ctx, r.row.loaded.Message.ID)
 		if o := r.outcome(); err != nil || res.Again != time.Second || r.sends != 0 || o.Status != message.Pending || !o.GiveBack || r.row.loaded.Message.Attempt != 0 {
 			t.Errorf("%+v, %v, %d calls, %+v", res, err, r.sends, o)
 		}
@@ -298,7 +298,7 @@ func TestAStoppingWorker(t *testing.T) {
 		r.parts = 2
 		ctx, cancel := context.WithCancel(t.Context())
 		r.onSend = cancel
-		res, err := r.d.Run(ctx, r.row.loaded.Message.ID)
+		res, err := r.d().Run(ctx, r.row.loaded.Message.ID)
 		m, last := r.row.loaded.Message, r.row.outcomes[len(r.row.outcomes)-1]
 		if err != nil || res.Again != time.Second || r.sends != 1 || m.Part != 1 || m.Status != message.Pending || !last.GiveBack {
 			t.Errorf("%+v, %v, %d calls, row %+v", res, err, r.sends, m)
@@ -309,7 +309,7 @@ func TestAStoppingWorker(t *testing.T) {
 		id := w.row(nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		w.onSend = cancel
-		if res, err := w.d.Run(ctx, id); err != nil || res.Status != message.Sent || w.load(id).Status != message.Sent {
+		if res, err := w.d().Run(ctx, id); err != nil || res.Status != message.Sent || w.load(id).Status != message.Sent {
 			t.Errorf("%+v, %v", res, err)
 		}
 	})
@@ -345,15 +345,15 @@ func TestEachPartExtendsTheClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		r.parts = 3
-		r.onSend = func() { time.Sleep(r.d.Timing.Stale - time.Second) }
+		r.onSend = func() { time.Sleep(r.deps.Timing.Stale - time.Second) }
 		r.answers = []delivery.Response{accepted, accepted, {Class: delivery.Accepted, ProviderMessageID: "last"}}
 		if res := r.run(); res.Status != message.Sent || res.ProviderMessageID != "last" || r.sends != 3 {
 			t.Errorf("%+v, %d calls", res, r.sends)
 		}
 		for i, o := range r.row.outcomes {
-			want := delivery.Outcome{Status: message.Sending, Part: i + 1, Keep: r.d.Timing.Claim, ProviderMessageID: "p1", HTTPStatus: 202}
+			want := written{Status: message.Sending, Part: i + 1, Keep: r.deps.Timing.Claim, ProviderMessageID: "p1", HTTPStatus: 202}
 			if i == 2 {
-				want = delivery.Outcome{Status: message.Sent, Part: 3, Cost: r.ch.Price, ProviderMessageID: "last"}
+				want = written{Status: message.Sent, Part: 3, Cost: r.ch.Price, ProviderMessageID: "last"}
 			}
 			if a := o.Attempt; a == nil || a.Part != i || a.N != 1 || a.Outcome != message.AttemptSent || r.sent[i].Part != i {
 				t.Errorf("part %d: attempt %+v, sent %+v", i, a, r.sent[i])
@@ -384,7 +384,7 @@ func TestNoPartIsSentWithoutTheClaim(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := r.d.Run(t.Context(), r.row.loaded.Message.ID); !message.IsCode(err, message.CodeInvalid) || r.sends != 1 {
+	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !message.IsCode(err, message.CodeInvalid) || r.sends != 1 {
 		t.Errorf("the first part is not on record: %v, %d calls", err, r.sends)
 	}
 }
@@ -411,7 +411,7 @@ func TestTheCallToTheProvider(t *testing.T) {
 		if ev.Message.ID != m.ID || ev.Status != message.Sent || ev.Class != delivery.Accepted || ev.Attempt != 1 || ev.Send != time.Second || ev.Duration != time.Second || ev.Err != nil || ev.Fenced {
 			t.Errorf("event %+v", ev)
 		}
-		if claim.ID != m.ID || claim.TTL != r.d.Timing.Claim || claim.Token == uuid.Nil || claim.Token != r.row.outcomes[0].Token {
+		if claim.ID != m.ID || claim.TTL != r.deps.Timing.Claim || claim.Token == uuid.Nil || claim.Token != r.row.outcomes[0].Token {
 			t.Errorf("claim %+v", claim)
 		}
 	})

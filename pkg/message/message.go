@@ -162,11 +162,11 @@ type Failure struct {
 
 // The outcomes of an attempt.
 const (
-	AttemptSent     = "sent"
-	AttemptNotSent  = "not_sent"
-	AttemptRefused  = "refused"
-	AttemptNotKnown = "not_known"
-	AttemptLate     = "late" // it answered after its claim had passed on
+	AttemptSent    = "sent"
+	AttemptNotSent = "not_sent"
+	AttemptRefused = "refused"
+	AttemptUnknown = "not_known"
+	AttemptLate    = "late" // it answered after its claim had passed on
 )
 
 // Attempt is one call to a provider, or one part of it.

@@ -120,16 +120,16 @@ func TestFaultErasureInEveryState(t *testing.T) {
 func TestFaultOutcomeAfterErasure(t *testing.T) {
 	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		for name, c := range map[string]struct {
-			outcome delivery.Outcome
+			outcome func(delivery.Row) delivery.Outcome
 			status  message.Status
 			reason  message.Reason
 		}{
-			"accepted":         {delivery.Outcome{Status: message.Sent, Part: 1, ProviderMessageID: "p"}, message.Sent, ""},
-			"refused":          {delivery.Outcome{Status: message.Failed, Reason: message.RecipientRefused}, message.Failed, message.RecipientRefused},
-			"to be retried":    {delivery.Outcome{Status: message.Queued, Again: time.Minute}, message.Skipped, message.Erased},
-			"given back":       {delivery.Outcome{Status: message.Pending, GiveBack: true}, message.Skipped, message.Erased},
-			"first of parts":   {delivery.Outcome{Status: message.Sending, Part: 1, Keep: time.Minute}, message.Unknown, message.Erased},
-			"to be sent again": {delivery.Outcome{Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Minute}, message.Unknown, message.OutcomeUnknown},
+			"accepted":         {func(r delivery.Row) delivery.Outcome { return r.Sent(0) }, message.Sent, ""},
+			"refused":          {func(r delivery.Row) delivery.Outcome { return r.Failed(message.RecipientRefused, nil) }, message.Failed, message.RecipientRefused},
+			"to be retried":    {func(r delivery.Row) delivery.Outcome { return r.Retry("", time.Minute) }, message.Skipped, message.Erased},
+			"given back":       {func(r delivery.Row) delivery.Outcome { return r.Release("", 0) }, message.Skipped, message.Erased},
+			"first of parts":   {func(r delivery.Row) delivery.Outcome { return r.NextPart(time.Minute) }, message.Unknown, message.Erased},
+			"to be sent again": {func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Minute) }, message.Unknown, message.OutcomeUnknown},
 		} {
 			lead := saveAnn(t, s)
 			m := insertSingle(t, s, func(m *message.Message) { m.LeadID, m.Recipient = lead, annsPhone })
@@ -138,9 +138,7 @@ func TestFaultOutcomeAfterErasure(t *testing.T) {
 				t.Fatal("claim")
 			}
 			must(t, s.EraseLead(t.Context(), lead))
-			o := c.outcome
-			o.ID, o.Token = m.ID, token
-			settled, err := s.Settle(t.Context(), o)
+			settled, err := s.Settle(t.Context(), c.outcome(delivery.Row{ID: m.ID, Token: token, Single: true}))
 			must(t, err)
 			got, _, err := s.Message(t.Context(), m.ID)
 			must(t, err)

@@ -139,11 +139,10 @@ var writes = []write{
 		return err
 	}, nothing},
 	{"settle", func(r *race, _ int) error {
+		row := delivery.Row{ID: r.sent, Token: r.token}
 		o := []delivery.Outcome{
-			{Status: message.Sent, Part: 1}, {Status: message.Failed, Reason: message.RecipientRefused}, {Status: message.Pending, Again: time.Minute},
-			{Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Minute}, {Status: message.Sending, Part: 1, Keep: time.Minute},
+			row.Sent(0), row.Failed(message.RecipientRefused, nil), row.Retry("", time.Minute), row.Unknown(time.Minute), row.NextPart(time.Minute),
 		}[r.n%5]
-		o.ID, o.Token = r.sent, r.token
 		st, err := r.s.Settle(r.t.Context(), o)
 		if err == nil && !r.twice && !st.OK {
 			err = errors.New("the outcome under a claim had no effect")
@@ -194,7 +193,7 @@ func (w *races) begin(n int, a, b write) *race {
 	}
 	r.twice = a.name == b.name
 	token, _ := claim(t, s, r.resent, time.Minute)
-	settle(t, s, delivery.Outcome{ID: r.resent, Token: token, Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Nanosecond})
+	settle(t, s, delivery.Row{ID: r.resent, Token: token}.Unknown(time.Nanosecond))
 	return r
 }
 

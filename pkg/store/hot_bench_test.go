@@ -52,7 +52,7 @@ func BenchmarkTakeAndSettle(b *testing.B) {
 				b.Errorf("%+v, %v", l, err)
 				return
 			}
-			if st, err := s.Settle(b.Context(), delivery.Outcome{ID: c.ID, Token: c.Token, Status: message.Sent, Part: 1}); err != nil || !st.OK {
+			if st, err := s.Settle(b.Context(), delivery.Row{ID: c.ID, Token: c.Token}.Sent(0)); err != nil || !st.OK {
 				b.Errorf("%+v, %v", st, err)
 				return
 			}
@@ -80,7 +80,7 @@ func BenchmarkSingle(b *testing.B) {
 				if in, err := s.Insert(b.Context(), e); err != nil || !in.Claimed {
 					b.Fatalf("%+v, %v", in, err)
 				}
-				if st, err := s.Settle(b.Context(), delivery.Outcome{ID: m.ID, Token: e.Claim.Token, Status: message.Sent, Part: 1}); err != nil || !st.OK {
+				if st, err := s.Settle(b.Context(), delivery.Row{ID: m.ID, Token: e.Claim.Token}.Sent(0)); err != nil || !st.OK {
 					b.Fatalf("%+v, %v", st, err)
 				}
 			}

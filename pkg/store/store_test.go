@@ -125,16 +125,17 @@ func TestClaimIsExclusiveAndFencesOutcomes(t *testing.T) {
 		if _, ok := claim(t, s, m.ID, time.Minute); ok {
 			t.Fatal("claimed twice")
 		}
-		attempt := &message.Attempt{MessageID: m.ID, N: 1, StartedAt: time.Now(), EndedAt: time.Now(), Outcome: "sent", HTTPStatus: 201}
-		sent := delivery.Outcome{ID: m.ID, Token: uuid.New(), Status: message.Sent, ProviderMessageID: "SM1", HTTPStatus: 201, Cost: 79, Part: 1, Attempt: attempt}
-		if settle(t, s, sent) {
+		sentUnder := func(token uuid.UUID) delivery.Outcome {
+			r := delivery.Response{Class: delivery.Accepted, ProviderMessageID: "SM1", HTTPStatus: 201}
+			return delivery.Row{ID: m.ID, Token: token, Attempt: 1}.Sent(79).WithCall(r, time.Now())
+		}
+		if settle(t, s, sentUnder(uuid.New())) {
 			t.Fatal("an outcome with a foreign token took effect")
 		}
-		sent.Token = token
-		if !settle(t, s, sent) {
+		if !settle(t, s, sentUnder(token)) {
 			t.Fatal("the owner's outcome did not take effect")
 		}
-		if settle(t, s, sent) {
+		if settle(t, s, sentUnder(token)) {
 			t.Fatal("settled twice")
 		}
 		got, attempts, err := s.Message(t.Context(), m.ID)
@@ -178,7 +179,7 @@ func TestASingleIsWrittenWithItsClaim(t *testing.T) {
 		if _, ok := claim(t, s, e.Message.ID, time.Minute); ok {
 			t.Error("claimed twice")
 		}
-		if !settle(t, s, delivery.Outcome{ID: e.Message.ID, Token: e.Claim.Token, Status: message.Sent, Part: 1}) {
+		if !settle(t, s, delivery.Row{ID: e.Message.ID, Token: e.Claim.Token}.Sent(0)) {
 			t.Error("the claim is not in force")
 		}
 		if got := insert(t, s, entry(e.Message.Recipient)); !got.Claimed {
@@ -218,8 +219,8 @@ func TestClaimsAndOutcomesMayBeRepeated(t *testing.T) {
 		if ok, err := s.Claim(t.Context(), delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute}); ok || err != nil {
 			t.Errorf("another took it: %v, %v", ok, err)
 		}
-		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: c.Token, Status: message.Sent, Part: 1}) ||
-			settle(t, s, delivery.Outcome{ID: m.ID, Token: c.Token, Status: message.Sent, Part: 1}) {
+		if !settle(t, s, delivery.Row{ID: m.ID, Token: c.Token}.Sent(0)) ||
+			settle(t, s, delivery.Row{ID: m.ID, Token: c.Token}.Sent(0)) {
 			t.Error("an outcome takes effect once")
 		}
 		l, err := s.Load(t.Context(), m.ID)
@@ -234,7 +235,7 @@ func TestGiveBackRetryAndUnknown(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		m := insertSingle(t, s, nil)
 		token, _ := claim(t, s, m.ID, time.Minute)
-		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Queued, GiveBack: true, Again: time.Hour, Reason: message.ProviderUnavailable}) {
+		if !settle(t, s, delivery.Row{ID: m.ID, Token: token, Single: true}.Release(message.ProviderUnavailable, time.Hour)) {
 			t.Fatal("give back")
 		}
 		l, err := s.Load(t.Context(), m.ID)
@@ -243,7 +244,7 @@ func TestGiveBackRetryAndUnknown(t *testing.T) {
 			t.Errorf("after give back: %+v", l.Message)
 		}
 		token, ok := claim(t, s, m.ID, time.Minute)
-		if !ok || !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Unknown, Reason: message.OutcomeUnknown}) {
+		if !ok || !settle(t, s, delivery.Row{ID: m.ID, Token: token}.Unknown(0)) {
 			t.Fatal("unknown")
 		}
 		l, err = s.Load(t.Context(), m.ID)
@@ -261,10 +262,8 @@ func TestPartsKeepTheClaim(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		m := insertSingle(t, s, nil)
 		token, _ := claim(t, s, m.ID, time.Minute)
-		first := delivery.Outcome{
-			ID: m.ID, Token: token, Status: message.Sending, Keep: time.Minute, Part: 1, ProviderMessageID: "mid.1",
-			Attempt: &message.Attempt{MessageID: m.ID, N: 1, StartedAt: time.Now(), EndedAt: time.Now(), Outcome: "sent"},
-		}
+		first := delivery.Row{ID: m.ID, Token: token, Attempt: 1}.NextPart(time.Minute).
+			WithCall(delivery.Response{Class: delivery.Accepted, ProviderMessageID: "mid.1"}, time.Now())
 		if !settle(t, s, first) {
 			t.Fatal("first part")
 		}
@@ -273,7 +272,7 @@ func TestPartsKeepTheClaim(t *testing.T) {
 		if l.Message.Part != 1 || l.Message.Status != message.Sending || l.ClaimToken != token || l.ClaimExpired || l.Message.NextAttemptAt == nil {
 			t.Errorf("between the parts: %+v", l)
 		}
-		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Sent, Part: 2, ProviderMessageID: "mid.2"}) {
+		if !settle(t, s, delivery.Row{ID: m.ID, Token: token, Attempt: 1, Part: 1}.Sent(0).WithCall(delivery.Response{Class: delivery.Accepted, ProviderMessageID: "mid.2"}, time.Now())) {
 			t.Fatal("second part")
 		}
 		got, attempts, err := s.Message(t.Context(), m.ID)
@@ -305,7 +304,7 @@ func TestGroupedCallsGetTheirOwnAnswers(t *testing.T) {
 					results <- result{0, err}
 					return
 				}
-				settled, err := s.Settle(t.Context(), delivery.Outcome{ID: id, Token: token, Status: message.Sent, Part: 1, ProviderMessageID: id.String()})
+				settled, err := s.Settle(t.Context(), delivery.Row{ID: id, Token: token}.Sent(0).WithCall(delivery.Response{Class: delivery.Accepted, ProviderMessageID: id.String()}, time.Now()))
 				if !settled.OK {
 					results <- result{0, err}
 					return
@@ -492,13 +491,12 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		if done, err := s.Finish(ctx, b.ID); done || err != nil {
 			t.Errorf("finished with open messages: %v, %v", done, err)
 		}
-		for i, o := range []delivery.Outcome{
-			{Status: message.Sent, Cost: 5, Part: 1},
-			{Status: message.Unknown, Reason: message.OutcomeUnknown, Again: time.Hour},
+		for i, outcome := range []func(delivery.Row) delivery.Outcome{
+			func(r delivery.Row) delivery.Outcome { return r.Sent(5) },
+			func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Hour) },
 		} {
-			o.ID = rows[2*i].ID
-			o.Token, _ = claim(t, s, o.ID, time.Minute)
-			if !settle(t, s, o) {
+			token, _ := claim(t, s, rows[2*i].ID, time.Minute)
+			if !settle(t, s, outcome(delivery.Row{ID: rows[2*i].ID, Token: token})) {
 				t.Fatal("settle")
 			}
 		}
@@ -525,14 +523,14 @@ func TestFinishKeepsTheCounts(t *testing.T) {
 		lease, _ := acquire(t, s, b.ID, time.Minute)
 		rows := planned(t, s, 3)
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Done: true}))
-		for i, o := range []delivery.Outcome{
-			{Status: message.Sent, Cost: 1000, Part: 1},
-			{Status: message.Sent, Cost: 500, Part: 1},
-			{Status: message.Failed, Reason: message.RecipientRefused, Failure: &message.Failure{Code: "21211", Text: "no such number"}},
+		refusal := &message.Failure{Code: "21211", Text: "no such number"}
+		for i, outcome := range []func(delivery.Row) delivery.Outcome{
+			func(r delivery.Row) delivery.Outcome { return r.Sent(1000) },
+			func(r delivery.Row) delivery.Outcome { return r.Sent(500) },
+			func(r delivery.Row) delivery.Outcome { return r.Failed(message.RecipientRefused, refusal) },
 		} {
-			o.ID = rows[i].ID
-			o.Token, _ = claim(t, s, o.ID, time.Minute)
-			settle(t, s, o)
+			token, _ := claim(t, s, rows[i].ID, time.Minute)
+			settle(t, s, outcome(delivery.Row{ID: rows[i].ID, Token: token}))
 		}
 		done, err := s.Finish(ctx, b.ID)
 		must(t, err)
@@ -673,7 +671,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		if l := take(m.ID, uuid.New()); l.Claimed || l.Message.Status != message.Sending {
 			t.Errorf("claimed twice: %+v", l)
 		}
-		if !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Queued, GiveBack: true}) {
+		if !settle(t, s, delivery.Row{ID: m.ID, Token: token, Single: true}.Release("", 0)) {
 			t.Error("the claim is not in force")
 		}
 		var wg sync.WaitGroup
@@ -693,7 +691,7 @@ func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 		tried := put(nil)
 		for range 2 {
 			token, _ := claim(t, s, tried.ID, time.Minute)
-			settle(t, s, delivery.Outcome{ID: tried.ID, Token: token, Status: message.Queued})
+			settle(t, s, delivery.Row{ID: tried.ID, Token: token, Single: true}.Retry("", 0))
 		}
 		suppressed := put(func(m *message.Message) { m.Recipient = "+15550002222" })
 		hash := message.HashAddress(suppressed.Recipient)

@@ -178,7 +178,7 @@ RETURNING id, status = 'SENDING' AS sending`, l.db.In(again), l.db.Now(), l.db.N
 // writesAttempt reports whether an attempt gets a row in attempts: all but the plain success, which the message's own row
 // records. matched is whether the outcome took effect.
 func writesAttempt(o *delivery.Outcome, matched bool) bool {
-	return o.Attempt != nil && (o.Attempt.Outcome != message.AttemptSent || o.Keep > 0 || !matched)
+	return o.Attempt() != nil && (o.Attempt().Outcome != message.AttemptSent || o.ExtendsClaim() > 0 || !matched)
 }
 
 // attemptsOf returns the attempts to be written for a group of outcomes. An attempt whose claim was lost is marked late.
@@ -188,7 +188,7 @@ func attemptsOf(outcomes []*delivery.Outcome, settled []delivery.Settled) []stor
 		if !writesAttempt(o, settled[i].OK) {
 			continue
 		}
-		row := store.RowOfAttempt(o.Attempt)
+		row := store.RowOfAttempt(o.Attempt())
 		if !settled[i].OK {
 			row.Outcome = message.AttemptLate
 		}

@@ -207,12 +207,12 @@ func settleRows(tx *gorm.DB, outcomes []*delivery.Outcome) ([]delivery.Settled, 
 	now := store.Stamp(time.Now())
 	for i, o := range outcomes {
 		var failure store.Document
-		if o.Failure != nil {
-			failure = store.Encode(o.Failure)
+		if o.Failure() != nil {
+			failure = store.Encode(o.Failure())
 		}
 		var again *time.Time
-		if o.Again > 0 {
-			t := now.Add(o.Again)
+		if o.DueAfter() > 0 {
+			t := now.Add(o.DueAfter())
 			again = &t
 		}
 		res := tx.Exec(`
@@ -228,16 +228,16 @@ UPDATE messages SET
     sent_at = CASE WHEN @status = 'SENT' THEN @now ELSE sent_at END,
     updated_at = @now
 WHERE id = @id AND CASE WHEN @token IS NULL THEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE status = 'SENDING' AND claim_token = @token END`, map[string]any{
-			"status": string(o.Status), "reason": string(o.Reason), "failure": failure, "http": o.HTTPStatus, "cost": int64(o.Cost),
-			"part": o.Part, "pid": o.ProviderMessageID, "back": o.GiveBack, "keep": o.Keep > 0, "until": now.Add(o.Keep), "now": now,
-			"again": again, "id": o.ID, "token": store.NullID(o.Token), "continues": o.Status.Rank() == 0,
+			"status": string(o.Status()), "reason": string(o.Reason()), "failure": failure, "http": o.HTTPStatus(), "cost": int64(o.Cost()),
+			"part": o.Part(), "pid": o.ProviderMessageID(), "back": o.RefundsAttempt(), "keep": o.ExtendsClaim() > 0, "until": now.Add(o.ExtendsClaim()), "now": now,
+			"again": again, "id": o.ID(), "token": store.NullID(o.Token()), "continues": o.Status().Rank() == 0,
 		})
 		if res.Error != nil {
 			return nil, res.Error
 		}
 		out[i] = delivery.Settled{OK: res.RowsAffected == 1, At: now}
 		if out[i].OK {
-			if err := tx.Raw("SELECT recipient = '' FROM messages WHERE id = ?", o.ID).Scan(&out[i].Erased).Error; err != nil {
+			if err := tx.Raw("SELECT recipient = '' FROM messages WHERE id = ?", o.ID()).Scan(&out[i].Erased).Error; err != nil {
 				return nil, err
 			}
 		}
