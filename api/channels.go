@@ -129,7 +129,7 @@ func channelKey(c echo.Context) (channel.Key, error) {
 	}
 	t, ok := message.ParseChannelType(c.Param("type"))
 	if !ok {
-		return channel.Key{}, message.InvalidField(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "path", "type")
+		return channel.Key{}, message.InvalidField(message.SlugEnum, "must be "+message.ChannelTypeList(), "path", "type")
 	}
 	return channel.Key{ID: id, Type: t}, nil
 }

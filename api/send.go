@@ -237,16 +237,11 @@ func (req *sendRequest) typeAmong(types []message.ChannelType) (message.ChannelT
 		return t, nil
 	}
 	if req.bulk || req.recipient == "" {
-		switch {
-		case req.content.Subject != "" || req.content.HTML != "":
-			return message.Email, nil
-		case req.content.ImageURL != "":
-			return message.InstagramDM, nil
-		case len(req.content.MediaURLs) > 0:
-			return message.SMS, nil
+		if t, ok := message.TypeOfContent(&req.content); ok {
+			return t, nil
 		}
 	}
-	return "", message.InvalidField(message.SlugMissing, "sender_type is needed to tell the type: email, sms or instagram_dm", "body", "sender_type")
+	return "", message.InvalidField(message.SlugMissing, "sender_type is needed to tell the type: "+message.ChannelTypeList(), "body", "sender_type")
 }
 
 // underData puts the paths of content's mistakes below message_data.

@@ -102,7 +102,7 @@ func (b *schemas) component(t reflect.Type, request bool) *jsonschema.Schema {
 		if required {
 			s.Required = append(s.Required, tag)
 		}
-		describe(p, f.Tag)
+		describe(p, tag, f.Tag)
 		s.Properties[tag] = p
 		s.PropertyOrder = append(s.PropertyOrder, tag)
 	}
@@ -124,8 +124,8 @@ func orNothing(s *jsonschema.Schema) *jsonschema.Schema {
 	return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{s, {Type: "null"}}}
 }
 
-func describe(s *jsonschema.Schema, tag reflect.StructTag) {
-	s.Description = tag.Get("doc")
+func describe(s *jsonschema.Schema, field string, tag reflect.StructTag) {
+	s.Description = expand(tag.Get("doc"), field)
 	if v := exampleOf(s, tag); v != nil {
 		s.Examples = []any{v}
 	}

@@ -72,7 +72,7 @@ func (q *Query) MessageType(name string) message.ChannelType {
 	}
 	t, ok := message.ParseChannelType(v)
 	if !ok {
-		q.Errs.Add(message.SlugEnum, "must be EMAIL, SMS or INSTAGRAM_DM", "query", name)
+		q.Errs.Add(message.SlugEnum, "must be "+message.ChannelTypeList(), "query", name)
 	}
 	return t
 }

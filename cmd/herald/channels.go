@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"herald/pkg/client"
 	"herald/pkg/message"
@@ -67,13 +68,13 @@ func readFile(name string) ([]byte, error) {
 type oneChannel struct {
 	output
 	ID   string `arg:"" help:"The channel's id."`
-	Type string `arg:"" help:"Its type: email, sms or instagram_dm."`
+	Type string `arg:"" help:"Its type: ${types}."`
 }
 
 func (c *oneChannel) typ() (message.ChannelType, error) {
 	t, ok := message.ParseChannelType(c.Type)
 	if !ok {
-		return "", fmt.Errorf("%w: the type is email, sms or instagram_dm", errUsage)
+		return "", fmt.Errorf("%w: the type is %s", errUsage, strings.ToLower(message.ChannelTypeList()))
 	}
 	return t, nil
 }

@@ -94,17 +94,19 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 		return err
 	}
 	var singles []sent
-	for _, ex := range []struct{ name, example string }{{"Email", "email"}, {"SMS", "sms"}, {"Instagram DM", "instagram_dm"}} {
-		answer, err := api.SendJSON(ctx, []byte(contract.Example(ex.example)))
+	for _, example := range contract.TypeExamples() {
+		t, _ := message.ParseChannelType(example) // the name of a type
+		label := t.Spec().Label
+		answer, err := api.SendJSON(ctx, []byte(contract.Example(example)))
 		if err != nil {
-			return fmt.Errorf("%s: %w", ex.name, err)
+			return fmt.Errorf("%s: %w", label, err)
 		}
-		singles = append(singles, sent{ex.name, answer})
+		singles = append(singles, sent{label, answer})
 		var a client.SendResponse
 		if err := json.Unmarshal(answer, &a); err != nil {
 			return err
 		}
-		d.printf("%-14s %s by %s (%s)\n", ex.name, a.Status, a.ProviderUsed, *a.ProviderMessageID)
+		d.printf("%-14s %s by %s (%s)\n", label, a.Status, a.ProviderUsed, *a.ProviderMessageID)
 	}
 	answer, err := d.bulk(ctx, api)
 	if err != nil {

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"herald/pkg/app"
+	"herald/pkg/message"
 )
 
 type cli struct {
@@ -37,11 +39,20 @@ var errUsage = errors.New("wrong usage")
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+// typeVars are the variables of help texts that name channel types: all of them, and those that have a field.
+func typeVars() kong.Vars {
+	vars := kong.Vars{"types": strings.ToLower(message.ChannelTypeList())}
+	for _, field := range []string{"subject", "html_content", "media_urls", "image_url"} {
+		vars[field+"_types"] = strings.ToLower(message.TypeList(message.TypesWith(field), "and"))
+	}
+	return vars
+}
+
 func run(args []string) int {
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c, kong.Name("herald"), kong.Description("Herald sends a message, or a message to everybody who fits a description."),
-		kong.UsageOnError(), kong.Exit(func(code int) { exited = code }))
+		typeVars(), kong.UsageOnError(), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return app.ExitFailed

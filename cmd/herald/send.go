@@ -15,13 +15,13 @@ type sendCmd struct {
 	File        string   `short:"f" help:"A file with the whole request as JSON, - for standard input. Without it, a single is made of the other flags."`
 	To          string   `help:"The recipient."`
 	Lead        string   `help:"The id of the lead that it goes to."`
-	Type        string   `help:"email, sms or instagram_dm; by the recipient without it."`
+	Type        string   `help:"${types}; by the recipient without it."`
 	Channel     string   `help:"The channel's id; the default one without it."`
-	Subject     string   `help:"The subject of an email."`
+	Subject     string   `help:"The subject (${subject_types})."`
 	Text        string   `help:"The text."`
-	HTML        string   `help:"The HTML of an email."`
-	Media       []string `help:"Addresses of an SMS's media."`
-	Image       string   `help:"The address of an Instagram message's picture."`
+	HTML        string   `help:"The HTML (${html_content_types})."`
+	Media       []string `help:"Addresses of media (${media_urls_types})."`
+	Image       string   `help:"The address of a picture (${image_url_types})."`
 	MessageType string   `help:"transactional, marketing or notification."`
 	Key         string   `help:"An Idempotency-Key of your own, so that running the command again sends nothing twice."`
 	Watch       bool     `help:"Of a bulk: watch it until it is over."`

@@ -181,7 +181,7 @@ func Usable(t message.ChannelType, stored, region string) (string, message.Reaso
 	if stored == "" {
 		return "", message.NoRecipient
 	}
-	if t == message.SMS && !message.IsE164(stored) {
+	if t.Spec().Address.Phone && !message.IsE164(stored) {
 		n, err := phonenumbers.Parse(stored, region)
 		if err != nil {
 			return "", message.InvalidRecipient

@@ -84,15 +84,9 @@ func (c *Channel) Allows(sender string) bool {
 	return false
 }
 
-// Cost is what a message over the channel costs: its price, an SMS once per segment, an SMS with media its own price.
+// Cost is what a message over the channel costs by the price rule of the channel's type.
 func (c *Channel) Cost(segments int, media bool) message.Micros {
-	if c.Type != message.SMS {
-		return c.Price
-	}
-	if media && c.PriceMedia > 0 {
-		return c.PriceMedia
-	}
-	return c.Price * message.Micros(max(segments, 1))
+	return c.Type.Spec().Price.Cost(message.Usage{Price: c.Price, PriceMedia: c.PriceMedia, Segments: segments, Media: media})
 }
 
 // provider describes what a provider's channels need.

@@ -190,8 +190,8 @@ func prepare(c *Channel) []message.FieldError {
 	if c.Provider != p.name {
 		fail(message.SlugEnum, fmt.Sprintf("the provider of %s is %s", c.Type, p.name), "provider")
 	}
-	if !validSender(c.Type, c.Sender) {
-		fail(message.SlugValue, senderHint(c.Type), "sender")
+	if rule := c.Type.Spec().Sender; !rule.Valid(c.Sender) {
+		fail(message.SlugValue, "must be "+rule.Form, "sender")
 	}
 	if c.OnUnknown != Hold && c.OnUnknown != ResendOnce {
 		fail(message.SlugEnum, "must be hold or resend_once", "on_unknown")
@@ -239,27 +239,4 @@ func fill(c *Channel, p provider) {
 		c.State = Active
 	}
 	c.Currency, c.Region = strings.ToUpper(c.Currency), strings.ToUpper(c.Region)
-}
-
-func validSender(t message.ChannelType, s string) bool {
-	switch t {
-	case message.Email:
-		_, ok := message.NormalizeEmail(s)
-		return ok
-	case message.SMS:
-		return message.IsSMSSender(s)
-	default:
-		return message.IsInstagramID(s)
-	}
-}
-
-func senderHint(t message.ChannelType) string {
-	switch t {
-	case message.Email:
-		return "must be an email address"
-	case message.SMS:
-		return "must be an E.164 number, a short code, an alphanumeric id or a messaging service (MG…)"
-	default:
-		return "must be the Instagram account's id"
-	}
 }

@@ -35,7 +35,7 @@ type Config struct {
 	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests a second of an API key that has no rate of its own; 0: as many as come"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
 	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests that the API works on at a time; who comes beyond that is told to come back"`
-	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" envDefault:"email=1000,sms=400,instagram_dm=200" help:"sends in flight per worker process and type at most, or one number for each; how many there are follows from the time that the provider takes"`
+	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" help:"sends in flight per worker process and type at most, or one number for each; how many there are follows from the time that the provider takes"`
 	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 1.5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
 	QueueFast        bool          `env:"HERALD_QUEUE_FAST" envDefault:"true" help:"pipelines and prefetching between Asynq and Redis; false: Asynq talks to Redis by itself"`
 	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not started; 1: one at a time"`
@@ -75,6 +75,15 @@ const (
 	defaultConcurrency = 64 // of a type that a list leaves out
 )
 
+// defaultConcurrency is what the channel types' specs say.
+func defaultConcurrency() Concurrency {
+	c := Concurrency{}
+	for _, s := range message.TypeSpecs() {
+		c[s.Type] = s.Concurrency
+	}
+	return c
+}
+
 // UnmarshalText reads a number, or pairs like email=200,sms=64.
 func (c *Concurrency) UnmarshalText(b []byte) error {
 	*c = Concurrency{}
@@ -88,7 +97,7 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 			t, known := message.ParseChannelType(name)
 			n, err := strconv.Atoi(v)
 			if !ok || !known || err != nil {
-				return fmt.Errorf("%q is not like email=200,sms=64,instagram_dm=64", pair)
+				return fmt.Errorf("%q is not like %s", pair, defaultConcurrency())
 			}
 			(*c)[t] = n
 		}
@@ -125,7 +134,7 @@ const (
 
 // Parse reads the environment and reports every mistake at once.
 func Parse(need Need) (*Config, error) {
-	c := &Config{}
+	c := &Config{Concurrency: defaultConcurrency()}
 	var errs []error
 	if err := env.Parse(c); err != nil {
 		var all env.AggregateError
@@ -258,14 +267,16 @@ func (c *Config) Settings() []Setting {
 	out := make([]Setting, 0, v.NumField())
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag
-		value := fmt.Sprint(v.Field(i).Interface())
+		value, standard := fmt.Sprint(v.Field(i).Interface()), tag.Get("envDefault")
 		switch tag.Get("env") {
 		case "DATABASE_URL", "REDIS_URL":
 			if u, err := url.Parse(value); err == nil && u.User != nil {
 				value = u.Redacted()
 			}
+		case "HERALD_WORKER_CONCURRENCY":
+			standard = defaultConcurrency().String()
 		}
-		out = append(out, Setting{tag.Get("env"), tag.Get("envDefault"), value, tag.Get("help")})
+		out = append(out, Setting{tag.Get("env"), standard, value, tag.Get("help")})
 	}
 	return out
 }

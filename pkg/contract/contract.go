@@ -4,13 +4,15 @@
 //
 // Tags say what the types cannot: doc is a field's meaning, example a value of it as JSON (or a string without its
 // quotes), max and min bound the length of a string, the number of an array's elements or a number's value, each the
-// length of an array's elements, bytes an object's size, format and enum name what kind of string it is. A field of a
+// length of an array's elements, bytes an object's size, format and enum name what kind of string it is. A doc may
+// hold placeholders in braces, which stand for what the registry of channel types says (see api/openapi/placeholders.go). A field of a
 // request is optional, and null the same as leaving it out, unless it is marked as required.
 package contract
 
 import (
 	"embed"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"herald/pkg/message"
@@ -19,7 +21,7 @@ import (
 //go:embed examples/*.json
 var examples embed.FS
 
-// Example returns one of the documented requests and answers, word for word: email, sms, instagram_dm, bulk_lead_ids,
+// Example returns one of the documented requests and answers, word for word: those of TypeExamples, bulk_lead_ids,
 // bulk_search_keyword, bulk_filters, bulk_assignees, single_response, bulk_response. Another name panics.
 func Example(name string) string {
 	b, err := examples.ReadFile("examples/" + name + ".json")
@@ -27,6 +29,19 @@ func Example(name string) string {
 		panic(err)
 	}
 	return string(b)
+}
+
+// TypeExamples names the documented requests of a single, one for each channel type that has an example: the name of the
+// type in lower case.
+func TypeExamples() []string {
+	var names []string
+	for _, t := range message.ChannelTypes {
+		name := strings.ToLower(string(t))
+		if _, err := examples.Open("examples/" + name + ".json"); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Page is one page of a list. NextCursor, null on the last page, asks for the next.
@@ -56,7 +71,7 @@ type Problem struct {
 
 // SendRequest asks for a single message, or, with BulkSettings, for a message to many.
 type SendRequest struct {
-	SenderType       string              `json:"sender_type,omitempty" doc:"The type of channel, in any letter case. When absent: that of the channel named; else from the recipient (an address with @ is EMAIL, + and digits SMS, 15 to 17 digits INSTAGRAM_DM); in a bulk without a recipient from the fields (subject or html_content: EMAIL, image_url: INSTAGRAM_DM, media_urls: SMS)." enum:"type" example:"email"`
+	SenderType       string              `json:"sender_type,omitempty" doc:"The type of channel, in any letter case. When absent: that of the channel named; else from the recipient ({recipient_forms}); in a bulk without a recipient from the fields ({implying_fields})." enum:"type" example:"email"`
 	SenderIdentifier string              `json:"sender_identifier,omitempty" doc:"The channel's id. The default channel of the type when absent. The query's send_identifier means the same." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 	MessageData      MessageData         `json:"message_data" required:"true" doc:"What is said, and for a single to whom."`
 	MessageType      message.MessageType `json:"message_type,omitempty" doc:"Why it is sent, in any letter case; suppressions follow it. TRANSACTIONAL when a single does not say, MARKETING when a bulk does not." enum:"message_type" example:"TRANSACTIONAL"`
@@ -67,14 +82,14 @@ type SendRequest struct {
 
 // MessageData is what a message says. Subject, Content and HTMLContent are Liquid templates over the lead.
 type MessageData struct {
-	Recipient   string          `json:"recipient,omitempty" doc:"An email address, a number in E.164 form, or an Instagram-scoped id. May be left out of a single with a contact_id. In a bulk a placeholder that decides the type and is never sent to." max:"320" example:"customer@example.com"`
-	Subject     string          `json:"subject,omitempty" doc:"EMAIL only, required there: the subject, a template over the lead; no control characters." max:"998" example:"Welcome to our service!"`
-	Content     string          `json:"content,omitempty" doc:"The text, a template over the lead. Required, unless an email has html_content or an Instagram message image_url. An SMS has at most 1600 characters, an Instagram message 1000 bytes." example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
-	HTMLContent string          `json:"html_content,omitempty" doc:"EMAIL only: the HTML, a template over the lead whose values are escaped." example:"<h1>Welcome!</h1><p>Thank you for signing up.</p>"`
-	Sender      string          `json:"sender,omitempty" doc:"EMAIL and SMS: who it comes from, when that is not the channel's sender. The channel must allow it." max:"320" example:"news@acme.test"`
-	SenderName  string          `json:"sender_name,omitempty" doc:"EMAIL only: the name beside the sender's address; no control characters." max:"256" example:"Acme Support Team"`
-	MediaURLs   []string        `json:"media_urls,omitempty" doc:"SMS only: http or https addresses of pictures and the like, which the provider fetches." max:"10" each:"2048" example:"[\"https://example.com/promo.jpg\"]"`
-	ImageURL    string          `json:"image_url,omitempty" doc:"INSTAGRAM_DM only: the https address of a picture, which the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
+	Recipient   string          `json:"recipient,omitempty" doc:"The address, by type: {address_forms}. May be left out of a single with a contact_id. In a bulk a placeholder that decides the type and is never sent to." max:"320" example:"customer@example.com"`
+	Subject     string          `json:"subject,omitempty" doc:"{types} only, required there: the subject, a template over the lead; no control characters." max:"998" example:"Welcome to our service!"`
+	Content     string          `json:"content,omitempty" doc:"The text, a template over the lead. {content_rules}" example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
+	HTMLContent string          `json:"html_content,omitempty" doc:"{types} only: the HTML, a template over the lead whose values are escaped." example:"<h1>Welcome!</h1><p>Thank you for signing up.</p>"`
+	Sender      string          `json:"sender,omitempty" doc:"{types}: who it comes from, when that is not the channel's sender. The channel must allow it." max:"320" example:"news@acme.test"`
+	SenderName  string          `json:"sender_name,omitempty" doc:"{types} only: the name beside the sender's address; no control characters." max:"256" example:"Acme Support Team"`
+	MediaURLs   []string        `json:"media_urls,omitempty" doc:"{types} only: http or https addresses of pictures and the like, which the provider fetches." max:"10" each:"2048" example:"[\"https://example.com/promo.jpg\"]"`
+	ImageURL    string          `json:"image_url,omitempty" doc:"{types} only: the https address of a picture, which the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
 	ContactID   string          `json:"contact_id,omitempty" doc:"Of a single: the id of the lead that it goes to. It need not exist; when it does, templates speak of it, and its address is the recipient where none is given." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
 	Metadata    json.RawMessage `json:"metadata,omitempty" doc:"Anything of your own, given back with the message. It stays here: no provider gets it. Numbers are bounded as in custom_fields of a lead." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
 }

@@ -17,7 +17,7 @@ type Channel struct {
 	SenderName     *string             `json:"sender_name" doc:"The name beside an email's sender." example:"Acme"`
 	AllowedSenders []string            `json:"allowed_senders" doc:"Patterns of the senders that a message may name for itself." example:"[\"*@acme.test\"]"`
 	Credentials    map[string]string   `json:"credentials" doc:"The last four characters of each." example:"{\"api_key\":\"****WXyz\"}"`
-	Price          float64             `json:"price" doc:"Of an email, a segment of SMS, or an Instagram message." example:"0.001"`
+	Price          float64             `json:"price" doc:"Of {price_units}." example:"0.001"`
 	PriceMedia     float64             `json:"price_media" doc:"Of an SMS with media." example:"0"`
 	Currency       string              `json:"currency" doc:"Of the prices." example:"USD"`
 	RatePerSecond  *float64            `json:"rate_per_second" doc:"The most calls a second, over all processes; null: no limit." example:"50"`
@@ -35,7 +35,7 @@ type Channel struct {
 type ChannelFields struct {
 	SenderName     string   `json:"sender_name,omitempty" doc:"The name beside an email's sender." max:"256" example:"Acme"`
 	AllowedSenders []string `json:"allowed_senders,omitempty" doc:"Patterns of the senders that a message may name for itself; * stands for any characters." max:"100" each:"320" example:"[\"*@acme.test\"]"`
-	Price          float64  `json:"price,omitempty" doc:"Of an email, a segment of SMS, or an Instagram message." min:"0" max:"100000" example:"0.001"`
+	Price          float64  `json:"price,omitempty" doc:"Of {price_units}." min:"0" max:"100000" example:"0.001"`
 	PriceMedia     float64  `json:"price_media,omitempty" doc:"Of an SMS with media; price times segments without it." min:"0" max:"100000" example:"0.02"`
 	Currency       string   `json:"currency,omitempty" doc:"Of the prices: three letters; USD when a new channel does not say." min:"3" max:"3" example:"USD"`
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"The most calls a second, over all processes; null: no limit." min:"0.01" max:"1000000000000" example:"50"`
@@ -52,7 +52,7 @@ type NewChannel struct {
 	Type        string            `json:"type" required:"true" doc:"What it sends, in any letter case." enum:"type" example:"EMAIL"`
 	Provider    string            `json:"provider,omitempty" doc:"Who sends it: that of the type." enum:"provider" example:"sendgrid"`
 	Name        string            `json:"name" required:"true" doc:"For people." min:"1" max:"200" example:"Acme mail"`
-	Sender      string            `json:"sender" required:"true" doc:"Who its messages come from: an email address; a number, short code, alphanumeric id or messaging service (MG…); the Instagram account's id." max:"320" example:"news@acme.test"`
+	Sender      string            `json:"sender" required:"true" doc:"The sender of its messages, by type: {sender_forms}." max:"320" example:"news@acme.test"`
 	Credentials map[string]string `json:"credentials" required:"true" doc:"sendgrid: api_key, and webhook_public_key. twilio: account_sid and auth_token, and api_key_sid with api_key_secret. instagram: access_token, and app_secret and verify_token. They are sealed and never shown again." each:"4096" example:"{\"api_key\":\"SG.example-of-a-key\"}"`
 	ChannelFields
 }

@@ -183,7 +183,7 @@ func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.
 	case recipient == "":
 		fail(message.SlugMissing, "a recipient is required, or a contact_id whose lead has an address", "recipient")
 	case !ok:
-		fail(message.SlugValue, recipientHint(t), "recipient")
+		fail(message.SlugValue, "must be "+t.Spec().Address.Form, "recipient")
 	default:
 		recipient = address
 	}
@@ -201,15 +201,4 @@ func CheckSender(ch *channel.Channel, c *message.Content) []message.FieldError {
 		return nil
 	}
 	return []message.FieldError{{Loc: []any{"sender"}, Msg: fmt.Sprintf("the channel %s does not allow this sender", ch.Name), Type: message.SlugValue}}
-}
-
-func recipientHint(t message.ChannelType) string {
-	switch t {
-	case message.Email:
-		return "must be an email address"
-	case message.SMS:
-		return "must be an E.164 number: + and 7 to 15 digits"
-	default:
-		return "must be an Instagram-scoped id: digits"
-	}
 }

@@ -11,22 +11,6 @@ import (
 	"github.com/google/uuid"
 )
 
-// ChannelType is the kind of channel that a message is sent over, channel_type on the wire and in the ledger.
-type ChannelType string
-
-// The types of channel that Herald sends over.
-const (
-	Email       ChannelType = "EMAIL"
-	SMS         ChannelType = "SMS"
-	InstagramDM ChannelType = "INSTAGRAM_DM"
-)
-
-// ChannelTypes lists every ChannelType, in the order in which errors name them.
-var ChannelTypes = []ChannelType{Email, SMS, InstagramDM}
-
-// ParseChannelType reads a ChannelType in any letter case.
-func ParseChannelType(s string) (ChannelType, bool) { return parseEnum(s, ChannelTypes) }
-
 // MessageType is why a message is sent, message_type on the wire. Suppressions and unsubscribe headers follow it.
 type MessageType string
 
@@ -206,16 +190,22 @@ type Lead struct {
 	LastContactedAt *time.Time
 }
 
-// Address returns the lead's address for a type as it is stored, not normalised.
+// Address returns the lead's address for a channel type as it is stored, not normalised.
 func (l *Lead) Address(t ChannelType) string {
-	switch t {
-	case Email:
-		return l.Email
-	case SMS:
-		return l.Phone
-	default:
-		return l.InstagramID
+	if field := l.Text(t.Spec().Address.LeadField); field != nil {
+		return *field
 	}
+	return ""
+}
+
+// Text returns a text field of the lead by its name, or nil when no field has the name.
+func (l *Lead) Text(name string) *string {
+	for i := range LeadTexts {
+		if LeadTexts[i].Name == name {
+			return LeadTexts[i].Of(l)
+		}
+	}
+	return nil
 }
 
 // LeadText declares one plain text field of a lead. Name is its JSON member, its CSV column and its column in the

@@ -1,12 +1,11 @@
 // Package render turns a message's Liquid templates and a lead into the text that a provider gets. Templates come
 // from strangers: parsing and rendering are bounded in time, work, memory and output, and a lead's data is never parsed as a
-// template. It also counts SMS segments. It knows nothing of channels, providers or storage.
+// template. It knows nothing of channels, providers or storage.
 package render
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -29,7 +28,7 @@ const (
 
 // Template is a message's content, parsed once and rendered for many leads. It is safe for concurrent use.
 type Template struct {
-	typ                 message.ChannelType
+	rules               *message.ContentRule // of the channel type
 	content             message.Content
 	subject, text, html *field
 	uses                map[string]bool // the values of a lead that the templates may ask for
@@ -38,7 +37,7 @@ type Template struct {
 // Compile parses the templates of content. What does not parse comes back as field errors with the template's name
 // as the path and its line in the text. It stops when ctx ends; a caller that goes on after it asks ctx first.
 func Compile(ctx context.Context, t message.ChannelType, c message.Content) (*Template, []message.FieldError) {
-	tpl := &Template{typ: t, content: c, uses: map[string]bool{}}
+	tpl := &Template{rules: &t.Spec().Content, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
 	parse := func(name, source string, engine engineKind) *field {
 		f, err := parseField(ctx, source, engine)
@@ -123,7 +122,7 @@ func title(name string) string {
 // Rendered is what a provider is asked to send.
 type Rendered struct {
 	message.Content
-	Segments int // SMS: how many parts the text takes; 0 for other types
+	Segments int // parts in which the text is sent and charged; 0 for channel types without segments
 }
 
 // Render fills the templates for one lead, nil for nobody. An error means that this lead's message cannot be sent as it is: the text
@@ -151,43 +150,13 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 	}
 	out.Subject = strings.TrimSpace(oneLine(out.Subject))
 	out.SenderName = oneLine(out.SenderName)
-	if err := checkRendered(t.typ, &out); err != nil {
+	if err := t.rules.CheckRendered(&out.Content); err != nil {
 		return Rendered{}, err
 	}
-	if t.typ == message.SMS {
-		out.Segments = Segments(out.Text)
+	if t.rules.Segments != nil {
+		out.Segments = t.rules.Segments(out.Text)
 	}
 	return out, nil
-}
-
-func checkRendered(t message.ChannelType, r *Rendered) error {
-	blank := strings.TrimSpace(r.Text) == ""
-	switch t {
-	case message.Email:
-		switch {
-		case r.Subject == "":
-			return errors.New("the subject is empty once rendered")
-		case utf8.RuneCountInString(r.Subject) > message.MaxSubject:
-			return fmt.Errorf("the subject has over %d characters once rendered", message.MaxSubject)
-		case blank && strings.TrimSpace(r.HTML) == "":
-			return errors.New("the content is empty once rendered")
-		}
-	case message.SMS:
-		if blank {
-			return errors.New("the content is empty once rendered")
-		}
-		if utf8.RuneCountInString(r.Text) > message.MaxSMS {
-			return fmt.Errorf("the content has over %d characters once rendered", message.MaxSMS)
-		}
-	case message.InstagramDM:
-		if blank && r.ImageURL == "" {
-			return errors.New("the content is empty once rendered")
-		}
-		if len(r.Text) > message.MaxInstagramBytes {
-			return fmt.Errorf("the content has over %d bytes once rendered", message.MaxInstagramBytes)
-		}
-	}
-	return nil
 }
 
 // oneLine makes text fit for a header: every control character becomes a space.

@@ -3,7 +3,9 @@ package records
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -40,16 +42,11 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 			return err
 		}
 	}
-	var row struct{ Email, Phone, InstagramID string }
-	found := tx.Raw("SELECT email, phone, instagram_id FROM leads WHERE id = ? "+lock, id).Scan(&row)
-	switch {
-	case found.Error != nil:
-		return found.Error
-	case found.RowsAffected == 0:
-		return message.Errorf(message.CodeNotFound, "lead %s not found", id)
+	lead, err := addressesOfLead(tx, id, lock)
+	if err != nil {
+		return err
 	}
-	lead := message.Lead{Email: row.Email, Phone: row.Phone, InstagramID: row.InstagramID}
-	addresses, err := s.addressesOf(tx, &lead)
+	addresses, err := s.addressesOf(tx, lead)
 	if err != nil {
 		return err
 	}
@@ -70,7 +67,22 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 			return err
 		}
 	}
-	return s.eraseFromRequests(tx, &lead, addresses)
+	return s.eraseFromRequests(tx, lead, addresses)
+}
+
+// addressesOfLead reads a lead of which only the address fields are filled.
+func addressesOfLead(tx *gorm.DB, id uuid.UUID, lock string) (*message.Lead, error) {
+	columns := message.AddressFields()
+	lead := &message.Lead{}
+	var into []any
+	for _, column := range columns {
+		into = append(into, lead.Text(column))
+	}
+	err := tx.Raw("SELECT "+strings.Join(columns, ", ")+" FROM leads WHERE id = ? "+lock, id).Row().Scan(into...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, message.Errorf(message.CodeNotFound, "lead %s not found", id)
+	}
+	return lead, err
 }
 
 // address is an address of a lead as messages have it.

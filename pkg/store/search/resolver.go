@@ -20,8 +20,6 @@ import (
 	"herald/pkg/wire"
 )
 
-// addressColumn is the column of a lead's address for a type.
-var addressColumn = map[message.ChannelType]string{message.Email: "email", message.SMS: "phone", message.InstagramDM: "instagram_id"}
 
 // A page of a filter reads one range of ids, and returns the leads in it that match. The cost of a page is that of its range,
 // however many leads match in all. A range that yields few leads is followed by a larger one, until the database is free to
@@ -232,7 +230,7 @@ func (r *Resolver) rangeEnd(ctx context.Context, after uuid.UUID, size int) (uui
 
 func (r *Resolver) candidates(ctx context.Context, q *compiler, t message.ChannelType, where string, limit int) ([]audience.Candidate, error) {
 	out := make([]audience.Candidate, 0, limit)
-	sql := "SELECT leads.id, " + addressColumn[t] + " FROM leads WHERE " + where + " ORDER BY leads.id LIMIT " + strconv.Itoa(limit)
+	sql := "SELECT leads.id, " + t.Spec().Address.LeadField + " FROM leads WHERE " + where + " ORDER BY leads.id LIMIT " + strconv.Itoa(limit)
 	var c audience.Candidate
 	err := r.query(ctx, sql, q.args, []any{&c.LeadID, &c.Address}, func() { out = append(out, c) })
 	return out, err
