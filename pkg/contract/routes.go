@@ -14,7 +14,7 @@ var (
 		Text:  "Without bulk_settings: delivers one message within the request and answers with what became of it. A refusal by the provider is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as long as Prefer says, and answers with those of that moment. With dry_run: counts, estimates and shows samples (to a key without the scope read their ids), and sends nothing; it may take 10 s, and an API key may have two under way at a time. 404 when the channel is deleted at the same moment.",
 		Query: SendQuery{}, Headers: SendHeaders{},
 		Request:  SendRequest{},
-		Examples: []string{"email", "sms", "instagram_dm", "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"}, AnswerExample: "single_response",
+		Examples: append(TypeExamples(), "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"), AnswerExample: "single_response",
 		AnswerHeaders: []string{HeaderReplayed, HeaderServerTiming, HeaderPreferenceApplied}, MaxBody: 8 << 20,
 		Status: http.StatusOK, Answers: []any{SendResponse{}, Bulk{}, Preview{}}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}
