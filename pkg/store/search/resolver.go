@@ -20,7 +20,6 @@ import (
 	"herald/pkg/wire"
 )
 
-
 // A page of a filter reads one range of ids, and returns the leads in it that match. The cost of a page is that of its range,
 // however many leads match in all. A range that yields few leads is followed by a larger one, until the database is free to
 // find the few that match by index. A range that fills its page is followed by a smaller one, so that a filter that matches
