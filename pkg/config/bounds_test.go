@@ -123,7 +123,7 @@ func TestConcurrencyOfEachType(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Concurrency[message.SMS] != 5 || c.Concurrency[message.Email] != defaultConcurrency || c.Concurrency[message.InstagramDM] != defaultConcurrency {
+	if c.Concurrency[message.SMS] != 5 || c.Concurrency[message.Email] != unlistedConcurrency || c.Concurrency[message.InstagramDM] != unlistedConcurrency {
 		t.Errorf("%s", c.Concurrency)
 	}
 }

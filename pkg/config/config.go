@@ -71,8 +71,8 @@ const OpenLoopback Open = "loopback"
 type Concurrency map[message.ChannelType]int
 
 const (
-	maxConcurrency     = 5_000
-	defaultConcurrency = 64 // of a type that a list leaves out
+	maxConcurrency      = 5_000
+	unlistedConcurrency = 64 // of a type that a list leaves out
 )
 
 // defaultConcurrency is what the channel types' specs say.
@@ -104,7 +104,7 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 	}
 	for _, t := range message.ChannelTypes {
 		if _, ok := (*c)[t]; !ok {
-			(*c)[t] = defaultConcurrency
+			(*c)[t] = unlistedConcurrency
 		}
 		if n := (*c)[t]; n < 1 || n > maxConcurrency {
 			return fmt.Errorf("%s: must be from 1 to %d", t, maxConcurrency)
