@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// pool runs deliveries on goroutines that stay. Asynq starts one for every task, and a delivery is deep: growing a new
-// stack each time takes a tenth of a worker's time. There are as many as tasks ran at once.
+// pool runs functions on goroutines that it reuses. Asynq starts a goroutine per task, and a delivery needs a deep stack:
+// growing a new stack for each took a tenth of a worker's processor time. The pool has as many goroutines as functions
+// ever ran at the same time.
 type pool struct {
 	jobs chan job
 	stop chan struct{}
@@ -25,7 +26,7 @@ func newPool() *pool {
 	return &pool{jobs: make(chan job), stop: make(chan struct{})}
 }
 
-// run does something on one of the goroutines, or on a new one when all are busy, and waits for its end.
+// run runs do on an idle goroutine, or on a new one, and returns its error. A panic in do becomes an error.
 func (p *pool) run(ctx context.Context, do func(ctx context.Context) error) error {
 	j := job{do, ctx, make(chan error, 1)}
 	select {
@@ -47,7 +48,7 @@ func (p *pool) serve(j job) {
 	}
 }
 
-// guarded does a job and turns a panic into its error: Asynq recovers only what happens on its own goroutines.
+// guarded runs a job and turns a panic into its error. Asynq recovers panics on its own goroutines only.
 func guarded(j job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -57,7 +58,7 @@ func guarded(j job) (err error) {
 	return j.do(j.ctx)
 }
 
-// close ends the goroutines once nobody calls run any more.
+// close ends the goroutines. run must not be called afterwards.
 func (p *pool) close() {
 	close(p.stop)
 	p.wg.Wait()

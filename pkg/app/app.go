@@ -230,9 +230,9 @@ func (a *App) StartWorker() error {
 	})
 	a.counters.Tell(runner.Counted)
 	a.worker = worker.New(worker.Deps{
-		Deliverer: a.deliverer, Watched: a.Stores.Ledger, Servers: servers, Presence: queue.NewPresence(a.redis[0]), Telemetry: a.telemetry,
-		Effects: a.Stores.Idempotency, ForgetEvery: a.timing.Forget, SweepEvery: a.timing.Sweep, Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), CleanEvery: a.timing.Clean,
-		Runner: runner,
+		Deliverer: a.deliverer, Due: a.Stores.Ledger, Runner: runner, Servers: servers, Presence: queue.NewPresence(a.redis[0]),
+		Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), Keys: a.Stores.Idempotency, Telemetry: a.telemetry,
+		SweepEvery: a.timing.Sweep, CleanEvery: a.timing.Clean, ForgetEvery: a.timing.Forget,
 	})
 	return a.worker.Start()
 }
