@@ -136,11 +136,12 @@ func TestImportRefusesHeaders(t *testing.T) {
 // A row updates the lead with its id, else the oldest with its email address, else the oldest with its phone.
 func TestImportFindsTheLead(t *testing.T) {
 	year := func(y int) time.Time { return time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC) }
-	ids := []uuid.UUID{uuid.MustParse("00000000-0000-4000-8000-000000000001"), uuid.MustParse("00000000-0000-4000-8000-000000000002"), uuid.MustParse("00000000-0000-4000-8000-000000000003")}
+	ids := []uuid.UUID{uuid.MustParse("00000000-0000-4000-8000-000000000001"), uuid.MustParse("00000000-0000-4000-8000-000000000002"), uuid.MustParse("00000000-0000-4000-8000-000000000003"), uuid.New()}
 	stored := []message.Lead{
 		{ID: ids[0], Email: "Ann@example.com", CreatedAt: year(2022)},
 		{ID: ids[1], Email: "ann@example.com", Phone: "+1", CreatedAt: year(2021)},
 		{ID: ids[2], Phone: "+1", CreatedAt: year(2021)},
+		{ID: ids[3], Email: "Bob@example.com", CreatedAt: year(2021)},
 	}
 	for name, c := range map[string]struct {
 		row  string
@@ -151,8 +152,9 @@ func TestImportFindsTheLead(t *testing.T) {
 		"an unknown id":               {"00000000-0000-4000-8000-000000000009,ann@example.com,", uuid.Nil},
 		"the oldest with an address":  {",ANN@example.com,", ids[1]},
 		"the lower id of equal age":   {",,+1", ids[1]},
-		"an unknown address":          {",bob@example.com,", uuid.Nil},
-		"by phone, not by address":    {",bob@example.com,+1", ids[1]},
+		"in another case":             {",bob@Example.com,", ids[3]},
+		"an unknown address":          {",cat@example.com,", uuid.Nil},
+		"by phone, not by address":    {",cat@example.com,+1", ids[1]},
 		"nothing to be recognised by": {",,", uuid.Nil},
 	} {
 		svc, m := inMemory()
@@ -167,7 +169,7 @@ func TestImportFindsTheLead(t *testing.T) {
 			}
 		}
 		isNew := c.want == uuid.Nil
-		if got != c.want || (rep.Imported == 1) != isNew || (rep.Updated == 1) == isNew || (len(m.leads) == 4) != isNew {
+		if got != c.want || (rep.Imported == 1) != isNew || (rep.Updated == 1) == isNew || (len(m.leads) == 5) != isNew {
 			t.Errorf("%s: updated %v, want %v; %+v", name, got, c.want, rep)
 		}
 	}
@@ -230,7 +232,8 @@ func TestImportBoundsTheMergedLead(t *testing.T) {
 		"large custom fields":    {message.Lead{CustomFields: map[string]any{"x": half}}, "y", half, "custom fields: must have at most 65536 bytes together with those of the lead"},
 		"a smaller value":        {message.Lead{CustomFields: map[string]any{"x": half}}, "x", "1", ""},
 	} {
-		svc, m := inMemory()
+		_, m := inMemory()
+		svc := lead.NewService(&refusing{memory: m}, nil, nil) // which merges twice
 		c.stored.ID, c.stored.Email = uuid.New(), "ann@example.com"
 		m.leads[c.stored.ID] = c.stored
 		rep := mustImport(t, svc, lead.CSV, "email,city,"+c.header+"\nann@example.com,Oslo,"+c.row+"\n")

@@ -3,6 +3,7 @@ package lead_test
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -79,7 +80,10 @@ func (m *memory) UpdateLead(_ context.Context, id uuid.UUID, change func(*messag
 	return &l, nil
 }
 
-func (m *memory) MergeLeads(_ context.Context, b lead.Batch) error {
+func (m *memory) MergeLeads(ctx context.Context, b lead.Batch) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.batches = append(m.batches, b)
@@ -90,6 +94,13 @@ func (m *memory) MergeLeads(_ context.Context, b lead.Batch) error {
 		}
 	}
 	created, updated := b.Merge(stored)
+	written := map[uuid.UUID]bool{}
+	for i, l := range slices.Concat(created, updated) {
+		if _, known := m.leads[l.ID]; known != (i >= len(created)) || written[l.ID] {
+			return fmt.Errorf("lead %s is inserted although it exists, updated although it does not, or written twice", l.ID)
+		}
+		written[l.ID] = true
+	}
 	for _, l := range slices.Concat(created, updated) {
 		m.leads[l.ID] = l
 	}

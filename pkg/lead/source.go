@@ -59,7 +59,7 @@ func newCSVSource(r io.Reader) (*csvSource, error) {
 		_, _ = br.Discard(3)
 	}
 	c := csv.NewReader(br)
-	c.ReuseRecord = true
+	c.ReuseRecord = true   // of the slice; each row has a string of its own
 	c.FieldsPerRecord = -1 // next compares the number of cells itself and goes on after a mistake
 	header, err := c.Read()
 	if errors.Is(err, io.EOF) {
@@ -82,7 +82,7 @@ func parseHeader(header []string) ([]csvColumn, error) {
 	columns := make([]csvColumn, 0, len(header))
 	seen := map[string]bool{}
 	for _, h := range header {
-		name := strings.Clone(strings.TrimSpace(h)) // the reader reuses the record's memory
+		name := strings.TrimSpace(h)
 		switch {
 		case name == "" || !isText(name):
 			return nil, invalid(message.SlugValue, "every column needs a name")
@@ -125,7 +125,7 @@ func (s *csvSource) next() (*message.Lead, int, error) {
 	return l, line, validateRow(l)
 }
 
-// set puts a cell into a lead. An empty cell sets nothing. The cell is copied, because the reader reuses its memory.
+// set puts a cell into a lead. An empty cell sets nothing.
 func (c *csvColumn) set(l *message.Lead, cell string) error {
 	if cell == "" {
 		return nil
@@ -133,7 +133,6 @@ func (c *csvColumn) set(l *message.Lead, cell string) error {
 	if !isText(cell) {
 		return badRow("%s: not valid text", c.name)
 	}
-	cell = strings.Clone(cell)
 	if c.field != nil {
 		return c.field.parseCell(l, cell)
 	}
