@@ -1,6 +1,7 @@
-// Package wire reads JSON strictly. Decode turns a body into a tree and refuses everything that a lenient decoder
-// lets through; Object reads the tree with types and collects every mistake with its path, so that a caller learns of
-// all of them at once. It knows no HTTP and no route.
+// Package wire reads JSON strictly. Decode turns a body into a tree and refuses everything that a lenient decoder accepts:
+// trailing data, keys given twice, NUL characters, invalid UTF-8, too much depth and too many values. Object reads the tree
+// with types and collects every mistake with its path, so that a caller learns all of them from one response. The package
+// knows no HTTP and no route.
 package wire
 
 import (
@@ -8,8 +9,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"herald/pkg/message"
 )
@@ -21,9 +26,8 @@ const (
 )
 
 // Decode reads exactly one JSON document of valid UTF-8. Objects become map[string]any, arrays []any, numbers
-// json.Number. An empty body, trailing data, a key given twice, a NUL character, too much depth and too many nodes are
-// errors, as a message.Error whose loc starts with "body". Its memory is bounded by Weigh: it copies the body's strings
-// once and keeps no buffer beside them.
+// json.Number. Every error is a message.Error whose loc starts with "body"; for invalid JSON the byte offset follows. Weigh
+// bounds the memory: Decode copies the strings of the body once and keeps no buffer beside them.
 func Decode(body []byte) (any, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, message.InvalidField(message.SlugMissing, "a JSON body is required", "body")
@@ -31,230 +35,163 @@ func Decode(body []byte) (any, error) {
 	if !utf8.Valid(body) {
 		return nil, message.InvalidField(message.SlugJSON, "the body is not valid UTF-8", "body")
 	}
-	d := &decoder{b: body}
-	v, err := d.value(0)
-	if err == nil {
-		if d.peek() != 0 || d.at < len(body) {
-			err = errors.New("there is more after the JSON document")
-		}
-	}
+	d := newDecoder(body)
+	defer d.release()
+	v, err := d.document()
+	var syntax *jsontext.SyntacticError
 	switch {
+	case err == nil:
+		return v, nil
 	case errors.Is(err, errNodes):
 		return nil, tooManyNodes()
-	case err != nil:
-		return nil, message.InvalidField(message.SlugJSON, "not valid JSON: "+err.Error(), "body", d.at)
+	case errors.As(err, &syntax): // its own text quotes the path, which may be as long as the body
+		return nil, invalidJSON(syntax.Err, syntax.ByteOffset)
 	}
-	return v, nil
+	return nil, invalidJSON(err, d.text.InputOffset())
 }
 
-var (
-	errNodes = fmt.Errorf("the body has more than %d values and keys", MaxNodes)
-	errEnd   = errors.New("unexpected end of JSON input")
-)
+func invalidJSON(err error, offset int64) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = errors.New("unexpected end of the document")
+	}
+	return message.InvalidField(message.SlugJSON, "not valid JSON: "+err.Error(), "body", int(offset))
+}
+
+var errNodes = fmt.Errorf("the body has more than %d values and keys", MaxNodes)
 
 func tooManyNodes() error {
 	return message.InvalidField(message.SlugListLong, errNodes.Error(), "body")
 }
 
-// decoder reads a document from memory. encoding/json's Decoder would copy a long string three times over, and allocates
-// for each token.
+// decoder builds the tree from the tokens of jsontext. encoding/json's Decoder copies a long string three times and cannot
+// stop at a number of values.
 type decoder struct {
-	b     []byte
-	at    int
+	text  *jsontext.Decoder
+	body  bytes.Buffer // jsontext parses directly from a bytes.Buffer
 	nodes int
 }
 
-// peek skips white space and returns the next byte, 0 at the end. A NUL byte is not valid JSON anywhere.
-func (d *decoder) peek() byte {
-	for ; d.at < len(d.b); d.at++ {
-		switch c := d.b[d.at]; c {
-		case ' ', '\t', '\r', '\n':
-		default:
-			return c
-		}
-	}
-	return 0
+// decoders keeps the state of finished decoders: without it a short request allocates a fifth more.
+var decoders = sync.Pool{New: func() any { return &decoder{text: new(jsontext.Decoder)} }}
+
+var decoderOptions = []jsontext.Options{
+	jsontext.AllowDuplicateNames(true), // object finds them in its map
+	jsontext.AllowInvalidUTF8(true),    // Decode has checked the bytes; an unpaired surrogate escape becomes U+FFFD
 }
 
-// unexpected is the error for the byte at hand.
-func (d *decoder) unexpected(where string) error {
-	if d.at >= len(d.b) {
-		return errEnd
-	}
-	r, _ := utf8.DecodeRune(d.b[d.at:])
-	return fmt.Errorf("invalid character %q %s", r, where)
+func newDecoder(body []byte) *decoder {
+	d := decoders.Get().(*decoder) //nolint:forcetypeassert // the pool holds nothing else
+	d.body, d.nodes = *bytes.NewBuffer(body), 0
+	d.text.Reset(&d.body, decoderOptions...)
+	return d
 }
 
-func (d *decoder) count() error {
-	if d.nodes++; d.nodes > MaxNodes {
-		return errNodes
-	}
-	return nil
+// release returns the decoder to the pool, without the body.
+func (d *decoder) release() {
+	d.body = bytes.Buffer{}
+	d.text.Reset(&d.body)
+	decoders.Put(d)
 }
 
-func (d *decoder) value(depth int) (any, error) {
-	if err := d.count(); err != nil {
+// document reads one value and the end of the body after it.
+func (d *decoder) document() (any, error) {
+	tok, err := d.next()
+	if err != nil {
 		return nil, err
 	}
-	c := d.peek()
-	switch {
-	case c == '{' || c == '[':
-		if depth >= MaxDepth {
+	v, err := d.value(tok)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.text.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("data after the JSON document")
+	}
+	return v, nil
+}
+
+// next reads a token. Every value and every key is one; so is the end of an object or array, which count does not bound.
+func (d *decoder) next() (jsontext.Token, error) {
+	tok, err := d.text.ReadToken()
+	if kind := tok.Kind(); err != nil || kind == '}' || kind == ']' {
+		return tok, err
+	}
+	if d.nodes++; d.nodes > MaxNodes {
+		return tok, errNodes
+	}
+	return tok, nil
+}
+
+// value returns the value that a token begins.
+func (d *decoder) value(tok jsontext.Token) (any, error) {
+	switch tok.Kind() {
+	case '{', '[':
+		if d.text.StackDepth() > MaxDepth {
 			return nil, fmt.Errorf("nested more than %d deep", MaxDepth)
 		}
-		d.at++
-		if c == '[' {
-			return d.array(depth)
+		if tok.Kind() == '{' {
+			return d.object()
 		}
-		return d.object(depth)
-	case c == '"':
-		return d.text()
-	case c == '-' || (c >= '0' && c <= '9'):
-		return d.number()
-	case c == 't':
-		return true, d.literal("true")
-	case c == 'f':
-		return false, d.literal("false")
-	case c == 'n':
-		return nil, d.literal("null")
+		return d.array()
+	case '"':
+		return stringOf(tok)
+	case '0':
+		return json.Number(tok.String()), nil
+	case 't':
+		return true, nil
+	case 'f':
+		return false, nil
 	}
-	return nil, d.unexpected("looking for beginning of value")
+	return nil, nil //nolint:nilnil // JSON's null
 }
 
-func (d *decoder) literal(word string) error {
-	for i := range len(word) {
-		if d.at >= len(d.b) || d.b[d.at] != word[i] {
-			return d.unexpected("in literal " + word)
-		}
-		d.at++
+func stringOf(tok jsontext.Token) (string, error) {
+	s := tok.String()
+	if strings.IndexByte(s, 0) >= 0 {
+		return "", errors.New("a string contains a NUL character")
 	}
-	return nil
+	return s, nil
 }
 
-// text reads a string, whose opening quote is at hand.
-func (d *decoder) text() (string, error) {
-	from, escaped := d.at, false
-	for d.at++; ; d.at++ {
-		switch {
-		case d.at >= len(d.b):
-			return "", errEnd
-		case d.b[d.at] == '\\':
-			escaped = true
-			d.at++ // the byte after it is no end of the string; which escapes exist encoding/json knows
-		case d.b[d.at] < 0x20:
-			return "", d.unexpected("in string literal")
-		case d.b[d.at] == '"':
-			d.at++
-			if !escaped {
-				return string(d.b[from+1 : d.at-1]), nil
-			}
-			var s string
-			if err := json.Unmarshal(d.b[from:d.at], &s); err != nil {
-				return "", err
-			}
-			if strings.IndexByte(s, 0) >= 0 {
-				return "", errors.New("a string holds a NUL character")
-			}
-			return s, nil
-		}
-	}
-}
-
-// number reads a number of RFC 8259, section 6.
-func (d *decoder) number() (json.Number, error) {
-	from := d.at
-	if d.b[d.at] == '-' {
-		d.at++
-	}
-	zero := d.at < len(d.b) && d.b[d.at] == '0'
-	if n := d.digits(); n == 0 || (zero && n > 1) {
-		d.at -= max(n-1, 0)
-		return "", d.unexpected("in numeric literal")
-	}
-	if d.at < len(d.b) && d.b[d.at] == '.' {
-		d.at++
-		if d.digits() == 0 {
-			return "", d.unexpected("after decimal point in numeric literal")
-		}
-	}
-	if d.at < len(d.b) && (d.b[d.at] == 'e' || d.b[d.at] == 'E') {
-		d.at++
-		if d.at < len(d.b) && (d.b[d.at] == '+' || d.b[d.at] == '-') {
-			d.at++
-		}
-		if d.digits() == 0 {
-			return "", d.unexpected("in exponent of numeric literal")
-		}
-	}
-	return json.Number(d.b[from:d.at]), nil
-}
-
-func (d *decoder) digits() int {
-	from := d.at
-	for d.at < len(d.b) && d.b[d.at] >= '0' && d.b[d.at] <= '9' {
-		d.at++
-	}
-	return d.at - from
-}
-
-func (d *decoder) array(depth int) (any, error) {
+func (d *decoder) array() (any, error) {
 	list := []any{}
-	for d.peek() != ']' {
-		if len(list) > 0 {
-			if d.peek() != ',' {
-				return nil, d.unexpected("after array element")
-			}
-			d.at++
+	for {
+		tok, err := d.next()
+		if err != nil {
+			return nil, err
 		}
-		v, err := d.value(depth + 1)
+		if tok.Kind() == ']' {
+			return list, nil
+		}
+		v, err := d.value(tok)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, v)
 	}
-	d.at++
-	return list, nil
 }
 
-func (d *decoder) object(depth int) (any, error) {
+func (d *decoder) object() (any, error) {
 	m := map[string]any{}
-	for d.peek() != '}' {
-		if len(m) > 0 {
-			if d.peek() != ',' {
-				return nil, d.unexpected("after object key:value pair")
-			}
-			d.at++
+	for {
+		tok, err := d.next()
+		if err != nil {
+			return nil, err
 		}
-		name, err := d.name()
+		if tok.Kind() == '}' {
+			return m, nil
+		}
+		name, err := stringOf(tok)
 		if err != nil {
 			return nil, err
 		}
 		if _, twice := m[name]; twice {
 			return nil, fmt.Errorf("the key %q is given twice", cut(name, maxLoc))
 		}
-		if m[name], err = d.value(depth + 1); err != nil {
+		if tok, err = d.next(); err != nil {
+			return nil, err
+		}
+		if m[name], err = d.value(tok); err != nil {
 			return nil, err
 		}
 	}
-	d.at++
-	return m, nil
-}
-
-// name reads an object's key with its colon.
-func (d *decoder) name() (string, error) {
-	if err := d.count(); err != nil {
-		return "", err
-	}
-	if d.peek() != '"' {
-		return "", d.unexpected("looking for beginning of object key string")
-	}
-	name, err := d.text()
-	if err != nil {
-		return "", err
-	}
-	if d.peek() != ':' {
-		return "", d.unexpected("after object key")
-	}
-	d.at++
-	return name, nil
 }
