@@ -19,11 +19,11 @@ import (
 
 func showLead(l *message.Lead) contract.Lead {
 	r := contract.Lead{
-		ID: l.ID.String(), FirstName: orNull(l.FirstName), LastName: orNull(l.LastName), Email: orNull(l.Email), Phone: orNull(l.Phone),
-		InstagramID: orNull(l.InstagramID), Company: orNull(l.Company), Title: orNull(l.Title), Status: orNull(l.Status),
-		Source: orNull(l.Source), City: orNull(l.City), State: orNull(l.State), Country: orNull(l.Country), Timezone: orNull(l.Timezone),
-		Language: orNull(l.Language), AssigneeID: orNull(l.AssigneeID), Tags: append([]string{}, l.Tags...), CustomFields: l.CustomFields,
+		ID: l.ID.String(), Tags: append([]string{}, l.Tags...), CustomFields: l.CustomFields,
 		CreatedAt: at(&l.CreatedAt), UpdatedAt: at(&l.UpdatedAt), LastContactedAt: at(l.LastContactedAt),
+	}
+	for _, f := range l.TextFields() {
+		r.SetText(f.Name, *f.Value)
 	}
 	if r.CustomFields == nil {
 		r.CustomFields = map[string]any{}

@@ -2,6 +2,7 @@ package contract
 
 import (
 	"encoding/json"
+	"reflect"
 	"time"
 
 	"herald/pkg/message"
@@ -123,6 +124,26 @@ type Lead struct {
 	CreatedAt       *time.Time     `json:"created_at" doc:"When the lead came to be." example:"2025-01-31T10:30:00Z"`
 	UpdatedAt       *time.Time     `json:"updated_at" doc:"When it changed last." example:"2025-01-31T10:30:00Z"`
 	LastContactedAt *time.Time     `json:"last_contacted_at" doc:"When the lead was contacted last." example:"2025-01-31T10:30:00Z"`
+}
+
+// leadText finds the text fields of Lead, those of type *string, by their JSON names.
+var leadText = func() map[string]int {
+	index := map[string]int{}
+	typ := reflect.TypeFor[Lead]()
+	for i := range typ.NumField() {
+		if f := typ.Field(i); f.Type == reflect.TypeFor[*string]() {
+			index[f.Tag.Get("json")] = i
+		}
+	}
+	return index
+}()
+
+// SetText sets the text field with a JSON name; an empty value stays null. A name that Lead does not have is ignored: the
+// tests of package lead hold Lead to the fields that a lead has.
+func (l *Lead) SetText(name, value string) {
+	if i, ok := leadText[name]; ok && value != "" {
+		reflect.ValueOf(l).Elem().Field(i).Set(reflect.ValueOf(&value))
+	}
 }
 
 // LeadRef is what a key without the scope read is told of a lead that it wrote.
