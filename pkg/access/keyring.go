@@ -28,7 +28,7 @@ type Uses interface {
 
 // Limiter says for how long a key's holder must wait before the next request, 0 when it may come. perSecond is above 0.
 type Limiter interface {
-	Take(ctx context.Context, keyID string, perSecond float64) time.Duration
+	Allow(ctx context.Context, keyID string, perSecond float64) time.Duration
 }
 
 // KeyringDeps is what a Keyring works with.
@@ -144,7 +144,7 @@ func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
 		rate = r.Rate
 	}
 	if rate > 0 {
-		if wait := r.Limiter.Take(ctx, k.ID, rate); wait > 0 {
+		if wait := r.Limiter.Allow(ctx, k.ID, rate); wait > 0 {
 			return nil, &message.Error{
 				Code: message.CodeThrottled, Message: fmt.Sprintf("this API key has %g requests a second", rate), RetryAfter: wait,
 			}

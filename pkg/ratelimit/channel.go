@@ -1,3 +1,8 @@
+// Package ratelimit limits calls over all processes together, by state in Redis: ChannelLimiter the calls over each channel,
+// KeyLimiter the requests of each API key. Redis may lose that state at any moment: limits then start afresh. While Redis does
+// not answer, a circuit breaker keeps callers from waiting for it, and each process limits by itself where that is safe.
+//
+// The package must not know what a call sends or who owns a key.
 package ratelimit
 
 import (
@@ -15,72 +20,92 @@ import (
 	"herald/pkg/redisconn"
 )
 
-// ChannelLimiter paces the calls over each channel for all processes together, by Redis's clock: within the channel's rate,
-// within what the provider lets through, and with a single call at a time to a provider that does not answer. Without
-// Redis bulks wait, and singles keep to the channel's rate in each process by itself. It implements delivery.Limiter and
-// bulk.ChannelHealth.
+// ChannelLimiter decides when a call over a channel may go. It combines three mechanisms in one hash in Redis for each channel:
+//
+//   - GCRA (generic cell rate algorithm) spaces calls at the lower of the channel's own rate and the provider's limit. A call
+//     reserves a time up to maxWait ahead. A single goes at once and moves the times of later callers back, so the rate is exact
+//     on average without a share set aside for singles.
+//   - AIMD finds the provider's limit: a refusal reduces the rate by reduceFactor, time without a refusal increases it, linearly
+//     at first and exponentially later. The first refusal starts from the rate that was accepted.
+//   - A circuit breaker protects a provider that does not answer: maxFailures in a row open it (the channel is DOWN), then
+//     single probes go at growing intervals (half-open) until one is answered (closed).
+//
+// All times are Redis' clock. While Redis does not answer, messages of bulks wait, and singles keep to the channel's own rate in
+// each process. It implements delivery.Limiter and bulk.ChannelHealth, and is safe for concurrent use.
 type ChannelLimiter struct {
 	rdb     redis.UniversalClient
 	changed func(channel.Key, channel.State)
-	mu      sync.Mutex
-	paces   map[channel.Key]*pace
-	away    time.Time // until then Redis is not asked: it did not answer
+	now     func() time.Time
+	redis   redisBreaker
+
+	mu       sync.Mutex
+	channels map[channel.Key]*channelHealth
 }
 
-// pace is what this process knows of a channel.
-type pace struct {
+// channelHealth is what this process knows of a channel.
+type channelHealth struct {
 	state   channel.State
-	rate    float64 // what the provider lets through, 0: all
-	failing bool    // calls failed, and an answer is news
-	looked  time.Time
-	local   *rate.Limiter // while Redis does not answer
+	limit   float64 // calls a second that the provider lets through, 0: no limit is known
+	failing bool    // a call failed since the last answer, so the next answer must be reported
+	readAt  time.Time
+	local   *rate.Limiter // for singles while Redis does not answer
 
-	second   int64 // of the clock
-	accepted int   // calls in this second
-	before   int   // calls in the second before it
+	second       int64 // Unix time of the count accepted
+	accepted     int   // calls accepted in that second
+	prevAccepted int   // and in the second before
 }
 
 const (
-	// turnAhead is how far ahead a call's turn may be given: that long a delivery waits for it.
-	turnAhead = 1500 * time.Millisecond
-	// singleAhead is how much further singles may push the others back, since they do not wait for a turn at all.
-	singleAhead = time.Second
+	// maxWait is how far ahead a call may reserve its time: a delivery waits that long and no longer.
+	maxWait = 1500 * time.Millisecond
+	// singleBorrow is how much further singles may move other calls back, since they go at once.
+	singleBorrow = time.Second
 
-	paceLook   = 500 * time.Millisecond // how old what is known of a healthy channel may be
-	paceTTL    = time.Hour              // an idle channel's pace is forgotten
-	slowLeast  = time.Second            // between two reductions: calls in flight all meet the same refusal
-	slowTo     = 0.85                   // of the rate at which the provider refused
-	growth     = 0.04                   // of that, gained back every second: about where it refuses, it is tried with care
-	trustAfter = 10 * time.Second       // after so long without a refusal the rate doubles every second;
-	trustFirst = 2 * time.Second        // at first sooner, since what one process had accepted is less than what all may
-	forgetSlow = 40 * time.Second       // and after so long the provider is believed to take all
-	patience   = 300 * time.Millisecond // a call does not wait longer for Redis to say when its turn is
-	awayFor    = time.Second            // and after that nobody asks for a while
-	failsMost  = 5                      // calls without an answer in a row that make a channel DOWN
-	probeLeast = time.Second            // between two calls over a channel that is DOWN, doubled each time
-	probeMost  = 15 * time.Second
+	healthTTL          = 500 * time.Millisecond // how old a process's knowledge of a channel may be
+	idleTTL            = time.Hour              // an unused channel's hash expires
+	reduceInterval     = time.Second            // between two reductions: calls in flight all meet the same refusal
+	reduceFactor       = 0.85                   // of the rate at which the provider refused
+	growthPerSecond    = 0.04                   // of the reduced rate; slow, since the limit is near
+	doublingAfter      = 10 * time.Second       // without a refusal, then the rate doubles every second
+	firstDoublingAfter = 2 * time.Second        // after the first refusal, whose rate counts one process's calls only
+	forgetAfter        = 40 * time.Second       // without a refusal, then no limit is assumed
+	redisTimeout       = 300 * time.Millisecond // a call waits no longer for Redis
+	maxFailures        = 5                      // calls without an answer in a row that open the circuit breaker
+	minProbeInterval   = time.Second            // between two probes, doubled after each
+	maxProbeInterval   = 15 * time.Second
 )
 
-// NewChannelLimiter makes a ChannelLimiter. changed is told when this process learns that a channel's health changed.
+// NewChannelLimiter makes a ChannelLimiter. changed is told when this process learns that a channel's health changed; it is
+// called without a lock and must not block.
 func NewChannelLimiter(rdb redis.UniversalClient, changed func(channel.Key, channel.State)) *ChannelLimiter {
-	return &ChannelLimiter{rdb: rdb, changed: changed, paces: map[channel.Key]*pace{}}
+	return &ChannelLimiter{
+		rdb: rdb, changed: changed, now: time.Now, redis: redisBreaker{now: time.Now}, channels: map[channel.Key]*channelHealth{},
+	}
 }
 
-func paceKey(k channel.Key) string {
+func channelKey(k channel.Key) string {
 	return "herald:{" + k.ID.String() + "/" + string(k.Type) + "}:pace"
 }
 
-// The pace of a channel is a hash, with times in microseconds: tat, when the next turn is to be had; rate, what the
-// provider let through at its last refusal, slowed, from when on that grows, and reduced, when it was set; until, before
-// when nothing is called; fails, how many calls in a row got no answer; probes, how many of them were made to see whether
-// that is over, and probing while one is under way.
-var paceLua = fmt.Sprintf(`
-local AHEAD, SINGLE_AHEAD, TTL = %d, %d, %d
-local SLOW_LEAST, SLOW_TO, GROWTH, TRUST, TRUST_FIRST, FORGET = %d, %g, %g, %g, %g, %d
-local FAILS, PROBE_LEAST, PROBE_MOST = %d, %d, %d
-`, turnAhead.Microseconds(), singleAhead.Microseconds(), paceTTL.Milliseconds(),
-	slowLeast.Microseconds(), slowTo, growth, trustAfter.Seconds(), trustFirst.Seconds(), forgetSlow.Microseconds(),
-	failsMost, probeLeast.Microseconds(), probeMost.Microseconds()) + `
+// scriptPrologue reads a channel's hash. Times in it are microseconds of Redis' clock:
+//
+//	tat       the theoretical arrival time of GCRA: when the next call may go
+//	rate      the provider's limit at its last refusal, reduced
+//	slowed    when rate started to grow
+//	reduced   when rate was set
+//	until     no call goes before
+//	fails     calls in a row without an answer
+//	probing   1 while a probe is under way
+//	probes    probes since the circuit breaker opened
+//
+// hold is the field until, and rate is already grown to the present.
+var scriptPrologue = fmt.Sprintf(`
+local MAX_WAIT, SINGLE_BORROW, TTL = %d, %d, %d
+local REDUCE_INTERVAL, REDUCE_FACTOR, GROWTH, DOUBLING, FIRST_DOUBLING, FORGET = %d, %g, %g, %g, %g, %d
+local MAX_FAILURES, MIN_PROBE, MAX_PROBE = %d, %d, %d
+`, maxWait.Microseconds(), singleBorrow.Microseconds(), idleTTL.Milliseconds(),
+	reduceInterval.Microseconds(), reduceFactor, growthPerSecond, doublingAfter.Seconds(), firstDoublingAfter.Seconds(), forgetAfter.Microseconds(),
+	maxFailures, minProbeInterval.Microseconds(), maxProbeInterval.Microseconds()) + `
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local h = redis.call('HMGET', KEYS[1], 'tat', 'rate', 'slowed', 'until', 'fails', 'probing', 'reduced')
@@ -90,25 +115,24 @@ local function set(name, v) redis.call('HSET', KEYS[1], name, string.format('%.0
 if rate > 0 then
   local s = (now - slowed) / 1000000
   if now - slowed > FORGET then rate = 0
-  else rate = rate * (1 + GROWTH * math.min(s, TRUST)) * 2 ^ math.max(s - TRUST, 0) end
+  else rate = rate * (1 + GROWTH * math.min(s, DOUBLING)) * 2 ^ math.max(s - DOUBLING, 0) end
 end
 `
 
-// takeScript gives a turn, {1, microseconds until it comes}, or, none being near enough, {0, when to ask again}. ARGV:
-// the microseconds between two calls at the channel's own rate (0: it has none), how many calls, 1 for a single. A
-// single's turn comes at once, and whoever asks later waits longer for it.
-var takeScript = redis.NewScript(paceLua + `
+// reserveScript answers {1, microseconds until the call may go}, or {0, microseconds until to ask again}.
+// ARGV: microseconds between two calls at the channel's own rate (0: it has none), the number of calls, 1 for a single.
+var reserveScript = redis.NewScript(scriptPrologue + `
 redis.call('PEXPIRE', KEYS[1], TTL)
 if hold > now then return {0, hold - now} end
-if fails >= FAILS then
+if fails >= MAX_FAILURES then
   set('probing', 1)
-  set('until', now + PROBE_MOST)
+  set('until', now + MAX_PROBE)
   return {1, 0}
 end
-local between, ahead, single = tonumber(ARGV[1]), AHEAD, ARGV[3] == '1'
+local between, ahead, single = tonumber(ARGV[1]), MAX_WAIT, ARGV[3] == '1'
 if rate > 0 then between = math.max(between, 1000000 / rate) end
 if between == 0 then return {1, 0} end
-if single then ahead = ahead + SINGLE_AHEAD end
+if single then ahead = ahead + SINGLE_BORROW end
 tat = math.max(tat, now)
 local wait = tat - now
 if wait > ahead then return {0, wait - ahead + between} end
@@ -116,15 +140,15 @@ set('tat', tat + ARGV[2] * between)
 if single then wait = 0 end
 return {1, wait}`)
 
-// reportScript takes note of what a call met. ARGV: what; for a throttled call how long the provider asked to be left
-// alone, and how many calls a second of this process it last accepted.
-var reportScript = redis.NewScript(paceLua + `
+// reportScript records what a call met. ARGV: the delivery.Signal; for a refused call the microseconds for which the provider
+// asked to be left alone, and the calls a second that it last accepted from this process.
+var reportScript = redis.NewScript(scriptPrologue + `
 if ARGV[1] == 'throttled' then
-  if fails >= FAILS then hold = 0 end
+  if fails >= MAX_FAILURES then hold = 0 end
   redis.call('HDEL', KEYS[1], 'fails', 'probing', 'probes')
-  if now - reduced > SLOW_LEAST then
+  if now - reduced > REDUCE_INTERVAL then
     local since = now
-    if rate > 0 then rate = rate * SLOW_TO else rate, since = tonumber(ARGV[3]), now - (TRUST - TRUST_FIRST) * 1000000 end
+    if rate > 0 then rate = rate * REDUCE_FACTOR else rate, since = tonumber(ARGV[3]), now - (DOUBLING - FIRST_DOUBLING) * 1000000 end
     redis.call('HSET', KEYS[1], 'rate', tostring(math.max(rate, 1)))
     set('slowed', since)
     set('reduced', now)
@@ -132,12 +156,12 @@ if ARGV[1] == 'throttled' then
   set('until', math.max(hold, now + ARGV[2]))
 elseif ARGV[1] == 'failing' then
   fails = redis.call('HINCRBY', KEYS[1], 'fails', 1)
-  if fails == FAILS then
-    set('until', now + PROBE_LEAST)
+  if fails == MAX_FAILURES then
+    set('until', now + MIN_PROBE)
   elseif probing == 1 then
     local probes = redis.call('HINCRBY', KEYS[1], 'probes', 1)
     redis.call('HDEL', KEYS[1], 'probing')
-    set('until', now + math.min(PROBE_LEAST * 2 ^ math.min(probes, 10), PROBE_MOST))
+    set('until', now + math.min(MIN_PROBE * 2 ^ math.min(probes, 10), MAX_PROBE))
   end
 elseif fails > 0 then
   redis.call('HDEL', KEYS[1], 'fails', 'probing', 'probes', 'until')
@@ -145,47 +169,47 @@ end
 redis.call('PEXPIRE', KEYS[1], TTL)
 return {1}`)
 
-// lookScript tells a channel's health: {thousandths of its rate, calls that failed}.
-var lookScript = redis.NewScript(paceLua + `return {math.floor(rate * 1000), fails, hold > now and 1 or 0}`)
+// healthScript answers {thousandths of the provider's limit, calls in a row without an answer, 1 while no call may go}.
+var healthScript = redis.NewScript(scriptPrologue + `return {math.floor(rate * 1000), fails, hold > now and 1 or 0}`)
 
 // of returns what is known of a channel. The caller holds the lock.
-func (l *ChannelLimiter) of(k channel.Key) *pace {
-	p := l.paces[k]
-	if p == nil {
-		p = &pace{state: channel.Active}
-		l.paces[k] = p
+func (l *ChannelLimiter) of(k channel.Key) *channelHealth {
+	h := l.channels[k]
+	if h == nil {
+		h = &channelHealth{state: channel.Active}
+		l.channels[k] = h
 	}
-	return p
+	return h
 }
 
-// look refreshes what is known of a channel if it is too old, and returns its health and what the provider lets
-// through, 0 for all.
-func (l *ChannelLimiter) look(ctx context.Context, k channel.Key) (channel.State, float64) {
+// health returns a channel's state and the provider's limit (0: none is known). It asks Redis when its knowledge is older than
+// healthTTL, and keeps that knowledge when Redis does not answer.
+func (l *ChannelLimiter) health(ctx context.Context, k channel.Key) (channel.State, float64) {
 	l.mu.Lock()
-	p := l.of(k)
-	state, limit := p.state, p.rate
-	fresh := time.Since(p.looked) < paceLook
+	h := l.of(k)
+	state, limit := h.state, h.limit
+	fresh := l.now().Sub(h.readAt) < healthTTL
 	if !fresh {
-		p.looked = time.Now() // the others need not ask meanwhile
+		h.readAt = l.now() // concurrent callers use the old answer meanwhile
 	}
 	l.mu.Unlock()
 	if fresh {
 		return state, limit
 	}
-	v, err := l.ask(ctx, lookScript, k)
+	v, err := l.run(ctx, healthScript, k)
 	if err != nil {
 		return state, limit
 	}
 	found := channel.Active
 	switch {
-	case v[1] >= failsMost:
+	case v[1] >= maxFailures:
 		found = channel.Down
 	case v[0] > 0 || v[2] > 0:
 		found = channel.Throttled
 	}
 	limit = float64(v[0]) / 1000
 	l.mu.Lock()
-	p.state, p.rate, p.failing = found, limit, v[1] > 0
+	h.state, h.limit, h.failing = found, limit, v[1] > 0
 	l.mu.Unlock()
 	if found != state {
 		l.changed(k, found)
@@ -193,15 +217,16 @@ func (l *ChannelLimiter) look(ctx context.Context, k channel.Key) (channel.State
 	return found, limit
 }
 
-// State tells how a channel's provider behaves: ACTIVE, THROTTLED or DOWN.
+// State implements bulk.ChannelHealth: ACTIVE, THROTTLED or DOWN.
 func (l *ChannelLimiter) State(ctx context.Context, k channel.Key) channel.State {
-	state, _ := l.look(ctx, k)
+	state, _ := l.health(ctx, k)
 	return state
 }
 
-// Rate implements bulk.ChannelHealth.
+// Rate implements bulk.ChannelHealth: calls a second that go over the channel, 0 without a limit. A channel that is DOWN has a
+// rate of 1, so that the feed keeps a task for the next probe.
 func (l *ChannelLimiter) Rate(ctx context.Context, c *channel.Channel) float64 {
-	state, limit := l.look(ctx, c.Key)
+	state, limit := l.health(ctx, c.Key)
 	switch {
 	case state == channel.Down:
 		return 1
@@ -211,90 +236,97 @@ func (l *ChannelLimiter) Rate(ctx context.Context, c *channel.Channel) float64 {
 	return c.RatePerSecond
 }
 
-// Reserve implements delivery.Limiter. A healthy channel without a rate costs no question.
+// Reserve implements delivery.Limiter. A healthy channel without a rate costs no round trip.
 func (l *ChannelLimiter) Reserve(ctx context.Context, c *channel.Channel, n int, single bool) delivery.Reservation {
-	if state, _ := l.look(ctx, c.Key); state == channel.Active && c.RatePerSecond == 0 {
+	if state, _ := l.health(ctx, c.Key); state == channel.Active && c.RatePerSecond == 0 {
 		return delivery.Reservation{Granted: true}
 	}
-	between, first := int64(0), 0
+	between, singleArg := int64(0), 0
 	if c.RatePerSecond > 0 {
 		between = int64(1e6 / c.RatePerSecond)
 	}
 	if single {
-		first = 1
+		singleArg = 1
 	}
-	v, err := l.ask(ctx, takeScript, c.Key, between, n, first)
-	if err != nil {
-		if single {
-			return l.reserveLocally(c, n) // a single does not wait for Redis
-		}
-		return delivery.Reservation{Wait: awayFor} // a bulk's message does, so that the rate is kept
+	v, err := l.run(ctx, reserveScript, c.Key, between, n, singleArg)
+	switch {
+	case err == nil:
+		return delivery.Reservation{Granted: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}
+	case single:
+		return l.reserveLocally(c, n) // a single does not wait for Redis
+	default:
+		// Several processes that each used the full rate would exceed it, so messages of bulks wait for Redis.
+		return delivery.Reservation{Wait: redisBackoff}
 	}
-	return delivery.Reservation{Granted: v[0] == 1, Wait: time.Duration(v[1]) * time.Microsecond}
 }
 
+// reserveLocally keeps singles to the channel's own rate within this process.
 func (l *ChannelLimiter) reserveLocally(c *channel.Channel, n int) delivery.Reservation {
 	if c.RatePerSecond == 0 {
 		return delivery.Reservation{Granted: true}
 	}
+	now := l.now()
 	l.mu.Lock()
-	p := l.of(c.Key)
-	if p.local == nil || p.local.Limit() != rate.Limit(c.RatePerSecond) {
-		p.local = rate.NewLimiter(rate.Limit(c.RatePerSecond), max(int(c.RatePerSecond/10), n, 1))
+	h := l.of(c.Key)
+	if h.local == nil || h.local.Limit() != rate.Limit(c.RatePerSecond) {
+		h.local = rate.NewLimiter(rate.Limit(c.RatePerSecond), max(int(c.RatePerSecond/10), n, 1))
 	}
-	r := p.local.ReserveN(time.Now(), n)
+	r := h.local.ReserveN(now, n)
 	l.mu.Unlock()
-	if d := r.Delay(); d > turnAhead {
-		r.Cancel()
-		return delivery.Reservation{Wait: d}
+	wait := r.DelayFrom(now)
+	if wait > maxWait {
+		r.CancelAt(now)
+		return delivery.Reservation{Wait: wait}
 	}
-	return delivery.Reservation{Granted: true, Wait: r.Delay()}
+	return delivery.Reservation{Granted: true, Wait: wait}
 }
 
-// Report implements delivery.Limiter. An answer from a healthy channel costs nothing.
+// Report implements delivery.Limiter. An answer from a healthy channel costs no round trip.
 func (l *ChannelLimiter) Report(ctx context.Context, c *channel.Channel, s delivery.Signal, alone time.Duration) error {
-	l.mu.Lock()
-	p := l.of(c.Key)
-	known := s == delivery.Answered && !p.failing
-	if now := time.Now().Unix(); now != p.second {
-		if p.before = p.accepted; now > p.second+1 {
-			p.before = 0
-		}
-		p.second, p.accepted = now, 0
-	}
-	if s == delivery.Answered {
-		p.accepted++
-	}
-	if !known {
-		p.failing = p.failing || s == delivery.Failing
-		p.looked = time.Time{} // its health has changed, most likely
-	}
-	seen := max(p.before, p.accepted)
-	l.mu.Unlock()
-	if known {
+	accepted, healthy := l.note(c.Key, s)
+	if healthy {
 		return nil
 	}
-	_, err := l.ask(ctx, reportScript, c.Key, string(s), alone.Microseconds(), seen)
+	_, err := l.run(ctx, reportScript, c.Key, string(s), alone.Microseconds(), accepted)
 	return redisconn.Unavailable("report on a channel", err)
 }
 
-var errAway = errors.New("no answer from Redis a moment ago")
-
-// ask runs a script on a channel's pace. It waits a little only, and after a failure nobody asks for a while.
-func (l *ChannelLimiter) ask(ctx context.Context, script *redis.Script, k channel.Key, args ...any) ([]int64, error) {
+// note records a signal in this process. It returns the calls a second that the provider last accepted from this process, and
+// whether the signal is an answer from a channel that is healthy as far as this process knows.
+func (l *ChannelLimiter) note(k channel.Key, s delivery.Signal) (accepted int, healthy bool) {
 	l.mu.Lock()
-	away := time.Now().Before(l.away)
-	l.mu.Unlock()
-	if away {
-		return nil, errAway
+	defer l.mu.Unlock()
+	h := l.of(k)
+	if second := l.now().Unix(); second != h.second {
+		if h.prevAccepted = h.accepted; second > h.second+1 {
+			h.prevAccepted = 0
+		}
+		h.second, h.accepted = second, 0
 	}
-	actx, cancel := context.WithTimeout(ctx, patience)
+	healthy = s == delivery.Answered && !h.failing
+	if s == delivery.Answered {
+		h.accepted++
+	}
+	if !healthy {
+		h.failing = h.failing || s == delivery.Failing
+		h.readAt = time.Time{} // the health has most likely changed: read it again
+	}
+	return max(h.prevAccepted, h.accepted), healthy
+}
+
+var errBreakerOpen = errors.New("redis did not answer within the last second")
+
+// run runs a script on a channel's hash, within redisTimeout and behind the circuit breaker. A call that its own context ended
+// says nothing about Redis.
+func (l *ChannelLimiter) run(ctx context.Context, script *redis.Script, k channel.Key, args ...any) ([]int64, error) {
+	if l.redis.open() {
+		return nil, errBreakerOpen
+	}
+	bounded, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	v, err := script.Run(actx, l.rdb, []string{paceKey(k)}, args...).Int64Slice()
+	v, err := script.Run(bounded, l.rdb, []string{channelKey(k)}, args...).Int64Slice()
 	if err != nil && ctx.Err() == nil {
-		l.mu.Lock()
-		l.away = time.Now().Add(awayFor)
-		l.mu.Unlock()
+		l.redis.trip()
 	}
 	return v, err
 }

@@ -6,72 +6,73 @@ import (
 	"time"
 
 	"github.com/go-redis/redis_rate/v10"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/time/rate"
 )
 
-// KeyLimiter bounds the requests of each API key, over all API processes together. Without Redis each process bounds
-// them by itself. It implements access.Limiter.
+// KeyLimiter bounds the requests of each API key over all API processes together (GCRA in Redis, by redis_rate). While Redis
+// does not answer, each process bounds them by itself: a missing limit is no reason to refuse a request. It implements
+// access.Limiter and is safe for concurrent use.
 type KeyLimiter struct {
 	limiter *redis_rate.Limiter
-	mu      sync.Mutex
-	local   map[string]*rate.Limiter
-	away    time.Time // until then Redis is not asked: it did not answer
+	redis   redisBreaker
+
+	mu    sync.Mutex // makes look-up and insert of a local limiter one step
+	local *lru.Cache[string, *rate.Limiter]
 }
 
 const (
-	keyPatience = 100 * time.Millisecond // a request does not wait longer for Redis
-	localKeys   = 10_000
+	keyTimeout = 100 * time.Millisecond // a request waits no longer for Redis
+	// localKeys bounds the memory of the local limiters. An evicted key starts with a full burst; no expiry is needed, since
+	// an idle limiter is full as well.
+	localKeys = 10_000
 )
 
 // NewKeyLimiter makes a KeyLimiter.
 func NewKeyLimiter(rdb redis.UniversalClient) *KeyLimiter {
-	return &KeyLimiter{limiter: redis_rate.NewLimiter(rdb), local: map[string]*rate.Limiter{}}
+	local, _ := lru.New[string, *rate.Limiter](localKeys) // fails for a size below 1 only
+	return &KeyLimiter{limiter: redis_rate.NewLimiter(rdb), redis: redisBreaker{now: time.Now}, local: local}
 }
 
-// Take implements access.Limiter. A key may save up its requests of one second.
-func (l *KeyLimiter) Take(ctx context.Context, keyID string, perSecond float64) time.Duration {
-	if l.isAway() {
-		return l.takeLocal(keyID, perSecond)
+// Allow implements access.Limiter. It returns 0 for an allowed request, else how long its caller must wait before the next. A key may save up the requests of one second.
+func (l *KeyLimiter) Allow(ctx context.Context, keyID string, perSecond float64) time.Duration {
+	if l.redis.open() {
+		return l.allowLocal(keyID, perSecond)
 	}
-	// The library counts in whole requests, and a rate need not be whole: so many in a thousand seconds.
+	// redis_rate counts whole requests for each period, and a rate may be a fraction: hence a period of 1,000 s.
 	limit := redis_rate.Limit{Rate: max(int(perSecond*1000), 1), Burst: max(int(perSecond), 1), Period: 1000 * time.Second}
-	ctx, cancel := context.WithTimeout(ctx, keyPatience)
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	res, err := l.limiter.Allow(ctx, "herald:key:"+keyID, limit)
 	switch {
 	case err != nil:
-		l.mu.Lock()
-		l.away = time.Now().Add(awayFor)
-		l.mu.Unlock()
-		return l.takeLocal(keyID, perSecond)
+		l.redis.trip()
+		return l.allowLocal(keyID, perSecond)
 	case res.Allowed > 0:
 		return 0
 	}
 	return res.RetryAfter
 }
 
-func (l *KeyLimiter) isAway() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return time.Now().Before(l.away)
-}
-
-func (l *KeyLimiter) takeLocal(keyID string, perSecond float64) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lim := l.local[keyID]
-	if lim == nil || lim.Limit() != rate.Limit(perSecond) {
-		if len(l.local) >= localKeys {
-			clear(l.local)
-		}
-		lim = rate.NewLimiter(rate.Limit(perSecond), max(int(perSecond), 1))
-		l.local[keyID] = lim
-	}
-	r := lim.Reserve()
-	wait := r.Delay()
+// allowLocal bounds a key within this process. A request that must wait uses nothing up.
+func (l *KeyLimiter) allowLocal(keyID string, perSecond float64) time.Duration {
+	now := l.redis.now()
+	r := l.localLimiter(keyID, perSecond).ReserveN(now, 1)
+	wait := r.DelayFrom(now)
 	if wait > 0 {
-		r.Cancel()
+		r.CancelAt(now)
 	}
 	return wait
+}
+
+func (l *KeyLimiter) localLimiter(keyID string, perSecond float64) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lim, ok := l.local.Get(keyID)
+	if !ok || lim.Limit() != rate.Limit(perSecond) {
+		lim = rate.NewLimiter(rate.Limit(perSecond), max(int(perSecond), 1))
+		l.local.Add(keyID, lim)
+	}
+	return lim
 }
