@@ -162,6 +162,7 @@ func (a *App) build() error {
 		return err
 	}
 	a.Queue = queue.NewClient(queueRedis, a.fastPath())
+	a.telemetry.AddGauges(a.gauges())
 	a.counters = counters.New(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
 	a.Channels = channel.NewRegistry(a.Stores.Channels, a.Stores.Channels, a.Stores.Channels)
 	a.Keys = access.NewKeyring(access.KeyringDeps{

@@ -38,6 +38,7 @@ func (d *Deliverer) admit(ctx context.Context, w *work) (ch *channel.Channel, he
 	if err != nil {
 		return nil, false, err
 	}
+	w.event.Provider = ch.Provider
 	return ch, Decide(ch).Held, nil
 }
 

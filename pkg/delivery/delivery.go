@@ -206,7 +206,8 @@ type InFlightLimiter interface {
 // Event is one delivery as the log and the metrics see it: ids and durations, no address and no text.
 type Event struct {
 	Message  *message.Message
-	Class    Class // 0 when no call was made
+	Provider string // of the channel; empty when the delivery ended before its channel was read
+	Class    Class  // 0 when no call was made
 	Status   message.Status
 	Reason   message.Reason
 	Attempt  int

@@ -90,21 +90,35 @@ func (c *Client) Ping(ctx context.Context) error {
 	return redisconn.Unavailable("ping", c.rdb.Ping(ctx).Err())
 }
 
-// Depth returns how many tasks a queue holds, in whatever state. It counts the lists themselves, because Asynq's own
-// inspector knows nothing of a queue whose name Redis lost.
-func (c *Client) Depth(ctx context.Context, queue string) (map[string]int64, error) {
+// Depths returns, by queue and state, how many tasks Redis holds, with one round trip. It counts the lists themselves: Asynq's
+// inspector measures the memory of each queue with a script, and does not know a queue whose name Redis lost.
+func (c *Client) Depths(ctx context.Context) (map[string]map[string]int64, error) {
 	pipe := c.rdb.Pipeline()
-	prefix := asynqredis.Prefix(queue)
-	cmds := map[string]*redis.IntCmd{"pending": pipe.LLen(ctx, prefix+"pending"), "active": pipe.LLen(ctx, prefix+"active")}
-	for _, state := range []string{"scheduled", "retry", "archived"} {
-		cmds[state] = pipe.ZCard(ctx, prefix+state)
+	cmds := map[string]map[string]*redis.IntCmd{}
+	for _, queue := range Names() {
+		cmds[queue] = map[string]*redis.IntCmd{}
+		for _, list := range asynqredis.Lists {
+			cmds[queue][list] = pipe.LLen(ctx, asynqredis.Prefix(queue)+list)
+		}
+		for _, set := range []string{asynqredis.Scheduled, asynqredis.Retry, asynqredis.Archived} {
+			cmds[queue][set] = pipe.ZCard(ctx, asynqredis.Prefix(queue)+set)
+		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, redisconn.Unavailable("measure a queue", err)
+		return nil, redisconn.Unavailable("measure the queues", err)
 	}
-	depth := make(map[string]int64, len(cmds))
-	for state, cmd := range cmds {
-		depth[state] = cmd.Val()
+	depths := make(map[string]map[string]int64, len(cmds))
+	for queue, states := range cmds {
+		depths[queue] = make(map[string]int64, len(states))
+		for state, cmd := range states {
+			depths[queue][state] = cmd.Val()
+		}
 	}
-	return depth, nil
+	return depths, nil
+}
+
+// Depth returns how many tasks of a queue Redis holds, by state.
+func (c *Client) Depth(ctx context.Context, queue string) (map[string]int64, error) {
+	depths, err := c.Depths(ctx)
+	return depths[queue], err
 }

@@ -17,55 +17,27 @@ import (
 	"herald/pkg/message"
 )
 
-// Telemetry observes deliveries, bulks and requests. It implements delivery.Observer and bulk.Observer.
+// Telemetry observes deliveries, bulks and requests. It implements delivery.Observer and bulk.Observer, and is safe for
+// concurrent use.
 type Telemetry struct {
-	log        *slog.Logger
-	registry   *prometheus.Registry
-	deliveries *prometheus.CounterVec
-	stages     map[message.ChannelType]stages
-	steps      *prometheus.HistogramVec
-	requests   *prometheus.HistogramVec
-	failures   *prometheus.CounterVec
-	cleaned    *prometheus.CounterVec
+	log      *slog.Logger
+	registry *prometheus.Registry
+	metrics
+	stages map[message.ChannelType]stages
 }
 
-// stages take the times of a type's deliveries. They are looked up once, as every delivery has four.
+// stages are the histograms of a channel type's stages. They are looked up once, since every delivery observes five.
 type stages struct{ load, claim, send, outcome, count prometheus.Observer }
 
-// New makes a Telemetry with a registry of its own.
+// New makes a Telemetry with its own registry, so that several can exist in one process.
 func New(log *slog.Logger) *Telemetry {
-	t := &Telemetry{
-		log:      log,
-		registry: prometheus.NewRegistry(),
-		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "herald_deliveries_total", Help: "Deliveries by type, and the status and reason they left their message with.",
-		}, []string{"type", "status", "reason"}),
-		stages: map[message.ChannelType]stages{},
-		steps: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "herald_message_step_seconds", Help: "Time that steps around the deliveries took for each message: plan, enqueue, dequeue, ack. Messages that went together share theirs.",
-			Buckets: prometheus.ExponentialBuckets(0.00001, 4, 10),
-		}, []string{"step"}),
-		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "herald_http_request_seconds", Help: "Time that requests took, by route and status.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
-		}, []string{"method", "route", "status"}),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "herald_failures_total", Help: "Steps that failed and will be done again, by what was being done.",
-		}, []string{"during"}),
+	t := &Telemetry{log: log, registry: prometheus.NewRegistry(), stages: map[message.ChannelType]stages{}}
+	t.metrics = newMetrics(t.registry)
+	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, ct := range message.ChannelTypes {
+		of := func(stage string) prometheus.Observer { return t.deliveryStages.WithLabelValues(string(ct), stage) }
+		t.stages[ct] = stages{of("load"), of("claim"), of("send"), of("outcome"), of("count")}
 	}
-	t.cleaned = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "herald_queue_cleaned_total", Help: "Tasks that were found stuck in Redis and removed or put back, by what was wrong with them.",
-	}, []string{"kind"})
-	took := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "herald_delivery_stage_seconds", Help: "Time that the stages of a delivery took: load, claim, send, outcome, count.",
-		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
-	}, []string{"type", "stage"})
-	for _, typ := range message.ChannelTypes {
-		of := func(stage string) prometheus.Observer { return took.WithLabelValues(string(typ), stage) }
-		t.stages[typ] = stages{of("load"), of("claim"), of("send"), of("outcome"), of("count")}
-	}
-	t.registry.MustRegister(t.deliveries, took, t.steps, t.requests, t.failures, t.cleaned,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return t
 }
 
@@ -75,7 +47,7 @@ func (t *Telemetry) Log() *slog.Logger { return t.log }
 // Delivered implements delivery.Observer.
 func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	typ := string(e.Message.ChannelType)
-	t.deliveries.WithLabelValues(typ, string(e.Status), string(e.Reason)).Inc()
+	t.deliveries.WithLabelValues(typ, e.Provider, string(e.Status), string(e.Reason)).Inc()
 	s := t.stages[e.Message.ChannelType]
 	for _, stage := range [...]struct {
 		to   prometheus.Observer
@@ -98,6 +70,9 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	attrs := []slog.Attr{
 		slog.String("message_id", e.Message.ID.String()), slog.String("type", typ), slog.String("status", string(e.Status)),
 		slog.Int("attempt", e.Attempt), slog.Duration("duration", e.Duration), slog.Duration("send", e.Send),
+	}
+	if e.Provider != "" {
+		attrs = append(attrs, slog.String("provider", e.Provider))
 	}
 	if e.Message.BulkID != uuid.Nil {
 		attrs = append(attrs, slog.String("bulk_id", e.Message.BulkID.String()))
@@ -123,7 +98,7 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 // Step reports a step that some messages made together: each counts with its share of the time. It is part of
 // bulk.Observer, and what queue.Speed is told by.
 func (t *Telemetry) Step(step string, messages int, took time.Duration) {
-	h := t.steps.WithLabelValues(step)
+	h := t.messageSteps.WithLabelValues(step)
 	for range messages {
 		h.Observe(took.Seconds() / float64(messages))
 	}

@@ -25,7 +25,7 @@ func TestNoPersonalDataIsSeen(t *testing.T) {
 	m := &message.Message{
 		ID: uuid.New(), BulkID: uuid.New(), ChannelType: message.Email, Recipient: "canary@example.com", Content: &message.Content{Text: "canary text"},
 	}
-	tel.Delivered(t.Context(), delivery.Event{Message: m, Status: message.Failed, Reason: message.RecipientRefused, Send: time.Second, Again: time.Second, Fenced: true, Err: errors.New("x")})
+	tel.Delivered(t.Context(), delivery.Event{Message: m, Provider: "sendgrid", Status: message.Failed, Reason: message.RecipientRefused, Send: time.Second, Again: time.Second, Fenced: true, Err: errors.New("x")})
 	tel.BulkEvent(t.Context(), "planned", m.BulkID, "total", 3)
 	tel.BulkError(t.Context(), "feed", m.BulkID, errors.New("x"))
 	tel.Request(t.Context(), Request{Method: "POST", Route: "/api/x", Status: 500, Duration: time.Second, ID: "id", Caller: "key", Err: errors.New("x")})
@@ -51,7 +51,7 @@ func TestNoPersonalDataIsSeen(t *testing.T) {
 			t.Errorf("personal data: %s", s)
 		}
 	}
-	if !strings.Contains(metrics, `herald_deliveries_total{reason="recipient_refused",status="FAILED",type="EMAIL"} 1`) {
+	if !strings.Contains(metrics, `herald_deliveries_total{provider="sendgrid",reason="recipient_refused",status="FAILED",type="EMAIL"} 1`) {
 		t.Error("the delivery is not counted")
 	}
 	if !strings.Contains(log.String(), m.ID.String()) || strings.Count(log.String(), "\n") != 4 {
