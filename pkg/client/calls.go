@@ -17,38 +17,29 @@ import (
 	"herald/pkg/message"
 )
 
-const (
-	sendPath        = "/api/messaging/send"
-	messagesPath    = "/api/messaging/messages"
-	bulkPath        = "/api/messaging/bulk"
-	channelsPath    = "/api/channels"
-	leadsPath       = "/api/leads"
-	suppressionPath = "/api/suppressions"
-)
-
 // SendOption is a choice of one send.
 type SendOption func(*call)
 
 // UnderKey sends under an Idempotency-Key of the caller's, so that the send is one even if the caller itself dies and
 // comes again. Without it every call has a key of its own, which makes its retries safe.
 func UnderKey(key string) SendOption {
-	return func(r *call) { r.headers["Idempotency-Key"] = quote(key) }
+	return func(r *call) { r.headers[contract.HeaderIdempotencyKey] = quote(key) }
 }
 
 // Waiting lets a bulk send wait for its figures, up to a minute, to the second.
 func Waiting(d time.Duration) SendOption {
-	return func(r *call) { r.headers["Prefer"] = "wait=" + strconv.Itoa(int(d/time.Second)) }
+	return func(r *call) { r.headers[contract.HeaderPrefer] = "wait=" + strconv.Itoa(int(d/time.Second)) }
 }
 
 // Replayed is told whether the answer is that of an earlier request under the same key.
 func Replayed(yes *bool) SendOption {
-	return noting(func(h http.Header) { *yes = h.Get("Idempotent-Replayed") == "true" })
+	return noting(func(h http.Header) { *yes = h.Get(contract.HeaderReplayed) == "true" })
 }
 
 // ProviderTook is told how long the provider took to answer, 0 when the answer does not say.
 func ProviderTook(d *time.Duration) SendOption {
 	return noting(func(h http.Header) {
-		ms, _ := strconv.ParseFloat(strings.TrimPrefix(h.Get("Server-Timing"), "provider;dur="), 64)
+		ms, _ := strconv.ParseFloat(strings.TrimPrefix(h.Get(contract.HeaderServerTiming), "provider;dur="), 64)
 		*d = time.Duration(ms * float64(time.Millisecond))
 	})
 }
@@ -79,9 +70,9 @@ func quote(key string) string {
 }
 
 func (c *Client) send(ctx context.Context, body, into any, prefer string, options []SendOption) error {
-	r := call{method: http.MethodPost, path: sendPath, body: body, headers: map[string]string{"Idempotency-Key": quote(uuid.NewString())}, repeatable: true}
+	r := call{route: contract.RouteSend, body: body, headers: map[string]string{contract.HeaderIdempotencyKey: quote(uuid.NewString())}, repeatable: true}
 	if prefer != "" {
-		r.headers["Prefer"] = prefer
+		r.headers[contract.HeaderPrefer] = prefer
 	}
 	for _, o := range options {
 		o(&r)
@@ -127,24 +118,16 @@ func (r *rawJSON) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// get reads one thing.
-func get[T any](ctx context.Context, c *Client, path ...string) (*T, error) {
+// get reads one thing. args are the parameters of the route's path, in their order.
+func get[T any](ctx context.Context, c *Client, route contract.Route, args ...string) (*T, error) {
 	var out T
-	return &out, c.do(ctx, call{method: http.MethodGet, path: join(path), repeatable: true}, &out)
-}
-
-func join(path []string) string {
-	out := path[0]
-	for _, p := range path[1:] {
-		out += "/" + url.PathEscape(p)
-	}
-	return out
+	return &out, c.do(ctx, call{route: route, args: args, repeatable: true}, &out)
 }
 
 const pageSize = 200
 
 // all walks a list page by page. It ends with the first error.
-func all[T any](ctx context.Context, c *Client, path string, query url.Values) iter.Seq2[T, error] {
+func all[T any](ctx context.Context, c *Client, route contract.Route, query url.Values) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		q := url.Values{"limit": {strconv.Itoa(pageSize)}}
 		for name, v := range query {
@@ -152,7 +135,7 @@ func all[T any](ctx context.Context, c *Client, path string, query url.Values) i
 		}
 		for {
 			var page contract.Page[T]
-			if err := c.do(ctx, call{method: http.MethodGet, path: path, query: q, repeatable: true}, &page); err != nil {
+			if err := c.do(ctx, call{route: route, query: q, repeatable: true}, &page); err != nil {
 				var none T
 				yield(none, err)
 				return
@@ -172,7 +155,7 @@ func all[T any](ctx context.Context, c *Client, path string, query url.Values) i
 
 // Message returns one message with its attempts and receipts.
 func (c *Client) Message(ctx context.Context, id string) (*Message, error) {
-	return get[Message](ctx, c, messagesPath, id)
+	return get[Message](ctx, c, contract.RouteGetMessage, id)
 }
 
 // MessageFilter narrows a list of messages down; what is empty does not.
@@ -205,37 +188,37 @@ func (f MessageFilter) query() url.Values {
 
 // Messages walks the ledger, newest first.
 func (c *Client) Messages(ctx context.Context, f MessageFilter) iter.Seq2[Message, error] {
-	return all[Message](ctx, c, messagesPath, f.query())
+	return all[Message](ctx, c, contract.RouteListMessages, f.query())
 }
 
 // Bulk returns how a bulk stands, and its request.
 func (c *Client) Bulk(ctx context.Context, id string) (*Bulk, error) {
-	return get[Bulk](ctx, c, bulkPath, id)
+	return get[Bulk](ctx, c, contract.RouteGetBulk, id)
 }
 
 // Bulks walks the bulks, newest first.
 func (c *Client) Bulks(ctx context.Context) iter.Seq2[Bulk, error] {
-	return all[Bulk](ctx, c, bulkPath, nil)
+	return all[Bulk](ctx, c, contract.RouteListBulks, nil)
 }
 
 // PauseBulk stops a bulk until it is resumed.
 func (c *Client) PauseBulk(ctx context.Context, id string) (*Bulk, error) {
-	return c.steer(ctx, id, "pause")
+	return c.steer(ctx, contract.RoutePauseBulk, id)
 }
 
 // ResumeBulk lets a paused bulk go on.
 func (c *Client) ResumeBulk(ctx context.Context, id string) (*Bulk, error) {
-	return c.steer(ctx, id, "resume")
+	return c.steer(ctx, contract.RouteResumeBulk, id)
 }
 
 // CancelBulk ends a bulk.
 func (c *Client) CancelBulk(ctx context.Context, id string) (*Bulk, error) {
-	return c.steer(ctx, id, "cancel")
+	return c.steer(ctx, contract.RouteCancelBulk, id)
 }
 
-func (c *Client) steer(ctx context.Context, id, action string) (*Bulk, error) {
+func (c *Client) steer(ctx context.Context, route contract.Route, id string) (*Bulk, error) {
 	var out Bulk
-	return &out, c.do(ctx, call{method: http.MethodPost, path: join([]string{bulkPath, id, action})}, &out)
+	return &out, c.do(ctx, call{route: route, args: []string{id}}, &out)
 }
 
 // Over says whether nothing more can happen to a bulk.
@@ -277,61 +260,61 @@ func (c *Client) WatchBulk(ctx context.Context, id string) iter.Seq2[*Bulk, erro
 
 // ExplainLead tells why a lead was, or was not, among those of a bulk.
 func (c *Client) ExplainLead(ctx context.Context, bulkID, leadID string) (*Explanation, error) {
-	return get[Explanation](ctx, c, bulkPath, bulkID, "leads", leadID)
+	return get[Explanation](ctx, c, contract.RouteExplainLead, bulkID, leadID)
 }
 
 // Channels walks the channels in the order of their ids.
 func (c *Client) Channels(ctx context.Context) iter.Seq2[Channel, error] {
-	return all[Channel](ctx, c, channelsPath, nil)
+	return all[Channel](ctx, c, contract.RouteListChannels, nil)
 }
 
 // Channel returns one channel.
 func (c *Client) Channel(ctx context.Context, id string, t message.ChannelType) (*Channel, error) {
-	return get[Channel](ctx, c, channelsPath, id, string(t))
+	return get[Channel](ctx, c, contract.RouteGetChannel, id, string(t))
 }
 
 // CreateChannel registers a channel.
 func (c *Client) CreateChannel(ctx context.Context, ch NewChannel) (*Channel, error) {
 	var out Channel
-	return &out, c.do(ctx, call{method: http.MethodPost, path: channelsPath, body: ch}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteCreateChannel, body: ch}, &out)
 }
 
 // ChangeChannel changes what the patch names.
 func (c *Client) ChangeChannel(ctx context.Context, id string, t message.ChannelType, p Patch) (*Channel, error) {
 	var out Channel
-	return &out, c.do(ctx, call{method: http.MethodPatch, path: join([]string{channelsPath, id, string(t)}), body: p, repeatable: true}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteChangeChannel, args: []string{id, string(t)}, body: p, repeatable: true}, &out)
 }
 
 // DeleteChannel removes a channel.
 func (c *Client) DeleteChannel(ctx context.Context, id string, t message.ChannelType) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: join([]string{channelsPath, id, string(t)})}, nil)
+	return c.do(ctx, call{route: contract.RouteDeleteChannel, args: []string{id, string(t)}}, nil)
 }
 
 // Leads walks the leads in the order of their ids.
 func (c *Client) Leads(ctx context.Context) iter.Seq2[Lead, error] {
-	return all[Lead](ctx, c, leadsPath, nil)
+	return all[Lead](ctx, c, contract.RouteListLeads, nil)
 }
 
 // Lead returns one lead.
 func (c *Client) Lead(ctx context.Context, id string) (*Lead, error) {
-	return get[Lead](ctx, c, leadsPath, id)
+	return get[Lead](ctx, c, contract.RouteGetLead, id)
 }
 
 // CreateLead stores a lead.
 func (c *Client) CreateLead(ctx context.Context, l NewLead) (*Lead, error) {
 	var out Lead
-	return &out, c.do(ctx, call{method: http.MethodPost, path: leadsPath, body: l}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteCreateLead, body: l}, &out)
 }
 
 // ChangeLead changes what the patch names.
 func (c *Client) ChangeLead(ctx context.Context, id string, p Patch) (*Lead, error) {
 	var out Lead
-	return &out, c.do(ctx, call{method: http.MethodPatch, path: join([]string{leadsPath, id}), body: p, repeatable: true}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteChangeLead, args: []string{id}, body: p, repeatable: true}, &out)
 }
 
 // EraseLead forgets a person.
 func (c *Client) EraseLead(ctx context.Context, id string) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: join([]string{leadsPath, id})}, nil)
+	return c.do(ctx, call{route: contract.RouteEraseLead, args: []string{id}}, nil)
 }
 
 // Format is the kind of an imported file.
@@ -339,8 +322,8 @@ type Format string
 
 // The formats.
 const (
-	CSV    Format = "text/csv"
-	NDJSON Format = "application/x-ndjson"
+	CSV    Format = contract.MediaCSV
+	NDJSON Format = contract.MediaNDJSON
 )
 
 // ImportLeads imports a file of up to 100 MB as it is read. It is not repeated: rows before a failure stay imported, and
@@ -350,7 +333,7 @@ func (c *Client) ImportLeads(ctx context.Context, f Format, file io.Reader) (*Im
 		return nil, fmt.Errorf("leads are imported from CSV or NDJSON, not %q", f)
 	}
 	var out ImportReport
-	return &out, c.do(ctx, call{method: http.MethodPost, path: leadsPath + "/import", stream: file, mediaType: string(f)}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteImportLeads, stream: file, mediaType: string(f)}, &out)
 }
 
 // Suppressions walks the suppressions, newest first, of a type or an address where these are not empty.
@@ -362,21 +345,21 @@ func (c *Client) Suppressions(ctx context.Context, t message.ChannelType, addres
 	if address != "" {
 		q.Set("address", address)
 	}
-	return all[Suppression](ctx, c, suppressionPath, q)
+	return all[Suppression](ctx, c, contract.RouteListSuppressions, q)
 }
 
 // Suppress puts an address on the list; doing so again changes nothing.
 func (c *Client) Suppress(ctx context.Context, s NewSuppression) (*Suppression, error) {
 	var out Suppression
-	return &out, c.do(ctx, call{method: http.MethodPost, path: suppressionPath, body: s, repeatable: true}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteCreateSuppression, body: s, repeatable: true}, &out)
 }
 
 // LiftSuppression lets an address be contacted again.
 func (c *Client) LiftSuppression(ctx context.Context, id string) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: join([]string{suppressionPath, id})}, nil)
+	return c.do(ctx, call{route: contract.RouteDeleteSuppression, args: []string{id}}, nil)
 }
 
 // Ready says whether the API is ready for requests.
 func (c *Client) Ready(ctx context.Context) error {
-	return c.do(ctx, call{method: http.MethodGet, path: "/readyz"}, nil)
+	return c.do(ctx, call{route: contract.RouteReady}, nil)
 }

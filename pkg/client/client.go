@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -142,14 +143,15 @@ func IsStatus(err error, status int) bool {
 
 // call is one request.
 type call struct {
-	method, path string
-	query        url.Values
-	body         any                 // encoded as JSON, unless stream is set
-	stream       io.Reader           // of mediaType; it can be read once, so the call is made once
-	mediaType    string              //
-	headers      map[string]string   //
-	repeatable   bool                // doing it twice is the same as doing it once
-	note         func(h http.Header) // told the headers of the answer
+	route      contract.Route
+	args       []string // of the parameters of the route's path, in their order
+	query      url.Values
+	body       any                 // encoded as JSON, unless stream is set
+	stream     io.Reader           // of mediaType; it can be read once, so the call is made once
+	mediaType  string              //
+	headers    map[string]string   //
+	repeatable bool                // doing it twice is the same as doing it once
+	note       func(h http.Header) // told the headers of the answer
 }
 
 // do makes a call, again while that is safe and helps, and reads the answer into into.
@@ -173,9 +175,12 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 	return err
 }
 
+// errCut is the error of a download that broke off. Its writer has a part, so the call is not repeated.
+var errCut = errors.New("the download broke off")
+
 // again says whether a call that failed may be made again, and how long to wait at least.
 func (c *Client) again(ctx context.Context, r call, err error, least *time.Duration) bool {
-	if c.patience == 0 || r.stream != nil || ctx.Err() != nil {
+	if c.patience == 0 || r.stream != nil || ctx.Err() != nil || errors.Is(err, errCut) {
 		return false
 	}
 	var e *Error
@@ -210,8 +215,20 @@ func (e *Error) passes() bool {
 	return false
 }
 
+// path returns the path of a call, its parameters filled in.
+func (r *call) path() string {
+	parts, args := strings.Split(r.route.Path, "/"), r.args
+	for i, p := range parts {
+		if strings.HasPrefix(p, ":") && len(args) > 0 {
+			parts[i], args = url.PathEscape(args[0]), args[1:]
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// once makes a call one time. An answer goes into into as JSON, or as it comes where into is an io.Writer.
 func (c *Client) once(ctx context.Context, r call, body []byte, into any) error {
-	u := c.base.JoinPath(r.path)
+	u := c.base.JoinPath(r.path())
 	u.RawQuery = r.query.Encode()
 	var reader io.Reader = bytes.NewReader(body)
 	if r.stream != nil {
@@ -219,7 +236,7 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 	} else if body == nil {
 		reader = nil
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), reader)
+	req, err := http.NewRequestWithContext(ctx, r.route.Method, u.String(), reader)
 	if err != nil {
 		return fmt.Errorf("make the request: %w", err)
 	}
@@ -232,7 +249,10 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 			req.Header.Set("Content-Type", r.mediaType)
 		}
 	}
-	if c.key != "" {
+	if r.route.Media != "" {
+		req.Header.Set("Accept", r.route.Media)
+	}
+	if c.key != "" && r.route.Access == contract.Keyed { // other routes have no use for it
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	res, err := c.http.Do(req)
@@ -240,6 +260,12 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 		return fmt.Errorf("ask %s: %w", c.base.Host, err)
 	}
 	defer res.Body.Close()
+	if to, ok := into.(io.Writer); ok && res.StatusCode < http.StatusBadRequest {
+		if _, err := io.Copy(to, res.Body); err != nil {
+			return fmt.Errorf("%w: %w", errCut, err)
+		}
+		return nil
+	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
