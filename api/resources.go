@@ -129,7 +129,7 @@ func (s *Server) listMessages(c echo.Context) error {
 			errs.Add(message.SlugEnum, "is no status of a message", "query", "status")
 		}
 	}
-	f.ChannelType, f.Recipient = q.MessageType("channel_type"), q.Address("recipient")
+	f.ChannelType, f.Recipient = q.ChannelType("channel_type"), q.Address("recipient")
 	limit, before := q.PageByID()
 	if err := q.Close(); err != nil {
 		return err

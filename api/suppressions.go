@@ -61,7 +61,7 @@ func parseSuppressionReason(s string) (message.Reason, bool) {
 
 func (s *Server) listSuppressions(c echo.Context) error {
 	q := request.NewQuery(c, &wire.Errors{})
-	t, address := q.MessageType("type"), q.Address("address")
+	t, address := q.ChannelType("type"), q.Address("address")
 	limit, before := q.PageByID()
 	if err := q.Close(); err != nil {
 		return err

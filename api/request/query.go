@@ -65,7 +65,7 @@ func (q *Query) Time(name string) *time.Time {
 	return &t
 }
 
-func (q *Query) MessageType(name string) message.ChannelType {
+func (q *Query) ChannelType(name string) message.ChannelType {
 	v := q.Get(name)
 	if v == "" {
 		return ""

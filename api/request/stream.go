@@ -1,7 +1,6 @@
 package request
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,7 +19,8 @@ type Stream struct {
 // StartStream sends the head of an answer of a media type. An error that a handler returns afterwards cannot change the
 // status any more: the connection is cut, so that the client does not take a part for the whole.
 func (g *Gate) StartStream(c echo.Context, media string) *Stream {
-	s := &Stream{answer: c.Response(), control: http.NewResponseController(c.Response()), limit: g.Limits.Write}
+	// Echo's own Flush loses the error of the connection, so the controller is of the writer below it.
+	s := &Stream{answer: c.Response(), control: http.NewResponseController(c.Response().Writer), limit: g.Limits.Write}
 	s.answer.Header().Set(echo.HeaderContentType, media)
 	s.answer.WriteHeader(http.StatusOK)
 	_ = s.Flush() // the client sees that its download began; a connection that is gone fails at the first write
@@ -43,7 +43,7 @@ func (s *Stream) Write(b []byte) (int, error) {
 // Flush sends what was written: a row of a file, or an event, reaches its client now.
 func (s *Stream) Flush() error {
 	s.extend()
-	if err := s.control.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := s.control.Flush(); err != nil {
 		return fmt.Errorf("flush the answer: %w", err)
 	}
 	return nil
