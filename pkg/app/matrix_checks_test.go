@@ -67,7 +67,7 @@ func (s *system) counted(f figures) {
 	}
 	sent := int64(0)
 	for standing, n := range counts.By {
-		if status, _, _ := standing.Status(); status.Accepted() {
+		if status, _, _ := standing.State(); status.Accepted() {
 			sent += n
 		}
 	}

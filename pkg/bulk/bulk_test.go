@@ -351,7 +351,7 @@ func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
 	w.runner(1000)
 	b := w.accept(n)
 	testenv.Eventually(t, timeout, "all are fed", func() bool { return w.enqueued() == n })
-	counts := "herald:{" + b.ID.String() + "}:counts"
+	counts := "herald:{" + b.ID.String() + "}:state_counts"
 	older, err := w.rdb.HGetAll(t.Context(), counts).Result()
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +361,7 @@ func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
 		got, err := w.store.Bulk(t.Context(), b.ID)
 		return err == nil && got.SettledSeq == n-1
 	})
-	w.rdb.Del(t.Context(), counts, "herald:{"+b.ID.String()+"}:ranks")
+	w.rdb.Del(t.Context(), counts, "herald:{"+b.ID.String()+"}:states")
 	if err := w.rdb.HSet(t.Context(), counts, older).Err(); err != nil {
 		t.Fatal(err)
 	}

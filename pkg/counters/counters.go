@@ -55,14 +55,15 @@ func (c *Counters) Close() {
 func (c *Counters) Tell(told func(bulkID uuid.UUID)) { c.told.Store(&told) }
 
 // Both keys share a hash tag, so that one script may touch both in a cluster.
-func ranksKey(id uuid.UUID) string  { return "herald:{" + id.String() + "}:ranks" }
-func countsKey(id uuid.UUID) string { return "herald:{" + id.String() + "}:counts" }
+// Earlier versions numbered the codes differently, under keys that ended in ranks and counts.
+func statesKey(id uuid.UUID) string { return "herald:{" + id.String() + "}:states" }
+func countsKey(id uuid.UUID) string { return "herald:{" + id.String() + "}:state_counts" }
 
 const (
 	costField = "cost"
 	openField = "open" // the hash exists even while nothing is counted
 	foldField = "fold" // the counts are being made anew: do not read them
-	markParts = 3      // arguments of the script per mark
+	markParts = 4      // arguments of the script per message
 	chunk     = 500    // marks per script call, so that no call holds Redis up
 
 	// countsTTL is how long counts outlive the last call that kept them. When they are gone readers ask the database, and
@@ -80,42 +81,39 @@ local function expire(always)
 end
 `
 
-// countScript moves standings upward and keeps the counts in step. Without the hash it does nothing: Redis lost the
-// counts, and whoever runs the bulk makes both anew from the rows. A cost is added when a message first reaches SENT.
-// KEYS: ranks, counts. ARGV: seq, standing, cost of each mark. The rank of a standing s is ceil(s / width).
+// countScript moves the codes of messages upwards and keeps the counts in step. Without the hash it does nothing: Redis lost the
+// counts, and the bulk's runner rebuilds them from the rows. A code is replaced only if it is below the floor of the new one,
+// which is the first code of the new status. A cost is added when a message first reaches SENT or a later status.
+// KEYS: states, counts. ARGV: seq, code, floor, cost of each message.
 var countScript = redis.NewScript(expireLua + `
-local width, sent = ` + strconv.Itoa(stats.Width) + `, ` + strconv.Itoa(sentRank) + `
+local sent = ` + strconv.Itoa(int(stats.MessageState{Status: message.Sent}.Floor())) + `
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-local function rank(s) return math.floor((s + width - 1) / width) end
 local by, cost = {}, 0
-for i = 1, #ARGV, 3 do
-  local seq, new, old = ARGV[i], tonumber(ARGV[i + 1]), 0
+for i = 1, #ARGV, 4 do
+  local seq, new, floor, old = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), 0
   local byte = redis.call('GETRANGE', KEYS[1], seq, seq)
   if byte ~= '' then old = string.byte(byte) end
-  if rank(new) > rank(old) then
+  if old < floor then
     redis.call('SETRANGE', KEYS[1], seq, string.char(new))
     by[new] = (by[new] or 0) + 1
     if old > 0 then by[old] = (by[old] or 0) - 1 end
-    if rank(new) >= sent and rank(old) < sent then cost = cost + tonumber(ARGV[i + 2]) end
+    if floor >= sent and old < sent then cost = cost + tonumber(ARGV[i + 3]) end
   end
 end
-for standing, n in pairs(by) do redis.call('HINCRBY', KEYS[2], standing, n) end
+for code, n in pairs(by) do redis.call('HINCRBY', KEYS[2], code, n) end
 if cost > 0 then redis.call('HINCRBY', KEYS[2], '` + costField + `', string.format('%.0f', cost)) end
 expire(false)
 return 1`)
 
-// markScript makes the hash, or a field of it, and puts off the expiry of both keys. KEYS: ranks, counts. ARGV: fields.
+// markScript makes the hash, or a field of it, and puts off the expiry of both keys. KEYS: states, counts. ARGV: fields.
 var markScript = redis.NewScript(expireLua + `
 for _, field in ipairs(ARGV) do redis.call('HSET', KEYS[2], field, 1) end
 expire(true)
 return 1`)
 
 func (c *Counters) mark(ctx context.Context, bulkID uuid.UUID, fields ...any) error {
-	return markScript.Run(ctx, c.rdb, []string{ranksKey(bulkID), countsKey(bulkID)}, fields...).Err()
+	return markScript.Run(ctx, c.rdb, []string{statesKey(bulkID), countsKey(bulkID)}, fields...).Err()
 }
-
-// sentRank is the rank of SENT among standings, where waiting comes first.
-var sentRank = message.Sent.Rank() + 1
 
 // Count implements delivery.Counters. It leaves the mark to be counted in a moment, with others.
 func (c *Counters) Count(bulkID uuid.UUID, m stats.MessageState) { c.group.Leave(countItem{bulkID, m}) }
@@ -138,12 +136,12 @@ func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{
 
 // CountAll implements bulk.Counters.
 func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.MessageState) error {
-	keys := []string{ranksKey(bulkID), countsKey(bulkID)}
+	keys := []string{statesKey(bulkID), countsKey(bulkID)}
 	for from := 0; from < len(marks); from += chunk {
 		part := marks[from:min(from+chunk, len(marks))]
 		args := make([]any, 0, markParts*len(part))
 		for _, m := range part {
-			args = append(args, m.Seq, int(m.Code()), int64(m.Cost))
+			args = append(args, m.Seq, int(m.Code()), int(m.Floor()), int64(m.Cost))
 		}
 		if err := countScript.Run(ctx, c.rdb, keys, args...).Err(); err != nil {
 			return redisconn.Unavailable("count", err)

@@ -68,7 +68,7 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 				t.Fatalf("after %+v: %s", step.mark, d)
 			}
 		}
-		if n := rdb.StrLen(ctx, ranksKey(id)).Val(); n != 70_001 {
+		if n := rdb.StrLen(ctx, statesKey(id)).Val(); n != 70_001 {
 			t.Errorf("%d bytes for the ranks: one per message", n)
 		}
 	})
@@ -116,32 +116,32 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		redistest.Must(t, c.Begin(ctx, begun))
 		expires("Begin", countsKey(begun))
 		redistest.Must(t, c.CountAll(ctx, begun, marks))
-		expires("the first count", countsKey(begun), ranksKey(begun))
+		expires("the first count", countsKey(begun), statesKey(begun))
 		redistest.Must(t, c.BeginRebuild(ctx, folded))
 		expires("BeginRebuild", countsKey(folded))
 		redistest.Must(t, c.CountAll(ctx, folded, marks))
 		redistest.Must(t, c.EndRebuild(ctx, folded))
-		expires("EndRebuild", countsKey(folded), ranksKey(folded))
+		expires("EndRebuild", countsKey(folded), statesKey(folded))
 		redistest.Must(t, c.CountAll(ctx, alone, marks))
 		redistest.Must(t, c.Keep(ctx, alone))
 		redistest.Must(t, c.EndRebuild(ctx, alone))
-		if n := rdb.Exists(ctx, countsKey(alone), ranksKey(alone)).Val(); n != 0 {
+		if n := rdb.Exists(ctx, countsKey(alone), statesKey(alone)).Val(); n != 0 {
 			t.Errorf("%d keys are made for a bulk that has no counts", n)
 		}
 
 		// Keys of a process of an earlier version, or of one that died at the wrong moment.
 		rdb.Persist(ctx, countsKey(begun))
-		rdb.Persist(ctx, ranksKey(begun))
+		rdb.Persist(ctx, statesKey(begun))
 		redistest.Must(t, c.CountAll(ctx, begun, []stats.MessageState{{Seq: 2, Status: message.Sent}}))
-		expires("a count over keys that stayed", countsKey(begun), ranksKey(begun))
+		expires("a count over keys that stayed", countsKey(begun), statesKey(begun))
 		rdb.PExpire(ctx, countsKey(begun), time.Minute)
-		rdb.PExpire(ctx, ranksKey(begun), time.Minute)
+		rdb.PExpire(ctx, statesKey(begun), time.Minute)
 		redistest.Must(t, c.CountAll(ctx, begun, []stats.MessageState{{Seq: 3, Status: message.Sent}}))
 		if ttl := rdb.PTTL(ctx, countsKey(begun)).Val(); ttl > time.Minute {
 			t.Errorf("a count puts the expiry off, to %s: that is for who runs the bulk", ttl)
 		}
 		redistest.Must(t, c.Keep(ctx, begun))
-		expires("Keep", countsKey(begun), ranksKey(begun))
+		expires("Keep", countsKey(begun), statesKey(begun))
 	})
 }
 

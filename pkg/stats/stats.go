@@ -19,45 +19,10 @@ type MessageState struct {
 	Cost    message.Micros
 }
 
-// StateCode is a MessageState's rank and reason in one byte: (rank-1)*28 + the reason's number + 1, with the ranks from 1 for
-// waiting over 2 for UNKNOWN up to 9 for BOUNCED. 0 is a message that is still open. A message's byte may only be
-// replaced by one of a higher rank, which makes counting it twice, or in any order, the same as counting it once.
-type StateCode byte
-
-// Width is how many standings share a rank.
-const Width = message.ReasonCount
-
-const waitingRank = 1
-
-// StateCode returns the byte for a mark.
-func (m MessageState) Code() StateCode {
-	rank := m.Status.Rank() + 1
-	switch {
-	case m.Waiting:
-		rank = waitingRank
-	case m.Status.Rank() == 0:
-		return 0
-	}
-	return StateCode((rank-1)*Width + m.Reason.Number() + 1)
-}
-
-// Status returns what a standing stands for; waiting messages are UNKNOWN.
-func (s StateCode) Status() (status message.Status, reason message.Reason, waiting bool) {
-	if s == 0 {
-		return message.Pending, message.NoReason, false
-	}
-	rank := int(s-1)/Width + 1
-	reason = message.ReasonByNumber(int(s-1) % Width)
-	if rank == waitingRank {
-		return message.Unknown, reason, true
-	}
-	return message.Settled[rank-2], reason, false
-}
-
 // Counts says how many messages of a bulk have each standing, and what the accepted ones cost together.
 type Counts struct {
-	By   map[StateCode]int64 `json:"by"`
-	Cost message.Micros      `json:"cost"`
+	By   map[StateCode]int64
+	Cost message.Micros
 }
 
 // Add counts n messages that stand alike.
@@ -84,7 +49,7 @@ func (c Counts) Released() int64 {
 func (c Counts) Settled() int64 {
 	var n int64
 	for s, v := range c.By {
-		if _, _, waiting := s.Status(); !waiting {
+		if _, _, waiting := s.State(); !waiting {
 			n += v
 		}
 	}
@@ -104,7 +69,7 @@ type Figures struct {
 func Compute(total int64, c Counts) Figures {
 	f := Figures{Total: total, Reasons: map[message.Reason]int64{}, Cost: c.Cost}
 	for s, n := range c.By {
-		status, reason, waiting := s.Status()
+		status, reason, waiting := s.State()
 		if n <= 0 {
 			continue
 		}

@@ -8,36 +8,6 @@ import (
 	"herald/pkg/message"
 )
 
-func TestStateCodesRoundTripAndRise(t *testing.T) {
-	last := StateCode(0)
-	for rank := range len(message.Settled) + 1 {
-		for n := range Width {
-			reason := message.ReasonByNumber(n)
-			if n > 0 && reason == message.NoReason {
-				continue
-			}
-			m := MessageState{Reason: reason, Waiting: rank == 0, Status: message.Unknown}
-			if rank > 0 {
-				m.Status = message.Settled[rank-1]
-			}
-			s := m.Code()
-			if s <= last {
-				t.Fatalf("%+v has code %d after %d", m, s, last)
-			}
-			last = s
-			status, got, waiting := s.Status()
-			if status != m.Status || got != reason || waiting != m.Waiting {
-				t.Fatalf("%+v comes back as %s %s %v", m, status, got, waiting)
-			}
-		}
-	}
-	for _, s := range message.Open {
-		if got := (MessageState{Status: s}).Code(); got != 0 {
-			t.Errorf("%s has code %d", s, got)
-		}
-	}
-}
-
 func TestFigures(t *testing.T) {
 	var c Counts
 	add := func(n int64, s message.Status, r message.Reason, waiting bool) {
