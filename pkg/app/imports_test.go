@@ -53,7 +53,7 @@ var ours = map[string][]string{
 	"channel":          {"message"},
 	"stats":            {"message"},
 	"delivery":         {"message", "access", "render", "channel", "stats", "fault", "pause"},
-	"bulk":             {"message", "access", "audience", "render", "channel", "stats", "fault", "pause"},
+	"bulk":             {"message", "access", "audience", "render", "channel", "delivery", "stats", "fault", "pause"},
 	"redisconn":        {"message"},
 	"counters":         {"batch", "message", "redisconn", "stats"},
 	"ratelimit":        {"channel", "delivery", "redisconn"},

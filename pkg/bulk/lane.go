@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/channel"
+	"herald/pkg/delivery"
 	"herald/pkg/message"
 )
 
@@ -91,7 +92,7 @@ func (r *Runner) refresh(ctx context.Context, l *lane, workers int) {
 	ch, err := r.Channels.Get(ctx, l.key)
 	held, rate := false, 0.0 // the messages of a channel that is gone come to their end like others
 	if err == nil {
-		held, rate = ch.State == channel.Paused, r.Health.Rate(ctx, ch)
+		held, rate = delivery.Decide(ch).Held, r.Health.Rate(ctx, ch)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

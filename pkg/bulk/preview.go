@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/audience"
+	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/render"
 )
@@ -176,7 +177,7 @@ func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Templat
 	if rendered > 0 {
 		out.Cost = message.Micros(float64(cost) / float64(rendered) * float64(out.Reachable)) // their product may be beyond an int64
 	}
-	rate := o.Channel.RatePerSecond
+	rate := delivery.Decide(o.Channel).Rate
 	if rate == 0 {
 		workers, err := p.Queue.Workers(ctx)
 		if err != nil || workers < 1 {

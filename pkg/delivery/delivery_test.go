@@ -70,7 +70,11 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 	if change != nil {
 		change(m)
 	}
-	w.bulks.Store(m.BulkID, true)
+	if m.BulkID != uuid.Nil {
+		w.bulks.Store(m.BulkID, true)
+		w.exec(`INSERT INTO bulks (id, channel_id, channel_type, provider, message_type, priority, content, criteria, request, status, created_at)
+			VALUES (?, ?, 'EMAIL', 'sendgrid', 'MARKETING', 'NORMAL', '{}', '{}', '{}', 'PROCESSING', ?)`, m.BulkID.String(), m.ChannelID.String(), now)
+	}
 	if _, err := w.store.Insert(w.t.Context(), delivery.Entry{Message: m}); err != nil {
 		w.t.Fatal(err)
 	}

@@ -105,3 +105,13 @@ func TestAnErrorBeforeTheCallGivesTheClaimBack(t *testing.T) {
 		t.Errorf("%v, event %v", err, r.events[0].Err)
 	}
 }
+
+// A panic before the claim of a single within its request is not held against the message: the caller may be at fault, and
+// the worker that gets the message finds out.
+func TestAPanicWithinARequestIsNoSuspicion(t *testing.T) {
+	r := newRig(t, nil)
+	r.ch.RatePerSecond, r.panics = 1, true
+	if sent := r.send(); sent.Status != message.Queued || len(r.row.suspects) != 0 || len(r.row.outcomes) != 0 {
+		t.Errorf("%+v, suspects %v, outcomes %+v", sent.Result, r.row.suspects, r.row.outcomes)
+	}
+}

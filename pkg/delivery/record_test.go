@@ -243,7 +243,8 @@ func TestWordsOfTheProviderAreBounded(t *testing.T) {
 		"short":           {"id", "code", "text", "id", "code", "text"},
 		"at their bounds": {long(256), long(64), long(2000), long(256), long(64), long(2000)},
 		"over them":       {long(257), long(65), long(2001), long(256), long(64), long(2000)},
-		"edges of ASCII":  {"\x1f ~\x7f", "a\tb", "é", " ~", "ab", "é"},
+		"edges of ASCII":  {"\x1f ~", "a\x7fb", "é", " ~", "ab", "é"},
+		"not UTF-8":       {"a\xffb", "\xe9", "ok", "ab", "", "ok"},
 		"cut in a rune":   {long(255) + "é", long(63) + "é", long(1999) + "é", long(255), long(63), long(1999)},
 	} {
 		r := newRig(t, nil)

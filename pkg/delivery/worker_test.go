@@ -146,6 +146,18 @@ func TestOnlyMessagesOfBulksNeedTheirLead(t *testing.T) {
 	if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); !errors.Is(err, errGone) || len(r.marks) != 0 {
 		t.Errorf("%v, counted %+v", err, r.marks)
 	}
+	r = newRig(t, without)
+	r.row.after = func(call string) error {
+		if call == "EraseMessage" { // an earlier attempt may have delivered it, and cost something
+			m, later := r.row.loaded.Message, time.Now()
+			m.Status, m.Cost, m.NextAttemptAt = message.Unknown, 5, &later
+		}
+		return nil
+	}
+	r.run()
+	if want := []stats.MessageState{{Seq: 7, Status: message.Unknown, Reason: message.Erased, Waiting: true, Cost: 5}}; !slices.Equal(r.marks, want) {
+		t.Errorf("counted %+v, want %+v", r.marks, want)
+	}
 	r = newRig(t, func(r *rig, m *message.Message) {
 		without(r, m)
 		single(r, m)

@@ -89,13 +89,8 @@ func (r *loadedRow) loaded() delivery.Loaded {
 	return l
 }
 
-// suppressedSQL returns the reasons why the recipient of message m must not be contacted; no row if it may.
-const suppressedSQL = `
-    SELECT s.reason FROM suppressions s WHERE s.type = m.channel_type AND s.address_hash = m.address_hash AND
-        CASE m.message_type WHEN 'MARKETING' THEN s.marketing WHEN 'NOTIFICATION' THEN s.notification ELSE s.transactional END`
-
 var loadSQL = "SELECT " + loadedSQL("COALESCE(l.%s, '')") + `, COALESCE(m.claim_expires_at < now(), false),
-       COALESCE((` + suppressedSQL + ` ORDER BY s.reason DESC LIMIT 1), ''), COALESCE(b.status <> 'PROCESSING', false) OR COALESCE(c.state = 'PAUSED', false)
+       COALESCE((` + suppressedSQL + ` ORDER BY s.reason DESC LIMIT 1), ''), ` + heldSQL + `
 FROM unnest($1::uuid[]) WITH ORDINALITY u(id, n) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
      LEFT JOIN bulks b ON b.id = m.bulk_id LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type`
 
@@ -106,8 +101,7 @@ UPDATE messages m SET ` + claimSet + `
 FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int[]) WITH ORDINALITY u(id, token, ttl, max_attempts, n), bulks b, channels c, leads l
 WHERE m.id = u.id AND b.id = m.bulk_id AND c.id = m.channel_id AND c.type = m.channel_type AND l.id = m.lead_id
     AND ((m.status = 'SENDING' AND m.claim_token = u.token)
-        OR (m.status IN ('PENDING', 'QUEUED') AND m.suspect = 0 AND m.attempt < u.max_attempts AND b.status = 'PROCESSING' AND c.state = 'ACTIVE' AND c.rate_per_second = 0
-            AND NOT EXISTS (` + suppressedSQL + `)))
+        OR (m.status IN ('PENDING', 'QUEUED') AND m.attempt < u.max_attempts AND ` + sendableSQL + `))
 RETURNING ` + loadedSQL("l.%s")
 
 func (d *postgresDriver) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {

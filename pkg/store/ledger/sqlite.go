@@ -120,23 +120,25 @@ func (d *sqliteDriver) channelVersion(db *gorm.DB, r *store.MessageRow) (version
 }
 
 // held reports whether the bulk or the channel of a message is paused or ended.
-func (d *sqliteDriver) held(db *gorm.DB, m *store.MessageRow) (bool, error) {
-	var held bool
-	err := db.Raw(`
-SELECT EXISTS (SELECT 1 FROM bulks WHERE id = ? AND status <> 'PROCESSING')
-    OR EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'PAUSED')`, m.BulkID, m.ChannelID, m.ChannelType).Scan(&held).Error
+func (d *sqliteDriver) held(db *gorm.DB, m *store.MessageRow) (held bool, err error) {
+	err = db.Raw("SELECT "+heldSQL+` FROM messages m LEFT JOIN bulks b ON b.id = m.bulk_id
+    LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type WHERE m.id = ?`, m.ID).Scan(&held).Error
 	return held, err
 }
 
-// reasonOf returns why the recipient of a message must not be contacted, NoReason if it may.
-func (d *sqliteDriver) reasonOf(db *gorm.DB, m *store.MessageRow) (message.Reason, error) {
-	var reasons []string
-	err := db.Table("suppressions").Where("type = ? AND address_hash = ? AND "+messageTypeColumn[message.MessageType(m.MessageType)], m.ChannelType, m.AddressHash).
-		Order("reason DESC").Limit(1).Pluck("reason", &reasons).Error
-	if err != nil || len(reasons) == 0 {
-		return message.NoReason, err
-	}
-	return message.Reason(reasons[0]), nil
+// sendable reports whether a message of a bulk can be claimed as it is loaded: it has its lead, and nothing forbids or delays
+// it.
+func (d *sqliteDriver) sendable(db *gorm.DB, id uuid.UUID) (ok bool, err error) {
+	err = db.Raw(`SELECT EXISTS (SELECT 1 FROM messages m JOIN bulks b ON b.id = m.bulk_id JOIN leads l ON l.id = m.lead_id
+    JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type WHERE m.id = ? AND `+sendableSQL+")", id).Scan(&ok).Error
+	return ok, err
+}
+
+// reasonOf returns why the recipient of a message must not be contacted, NoReason if it may. The message need not be stored.
+func (d *sqliteDriver) reasonOf(db *gorm.DB, m *store.MessageRow) (reason message.Reason, err error) {
+	err = db.Raw("SELECT COALESCE(("+suppressedSQL+` ORDER BY s.reason DESC LIMIT 1), '')
+FROM (SELECT ? AS channel_type, ? AS address_hash, ? AS message_type) m`, m.ChannelType, m.AddressHash, m.MessageType).Scan(&reason).Error
+	return reason, err
 }
 
 func (d *sqliteDriver) commitBatch(ctx context.Context, outcomes []*delivery.Outcome, claims []*delivery.Claim) (settled []delivery.Settled, loaded []delivery.Loaded, err error) {
@@ -156,17 +158,15 @@ func (d *sqliteDriver) take(tx *gorm.DB, claims []*delivery.Claim) (out []delive
 	}
 	for i, c := range claims {
 		l := &out[i]
-		if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Held || l.Suppressed != message.NoReason ||
-			l.Message.Suspect != message.NotSuspect || l.Undecodable != nil {
+		if l.Message == nil || l.Lead == nil || l.Message.BulkID == uuid.Nil || l.Undecodable != nil {
 			continue
 		}
-		var free bool
-		if err := tx.Raw("SELECT EXISTS (SELECT 1 FROM channels WHERE id = ? AND type = ? AND state = 'ACTIVE' AND rate_per_second = 0)",
-			l.Message.ChannelID, string(l.Message.ChannelType)).Scan(&free).Error; err != nil {
+		sendable, err := d.sendable(tx, c.ID)
+		if err != nil {
 			return nil, err
 		}
 		mine := l.Message.Status == message.Sending && l.ClaimToken == c.Token
-		if !mine && (!free || l.Message.Attempt >= c.Most) {
+		if !mine && (!sendable || l.Message.Attempt >= c.Most) {
 			continue
 		}
 		if l.Claimed, err = claimRow(tx, c); err != nil {
