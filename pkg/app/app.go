@@ -229,7 +229,7 @@ func (a *App) StartWorker() error {
 		Leases: a.Stores.Runs, Plan: a.Stores.Runs, Feed: a.Stores.Runs, Resolver: a.Stores.Audiences, Queue: a.Queue, Counters: a.counters,
 		Rescuer: a.deliverer, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
 	})
-	a.counters.Tell(runner.Counted)
+	a.counters.Tell(runner.NotifyCounted)
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.deliverer, Due: a.Stores.Ledger, Runner: runner, Servers: servers, Presence: queue.NewPresence(a.redis[0]),
 		Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), Keys: a.Stores.Idempotency, Telemetry: a.telemetry,

@@ -91,8 +91,8 @@ func NewRunner(d RunnerDeps) *Runner {
 // Wake asks the runner to look for bulks at once. It never blocks.
 func (r *Runner) Wake() { poke(r.wake) }
 
-// Counted tells the runner that messages of a bulk were counted. It never blocks.
-func (r *Runner) Counted(id uuid.UUID) {
+// NotifyCounted tells the runner that messages of a bulk were counted. It never blocks.
+func (r *Runner) NotifyCounted(id uuid.UUID) {
 	r.mu.Lock()
 	c := r.courses[id]
 	r.mu.Unlock()
