@@ -28,21 +28,22 @@ type fake struct {
 	t  *testing.T
 	mu sync.Mutex
 
-	bulks    map[uuid.UUID]*fakeBulk
-	leads    map[uuid.UUID]message.Lead
-	channels map[channel.Key]*channel.Channel
-	state    channel.State
-	workers  int
-	counts   map[uuid.UUID]map[int64]stats.Mark // absent: lost
-	folding  map[uuid.UUID]bool
-	queue    []bulk.Task
-	known    map[bulk.Task]bool // the tasks that the queue still has
-	blocked  map[message.Hash]message.Reason
-	runner   *bulk.Runner
+	bulks      map[uuid.UUID]*fakeBulk
+	leads      map[uuid.UUID]message.Lead
+	channels   map[channel.Key]*channel.Channel
+	state      channel.State
+	workers    int
+	counts     map[uuid.UUID]map[int64]stats.MessageState // absent: lost
+	rebuilding map[uuid.UUID]bool
+	queue      []bulk.Task
+	known      map[bulk.Task]bool // the tasks that the queue still has
+	blocked    map[message.Hash]message.Reason
+	runner     *bulk.Runner
 
 	// before is called at the start of each call, by its name, and may delay it or make it fail.
 	before map[string]func(ctx context.Context, n int) error
 	calls  []call
+	late   map[string]time.Duration // how long an answer takes after it was made
 }
 
 // call is one call of a port.
@@ -73,8 +74,8 @@ type fakeMessage struct {
 	cost       message.Micros
 }
 
-func (m *fakeMessage) mark() stats.Mark {
-	return stats.Mark{Seq: m.seq, Status: m.Status, Reason: m.Reason, Waiting: m.waiting, Cost: m.cost}
+func (m *fakeMessage) state() stats.MessageState {
+	return stats.MessageState{Seq: m.seq, Status: m.Status, Reason: m.Reason, Waiting: m.waiting, Cost: m.cost}
 }
 
 // inBubble runs a test with virtual time.
@@ -86,7 +87,7 @@ func inBubble(t *testing.T, test func(t *testing.T, f *fake)) {
 func newFake(t *testing.T) *fake {
 	return &fake{
 		t: t, bulks: map[uuid.UUID]*fakeBulk{}, leads: map[uuid.UUID]message.Lead{}, channels: map[channel.Key]*channel.Channel{},
-		workers: 1, counts: map[uuid.UUID]map[int64]stats.Mark{}, folding: map[uuid.UUID]bool{}, known: map[bulk.Task]bool{},
+		workers: 1, counts: map[uuid.UUID]map[int64]stats.MessageState{}, rebuilding: map[uuid.UUID]bool{}, known: map[bulk.Task]bool{},
 		blocked: map[message.Hash]message.Reason{}, before: map[string]func(context.Context, int) error{},
 	}
 }
@@ -129,6 +130,21 @@ func (f *fake) fails(name string, last int, err error) {
 		}
 		return nil
 	})
+}
+
+// answersLate delays the answers of Running or Renew, which are as old then.
+func (f *fake) answersLate(name string, d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.late = map[string]time.Duration{name: d}
+}
+
+// delay waits as long as an answer is late. The caller holds the lock, which is free meanwhile.
+func (f *fake) delay(name string) {
+	d := f.late[name]
+	f.mu.Unlock()
+	time.Sleep(d)
+	f.mu.Lock()
 }
 
 // called returns the calls of a port so far.
@@ -298,7 +314,7 @@ func (f *fake) Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error) {
 
 func (b *fakeBulk) tally() (c stats.Counts) {
 	for _, m := range b.rows {
-		c.Add(m.mark(), 1)
+		c.Add(m.state(), 1)
 	}
 	return c
 }
@@ -356,6 +372,7 @@ func (f *fake) Running(ctx context.Context, token uuid.UUID) ([]bulk.Running, er
 			Due: !b.turnAt.After(time.Now()), TurnAt: b.turnAt, Accepted: b.CreatedAt,
 		})
 	}
+	f.delay("Running")
 	return out, nil
 }
 
@@ -396,6 +413,7 @@ func (f *fake) Renew(ctx context.Context, token uuid.UUID, ttl time.Duration) ([
 			held = append(held, b.ID)
 		}
 	}
+	f.delay("Renew")
 	return held, nil
 }
 
@@ -523,7 +541,7 @@ func (f *fake) Walk(ctx context.Context, id uuid.UUID, from int64, limit int) ([
 		if len(out) == limit {
 			break
 		}
-		out = append(out, bulk.Row{ID: m.ID, Generation: m.generation, Claimed: m.claimed.After(time.Now()), Mark: m.mark()})
+		out = append(out, bulk.Row{ID: m.ID, Generation: m.generation, Claimed: m.claimed.After(time.Now()), State: m.state()})
 	}
 	return out, nil
 }
@@ -641,7 +659,7 @@ func (f *fake) Begin(ctx context.Context, id uuid.UUID) error {
 		return err
 	}
 	if f.counts[id] == nil {
-		f.counts[id] = map[int64]stats.Mark{}
+		f.counts[id] = map[int64]stats.MessageState{}
 	}
 	return nil
 }
@@ -668,10 +686,10 @@ func (f *fake) counted(id uuid.UUID) (c stats.Counts, ok bool) {
 	for _, m := range f.counts[id] {
 		c.Add(m, 1)
 	}
-	return c, f.counts[id] != nil && !f.folding[id]
+	return c, f.counts[id] != nil && !f.rebuilding[id]
 }
 
-func (f *fake) CountAll(ctx context.Context, id uuid.UUID, marks []stats.Mark) error {
+func (f *fake) CountAll(ctx context.Context, id uuid.UUID, marks []stats.MessageState) error {
 	defer f.mu.Unlock()
 	if err := f.enter(ctx, "CountAll", id, slices.Clone(marks)); err != nil {
 		return err
@@ -683,30 +701,30 @@ func (f *fake) CountAll(ctx context.Context, id uuid.UUID, marks []stats.Mark) e
 }
 
 // count counts a message, once for each higher state. The caller holds the lock.
-func (f *fake) count(id uuid.UUID, m stats.Mark) {
-	if counted := f.counts[id]; counted != nil && m.Standing() > counted[m.Seq].Standing() {
+func (f *fake) count(id uuid.UUID, m stats.MessageState) {
+	if counted := f.counts[id]; counted != nil && m.Code() > counted[m.Seq].Code() {
 		counted[m.Seq] = m
 	}
 }
 
-func (f *fake) BeginFold(ctx context.Context, id uuid.UUID) error {
+func (f *fake) BeginRebuild(ctx context.Context, id uuid.UUID) error {
 	defer f.mu.Unlock()
-	if err := f.enter(ctx, "BeginFold", id); err != nil {
+	if err := f.enter(ctx, "BeginRebuild", id); err != nil {
 		return err
 	}
-	f.folding[id] = true
+	f.rebuilding[id] = true
 	if f.counts[id] == nil {
-		f.counts[id] = map[int64]stats.Mark{}
+		f.counts[id] = map[int64]stats.MessageState{}
 	}
 	return nil
 }
 
-func (f *fake) EndFold(ctx context.Context, id uuid.UUID) error {
+func (f *fake) EndRebuild(ctx context.Context, id uuid.UUID) error {
 	defer f.mu.Unlock()
-	if err := f.enter(ctx, "EndFold", id); err != nil {
+	if err := f.enter(ctx, "EndRebuild", id); err != nil {
 		return err
 	}
-	f.folding[id] = false
+	f.rebuilding[id] = false
 	return nil
 }
 
@@ -899,7 +917,7 @@ func (f *fake) settle(n int, change func(m *fakeMessage)) int {
 		delete(f.known, task)
 		for _, m := range f.messages([]uuid.UUID{task.MessageID}) {
 			change(m)
-			f.count(m.bulk.ID, m.mark())
+			f.count(m.bulk.ID, m.state())
 		}
 	}
 	return len(taken)

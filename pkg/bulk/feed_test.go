@@ -255,7 +255,7 @@ func TestFeedCountsNothingAboveItsCursor(t *testing.T) {
 		f.mu.Unlock()
 		pass(10 * time.Second)
 		for _, c := range f.called("CountAll") {
-			for _, m := range c.args[1].([]stats.Mark) {
+			for _, m := range c.args[1].([]stats.MessageState) {
 				t.Errorf("message %d is counted, the cursor is at 20", m.Seq)
 			}
 		}
@@ -329,7 +329,7 @@ func TestFeedStopsItsCursorAtAnOpenMessage(t *testing.T) {
 				if got := f.now(b).SettledSeq; got != 4 {
 					t.Errorf("the cursor is at %d", got)
 				}
-				if len(f.called("BeginFold")) > 0 {
+				if len(f.called("BeginRebuild")) > 0 {
 					t.Error("the counters were rebuilt although none is missing")
 				}
 			})
@@ -580,7 +580,7 @@ func TestFinishBelievesTheLedger(t *testing.T) {
 		f.until(time.Minute, "all are fed", func() bool { return f.waiting() == 2 })
 		f.deliver(1)
 		f.mu.Lock()
-		f.count(b.ID, stats.Mark{Seq: 1, Status: message.Sent}) // wrong
+		f.count(b.ID, stats.MessageState{Seq: 1, Status: message.Sent}) // wrong
 		f.mu.Unlock()
 		pass(10 * time.Second)
 		if f.now(b).Final != nil || len(f.called("Finish")) == 0 {
