@@ -49,7 +49,7 @@ func (c *course) plan(ctx context.Context) error {
 		}
 	}
 	cursor, base, limit := c.bulk.PlanCursor, c.total, firstPage
-	earlier := seen{whole: base == 0}
+	earlier := seenAddresses{complete: base == 0}
 	slow := 0
 	for done := false; !done; limit = nextPage {
 		err := c.again(ctx, "plan", func() error {

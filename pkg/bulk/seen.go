@@ -1,70 +1,41 @@
 package bulk
 
-import (
-	"encoding/binary"
+import "github.com/bits-and-blooms/bloom/v3"
 
-	"herald/pkg/message"
+// Size of the filter: 2 MiB and 4 bits per address. After a million different addresses 2 of 1,000 new ones count as seen,
+// after four million 15 of 100; each of these costs one more look-up in the ledger.
+const (
+	seenBits   = 1 << 24
+	seenHashes = 4
 )
 
-// seen remembers which addresses the pages of a plan had, as a Bloom filter of a fixed size: it may say of an address that
-// it was there when it was not, never the reverse. So next to none are looked for in the ledger: of a million different
-// addresses two in a thousand, of four million one in six.
-type seen struct {
-	whole bool // it knows of every page: this process planned them all
-	lines []seenLine
+// seenAddresses remembers the addresses on the earlier pages of a plan in a Bloom filter of a fixed size. It never takes a
+// seen address for a new one, so rows that it calls new need no look-up for duplicates in the ledger. The zero value says of
+// no address that it is new.
+type seenAddresses struct {
+	complete bool // this process planned every page from the first on
+	filter   *bloom.BloomFilter
 }
 
-// seenLine has all bits of an address, in one line of the processor's cache.
-type seenLine [8]uint64
-
-const (
-	seenLines = 1 << 15 // 2 MiB
-	lineBits  = 8 * 64
-)
-
-// mark says of the rows of a page which are new.
-func (s *seen) mark(rows []PlannedRow) {
+// mark sets FirstSeen of a page's rows. A filter that does not know of every earlier page cannot call an address new.
+func (s *seenAddresses) mark(rows []PlannedRow) {
 	for i := range rows {
-		rows[i].FirstSeen = s.whole && rows[i].Dedupe && !s.has(rows[i].Hash)
+		r := &rows[i]
+		r.FirstSeen = s.complete && r.Dedupe && (s.filter == nil || !s.filter.Test(r.Hash[:]))
 	}
 }
 
-// add remembers a page that was written.
-func (s *seen) add(rows []PlannedRow) {
-	if !s.whole {
+// add remembers the addresses of a page that was written. The filter is allocated with the second page: most bulks have one.
+func (s *seenAddresses) add(rows []PlannedRow) {
+	if !s.complete {
 		return
 	}
-	if s.lines == nil {
-		s.lines = make([]seenLine, seenLines)
+	if s.filter == nil {
+		s.filter = bloom.New(seenBits, seenHashes)
 	}
 	for i := range rows {
 		if rows[i].Dedupe {
-			line, bits := s.bits(rows[i].Hash)
-			for _, b := range bits {
-				line[b/64] |= 1 << (b % 64)
-			}
+			s.filter.Add(rows[i].Hash[:])
 		}
 	}
-}
-
-func (s *seen) has(h message.Hash) bool {
-	if s.lines == nil {
-		return false
-	}
-	line, bits := s.bits(h)
-	for _, b := range bits {
-		if line[b/64]&(1<<(b%64)) == 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// bits are where an address is: a hash is as good as random, so its own bytes say it.
-func (s *seen) bits(h message.Hash) (*seenLine, [4]uint16) {
-	var bits [4]uint16
-	for i := range bits {
-		bits[i] = binary.LittleEndian.Uint16(h[4+2*i:]) % lineBits
-	}
-	return &s.lines[binary.LittleEndian.Uint32(h[:])%seenLines], bits
 }

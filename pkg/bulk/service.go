@@ -3,10 +3,10 @@ package bulk
 import (
 	"context"
 	"encoding/json"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
 	"herald/pkg/access"
@@ -244,53 +244,48 @@ func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*Vie
 	}
 }
 
-// Templates caches the parsed templates of bulks.
+// maxTemplates bounds the cache of parsed templates: more bulks are seldom sent by one process at a time.
+const maxTemplates = 1_000
+
+// Templates caches the parsed templates of bulks, those used last. They never change, so entries do not expire. Its methods
+// are safe for concurrent use.
 type Templates struct {
-	rows  Store
-	once  singleflight.Group // the messages of a bulk begin together
-	mu    sync.Mutex
-	cache map[uuid.UUID]*render.Template
+	store  Store
+	flight singleflight.Group // the first messages of a bulk arrive together: one of them parses
+	cache  *lru.Cache[uuid.UUID, *render.Template]
 }
 
-const templatesMax = 1_000
-
-// NewTemplates makes a cache over the bulks' rows.
-func NewTemplates(rows Store) *Templates {
-	return &Templates{rows: rows, cache: map[uuid.UUID]*render.Template{}}
+// NewTemplates makes an empty cache over the bulks' rows.
+func NewTemplates(store Store) *Templates {
+	cache, err := lru.New[uuid.UUID, *render.Template](maxTemplates)
+	if err != nil {
+		panic(err) // only a size below 1 is an error
+	}
+	return &Templates{store: store, cache: cache}
 }
 
-// Template returns the parsed templates of a bulk.
+// Template returns the parsed templates of a bulk. Errors are the Store's; they are not cached. The end of ctx does not end
+// a read that other callers share.
 func (t *Templates) Template(ctx context.Context, bulkID uuid.UUID) (*render.Template, error) {
-	t.mu.Lock()
-	tpl := t.cache[bulkID]
-	t.mu.Unlock()
-	if tpl != nil {
+	if tpl, ok := t.cache.Get(bulkID); ok {
 		return tpl, nil
 	}
-	read, err, _ := t.once.Do(bulkID.String(), func() (any, error) { return t.read(context.WithoutCancel(ctx), bulkID) })
+	read, err, _ := t.flight.Do(bulkID.String(), func() (any, error) { return t.read(context.WithoutCancel(ctx), bulkID) })
 	if err != nil {
 		return nil, err
 	}
-	return read.(*render.Template), nil //nolint:forcetypeassert // it is what read returns
+	return read.(*render.Template), nil //nolint:forcetypeassert // read returns this type
 }
 
 func (t *Templates) read(ctx context.Context, bulkID uuid.UUID) (*render.Template, error) {
-	b, err := t.rows.Bulk(ctx, bulkID)
+	b, err := t.store.Bulk(ctx, bulkID)
 	if err != nil {
 		return nil, err
 	}
 	tpl, errs := render.Compile(ctx, b.Channel.Type, b.Content)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	if len(errs) > 0 {
 		return nil, message.Invalid(errs)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.cache) >= templatesMax {
-		clear(t.cache)
-	}
-	t.cache[bulkID] = tpl
+	t.cache.Add(bulkID, tpl)
 	return tpl, nil
 }
