@@ -51,12 +51,12 @@ func TestCallsThatWaitShareARun(t *testing.T) {
 
 var errBad = errors.New("bad item")
 
-// One bad item fails alone; a failure of the whole run fails everybody once.
+// With retryIndividually one bad item fails alone; without it the whole run fails.
 func TestTheBadItemFailsAlone(t *testing.T) {
-	for name, alone := range map[string]func(error) bool{"alone": func(err error) bool { return errors.Is(err, errBad) }, "together": nil} {
+	for name, retry := range map[string]func(error) bool{"alone": func(err error) bool { return errors.Is(err, errBad) }, "together": nil} {
 		entered, release := make(chan bool, 1), make(chan bool)
 		first := true
-		g := New("x", alone, func(_ context.Context, items []int) ([]int, error) {
+		g := New("x", retry, func(_ context.Context, items []int) ([]int, error) {
 			if first {
 				first = false
 				entered <- true
@@ -87,7 +87,7 @@ func TestTheBadItemFailsAlone(t *testing.T) {
 			}
 		}
 		want := 1
-		if alone == nil {
+		if retry == nil {
 			want = 5
 		}
 		if failed != want || errs[3] == nil {
@@ -109,8 +109,8 @@ func TestACancelledCallerDoesNotJoin(t *testing.T) {
 	g.Close()
 }
 
-// A run that panics fails whoever shared it, and the next caller finds the group as it was.
-func TestAPanicPassesTheLeadOn(t *testing.T) {
+// A run that panics fails all calls that shared it, and the group goes on.
+func TestAPanicHandsTheLeadOff(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	runs := 0
 	g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
@@ -148,8 +148,8 @@ func TestAPanicPassesTheLeadOn(t *testing.T) {
 	g.Close()
 }
 
-// More than one run takes go with several, each led by the first of its own.
-func TestMoreThanOneRunTakes(t *testing.T) {
+// More calls than one run takes go with several runs.
+func TestRunsAreBounded(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	var sizes []int
 	g := New("x", nil, func(_ context.Context, items []int) ([]int, error) {
@@ -167,14 +167,14 @@ func TestMoreThanOneRunTakes(t *testing.T) {
 	}
 	wg.Go(func() { call(-1) })
 	<-entered
-	for v := range 2*most + 1 {
+	for v := range 2*maxItems + 1 {
 		wg.Go(func() { call(v) })
 	}
-	wait(g, 2*most+1)
+	wait(g, 2*maxItems+1)
 	close(release)
 	wg.Wait()
 	g.Close()
-	if want := []int{1, most, most, 1}; !slices.Equal(sizes, want) {
+	if want := []int{1, maxItems, maxItems, 1}; !slices.Equal(sizes, want) {
 		t.Errorf("runs of %v, want %v", sizes, want)
 	}
 }
@@ -191,8 +191,8 @@ func wait(g *Group[int, int], n int) {
 	}
 }
 
-// What nobody waits for is run all the same, and somebody is told when that fails.
-func TestItemsThatAreLeft(t *testing.T) {
+// Items of DoAsync run without a caller that waits, and OnError is told once of a failed run.
+func TestDoAsync(t *testing.T) {
 	var mu sync.Mutex
 	var seen []int
 	told := make(chan error, 10)
@@ -205,9 +205,9 @@ func TestItemsThatAreLeft(t *testing.T) {
 		}
 		return make([]struct{}, len(items)), nil
 	})
-	g.Lost(func(err error) { told <- err })
+	g.OnError(func(err error) { told <- err })
 	for i := range 14 {
-		g.Leave(i)
+		g.DoAsync(i)
 	}
 	if err := <-told; err == nil || err.Error() != "unlucky" {
 		t.Errorf("told %v", err)
@@ -218,9 +218,9 @@ func TestItemsThatAreLeft(t *testing.T) {
 	}
 }
 
-func TestAPaceKeepsRunsApart(t *testing.T) {
+func TestMinIntervalKeepsRunsApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const pace = 2 * time.Millisecond
+		const interval = 2 * time.Millisecond
 		begin := time.Now()
 		var starts []time.Duration
 		var sizes []int
@@ -228,7 +228,7 @@ func TestAPaceKeepsRunsApart(t *testing.T) {
 			starts, sizes = append(starts, time.Since(begin)), append(sizes, len(items))
 			return items, nil
 		})
-		g.Pace(pace)
+		g.MinInterval(interval)
 		call := func() {
 			if _, err := g.Do(t.Context(), 0); err != nil {
 				t.Error(err)
@@ -236,15 +236,72 @@ func TestAPaceKeepsRunsApart(t *testing.T) {
 		}
 		call()
 		var wg sync.WaitGroup
-		for range 3 { // they come too soon, and go together
+		for range 3 { // too soon: they share the next run
 			wg.Go(call)
 		}
 		wg.Wait()
-		<-time.After(10 * pace)
-		call() // comes late enough, and waits for nothing
+		<-time.After(10 * interval)
+		call() // after a longer pause: waits for nothing
 		g.Close()
-		if want := []time.Duration{0, pace, 11 * pace}; !slices.Equal(starts, want) || !slices.Equal(sizes, []int{1, 3, 1}) {
+		if want := []time.Duration{0, interval, 11 * interval}; !slices.Equal(starts, want) || !slices.Equal(sizes, []int{1, 3, 1}) {
 			t.Errorf("runs of %v at %v, want 1, 3 and 1 at %v", sizes, starts, want)
 		}
 	})
+}
+
+// With more than two runs' items waiting DoAsync blocks until a run took some of them.
+func TestDoAsyncAppliesBackPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		g := New("x", nil, func(_ context.Context, items []int) ([]struct{}, error) {
+			<-release
+			return make([]struct{}, len(items)), nil
+		})
+		var added atomic.Int64
+		go func() {
+			for i := range 1 + 3*maxItems {
+				g.DoAsync(i)
+				added.Add(1)
+			}
+		}()
+		synctest.Wait()
+		if n := added.Load(); n < 2*maxItems || n > 3*maxItems { // two runs' items wait, and the first run may have taken some
+			t.Errorf("%d items were added while no run ended", n)
+		}
+		close(release)
+		synctest.Wait()
+		g.Close()
+		if n := added.Load(); n != 1+3*maxItems {
+			t.Errorf("%d items were added", n)
+		}
+	})
+}
+
+// A run has a deadline, and a context that ends during the run does not keep its caller from the result.
+func TestARunOutlivesItsCallers(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	g := New("x", nil, func(run context.Context, items []int) ([]int, error) {
+		cancel()
+		if deadline, ok := run.Deadline(); !ok || time.Until(deadline) > timeout || run.Err() != nil {
+			t.Errorf("deadline %v, %v", deadline, run.Err())
+		}
+		return items, nil
+	})
+	if got, err := g.Do(ctx, 7); got != 7 || err != nil {
+		t.Errorf("%d, %v", got, err)
+	}
+	g.Close()
+}
+
+// A lone item is not retried: its error is its own.
+func TestALoneItemIsNotRetried(t *testing.T) {
+	runs := 0
+	g := New("x", func(error) bool { return true }, func(context.Context, []int) ([]int, error) {
+		runs++
+		return nil, errBad
+	})
+	if _, err := g.Do(t.Context(), 1); !errors.Is(err, errBad) || runs != 1 {
+		t.Errorf("%v after %d runs", err, runs)
+	}
+	g.Close()
 }

@@ -1,3 +1,6 @@
+// Package counters keeps the counters of running bulks in Redis: for each bulk a string with one byte per message, its state
+// code, and a hash with the number of messages of each state code. Redis may lose both at any moment; the bulk's runner then
+// rebuilds them from the ledger. The package must not know the queue or the database.
 package counters
 
 import (
@@ -15,17 +18,16 @@ import (
 	"herald/pkg/stats"
 )
 
-// Counters keep one byte per message of a running bulk, its standing, and the counts of each standing beside it. They
-// implement delivery.Counters and bulk.Counters. Every script that writes one of the two keys also gives it an expiry,
-// so that no death of a process leaves a key for good; the runner of the bulk puts the expiry off.
+// Counters implements delivery.Counters and bulk.Counters. It is safe for concurrent use. A script that writes one of a bulk's two
+// keys also gives it an expiry, so that no key stays after the death of a process; Keep, called by the bulk's runner, extends it.
 type Counters struct {
-	rdb   redis.UniversalClient
-	group *batch.Group[countItem, struct{}]
-	reads *batch.Group[uuid.UUID, reading]
-	told  atomic.Pointer[func(uuid.UUID)]
+	rdb     redis.UniversalClient
+	group   *batch.Group[countItem, struct{}]
+	reads   *batch.Group[uuid.UUID, reading]
+	onCount atomic.Pointer[func(uuid.UUID)]
 }
 
-// reading is what the hash of a bulk says.
+// reading is the content of a bulk's hash. ok is false when it is missing or being rebuilt.
 type reading struct {
 	counts stats.Counts
 	ok     bool
@@ -33,46 +35,45 @@ type reading struct {
 
 type countItem struct {
 	bulkID uuid.UUID
-	mark   stats.MessageState
+	state  stats.MessageState
 }
 
-// New makes Counters over a Redis connection of their own. failed is told when messages could not be counted.
+// New makes Counters. failed is told when messages of Count could not be counted; it may be nil.
 func New(rdb redis.UniversalClient, failed func(error)) *Counters {
 	c := &Counters{rdb: rdb}
 	c.group = batch.New("count", nil, c.countGroup)
-	c.group.Lost(failed)
-	c.reads = batch.New("read the counts", nil, c.readGroup)
+	c.group.OnError(failed)
+	c.reads = batch.New("read counters", nil, c.readGroup)
 	return c
 }
 
-// Close waits for counts under way.
+// Close waits for counts under way. No call may follow.
 func (c *Counters) Close() {
 	c.group.Close()
 	c.reads.Close()
 }
 
-// Tell has a function told of each bulk of which this process has counted messages. It must not block.
-func (c *Counters) Tell(told func(bulkID uuid.UUID)) { c.told.Store(&told) }
+// Tell sets a function that is told of each bulk of which this process has counted messages. It must not block.
+func (c *Counters) Tell(told func(bulkID uuid.UUID)) { c.onCount.Store(&told) }
 
-// Both keys share a hash tag, so that one script may touch both in a cluster.
+// Both keys share a hash tag, so that one script may use both in a cluster.
 // Earlier versions numbered the codes differently, under keys that ended in ranks and counts.
 func statesKey(id uuid.UUID) string { return "herald:{" + id.String() + "}:states" }
 func countsKey(id uuid.UUID) string { return "herald:{" + id.String() + "}:state_counts" }
 
 const (
-	costField = "cost"
-	openField = "open" // the hash exists even while nothing is counted
-	foldField = "fold" // the counts are being made anew: do not read them
-	markParts = 4      // arguments of the script per message
-	chunk     = 500    // marks per script call, so that no call holds Redis up
+	costField    = "cost"
+	openField    = "open"    // keeps the hash in existence while nothing is counted
+	rebuildField = "rebuild" // the counts are being rebuilt and must not be read
+	argsPerState = 4         // of countScript
+	chunk        = 500       // states for each script call, so that no call blocks Redis for long
 
-	// countsTTL is how long counts outlive the last call that kept them. When they are gone readers ask the database, and
-	// the runner of the bulk rebuilds them.
+	// countsTTL is how long counts outlive the last Keep. After that readers ask the database, and the bulk's runner rebuilds
+	// the counters.
 	countsTTL = 24 * time.Hour
 )
 
-// expireLua gives the keys an expiry, those that have one too if always is 1. A key that is made while the other exists
-// gets its own.
+// expireLua defines expire(always), which gives both keys an expiry. Keys that have one get a new one only if always is set.
 var expireLua = `
 local function expire(always)
   for _, k in ipairs(KEYS) do
@@ -105,41 +106,43 @@ if cost > 0 then redis.call('HINCRBY', KEYS[2], '` + costField + `', string.form
 expire(false)
 return 1`)
 
-// markScript makes the hash, or a field of it, and puts off the expiry of both keys. KEYS: states, counts. ARGV: fields.
-var markScript = redis.NewScript(expireLua + `
+// setFieldsScript sets fields of the hash and extends the expiry of both keys. KEYS: states, counts. ARGV: fields.
+var setFieldsScript = redis.NewScript(expireLua + `
 for _, field in ipairs(ARGV) do redis.call('HSET', KEYS[2], field, 1) end
 expire(true)
 return 1`)
 
-func (c *Counters) mark(ctx context.Context, bulkID uuid.UUID, fields ...any) error {
-	return markScript.Run(ctx, c.rdb, []string{statesKey(bulkID), countsKey(bulkID)}, fields...).Err()
+func (c *Counters) setFields(ctx context.Context, bulkID uuid.UUID, fields ...any) error {
+	return setFieldsScript.Run(ctx, c.rdb, []string{statesKey(bulkID), countsKey(bulkID)}, fields...).Err()
 }
 
-// Count implements delivery.Counters. It leaves the mark to be counted in a moment, with others.
-func (c *Counters) Count(bulkID uuid.UUID, m stats.MessageState) { c.group.Leave(countItem{bulkID, m}) }
+// Count implements delivery.Counters. It returns at once; the message is counted together with others (group commit).
+func (c *Counters) Count(bulkID uuid.UUID, m stats.MessageState) {
+	c.group.DoAsync(countItem{bulkID, m})
+}
 
 func (c *Counters) countGroup(ctx context.Context, items []countItem) ([]struct{}, error) {
-	marks := map[uuid.UUID][]stats.MessageState{}
+	states := map[uuid.UUID][]stats.MessageState{}
 	for _, it := range items {
-		marks[it.bulkID] = append(marks[it.bulkID], it.mark)
+		states[it.bulkID] = append(states[it.bulkID], it.state)
 	}
-	for id, list := range marks {
+	for id, list := range states {
 		if err := c.CountAll(ctx, id, list); err != nil {
 			return nil, err
 		}
-		if told := c.told.Load(); told != nil {
-			(*told)(id)
+		if tell := c.onCount.Load(); tell != nil {
+			(*tell)(id)
 		}
 	}
 	return make([]struct{}, len(items)), nil
 }
 
-// CountAll implements bulk.Counters.
-func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats.MessageState) error {
+// CountAll implements bulk.Counters. It returns when all messages are counted.
+func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, states []stats.MessageState) error {
 	keys := []string{statesKey(bulkID), countsKey(bulkID)}
-	for from := 0; from < len(marks); from += chunk {
-		part := marks[from:min(from+chunk, len(marks))]
-		args := make([]any, 0, markParts*len(part))
+	for from := 0; from < len(states); from += chunk {
+		part := states[from:min(from+chunk, len(states))]
+		args := make([]any, 0, argsPerState*len(part))
 		for _, m := range part {
 			args = append(args, m.Seq, int(m.Code()), int(m.Floor()), int64(m.Cost))
 		}
@@ -154,16 +157,16 @@ func (c *Counters) CountAll(ctx context.Context, bulkID uuid.UUID, marks []stats
 func (c *Counters) Read(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bool, error) {
 	fields, err := c.rdb.HGetAll(ctx, countsKey(bulkID)).Result()
 	if err != nil {
-		return stats.Counts{}, false, redisconn.Unavailable("read the counts", err)
+		return stats.Counts{}, false, redisconn.Unavailable("read counters", err)
 	}
 	r := parseCounts(fields)
 	return r.counts, r.ok, nil
 }
 
-// Follow implements bulk.Counters.
+// Follow implements bulk.Counters. Concurrent calls share a round trip.
 func (c *Counters) Follow(ctx context.Context, bulkID uuid.UUID) (stats.Counts, bool, error) {
 	r, err := c.reads.Do(ctx, bulkID)
-	return r.counts, r.ok, redisconn.Unavailable("read the counts", err)
+	return r.counts, r.ok, redisconn.Unavailable("read counters", err)
 }
 
 func (c *Counters) readGroup(ctx context.Context, ids []uuid.UUID) ([]reading, error) {
@@ -183,7 +186,7 @@ func (c *Counters) readGroup(ctx context.Context, ids []uuid.UUID) ([]reading, e
 }
 
 func parseCounts(fields map[string]string) reading {
-	_, folding := fields[foldField]
+	_, rebuilding := fields[rebuildField]
 	counts := stats.Counts{By: map[stats.StateCode]int64{}}
 	for name, v := range fields {
 		n, _ := strconv.ParseInt(v, 10, 64)
@@ -193,25 +196,25 @@ func parseCounts(fields map[string]string) reading {
 			counts.By[stats.StateCode(s)] = n
 		}
 	}
-	return reading{counts, len(fields) > 0 && !folding}
+	return reading{counts, len(fields) > 0 && !rebuilding}
 }
 
 // Begin implements bulk.Counters.
 func (c *Counters) Begin(ctx context.Context, bulkID uuid.UUID) error {
-	return redisconn.Unavailable("begin to count", c.mark(ctx, bulkID, openField))
+	return redisconn.Unavailable("begin counters", c.setFields(ctx, bulkID, openField))
 }
 
 // BeginRebuild implements bulk.Counters.
 func (c *Counters) BeginRebuild(ctx context.Context, bulkID uuid.UUID) error {
-	return redisconn.Unavailable("begin to fold", c.mark(ctx, bulkID, openField, foldField))
+	return redisconn.Unavailable("begin to rebuild counters", c.setFields(ctx, bulkID, openField, rebuildField))
 }
 
 // EndRebuild implements bulk.Counters.
 func (c *Counters) EndRebuild(ctx context.Context, bulkID uuid.UUID) error {
-	return redisconn.Unavailable("end the fold", c.rdb.HDel(ctx, countsKey(bulkID), foldField).Err())
+	return redisconn.Unavailable("end rebuilding counters", c.rdb.HDel(ctx, countsKey(bulkID), rebuildField).Err())
 }
 
 // Keep implements bulk.Counters.
 func (c *Counters) Keep(ctx context.Context, bulkID uuid.UUID) error {
-	return redisconn.Unavailable("keep the counts", c.mark(ctx, bulkID))
+	return redisconn.Unavailable("keep counters", c.setFields(ctx, bulkID))
 }

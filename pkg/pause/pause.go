@@ -1,4 +1,4 @@
-// Package pause waits, and gives up waiting with its context.
+// Package pause waits for a time or for the end of a context. Loops with a back-off use cenkalti/backoff instead.
 package pause
 
 import (
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// For waits, and says whether the time was over before the context was.
+// For waits for d and reports true, or until ctx ends and reports false.
 func For(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -8,11 +8,11 @@ import (
 
 func TestFor(t *testing.T) {
 	if !For(t.Context(), time.Millisecond) {
-		t.Error("the time was over, and it says that it was not")
+		t.Error("waited to the end and reported false")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if For(ended, time.Hour) {
-		t.Error("the context was over, and it says that the time was")
+		t.Error("the context ended and For reported true")
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"herald/pkg/redisconn"
 )
 
-// Client puts tasks into the queues. It implements bulk.Queue and delivery.Queue.
+// Client enqueues tasks. It implements bulk.Queue and delivery.Queue, and is safe for concurrent use.
 type Client struct {
 	rdb    redis.UniversalClient
 	client *asynq.Client
@@ -26,26 +26,26 @@ type Client struct {
 	hooks  *asynqfast.Hooks
 }
 
-// NewClient makes a Client over a Redis connection of its own.
+// NewClient makes a Client. No other part may use its connection.
 func NewClient(rdb redis.UniversalClient, o asynqfast.Options) *Client {
 	return &Client{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), opts: o, hooks: asynqfast.Wrap(rdb, o)}
 }
 
-// Close ends the client, when nobody enqueues any more.
+// Close waits for calls under way. No call may follow.
 func (c *Client) Close() { c.hooks.Close() }
 
 func (c *Client) put(ctx context.Context, kind, queue, taskID string, id uuid.UUID, opts ...asynq.Option) error {
 	opts = append(opts, asynq.Queue(queue), asynq.TaskID(taskID), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
 	_, err := c.client.EnqueueContext(ctx, asynq.NewTask(kind, []byte(id.String())), opts...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
-		return nil // it is there already
+		return nil // already enqueued
 	}
 	return err
 }
 
 func taskID(id uuid.UUID, generation int) string { return id.String() + ":" + strconv.Itoa(generation) }
 
-// Enqueue implements bulk.Queue.
+// Enqueue implements bulk.Queue. It is idempotent: a task is named by message and generation.
 func (c *Client) Enqueue(ctx context.Context, t message.ChannelType, p message.Priority, tasks []bulk.Task) error {
 	if len(tasks) > 0 {
 		defer c.opts.ObserveSince("enqueue", len(tasks), time.Now())
@@ -67,7 +67,7 @@ func (c *Client) Enqueue(ctx context.Context, t message.ChannelType, p message.P
 	return redisconn.Unavailable("enqueue", g.Wait())
 }
 
-// Later implements delivery.Queue.
+// Later implements delivery.Queue: it enqueues one message's task, to run after a delay.
 func (c *Client) Later(ctx context.Context, m *message.Message, delay time.Duration) error {
 	l := laneSingle
 	if m.BulkID != uuid.Nil {
@@ -80,12 +80,12 @@ func (c *Client) Later(ctx context.Context, m *message.Message, delay time.Durat
 	return redisconn.Unavailable("enqueue", c.put(ctx, TaskDeliver, queueName(m.ChannelType, l), taskID(m.ID, m.Generation), m.ID, opts...))
 }
 
-// Wake implements bulk.Queue.
+// Wake implements bulk.Queue. A bulk has at most one such task.
 func (c *Client) Wake(ctx context.Context, bulkID uuid.UUID) error {
 	return redisconn.Unavailable("wake a worker", c.put(ctx, TaskWake, Control, "wake:"+bulkID.String(), bulkID))
 }
 
-// Ping says whether Redis answers.
+// Ping returns an error when Redis does not answer.
 func (c *Client) Ping(ctx context.Context) error {
 	return redisconn.Unavailable("ping", c.rdb.Ping(ctx).Err())
 }

@@ -14,84 +14,86 @@ import (
 	"herald/pkg/redisconn"
 )
 
-// Janitor removes from Redis what Asynq leaves lying there for good, so that no queue is slowed or stuck: ids whose
-// task is gone (ghosts), tasks that nothing can decode, tasks whose worker died, tasks that are in no list (orphans) and
-// so block their id, and tasks that ran out of retries. Nothing is lost with them: the messages' rows tell what is
-// still to be done, and whoever runs the bulk, or the sweep, enqueues anew.
+// Janitor repairs state that Asynq never repairs itself, so that no queue is slowed or blocked: ids without a task (ghosts),
+// undecodable tasks, tasks whose worker died, tasks in no list (orphans), which block their id, and archived tasks. Removing a
+// task loses nothing: the message's row says what is still to be done, and the bulk's runner or the sweep enqueues it again.
+//
+// One process at a time is the janitor: it holds a lease in Redis for three intervals. A Janitor is used by one goroutine.
 type Janitor struct {
-	rdb       redis.UniversalClient
-	accuse    Suspicions
-	inspector *asynq.Inspector
-	id        string
-	every     time.Duration
-	suspects  map[string]bool // keys of tasks that looked odd the last time: what is just being moved looks so once
+	rdb        redis.UniversalClient
+	suspicions Suspicions
+	inspector  *asynq.Inspector
+	id         string
+	interval   time.Duration
+	suspects   map[string]bool // keys of tasks that looked wrong in the last round: a task that is being moved looks so once
 }
 
-// Suspicions is told of the messages that a process held as it died: one of them may have ended it. Messages under a claim, and
-// those that are settled, stay as they are. It may be repeated.
+// Suspicions marks messages as suspects: messages that a process held when it died, one of which may have caused that. Claimed
+// and settled messages stay unchanged. It is idempotent.
 type Suspicions interface {
 	SuspectMessages(ctx context.Context, ids []uuid.UUID) error
 }
 
-// What a Janitor finds.
+// Kinds of findings of a Janitor.
 const (
 	FoundGhost       = "ghost"
 	FoundUndecodable = "undecodable"
-	FoundAbandoned   = "abandoned" // its worker died: it goes back into the queue
+	FoundAbandoned   = "abandoned" // its worker died: it is returned to its queue
 	FoundOrphan      = "orphan"
 	FoundArchived    = "archived"
 )
 
 const (
 	janitorKey = "herald:janitor"
-	leaseGrace = 5 * time.Second // beyond a task's lease, for clocks that differ
-	lookPage   = 1_000           // ids per round trip
+	leaseGrace = 5 * time.Second // after a task's lease, for clocks that differ
+	pageSize   = 1_000           // ids for each round trip
 )
 
-// NewJanitor makes a Janitor that is asked to Clean every so often.
-func NewJanitor(rdb redis.UniversalClient, accuse Suspicions, every time.Duration) *Janitor {
-	return &Janitor{rdb: rdb, accuse: accuse, inspector: asynq.NewInspectorFromRedisClient(rdb), id: uuid.NewString(), every: every, suspects: map[string]bool{}}
+// NewJanitor makes a Janitor whose Clean is called at an interval.
+func NewJanitor(rdb redis.UniversalClient, suspicions Suspicions, interval time.Duration) *Janitor {
+	return &Janitor{rdb: rdb, suspicions: suspicions, inspector: asynq.NewInspectorFromRedisClient(rdb), id: uuid.NewString(), interval: interval, suspects: map[string]bool{}}
 }
 
-// tasks are the ids of one queue's tasks, by where they are listed.
+// tasks are the ids of one queue's tasks by the collection in which they stand.
 type tasks struct {
 	queue  string
 	listed map[string][]string
 	leases map[string]float64 // Unix seconds by active id
 }
 
-// Clean looks through all queues, unless another process does, and returns how many tasks of each kind it found.
+// Clean repairs all queues and returns how many tasks of each kind it found. It does nothing, and returns nil, while another
+// process is the janitor.
 func (j *Janitor) Clean(ctx context.Context) (map[string]int, error) {
 	if ok, err := j.elected(ctx); err != nil || !ok {
-		return nil, redisconn.Unavailable("elect a janitor", err)
+		return nil, redisconn.Unavailable("elect janitor", err)
 	}
-	// A Redis that was emptied has lost the names of the queues, without which no tool of Asynq's finds them.
+	// A Redis that was emptied has lost the names of the queues, without which Asynq's tools do not find them.
 	names := make([]any, 0, len(Names()))
 	for _, n := range Names() {
 		names = append(names, n)
 	}
 	if err := j.rdb.SAdd(ctx, asynqredis.Queues, names...).Err(); err != nil {
-		return nil, redisconn.Unavailable("name the queues", err)
+		return nil, redisconn.Unavailable("register queue names", err)
 	}
 	all, err := j.snapshot(ctx)
 	if err != nil {
-		return nil, redisconn.Unavailable("look through the queues", err)
+		return nil, redisconn.Unavailable("read queues", err)
 	}
 	found, suspects := map[string]int{}, map[string]bool{}
 	known := map[string]bool{}
 	for _, q := range all {
 		if err := j.cleanQueue(ctx, q, found, suspects, known); err != nil {
-			return found, redisconn.Unavailable("clean the queue "+q.queue, err)
+			return found, redisconn.Unavailable("clean queue "+q.queue, err)
 		}
 	}
 	err = j.cleanOrphans(ctx, known, found, suspects)
 	j.suspects = suspects
-	return found, redisconn.Unavailable("look for orphans", err)
+	return found, redisconn.Unavailable("clean orphans", err)
 }
 
-// elected says whether this process is the one that cleans; it stays so for as long as it comes back in time.
+// elected reports whether this process is the janitor, and renews its lease.
 func (j *Janitor) elected(ctx context.Context) (bool, error) {
-	ok, err := j.rdb.SetNX(ctx, janitorKey, j.id, 3*j.every).Result()
+	ok, err := j.rdb.SetNX(ctx, janitorKey, j.id, 3*j.interval).Result()
 	if err != nil || ok {
 		return ok, err
 	}
@@ -99,7 +101,7 @@ func (j *Janitor) elected(ctx context.Context) (bool, error) {
 	if err != nil || holder != j.id {
 		return false, ignoreNil(err)
 	}
-	return true, j.rdb.PExpire(ctx, janitorKey, 3*j.every).Err()
+	return true, j.rdb.PExpire(ctx, janitorKey, 3*j.interval).Err()
 }
 
 func ignoreNil(err error) error {
@@ -109,7 +111,7 @@ func ignoreNil(err error) error {
 	return err
 }
 
-// snapshot reads what is listed in every queue, in one transaction, so that a task that moves is seen.
+// snapshot reads the collections of all queues in one transaction, so that a task that moves is seen in one of them.
 func (j *Janitor) snapshot(ctx context.Context) ([]tasks, error) {
 	type reads struct {
 		listed map[string]*redis.StringSliceCmd
@@ -148,13 +150,14 @@ func (j *Janitor) snapshot(ctx context.Context) ([]tasks, error) {
 	return all, nil
 }
 
+// cleanQueue repairs one queue. It adds to found, to the suspects of this round, and to the keys of known tasks.
 func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int, suspects, known map[string]bool) error {
 	var abandoned []string
 	for _, list := range slices.Concat(asynqredis.Lists, asynqredis.Sets) {
 		ids := q.listed[list]
-		for from := 0; from < len(ids); from += lookPage {
-			page := ids[from:min(from+lookPage, len(ids))]
-			whole, err := j.whole(ctx, q.queue, page)
+		for from := 0; from < len(ids); from += pageSize {
+			page := ids[from:min(from+pageSize, len(ids))]
+			exists, err := j.taskExists(ctx, q.queue, page)
 			if err != nil {
 				return err
 			}
@@ -162,8 +165,8 @@ func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int,
 				known[asynqredis.TaskKey(q.queue, id)] = true
 				kind := ""
 				switch {
-				case !whole[i]:
-					kind = j.twice(asynqredis.TaskKey(q.queue, id), FoundGhost, suspects)
+				case !exists[i]:
+					kind = j.confirmedSuspect(asynqredis.TaskKey(q.queue, id), FoundGhost, suspects)
 				case list == "archived":
 					kind = FoundArchived
 				case list == "active":
@@ -177,7 +180,7 @@ func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int,
 					abandoned = append(abandoned, id)
 					continue
 				}
-				if err := j.mend(ctx, kind, q.queue, id); err != nil {
+				if err := j.repair(ctx, kind, q.queue, id); err != nil {
 					return err
 				}
 			}
@@ -186,8 +189,8 @@ func (j *Janitor) cleanQueue(ctx context.Context, q tasks, found map[string]int,
 	return j.requeue(ctx, q.queue, abandoned)
 }
 
-// requeue puts tasks back whose worker died. Their messages are suspected first, so that one which ends its process is not
-// given to worker after worker.
+// requeue returns tasks whose worker died. Their messages become suspects first, so that a message which ends its process is not
+// given to one worker after the other.
 func (j *Janitor) requeue(ctx context.Context, queue string, ids []string) error {
 	if len(ids) == 0 {
 		return nil
@@ -200,20 +203,20 @@ func (j *Janitor) requeue(ctx context.Context, queue string, ids []string) error
 		}
 	}
 	if len(messages) > 0 && queue != Control {
-		if err := j.accuse.SuspectMessages(ctx, messages); err != nil {
+		if err := j.suspicions.SuspectMessages(ctx, messages); err != nil {
 			return err
 		}
 	}
 	for _, id := range ids {
-		if err := j.mend(ctx, FoundAbandoned, queue, id); err != nil {
+		if err := j.repair(ctx, FoundAbandoned, queue, id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// twice returns kind when a task looked odd the last time too.
-func (j *Janitor) twice(key, kind string, suspects map[string]bool) string {
+// confirmedSuspect returns kind for a task that looked wrong in the last round too. Otherwise it notes the task and returns "".
+func (j *Janitor) confirmedSuspect(key, kind string, suspects map[string]bool) string {
 	if j.suspects[key] {
 		return kind
 	}
@@ -221,22 +224,23 @@ func (j *Janitor) twice(key, kind string, suspects map[string]bool) string {
 	return ""
 }
 
-// judgeActive says what is wrong with a task that some worker should have, if anything is.
+// judgeActive returns what is wrong with an active task, "" if nothing is.
 func (j *Janitor) judgeActive(q tasks, id string, suspects map[string]bool) string {
 	until, leased := q.leases[id]
 	if leased && until > float64(time.Now().Add(-leaseGrace).Unix()) {
 		return ""
 	}
 	if _, err := j.inspector.GetTaskInfo(q.queue, id); err != nil {
-		return j.twice(asynqredis.TaskKey(q.queue, id), FoundUndecodable, suspects)
+		return j.confirmedSuspect(asynqredis.TaskKey(q.queue, id), FoundUndecodable, suspects)
 	}
-	if !leased { // Asynq itself never looks at such a task again
-		return j.twice(asynqredis.TaskKey(q.queue, id), FoundAbandoned, suspects)
+	if !leased { // Asynq never looks at such a task again
+		return j.confirmedSuspect(asynqredis.TaskKey(q.queue, id), FoundAbandoned, suspects)
 	}
 	return FoundAbandoned
 }
 
-func (j *Janitor) mend(ctx context.Context, kind, queue, id string) error {
+// repair returns an abandoned task to its queue and removes any other.
+func (j *Janitor) repair(ctx context.Context, kind, queue, id string) error {
 	keys := []string{asynqredis.TaskKey(queue, id)}
 	if kind == FoundAbandoned {
 		return asynqredis.Requeue.Run(ctx, j.rdb, keys, asynqredis.Prefix(queue), id, time.Now().UnixNano()).Err()
@@ -244,8 +248,8 @@ func (j *Janitor) mend(ctx context.Context, kind, queue, id string) error {
 	return asynqredis.Remove.Run(ctx, j.rdb, keys, asynqredis.Prefix(queue), id).Err()
 }
 
-// whole says for each id whether its task is there.
-func (j *Janitor) whole(ctx context.Context, queue string, ids []string) ([]bool, error) {
+// taskExists reports for each id whether its task has a message.
+func (j *Janitor) taskExists(ctx context.Context, queue string, ids []string) ([]bool, error) {
 	cmds := make([]*redis.BoolCmd, len(ids))
 	_, err := j.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, id := range ids {
@@ -256,27 +260,27 @@ func (j *Janitor) whole(ctx context.Context, queue string, ids []string) ([]bool
 	if err != nil {
 		return nil, err
 	}
-	there := make([]bool, len(ids))
+	exists := make([]bool, len(ids))
 	for i, cmd := range cmds {
-		there[i] = cmd.Val()
+		exists[i] = cmd.Val()
 	}
-	return there, nil
+	return exists, nil
 }
 
-// cleanOrphans removes tasks that no list knows.
+// cleanOrphans removes tasks whose ids stand in no collection.
 func (j *Janitor) cleanOrphans(ctx context.Context, known map[string]bool, found map[string]int, suspects map[string]bool) error {
 	for cursor := uint64(0); ; {
-		keys, next, err := j.rdb.Scan(ctx, cursor, asynqredis.TaskPattern, lookPage).Result()
+		keys, next, err := j.rdb.Scan(ctx, cursor, asynqredis.TaskPattern, pageSize).Result()
 		if err != nil {
 			return err
 		}
 		for _, key := range keys {
-			if known[key] || j.twice(key, FoundOrphan, suspects) == "" {
+			if known[key] || j.confirmedSuspect(key, FoundOrphan, suspects) == "" {
 				continue
 			}
 			if queue, id, ok := asynqredis.SplitTaskKey(key); ok {
 				found[FoundOrphan]++
-				if err := j.mend(ctx, FoundOrphan, queue, id); err != nil {
+				if err := j.repair(ctx, FoundOrphan, queue, id); err != nil {
 					return err
 				}
 			}

@@ -105,3 +105,116 @@ func TestJanitor(t *testing.T) {
 		}
 	})
 }
+
+// active makes a task that a worker took, with a lease that ended some time ago.
+func active(t *testing.T, rdb redis.UniversalClient, queue string, ago time.Duration) (messageID uuid.UUID, id string) {
+	t.Helper()
+	messageID = uuid.New()
+	id = taskID(messageID, 3)
+	c := NewClient(rdb, asynqfast.Options{})
+	redistest.Must(t, c.put(t.Context(), TaskDeliver, queue, id, messageID))
+	p := asynqredis.Prefix(queue)
+	redistest.Must(t, rdb.LMove(t.Context(), p+"pending", p+"active", "RIGHT", "LEFT").Err())
+	redistest.Must(t, rdb.ZAdd(t.Context(), p+"lease", redis.Z{Score: float64(time.Now().Add(-ago).Unix()), Member: id}).Err())
+	return messageID, id
+}
+
+// A task counts as abandoned when its lease ended more than leaseGrace ago. Its message becomes a suspect, except in the
+// control queue, whose tasks have none.
+func TestAbandonedTasks(t *testing.T) {
+	for name, c := range map[string]struct {
+		queue   string
+		ago     time.Duration
+		found   int
+		accused int
+	}{
+		"leased":               {"sms.high", -time.Minute, 0, 0},
+		"within the grace":     {"sms.high", leaseGrace - 3*time.Second, 0, 0},
+		"after the grace":      {"sms.high", leaseGrace + 3*time.Second, 1, 1},
+		"of the control queue": {Control, time.Minute, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+				accused := &noted{}
+				m, id := active(t, rdb, c.queue, c.ago)
+				found, err := NewJanitor(rdb, accused, time.Minute).Clean(t.Context())
+				if err != nil || found[FoundAbandoned] != c.found || len(found) != c.found {
+					t.Errorf("found %v, %v", found, err)
+				}
+				if len(accused.ids) != c.accused || (c.accused > 0 && accused.ids[0] != m) {
+					t.Errorf("suspects: %v", accused.ids)
+				}
+				list := map[int]string{0: "active", 1: "pending"}[c.found]
+				if got := rdb.LRange(t.Context(), asynqredis.Prefix(c.queue)+list, 0, -1).Val(); !slices.Equal(got, []string{id}) {
+					t.Errorf("%s: %v", list, got)
+				}
+			})
+		})
+	}
+}
+
+// refusing is a database that does not answer.
+type refusing struct{}
+
+// SuspectMessages implements Suspicions.
+func (refusing) SuspectMessages(context.Context, []uuid.UUID) error {
+	return message.Unavailable("the database", nil)
+}
+
+// A task whose message cannot be marked as a suspect stays where it is: otherwise it could end one worker after the other.
+func TestNoTaskReturnsWithoutSuspicion(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		_, id := active(t, rdb, "sms.high", time.Minute)
+		if _, err := NewJanitor(rdb, refusing{}, time.Minute).Clean(t.Context()); err == nil {
+			t.Error("no error")
+		}
+		if got := rdb.LRange(t.Context(), asynqredis.Prefix("sms.high")+"active", 0, -1).Val(); !slices.Equal(got, []string{id}) {
+			t.Errorf("active: %v", got)
+		}
+	})
+}
+
+// One process is the janitor until its lease expires; it renews the lease with each round.
+func TestOneJanitor(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		const interval = time.Minute
+		a, b := NewJanitor(rdb, &noted{}, interval), NewJanitor(rdb, &noted{}, interval)
+		works := func(j *Janitor, want bool) {
+			t.Helper()
+			if found, err := j.Clean(t.Context()); err != nil || (found != nil) != want {
+				t.Errorf("found %v, %v; is the janitor: want %t", found, err, want)
+			}
+			if ttl := rdb.PTTL(t.Context(), janitorKey).Val(); want && (ttl > 3*interval || ttl < 2*interval) {
+				t.Errorf("the lease ends in %v", ttl)
+			}
+		}
+		works(a, true)
+		works(b, false)
+		redistest.Must(t, rdb.PExpire(t.Context(), janitorKey, interval).Err())
+		works(a, true)
+		works(b, false)
+		redistest.Must(t, rdb.Del(t.Context(), janitorKey).Err()) // the lease expired
+		works(b, true)
+		works(a, false)
+	})
+}
+
+// A task that looked wrong in one round and well in the next is no suspect any more.
+func TestSuspicionLastsOneRound(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c, j, m := NewClient(rdb, asynqfast.Options{}), NewJanitor(rdb, &noted{}, time.Minute), uuid.New()
+		redistest.Must(t, c.Enqueue(t.Context(), message.SMS, message.High, []bulk.Task{{MessageID: m}}))
+		key := asynqredis.TaskKey("sms.high", taskID(m, 0))
+		msg := rdb.HGet(t.Context(), key, "msg").Val()
+		for i, there := range []bool{false, true, false, true} {
+			if there {
+				redistest.Must(t, rdb.HSet(t.Context(), key, "msg", msg).Err())
+			} else {
+				redistest.Must(t, rdb.HDel(t.Context(), key, "msg").Err())
+			}
+			if found, err := j.Clean(t.Context()); err != nil || len(found) != 0 {
+				t.Errorf("round %d: %v, %v", i, found, err)
+			}
+		}
+	})
+}

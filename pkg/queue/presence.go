@@ -12,20 +12,20 @@ import (
 	"herald/pkg/redisconn"
 )
 
-// The presence of workers: a sorted set of process ids by the time at which each counts as gone.
+// Presence of workers: a sorted set of process ids, by the Unix millisecond at which the process counts as gone.
 const (
-	workersKey   = "herald:workers"
-	presenceBeat = 5 * time.Second
-	presenceTTL  = 3 * presenceBeat
+	workersKey        = "herald:workers"
+	heartbeatInterval = 5 * time.Second
+	presenceTTL       = 3 * heartbeatInterval
 )
 
-// Workers implements bulk.Queue.
+// Workers implements bulk.Queue: the worker processes whose heartbeat has not expired.
 func (c *Client) Workers(ctx context.Context) (int, error) {
 	n, err := c.rdb.ZCount(ctx, workersKey, strconv.FormatInt(time.Now().UnixMilli(), 10), "+inf").Result()
 	return int(n), redisconn.Unavailable("count the workers", err)
 }
 
-// Presence tells the others that this process works.
+// Presence is the heartbeat of one worker process.
 type Presence struct {
 	rdb  redis.UniversalClient
 	id   string
@@ -38,13 +38,13 @@ func NewPresence(rdb redis.UniversalClient) *Presence {
 	return &Presence{rdb: rdb, id: uuid.NewString()}
 }
 
-// Start begins to beat.
+// Start sends the first heartbeat and then one every 5 s.
 func (p *Presence) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	p.beat(ctx)
 	p.wg.Go(func() {
-		t := time.NewTicker(presenceBeat)
+		t := time.NewTicker(heartbeatInterval)
 		defer t.Stop()
 		for {
 			select {
@@ -57,17 +57,17 @@ func (p *Presence) Start() {
 	})
 }
 
-// beat is best effort: a worker that Redis does not know of works all the same, with a smaller window.
+// beat is best effort. A worker without a heartbeat works all the same; bulks then use a smaller window.
 func (p *Presence) beat(ctx context.Context) {
 	now := time.Now()
 	pipe := p.rdb.Pipeline()
 	pipe.ZAdd(ctx, workersKey, redis.Z{Score: float64(now.Add(presenceTTL).UnixMilli()), Member: p.id})
 	pipe.ZRemRangeByScore(ctx, workersKey, "-inf", strconv.FormatInt(now.UnixMilli(), 10))
-	pipe.PExpire(ctx, workersKey, presenceTTL) // the last worker may die without a goodbye
+	pipe.PExpire(ctx, workersKey, presenceTTL) // the last worker may die without Stop
 	_, _ = pipe.Exec(ctx)
 }
 
-// Stop says goodbye.
+// Stop ends the heartbeat and removes the process from the set.
 func (p *Presence) Stop() {
 	if p.stop == nil {
 		return

@@ -18,16 +18,16 @@ import (
 	"herald/pkg/message"
 )
 
-// The kinds of task.
+// Kinds of tasks.
 const (
-	TaskDeliver = "deliver" // look at one message
-	TaskWake    = "wake"    // a bulk waits to be run
+	TaskDeliver = "deliver" // deliver one message
+	TaskWake    = "wake"    // run a bulk that waits
 )
 
-// Control is the queue of tasks that steer and send nothing.
+// Control is the queue of tasks that send nothing.
 const Control = "control"
 
-// lane is one of the queues of a type. Singles have their own, so that none waits behind a bulk.
+// lane is one of the queues of a channel type. Singles have their own, so that no single waits behind a bulk.
 type lane string
 
 const (
@@ -37,8 +37,8 @@ const (
 	laneLow    lane = "low"
 )
 
-// weights says how often a lane is looked at first, among the lanes of a type.
-// Asynq shuffles as many names as the weights are together for every task, so they are small.
+// weights are how often a lane is polled first among the lanes of a channel type. For every task Asynq shuffles a list with
+// each name as often as its weight, so they are small.
 var weights = map[lane]int{laneSingle: 6, laneHigh: 3, laneNormal: 2, laneLow: 1}
 
 func laneOf(p message.Priority) lane {
@@ -56,7 +56,7 @@ func queueName(t message.ChannelType, l lane) string {
 	return strings.ToLower(string(t)) + "." + string(l)
 }
 
-// QueuesOf returns the queues of a type with their weights.
+// QueuesOf returns the queues of a channel type with their weights.
 func QueuesOf(t message.ChannelType) map[string]int {
 	q := make(map[string]int, len(weights))
 	for l, w := range weights {
@@ -65,7 +65,7 @@ func QueuesOf(t message.ChannelType) map[string]int {
 	return q
 }
 
-// Names returns every queue.
+// Names returns the names of all queues.
 func Names() []string {
 	names := append(make([]string, 0, 1+len(weights)*len(message.ChannelTypes)), Control)
 	for _, t := range message.ChannelTypes {
@@ -77,14 +77,14 @@ func Names() []string {
 }
 
 const (
-	// maxRetry is beyond what any task reaches: attempts are counted in the message's row, and a task that ran out of
-	// retries would be archived, which blocks its id.
+	// maxRetry is more than any task reaches. The message's row counts attempts; a task without retries left would be archived,
+	// and an archived task blocks its id.
 	maxRetry    = 1_000
 	taskTimeout = 60 * time.Second
-	enqueuers   = 256 // tasks that are enqueued at once: they share pipelines, or at least connections
+	enqueuers   = 256 // tasks that are enqueued concurrently: they share pipelines
 )
 
-// ParsePayload returns the id that is all that a task carries, as text.
+// ParsePayload returns the id in a task's payload, which is its text and nothing else.
 func ParsePayload(b []byte) (uuid.UUID, error) {
 	id, err := uuid.ParseBytes(b)
 	switch {

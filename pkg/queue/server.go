@@ -16,36 +16,36 @@ import (
 	"herald/pkg/queue/asynqfast"
 )
 
-// Again asks for a task to run again after a time. It is no failure: it uses no retry.
+// Again is the error of a handler whose task must run again after a time. It is not a failure and uses no retry.
 type Again struct{ After time.Duration }
 
 // Error implements error.
 func (a *Again) Error() string { return fmt.Sprintf("run again in %s", a.After) }
 
 const (
-	shutdownTimeout = 30 * time.Second // longer than any send, so that a stop cuts none off
-	giveBackTime    = 5 * time.Second
-	retryLeast      = time.Second
-	retryMost       = time.Minute
+	shutdownTimeout = 30 * time.Second // longer than any send, so that a stop interrupts none
+	returnTimeout   = 5 * time.Second
+	minRetryDelay   = time.Second
+	maxRetryDelay   = time.Minute
 
-	// A server as it comes takes one task at a time out of Redis, which bounds its rate long before the processor does; so
-	// a type with many sends in flight gets several servers, unless tasks are taken ahead.
-	perServer  = 50
-	maxServers = 4
+	// Without prefetching a server dequeues one task at a time, which limits its rate long before the processor does. So a
+	// channel type with many sends in flight gets several servers.
+	tasksPerServer = 50
+	maxServers     = 4
 )
 
-// Servers takes tasks out of the queues: Asynq servers for each type, so that a slow provider takes no other type's
-// workers, and one for the control queue.
+// Servers are the Asynq servers of a worker process: some for each channel type, so that a slow provider occupies no other
+// type's handlers, and one for the control queue.
 type Servers struct{ servers []*server }
 
-// server is an Asynq server and what stands between it and its connection.
+// server is an Asynq server and the hooks under its connection.
 type server struct {
 	*asynq.Server
 	hooks *asynqfast.Hooks
 }
 
-// NewServers makes the servers with the number of tasks that each type runs at once at most. The backlog is what keeps them
-// from it; it works where tasks are taken ahead.
+// NewServers makes the servers. rdb opens one connection for each. concurrency bounds the tasks of each type that run at once;
+// inFlight bounds them further while prefetching is on, and may be nil.
 func NewServers(rdb func() redis.UniversalClient, concurrency map[message.ChannelType]int, inFlight InFlight, o asynqfast.Options, log *slog.Logger) *Servers {
 	s := &Servers{}
 	add := func(queues map[string]int, n int, l *asynqfast.InFlightLimiter) {
@@ -69,7 +69,7 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Channe
 		n := concurrency[t]
 		servers := 1
 		if !o.Prefetches() {
-			servers = min(max(n/perServer, 1), maxServers)
+			servers = min(max(n/tasksPerServer, 1), maxServers)
 		}
 		for i := range servers {
 			add(QueuesOf(t), (n+i)/servers, inFlight[t])
@@ -84,31 +84,30 @@ func retryDelay(n int, err error, _ *asynq.Task) time.Duration {
 	if errors.As(err, &again) {
 		return again.After
 	}
-	d := min(retryLeast<<min(n, 10), retryMost)
+	d := min(minRetryDelay<<min(n, 10), maxRetryDelay)
 	return d/2 + rand.N(d/2+1)
 }
 
-// Start begins to take tasks.
+// Start starts all servers, or none when one fails.
 func (s *Servers) Start(h asynq.Handler) error {
 	for i, srv := range s.servers {
 		if err := srv.Start(srv.hooks.Handler(h)); err != nil {
 			for _, started := range s.servers[:i] {
 				started.Shutdown()
 			}
-			return fmt.Errorf("start the queue's server: %w", err)
+			return fmt.Errorf("start queue server: %w", err)
 		}
 	}
 	return nil
 }
 
-// Stop takes no more tasks, gives back those that are not begun, and waits for those under way. The servers stop beside
-// each other. What cannot be given back, because Redis does
-// not answer, comes back by itself when its lease ends.
+// Stop stops dequeueing, returns tasks that were not started, and waits for running ones up to shutdownTimeout. The servers stop
+// concurrently. Tasks that cannot be returned, because Redis does not answer, come back when their lease expires.
 func (s *Servers) Stop() {
 	s.each(func(srv *server) {
 		srv.hooks.StopDequeue()
 		srv.Stop()
-		ctx, cancel := context.WithTimeout(context.Background(), giveBackTime)
+		ctx, cancel := context.WithTimeout(context.Background(), returnTimeout)
 		defer cancel()
 		_ = srv.hooks.ReturnTasks(ctx)
 	})
@@ -126,7 +125,7 @@ func (s *Servers) each(do func(*server)) {
 	wg.Wait()
 }
 
-// asynqLog hands Asynq's own messages to slog. They name queues and task ids, which hold no personal data.
+// asynqLog passes Asynq's messages to slog. They contain queue names and task ids, and no personal data.
 type asynqLog struct{ log *slog.Logger }
 
 func (l asynqLog) at(level slog.Level, args []any) {
@@ -137,5 +136,5 @@ func (l asynqLog) Info(args ...any)  { l.at(slog.LevelDebug, args) }
 func (l asynqLog) Warn(args ...any)  { l.at(slog.LevelWarn, args) }
 func (l asynqLog) Error(args ...any) { l.at(slog.LevelError, args) }
 
-// Fatal is called by Asynq when it cannot go on; the process is left to its supervisor's health check instead.
+// Fatal implements asynq.Logger. Asynq expects it to end the process; the supervisor's health check decides that instead.
 func (l asynqLog) Fatal(args ...any) { l.at(slog.LevelError, args) }

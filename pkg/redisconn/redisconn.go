@@ -15,7 +15,8 @@ import (
 	"herald/pkg/message"
 )
 
-// Connect makes a client with its own pool of connections. Whether the server answers shows at the first command.
+// Connect makes a client with its own pool of connections. It does not connect yet: the first command does. A URL that go-redis
+// or this program cannot use is an error that does not repeat the URL, which may contain a password.
 func Connect(redisURL string, poolSize int) (redis.UniversalClient, error) {
 	u, err := url.Parse(redisURL)
 	if err != nil {
@@ -29,18 +30,18 @@ func Connect(redisURL string, poolSize int) (redis.UniversalClient, error) {
 		return nil, errors.New("REDIS_URL is not a Redis URL")
 	}
 	o.PoolSize = poolSize
-	o.ContextTimeoutEnabled = true       // off by default: a command would outlive the context of its caller
-	o.DialerRetries, o.MaxRetries = 1, 2 // commands are tried again by those who know how long they may wait
+	o.ContextTimeoutEnabled = true       // off by default: a command would outlive its caller's context
+	o.DialerRetries, o.MaxRetries = 1, 2 // callers retry: they know how long they may wait
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = 2*time.Second, 5*time.Second, 5*time.Second, 5*time.Second
 	return redis.NewClient(o), nil
 }
 
-// SetLogger makes what the Redis client has to say part of a program's log.
+// SetLogger sends the Redis client's messages to a log, at DEBUG.
 func SetLogger(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
 
 type redisLog struct{ log *slog.Logger }
 
-// Printf implements the client's logger. Its words name addresses of servers and no keys.
+// Printf implements go-redis' logger. Its messages contain server addresses and no keys.
 func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "redis", "msg", fmt.Sprintf(format, v...))
 }

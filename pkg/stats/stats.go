@@ -1,6 +1,6 @@
-// Package stats is the arithmetic of a bulk's figures: one byte says how a message stands, counts by that byte say
-// how a bulk stands, and the statistics are made of nothing else. It knows neither Redis nor the database, which both
-// hold such counts.
+// Package stats computes a bulk's figures. One byte, the state code, says how a message stands; counts by state code say how a
+// bulk stands; the statistics follow from these counts alone. The package must not know Redis or the database, which both store
+// such counts.
 package stats
 
 import (
@@ -9,8 +9,8 @@ import (
 	"herald/pkg/message"
 )
 
-// MessageState is how one message of a bulk stands. Waiting is an UNKNOWN message that will be sent once more unless an event
-// of the provider settles it first.
+// MessageState is how one message of a bulk stands. Seq is its number in the bulk, from 0. Waiting marks an UNKNOWN message that
+// will be sent once more unless an event of the provider settles it first. Cost is set for accepted messages.
 type MessageState struct {
 	Seq     int64
 	Status  message.Status
@@ -19,13 +19,13 @@ type MessageState struct {
 	Cost    message.Micros
 }
 
-// Counts says how many messages of a bulk have each standing, and what the accepted ones cost together.
+// Counts are the messages of a bulk by state code, and the cost of the accepted ones together.
 type Counts struct {
 	By   map[StateCode]int64
 	Cost message.Micros
 }
 
-// Add counts n messages that stand alike.
+// Add counts n messages of one state, and its cost once.
 func (c *Counts) Add(m MessageState, n int64) {
 	if c.By == nil {
 		c.By = map[StateCode]int64{}
@@ -36,7 +36,7 @@ func (c *Counts) Add(m MessageState, n int64) {
 	c.Cost += m.Cost
 }
 
-// Released returns how many messages no longer occupy a worker or the queue: the settled and the waiting ones.
+// Released returns how many messages occupy neither a worker nor the queue: settled and waiting ones.
 func (c Counts) Released() int64 {
 	var n int64
 	for _, v := range c.By {
@@ -45,7 +45,7 @@ func (c Counts) Released() int64 {
 	return n
 }
 
-// Settled returns how many messages have come to an end.
+// Settled returns how many messages have reached a final state.
 func (c Counts) Settled() int64 {
 	var n int64
 	for s, v := range c.By {
@@ -64,8 +64,8 @@ type Figures struct {
 	Cost                                  message.Micros
 }
 
-// Compute makes the figures for an audience of total leads. Sent counts what a provider accepted, whatever became of
-// it later; Failed what ended otherwise; Pending the rest.
+// Compute returns the figures of an audience of total leads. Sent counts what a provider accepted, whatever happened to it later,
+// Failed every other final state, Pending the rest.
 func Compute(total int64, c Counts) Figures {
 	f := Figures{Total: total, Reasons: map[message.Reason]int64{}, Cost: c.Cost}
 	for s, n := range c.By {

@@ -62,7 +62,7 @@ func New(db *store.DB) *Ledger {
 	l.loads = batch.New("load", store.IsInvalidValue, l.driver.load)
 	l.claims = batch.New("claim", store.IsInvalidValue, l.driver.claim)
 	l.commits = batch.New("commit", store.IsInvalidValue, l.commitBatch)
-	l.commits.Pace(commitInterval)
+	l.commits.MinInterval(commitInterval)
 	return l
 }
 
