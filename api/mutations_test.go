@@ -23,7 +23,8 @@ type mutator struct {
 	witness *herald // gets the valid ones, so that it is known that each is wrong for one reason only
 	d       *document
 	tree    map[string]any
-	covered map[string]bool // by schema and field
+	covered map[string]bool  // by schema and field
+	values  map[string][]any // wrong values by schema
 	tries   int
 }
 
@@ -113,8 +114,17 @@ func (m *mutator) sample(pointer string) any {
 	return out
 }
 
-// wrong are values of which a schema accepts none: of every type, and just beyond every bound.
+// wrong returns values of which a schema accepts none: of every type, and just beyond every bound. They are made once.
 func (m *mutator) wrong(pointer string) []any {
+	values, ok := m.values[pointer]
+	if !ok {
+		values = m.makeWrong(pointer)
+		m.values[pointer] = values
+	}
+	return values
+}
+
+func (m *mutator) makeWrong(pointer string) []any {
 	candidates := []any{1, 1.5, -1, 1e300, true, "x", strings.Repeat("x", 20_000), []any{}, []any{1}, []any{nil}, []any{[]any{}}, []any{strings.Repeat("x", 5_000)}, map[string]any{}, map[string]any{"x": map[string]any{}}}
 	var bounds func(pointer string)
 	bounds = func(pointer string) {
@@ -214,8 +224,12 @@ func (m *mutator) walk(pointer string, root any, at place, value map[string]any,
 				continue // it does not belong to this request
 			}
 		}
+		values := m.wrong(property)
+		if m.covered[property] { // all of them were tried in another request; here, one of each kind is enough
+			values = firstOfEachKind(values)
+		}
 		m.covered[property] = true
-		for _, v := range m.wrong(property) {
+		for _, v := range values {
 			m.refused(fmt.Sprint(here), here.with(root, v, false), send)
 		}
 		if slices.Contains(required, any(name)) {
@@ -231,6 +245,19 @@ func (m *mutator) walk(pointer string, root any, at place, value map[string]any,
 			}
 		}
 	}
+}
+
+// firstOfEachKind returns the first value of each JSON type.
+func firstOfEachKind(values []any) []any {
+	seen := map[string]bool{}
+	var first []any
+	for _, v := range values {
+		if kind := fmt.Sprintf("%T", plainJSON(v)); !seen[kind] {
+			seen[kind] = true
+			first = append(first, v)
+		}
+	}
+	return first
 }
 
 // descend goes on with what stands at a place.
@@ -306,7 +333,7 @@ func TestEveryWrongRequestIsRefused(t *testing.T) {
 
 func refuseEverything(t *testing.T, h, witness *herald) {
 	t.Helper()
-	m := &mutator{t: t, h: h, witness: witness, d: the(h), covered: map[string]bool{}}
+	m := &mutator{t: t, h: h, witness: witness, d: the(h), covered: map[string]bool{}, values: map[string][]any{}}
 	m.tree = h.must(200, "GET", "/openapi.json", "").body
 	const leadID = "550e8400-e29b-41d4-a716-446655440002"
 	for _, one := range []*herald{h, witness} {
