@@ -234,6 +234,7 @@ func TestFaultNoKeyStaysInRedis(t *testing.T) {
 			s.eventually(time.Minute, "the bulk is over", func() bool { return s.open() == 0 })
 		}
 		s.kill(worker)
+		s.expireLeases()
 		expires(fmt.Sprintf("a worker died when %d were sent", sent))
 	}
 	after := s.start("worker")
@@ -287,6 +288,7 @@ func TestFaultAnotherWorkerRunsWhatWaits(t *testing.T) {
 		s.reach(id, 1)
 	}
 	s.kill(dying)
+	s.expireLeases()
 	other := s.start("worker")
 	f := s.over(s.sendBulk(ids[:20]).BulkID)
 	if f.Sent != 20 {

@@ -35,8 +35,8 @@ var providerRows = []row{
 	}},
 	{"12 the provider fails before and after it accepts", func(t *testing.T) string {
 		return badProvider(t, "email", 20,
-			simulator.Rule{Provider: simulator.SendGrid, Fault: simulator.ServerError, Times: 10},
-			simulator.Rule{Provider: simulator.SendGrid, Fault: simulator.ErrorAfter, Times: 10})
+			simulator.Rule{Recipient: "3@", Fault: simulator.ServerError, Times: 10}, // every tenth: the circuit breaker stays closed
+			simulator.Rule{Recipient: "7@", Fault: simulator.ErrorAfter, Times: 10})
 	}},
 	{"12 the provider answers with nonsense, or breaks off", func(t *testing.T) string {
 		return badProvider(t, "sms", 24,

@@ -88,7 +88,7 @@ var matrix struct{ cluster *testenv.Cluster }
 
 // together is how many rows run at the same time. Most of a row's time is waiting: for a claim, a lease or a back-off
 // to end. Rows that measure a rate run after the others, which would take their processors.
-const together = 16
+const together = 12
 
 // TestFailureMatrix lets every part die, freeze or lie at the worst moment, and checks the promises afterwards. The flag
 // -faults.long selects the long form; -v shows the table of what was seen.

@@ -22,6 +22,7 @@ var workerRows = []row{
 		f := s.sendBulk(ids)
 		s.kill(api)
 		s.died(dying)
+		s.expireLeases()
 		if planned := s.number("SELECT CASE WHEN planned THEN 1 ELSE 0 END FROM bulks"); planned != 0 {
 			t.Fatal("the plan was over before the planner died")
 		}
@@ -75,6 +76,7 @@ var workerRows = []row{
 		sleeper := s.start("worker", "HERALD_WORKER_CONCURRENCY=1", at(fault.MessageClaimed, "stop", 10))
 		f := s.sendBulkOf("sms", ids)
 		s.frozen(sleeper)
+		s.expireLeases()
 		s.start("worker")
 		f = s.over(f.BulkID)
 		if *long {
@@ -96,6 +98,7 @@ var workerRows = []row{
 		sleeper := s.start("worker", "HERALD_WORKER_CONCURRENCY=1", at(fault.ProviderAnswered, "stop", 10))
 		f := s.sendBulk(ids)
 		s.frozen(sleeper)
+		s.expireLeases()
 		s.start("worker")
 		f = s.over(f.BulkID)
 		sleeper.thaw()
@@ -158,6 +161,7 @@ func dyingWorker(t *testing.T, typ, point string, n, when int, env ...string) (*
 	dying := s.start("worker", append(env, at(point, "kill", when))...)
 	f := s.sendBulkOf(typ, ids)
 	s.died(dying)
+	s.expireLeases()
 	other := s.start("worker")
 	f = s.over(f.BulkID)
 	s.noLeak(other)
@@ -195,6 +199,7 @@ func poison(t *testing.T) string {
 	var deaths int
 	for range 2 {
 		s.died(s.start("worker", at(fault.MessageRendering, "kill", 1)))
+		s.expireLeases()
 		deaths++
 	}
 	s.start("worker")
