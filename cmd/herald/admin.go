@@ -22,7 +22,7 @@ func printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// parse reads the settings; a mistake in them is the caller's.
+// parse reads the settings. Invalid settings are errUsage.
 func parse() (*config.Config, error) {
 	cfg, err := config.Parse(0)
 	if err != nil {
@@ -33,7 +33,7 @@ func parse() (*config.Config, error) {
 
 func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
 
-// openStore opens DATABASE_URL, or the embedded file. The sealer may be nil where channels are not touched.
+// openStore opens DATABASE_URL or the embedded file. A nil sealer is allowed if no credentials are read or written.
 func openStore(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*app.Stores, error) {
 	if cfg.DatabaseURL == "" {
 		if err := os.MkdirAll(dataDir(), 0o700); err != nil {

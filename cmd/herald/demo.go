@@ -21,18 +21,18 @@ import (
 
 type demoCmd struct {
 	Listen string `default:"127.0.0.1:8080" help:"Address of the API."`
-	Leads  int    `default:"500" help:"How many leads the demo data has."`
-	Once   bool   `help:"Exit when the demo is done instead of serving on."`
+	Leads  int    `default:"500" help:"Number of leads in the demo data."`
+	Once   bool   `help:"Exit when the demo is complete."`
 	JSON   bool   `help:"Print one JSON object instead of text."`
 }
 
-// sent is one single of the demo and its answer.
+// sent is a single of the demo with its response.
 type sent struct {
 	Name   string          `json:"name"`
 	Answer json.RawMessage `json:"answer"`
 }
 
-// Run starts everything on a temporary directory, sends the examples and a bulk, and serves on.
+// Run starts everything in a temporary directory, sends the examples and a bulk, and keeps serving.
 func (d *demoCmd) Run(ctx context.Context) error {
 	if d.Leads < len(exampleLeads) || d.Leads > 100_000 {
 		return fmt.Errorf("%w: --leads must be from %d to 100000", errUsage, len(exampleLeads))
@@ -43,7 +43,7 @@ func (d *demoCmd) Run(ctx context.Context) error {
 	}
 	cfg.DatabaseURL, cfg.RedisURL, cfg.Listen = "", "", d.Listen
 	if d.Once {
-		cfg.Listen = "127.0.0.1:0" // nobody else is to reach it
+		cfg.Listen = "127.0.0.1:0" // the demo itself makes all requests
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelError), ReplaceAttr: redact.Attr}))
 	dir, err := os.MkdirTemp("", "herald-demo-")
@@ -62,7 +62,7 @@ func (d *demoCmd) Run(ctx context.Context) error {
 	if d.Once {
 		return nil
 	}
-	d.printf("\nServing on. Try:\n  curl -s %s/api/messaging/bulk | head -c 600\nStop with Ctrl-C.\n", "http://"+cfg.Listen)
+	d.printf("\nHerald keeps running. Try:\n  curl -s %s/api/messaging/bulk | head -c 600\nStop with Ctrl-C.\n", "http://"+cfg.Listen)
 	<-ctx.Done()
 	return nil
 }
@@ -73,7 +73,7 @@ func (d *demoCmd) printf(format string, args ...any) {
 	}
 }
 
-// start loads the data, starts the parts, sends everything, and only then says that it is ready.
+// start loads the data, starts the parts and sends everything. It reports readiness afterwards.
 func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config) error {
 	e.Hold()
 	if err := seed(ctx, e.App, d.Leads); err != nil {
@@ -88,7 +88,7 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 	}
 	cfg.Listen = addr
 	base := "http://" + addr
-	d.printf("Herald demo on %s: SQLite, Redis in memory, and the providers' simulator, all in this process.\n\n", base)
+	d.printf("Herald demo on %s: SQLite, Redis in memory and the provider simulator, all in this process.\n\n", base)
 	api, err := client.New(base)
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 	return nil
 }
 
-// bulk sends to every lead of the demo and shows how it goes.
+// bulk sends a bulk to all leads of the demo and shows its progress.
 func (d *demoCmd) bulk(ctx context.Context, api *client.Client) (*client.Bulk, error) {
 	ids := make([]string, d.Leads)
 	for i := range ids {
@@ -148,8 +148,7 @@ func (d *demoCmd) bulk(ctx context.Context, api *client.Client) (*client.Bulk, e
 	return b, nil
 }
 
-// newProgress returns a function that shows how far something is, of how many: a bar on a terminal, a line a second
-// elsewhere, nothing where it would be in the way.
+// newProgress returns a function that shows progress: a bar on a terminal, a line per second elsewhere, nothing if quiet.
 func newProgress(unit string, quiet bool) func(done, total int64) {
 	if quiet {
 		return func(int64, int64) {}

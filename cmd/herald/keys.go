@@ -17,21 +17,21 @@ import (
 )
 
 type keysCmd struct {
-	Create keysCreateCmd `cmd:"" help:"Make a key and print it, this once."`
+	Create keysCreateCmd `cmd:"" help:"Create a key and print it. It cannot be shown again."`
 	List   keysListCmd   `cmd:"" help:"List the keys, without their secrets."`
-	Revoke keysRevokeCmd `cmd:"" help:"Make a key worthless, within a second, for good."`
+	Revoke keysRevokeCmd `cmd:"" help:"Revoke a key. It takes effect within a second and cannot be undone."`
 }
 
 type keysCreateCmd struct {
-	Name    string  `default:"unnamed" help:"Who holds it, for people."`
-	Scope   string  `required:"" help:"What it allows: send, read, admin, several with commas."`
-	Expires string  `help:"When it ends: a number of days like 90d, a time from now like 24h, or an RFC 3339 time. Never without it."`
-	Rate    float64 `help:"Requests a second; 0: HERALD_KEY_RATE."`
-	IfNone  bool    `help:"Make none where there is a key already."`
+	Name    string  `default:"unnamed" help:"A name for people: which program uses the key."`
+	Scope   string  `required:"" help:"Scopes, separated by commas: send, read, admin."`
+	Expires string  `help:"Expiry: days like 90d, a duration like 24h, or an RFC 3339 time. Default: never."`
+	Rate    float64 `help:"Requests per second; 0: HERALD_KEY_RATE."`
+	IfNone  bool    `help:"Do nothing if a key exists."`
 	JSON    bool    `help:"Print JSON."`
 }
 
-// keyView is a key as it is shown. Token is there when it is made.
+// keyView is the output for a key. Token is set only by create.
 type keyView struct {
 	ID         string         `json:"id"`
 	Name       string         `json:"name"`
@@ -48,7 +48,7 @@ func viewKey(k *access.Key, token string) keyView {
 	return keyView{k.ID, k.Name, k.Scopes, k.Rate, k.CreatedAt, k.ExpiresAt, k.RevokedAt, k.LastUsedAt, token}
 }
 
-// withKeys works on the keys of the database. Only new keys need the master key, for their checksums.
+// withKeys calls a function with the keyring of the database. Only new keys need the master key, for their checksums.
 func withKeys(ctx context.Context, create bool, work func(k *access.Keyring) error) error {
 	cfg, err := parse()
 	if err != nil {
@@ -68,11 +68,11 @@ func withKeys(ctx context.Context, create bool, work func(k *access.Keyring) err
 	return work(access.NewKeyring(access.KeyringDeps{Keys: s.Keys, Uses: s.Keys, Checksums: sums}))
 }
 
-// checksums makes what new keys are marked with: of the master key that the API has.
+// checksums returns the checksums for new keys. They must come from the master key of the API.
 func checksums(cfg *config.Config) (access.Checksums, error) {
 	switch {
 	case cfg.MasterKey == "" && cfg.DatabaseURL != "":
-		return access.Checksums{}, fmt.Errorf("%w: HERALD_MASTER_KEY is required, the one that the API has: a new key carries a checksum made with it", errUsage)
+		return access.Checksums{}, fmt.Errorf("%w: HERALD_MASTER_KEY of the API is required: the checksum of a new key is made with it", errUsage)
 	case cfg.MasterKey == "":
 		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
 			return access.Checksums{}, err
@@ -86,7 +86,7 @@ func checksums(cfg *config.Config) (access.Checksums, error) {
 	return app.Checksums(cfg)
 }
 
-// Run makes a key.
+// Run creates a key.
 func (c *keysCreateCmd) Run(ctx context.Context) error {
 	k, err := c.key(time.Now())
 	if err != nil {
@@ -100,12 +100,12 @@ func (c *keysCreateCmd) Run(ctx context.Context) error {
 		case token == "" && c.JSON:
 			return printJSON(map[string]any{"created": false})
 		case token == "":
-			fmt.Println("there is a key already; none was made")
+			fmt.Println("a key exists; none was created")
 			return nil
 		case c.JSON:
 			return printJSON(viewKey(k, token))
 		}
-		fmt.Printf("%s\nThis is the only time that it is shown. Send it as \"Authorization: Bearer …\"; its id is %s.\n", token, k.ID)
+		fmt.Printf("%s\nIt cannot be shown again. Send it as \"Authorization: Bearer …\"; its id is %s.\n", token, k.ID)
 		return nil
 	})
 }
@@ -126,7 +126,7 @@ func (c *keysCreateCmd) key(now time.Time) (*access.Key, error) {
 	}
 	until, err := expiry(c.Expires, now)
 	if err != nil || !until.After(now) {
-		return nil, fmt.Errorf("--expires is a number of days like 90d, a time from now like 24h, or an RFC 3339 time to come")
+		return nil, fmt.Errorf("--expires is a number of days like 90d, a time from now like 24h, or an RFC 3339 time in the future")
 	}
 	k.ExpiresAt = &until
 	return k, nil
@@ -213,14 +213,14 @@ type resealCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
-// Run seals credentials anew. Where it ends well, HERALD_MASTER_KEY_PREVIOUS is needed no longer.
+// Run seals all credentials with the current master key. After success HERALD_MASTER_KEY_PREVIOUS is no longer needed.
 func (c *resealCmd) Run(ctx context.Context) error {
 	cfg, err := parse()
 	if err != nil {
 		return err
 	}
 	if cfg.MasterKey == "" {
-		return fmt.Errorf("%w: HERALD_MASTER_KEY is required: the key to seal with; HERALD_MASTER_KEY_PREVIOUS names the one before", errUsage)
+		return fmt.Errorf("%w: HERALD_MASTER_KEY is required: the key to seal with; HERALD_MASTER_KEY_PREVIOUS is the previous one", errUsage)
 	}
 	sealer, err := app.Sealer(cfg)
 	if err != nil {
@@ -238,6 +238,6 @@ func (c *resealCmd) Run(ctx context.Context) error {
 	if c.JSON {
 		return printJSON(map[string]int{"resealed": n})
 	}
-	fmt.Printf("%d channels sealed anew\n", n)
+	fmt.Printf("%d channels resealed\n", n)
 	return nil
 }

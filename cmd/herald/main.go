@@ -1,4 +1,4 @@
-// Command herald is all of Herald in one process on embedded parts, and the operator's command line.
+// Command herald runs all of Herald in one process on embedded services, and is the operator's command line.
 package main
 
 import (
@@ -17,24 +17,24 @@ import (
 )
 
 type cli struct {
-	Demo      demoCmd      `cmd:"" help:"Start everything with demo data, send the examples and a bulk, then serve on."`
-	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a file that stays."`
-	Send      sendCmd      `cmd:"" help:"Send a message, or order a bulk, over the API."`
-	Bulk      bulkCmd      `cmd:"" help:"List, show, watch, pause, resume and cancel bulks, over the API."`
-	Channels  channelsCmd  `cmd:"" help:"List, register, pause, resume and delete channels, over the API."`
-	Leads     leadsCmd     `cmd:"" help:"Import leads, over the API."`
-	Simulator simulatorCmd `cmd:"" help:"Serve the providers' simulator alone, for tests and benchmarks."`
-	Migrate   migrateCmd   `cmd:"" help:"Bring the database's schema up to date, or show how it stands."`
-	Bench     benchCmd     `cmd:"" help:"Measure a deployment: one of its own, or the one at HERALD_URL."`
-	API       apiCmd       `cmd:"" name:"api" hidden:"" help:"Serve the API, like the program api."`
-	Worker    workerCmd    `cmd:"" hidden:"" help:"Work, like the program worker."`
-	Keys      keysCmd      `cmd:"" help:"Make, list and revoke API keys, on the database itself."`
-	Reseal    resealCmd    `cmd:"" help:"Seal every channel's credentials with the present master key."`
+	Demo      demoCmd      `cmd:"" help:"Start everything in one process with demo data, send examples and a bulk, and keep serving."`
+	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a SQLite file."`
+	Send      sendCmd      `cmd:"" help:"Send a message or a bulk through the API."`
+	Bulk      bulkCmd      `cmd:"" help:"List, show, watch, pause, resume and cancel bulks through the API."`
+	Channels  channelsCmd  `cmd:"" help:"List, register, pause, resume and delete channels through the API."`
+	Leads     leadsCmd     `cmd:"" help:"Import leads through the API."`
+	Simulator simulatorCmd `cmd:"" help:"Run the provider simulator alone, for tests and benchmarks."`
+	Migrate   migrateCmd   `cmd:"" help:"Apply the migrations of the database, or show their status."`
+	Bench     benchCmd     `cmd:"" help:"Measure a new deployment, or the one at HERALD_URL."`
+	API       apiCmd       `cmd:"" name:"api" hidden:"" help:"Run the API, like the program api."`
+	Worker    workerCmd    `cmd:"" hidden:"" help:"Run a worker, like the program worker."`
+	Keys      keysCmd      `cmd:"" help:"Create, list and revoke API keys in the database."`
+	Reseal    resealCmd    `cmd:"" help:"Seal all channel credentials with the current master key."`
 	OpenAPI   openapiCmd   `cmd:"" name:"openapi" help:"Print the OpenAPI document of the API."`
 	Config    configCmd    `cmd:"" help:"Show every setting with its meaning, default and current value."`
 }
 
-// errUsage marks an error that is the caller's.
+// errUsage marks errors in arguments and settings: exit code 2.
 var errUsage = errors.New("wrong usage")
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -51,7 +51,7 @@ func typeVars() kong.Vars {
 func run(args []string) int {
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c, kong.Name("herald"), kong.Description("Herald sends a message, or a message to everybody who fits a description."),
+	parser, err := kong.New(&c, kong.Name("herald"), kong.Description("Herald sends single messages, and bulks to all leads that match criteria."),
 		typeVars(), kong.UsageOnError(), kong.Exit(func(code int) { exited = code }))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -67,7 +67,7 @@ func run(args []string) int {
 	}
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as it is under nohup
-		ends = append(ends, syscall.SIGHUP) // the terminal is gone; what was started would outlive us
+		ends = append(ends, syscall.SIGHUP) // the terminal is closed: stop the started programs, too
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()

@@ -83,7 +83,7 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 		}
 		wants(t, 0, "revoked", "keys", "revoke", made.ID)
 	}
-	wants(t, 0, "there is a key already", "keys", "create", "--if-none", "--scope", "read")
+	wants(t, 0, "a key exists", "keys", "create", "--if-none", "--scope", "read")
 	if out := wants(t, 0, made.ID, "keys", "list"); strings.Contains(out, made.Token) || !strings.Contains(out, "valid") {
 		t.Error(out)
 	}
@@ -111,7 +111,7 @@ func TestTheMasterKeyIsExchanged(t *testing.T) {
 	t.Setenv("HERALD_MASTER_KEY", after)
 	wants(t, 1, "", "reseal")
 	t.Setenv("HERALD_MASTER_KEY_PREVIOUS", before)
-	wants(t, 0, "1 channels sealed anew", "reseal")
+	wants(t, 0, "1 channels resealed", "reseal")
 	wants(t, 0, `"resealed": 0`, "reseal", "--json")
 	t.Setenv("HERALD_MASTER_KEY", "")
 	wants(t, 2, "", "reseal")

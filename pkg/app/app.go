@@ -1,5 +1,5 @@
-// Package app builds the parts of Herald from a configuration and starts and stops them in order. It is the one place
-// where the domain meets its adapters; every program of cmd is a few lines over it.
+// Package app wires Herald: it builds the parts from a configuration and starts and stops them in the order of their
+// dependencies. No other package knows both the domain and its adapters. The programs in cmd call Main or OpenEmbedded.
 package app
 
 import (
@@ -62,10 +62,10 @@ type App struct {
 	worker    *worker.Worker
 	http      *http.Server
 	admin     *telemetry.Admin
-	held      atomic.Bool // not ready yet, for a reason of the program's own
+	held      atomic.Bool // Hold was called
 }
 
-// Pools of Redis connections, one per use, so that no use waits for another's.
+// Sizes of the pools of Redis connections. Each use has its own pool, so that none waits for another.
 const (
 	queuePool    = 64
 	countersPool = 16
@@ -73,7 +73,8 @@ const (
 	stopTime     = 40 * time.Second
 )
 
-// Open connects to everything and refuses a schema that is behind.
+// Open connects to the database and to Redis. It returns an error if the schema is not up to date, or if a stored credential
+// cannot be opened with the master keys. It does not wait for Redis.
 func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, error) {
 	sealer, err := Sealer(cfg)
 	if err != nil {
@@ -102,7 +103,7 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 	return a, nil
 }
 
-// Sealer makes what seals and opens credentials.
+// Sealer returns the sealer of channel credentials.
 func Sealer(cfg *config.Config) (*channel.Sealer, error) {
 	key, others, err := masterKeys(cfg)
 	if err != nil {
@@ -111,7 +112,7 @@ func Sealer(cfg *config.Config) (*channel.Sealer, error) {
 	return channel.NewSealer(key, others...)
 }
 
-// Checksums makes what tells API keys made here from forged ones.
+// Checksums returns the checksums that distinguish API keys from forged ones without a query.
 func Checksums(cfg *config.Config) (access.Checksums, error) {
 	key, others, err := masterKeys(cfg)
 	if err != nil {
@@ -130,7 +131,7 @@ func masterKeys(cfg *config.Config) (key []byte, others [][]byte, err error) {
 	return key, others, nil
 }
 
-// check refuses a database that this process cannot work on.
+// check returns an error for a database that this process cannot use.
 func (a *App) check(ctx context.Context) error {
 	if err := a.Stores.DB.CheckSchema(ctx); err != nil {
 		return err
@@ -190,20 +191,21 @@ func (a *App) build() error {
 	return nil
 }
 
-// Hold makes the process say that it is not ready, until Release.
+// Hold makes the process report that it is not ready, until Release.
 func (a *App) Hold() { a.held.Store(true) }
 
 // Release ends Hold.
 func (a *App) Release() { a.held.Store(false) }
 
-// Ready says how the process is, from a look at most a moment old, and whether it is held back, as of now.
+// Ready returns the health of the process, which is at most one second old. The effect of Hold is immediate.
 func (a *App) Ready(ctx context.Context) telemetry.Health {
 	h := a.recent.Health(ctx)
 	h.Ready = h.Ready && !a.held.Load()
 	return h
 }
 
-// Health looks at the parts. Without the database a process is of no use; without Redis it still takes orders.
+// Health checks the database and Redis. Without the database the process is not ready. Without Redis it is degraded: it
+// delivers singles and accepts bulks.
 func (a *App) Health(ctx context.Context) telemetry.Health {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -213,7 +215,7 @@ func (a *App) Health(ctx context.Context) telemetry.Health {
 	}
 }
 
-// StartWorker begins to deliver.
+// StartWorker starts to deliver messages and to run bulks.
 func (a *App) StartWorker() error {
 	var poolErr error
 	pool := func() redis.UniversalClient {
@@ -241,8 +243,8 @@ func (a *App) StartWorker() error {
 // Document returns the OpenAPI document of the API.
 func Document() ([]byte, error) { return api.Document() }
 
-// open says whether the API may answer without a key: processes of this machine, where HERALD_OPEN says so, until the
-// first key is made. An API that could answer no request does not start.
+// open reports whether the API answers requests without a key: those of this machine, if HERALD_OPEN is set, until the first
+// key is created. It returns an error for an API that could not answer any request.
 func (a *App) open(ctx context.Context, l net.Listener) (bool, error) {
 	tcp, ok := l.Addr().(*net.TCPAddr)
 	local := ok && tcp.IP.IsLoopback()
@@ -252,15 +254,15 @@ func (a *App) open(ctx context.Context, l net.Listener) (bool, error) {
 	case err != nil || inUse:
 		return open, err
 	case !local:
-		return false, fmt.Errorf("HERALD_LISTEN is %s: without an API key the API answers on a loopback address only; make one with `herald keys create`", a.Config.Listen)
+		return false, fmt.Errorf("HERALD_LISTEN is %s: without an API key the API listens on a loopback address only; create a key with `herald keys create`", a.Config.Listen)
 	case !open:
-		return false, errors.New("there is no API key: make one with `herald keys create`, or set HERALD_OPEN=loopback to answer every process of this machine without one")
+		return false, errors.New("no API key exists: create one with `herald keys create`, or set HERALD_OPEN=loopback to allow requests of this machine without a key")
 	}
-	a.telemetry.Log().Warn("there are no API keys: every process of this machine may send", "listen", l.Addr().String())
+	a.telemetry.Log().Warn("no API key exists: every process of this machine may send", "listen", l.Addr().String())
 	return open, nil
 }
 
-// StartAPI begins to answer requests and returns the address it listens on.
+// StartAPI starts to answer requests and returns the address that it has bound.
 func (a *App) StartAPI(ctx context.Context) (string, error) {
 	l, err := net.Listen("tcp", a.Config.Listen)
 	if err != nil {
@@ -294,7 +296,8 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 	return l.Addr().String(), nil
 }
 
-// StartAdmin opens the admin listener. fallback is used when the configuration names no address.
+// StartAdmin starts the admin listener. If the configuration names no address it uses fallback, or another port if that is
+// taken.
 func (a *App) StartAdmin(fallback string) error {
 	addr, isDefault := a.Config.AdminListen, a.Config.AdminListen == ""
 	if isDefault {
@@ -315,10 +318,10 @@ func (a *App) StartAdmin(fallback string) error {
 	return nil
 }
 
-// Stop ends everything in the order in which it depends on each other: no new requests, no new tasks, what is under
-// way is finished, then the connections close.
+// Stop stops the parts in the order of their dependencies: it accepts no new requests, takes no new tasks, finishes what is
+// in progress, and closes the connections. It takes at most about stopTime.
 func (a *App) Stop() {
-	a.Hold() // no new traffic here, whatever was found out a moment ago
+	a.Hold() // at once, although Health may be a second old
 	if a.http != nil {
 		a.Bulks.Drain()
 		ctx, cancel := context.WithTimeout(context.Background(), stopTime)

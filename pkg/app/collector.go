@@ -7,27 +7,28 @@ import (
 	"runtime/metrics"
 )
 
-// Most of what a request or a delivery allocates is dead at its end, and what is alive is small: some 40 MB in a worker,
-// stacks included. With Go's own rule, to collect whenever the heap has grown by as much as is alive, a busy worker would
-// spend a sixth of its time on that. Here the heap grows by a fixed amount first, or by what is alive if that is more.
+// Almost all memory that a request or a delivery allocates is garbage at its end, and the live heap is small: about 40 MB in
+// a worker, stacks included. With GOGC=100 the collector would run each time the heap has grown by the size of the live
+// heap, which took a sixth of a busy worker's processor time. So the heap grows by a fixed amount first, or by the size of
+// the live heap if that is larger. A constant GOGC cannot express that: the percentage depends on the live heap.
 const (
-	growth    = 48 << 20 // bytes allocated between two collections
-	leastGOGC = 100
+	growth  = 48 << 20 // bytes allocated between two collections, at least
+	minGOGC = 100
 )
 
-// apiMemory is the memory, in bytes, above which the API's collector works harder, whatever the machine has. What requests
-// hold is bounded well below (api: maxMemory), but a burst of large bodies right after a quiet time meets a pace that was
-// set for little: eight clients with bodies of 200,000 values took 630 MB, and take 270.
+// apiMemory is the API's memory limit in bytes, independent of the machine. Requests hold much less (api: maxMemory). But
+// after a quiet time the collector's pace suits a small heap, and a burst of large bodies outruns it: eight clients with
+// bodies of 200,000 values took 630 MB without the limit and take 270 MB with it.
 const apiMemory = 230 << 20
 
-// boundAPIMemory keeps the API small. A limit that is lower, or that GOMEMLIMIT sets, stays.
+// boundAPIMemory applies apiMemory. A lower limit stays, and GOMEMLIMIT takes precedence.
 func boundAPIMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" && debug.SetMemoryLimit(-1) > apiMemory {
 		debug.SetMemoryLimit(apiMemory)
 	}
 }
 
-// paceCollector sets the pace of garbage collection now and after every collection. Where GOGC is set it leaves that alone.
+// paceCollector sets the pace of garbage collection, now and after each collection. GOGC takes precedence.
 func paceCollector() {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -38,7 +39,7 @@ func paceCollector() {
 	for _, s := range alive {
 		sum += s.Value.Uint64()
 	}
-	debug.SetGCPercent(max(int(100*growth/sum), leastGOGC))
-	mark := new([64]byte) // dead at once, so the next collection finds it
+	debug.SetGCPercent(max(int(100*growth/sum), minGOGC))
+	mark := new([64]byte) // garbage at once, so the next collection runs the cleanup
 	runtime.AddCleanup(mark, func(struct{}) { paceCollector() }, struct{}{})
 }

@@ -21,8 +21,8 @@ import (
 	"herald/pkg/store"
 )
 
-// Embedded is an App with everything it needs in the same process: a SQLite file, Redis in memory, and the provider
-// simulator. Settings that name real parts win over the embedded ones.
+// Embedded is an App that has its services in the same process: a SQLite file, Redis in memory and the provider simulator.
+// DATABASE_URL and REDIS_URL take precedence over the embedded services.
 type Embedded struct {
 	*App
 	Simulator *simulator.Simulator
@@ -31,10 +31,11 @@ type Embedded struct {
 	wg        sync.WaitGroup
 }
 
-// redisTick is how often the in-memory Redis is told that time passes: its keys expire only then.
+// redisTick is the interval at which the clock of the in-memory Redis advances. Its keys expire only then.
 const redisTick = 100 * time.Millisecond
 
-// OpenEmbedded builds an App on a directory. simulate sends every message to the simulator instead of the vendors.
+// OpenEmbedded opens an App that keeps its data in a directory. With simulate, messages go to the simulator instead of the
+// providers.
 func OpenEmbedded(ctx context.Context, cfg *config.Config, dir string, simulate bool, log *slog.Logger) (*Embedded, error) {
 	e := &Embedded{}
 	if err := e.prepare(cfg, dir, simulate); err != nil {
@@ -110,7 +111,7 @@ func (e *Embedded) simulate(cfg *config.Config) error {
 	return nil
 }
 
-// Stop ends the App and then what it stood on.
+// Stop stops the App and then its services.
 func (e *Embedded) Stop() {
 	e.App.Stop()
 	e.stopParts()
@@ -139,7 +140,8 @@ func migrate(ctx context.Context, databaseURL string) error {
 	return err
 }
 
-// EmbeddedMasterKey reads the master key of the embedded mode on a directory, or makes one that only the user can read.
+// EmbeddedMasterKey returns the master key that is stored in a directory. It creates the key if necessary, in a file that
+// only the user can read.
 func EmbeddedMasterKey(dir string) (string, error) {
 	path := filepath.Join(dir, "master.key")
 	b, err := os.ReadFile(path) //nolint:gosec // the path is the user's own data directory

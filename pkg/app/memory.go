@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// limitMemory gives the collector a memory limit of nine tenths of what the control group allows, so that it works harder
-// before the kernel kills the process. The rest is for what the Go runtime does not count: the binary, page tables and
-// file pages. A limit that GOMEMLIMIT sets stays; without a limit in force there is none.
+// limitMemory sets the runtime's memory limit to nine tenths of the control group's, so that the collector works harder
+// before the kernel kills the process. The rest is for memory that the Go runtime does not count: the binary, page tables
+// and file pages. GOMEMLIMIT takes precedence. A process in a group without a limit gets none.
 func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -23,8 +23,8 @@ func limitMemory() {
 	}
 }
 
-// groupLimit returns the least memory limit of the process's control group and those above it, in bytes, and 0 for none.
-// It reads version 2 of the interface and version 1 (docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/memory.html).
+// groupLimit returns the lowest memory limit of the process's control group and its ancestors, in bytes; 0 is no limit. It
+// reads both versions of the kernel's interface (docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/memory.html).
 func groupLimit(root fs.FS) int64 {
 	least := int64(math.MaxInt64)
 	groups, err := root.Open("proc/self/cgroup")
@@ -45,7 +45,7 @@ func groupLimit(root fs.FS) int64 {
 		default:
 			continue
 		}
-		// In a container the path may be the host's, which is not mounted: the root is the container's group then.
+		// In a container the path may be one of the host that is not mounted. The root is the container's group then.
 		for group := path.Clean("/" + parts[2]); ; group = path.Dir(group) {
 			least = min(least, readLimit(root, path.Join(mount, group, file)))
 			if group == "/" {
@@ -59,7 +59,7 @@ func groupLimit(root fs.FS) int64 {
 	return least
 }
 
-// noLimit is more memory than any machine has; version 1 writes a number like it for "none".
+// noLimit is more memory than any machine has: version 1 of the interface writes such a number for "no limit".
 const noLimit = 1 << 60
 
 func hasController(list, name string) bool {

@@ -23,7 +23,7 @@ const (
 	ExitUsage  = 2
 )
 
-// Role is what a server process does.
+// Role is the task of a server process.
 type Role string
 
 // The roles.
@@ -32,8 +32,8 @@ const (
 	RoleWorker Role = "worker"
 )
 
-// Main runs a server process of one role until it is told to stop, and returns its exit code. The only argument it
-// takes is --healthcheck, which asks a running process on this machine whether it is alive.
+// Main runs a server process of one role until it receives SIGINT or SIGTERM, and returns its exit code. Its only argument
+// is --healthcheck, which asks the running process of this role on this machine whether it is alive.
 func Main(role Role, args []string) int {
 	cfg, err := config.Parse(config.Database | config.Redis | config.MasterKey)
 	if err != nil {
@@ -93,18 +93,18 @@ func serve(ctx context.Context, role Role, cfg *config.Config) error {
 		if err := a.StartWorker(); err != nil {
 			return err
 		}
-		log.Info("worker works", "concurrency", cfg.Concurrency.String())
+		log.Info("worker started", "concurrency", cfg.Concurrency.String())
 	}
 	<-ctx.Done()
 	log.Info("stopping")
 	return nil
 }
 
-// healthcheck asks the admin listener of a process on this machine whether it is alive.
+// healthcheck asks the admin listener of a process on this machine for /healthz.
 func healthcheck(addr string) int {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil && port == "0" {
-		err = errors.New("set HERALD_ADMIN_LISTEN to a fixed port to be able to ask")
+		err = errors.New("HERALD_ADMIN_LISTEN has no fixed port")
 	}
 	if err == nil {
 		if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {

@@ -7,16 +7,17 @@ import (
 	"herald/pkg/delivery"
 )
 
-// Timing is every interval of Herald's own that is no setting. The fault tests shorten them.
+// Timing holds the intervals that are not settings. Production uses DefaultTiming; the fault tests shorten them through
+// HERALD_TIMING, which only the build tag faults knows.
 type Timing struct {
 	Delivery delivery.Timing
 	Bulk     bulk.Timing
-	Sweep    time.Duration // between two looks for messages that nobody came back to
-	Clean    time.Duration // between two looks for what Asynq leaves in Redis
-	Forget   time.Duration // between two looks for idempotency keys that are too old
+	Sweep    time.Duration // between two sweeps for overdue messages
+	Clean    time.Duration // between two runs of the queue's janitor
+	Forget   time.Duration // between two removals of expired idempotency keys
 }
 
-// DefaultTiming is the Timing of a real deployment.
+// DefaultTiming returns the intervals of production.
 func DefaultTiming() Timing {
 	return Timing{Delivery: delivery.DefaultTiming(), Bulk: bulk.DefaultTiming(), Sweep: 5 * time.Second, Clean: 15 * time.Second, Forget: time.Hour}
 }

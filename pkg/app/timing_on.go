@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// timing reads HERALD_TIMING, a Timing in JSON.
+// timing returns DefaultTiming with the fields that HERALD_TIMING (JSON) names replaced.
 func timing() (Timing, error) {
 	t := DefaultTiming()
 	if v := os.Getenv("HERALD_TIMING"); v != "" {

@@ -1,6 +1,6 @@
-// Package bench measures a deployment from outside, through its API: one it starts itself, of the real programs on a
-// Redis and a database of their own with the simulator as the provider, or one that is there. It knows the client, and
-// nothing of how Herald works.
+// Package bench measures a deployment from outside, through its API. It starts one (the real programs on an empty database,
+// a Redis and the provider simulator) or uses one that runs. It knows the client and no internal package. README.md has the
+// method and the figures.
 package bench
 
 import (
@@ -15,12 +15,12 @@ import (
 	"herald/pkg/client"
 )
 
-// Options say what is measured.
+// Options select what is measured.
 type Options struct {
-	Leads   int           // that each bulk reaches
+	Leads   int           // per bulk
 	Bulks   int           // at the same time
-	Singles float64       // a second, beside the bulks
-	Workers int           // processes, where they are started
+	Singles float64       // per second, beside the bulks
+	Workers int           // worker processes to start
 	Latency time.Duration // of the simulator
 	Tell    func(format string, args ...any)
 
@@ -31,20 +31,20 @@ type Options struct {
 	Postgres string // a server on which a database may be made
 	Redis    string // the redis-server program
 
-	// A deployment that is there already. Its channels must point at a simulator, whose own latency is Latency.
+	// A running deployment. Its channels must point at a simulator with the same Latency.
 	URL, Key  string
-	Simulator string   // its URL, "" when it is not at hand
+	Simulator string   // its URL, "" if it cannot be reached
 	Admin     []string // admin addresses of processes, for the breakdown
 }
 
-// Stage is what a part of the work took, by the programs' own timers.
+// Stage is the time of one part of the work, from the metrics of the programs.
 type Stage struct {
 	Count   int64   `json:"count"`
 	MeanUS  float64 `json:"mean_us"`
-	Seconds float64 `json:"seconds"` // of all together; they overlap
+	Seconds float64 `json:"seconds"` // the sum of all calls; calls overlap
 }
 
-// Report is what was measured. Figures that cannot be had are null: those of processes that the bench did not start.
+// Report is the result. Figures of processes that the bench did not start are null.
 type Report struct {
 	Leads          int                `json:"leads"`
 	Bulks          int                `json:"bulks"`
@@ -54,7 +54,7 @@ type Report struct {
 	Rate           float64            `json:"rate_per_second"`
 	FirstMessageMS *float64           `json:"first_message_ms"`
 	Planning       float64            `json:"planning_leads_per_second"` // beside the delivery
-	SingleP50MS    *float64           `json:"single_p50_ms"`             // our share: without what the provider took to answer
+	SingleP50MS    *float64           `json:"single_p50_ms"`             // without the provider's time
 	SingleP99MS    *float64           `json:"single_p99_ms"`
 	StatisticsP99  float64            `json:"statistics_p99_ms"`
 	RedisPeak      *int64             `json:"redis_peak_bytes"`
@@ -64,7 +64,7 @@ type Report struct {
 	Import         float64            `json:"import_leads_per_second"`
 }
 
-// Run measures.
+// Run measures a deployment. It stops and removes everything that it started, also when ctx ends.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	d, err := deploy(ctx, o)
 	if err != nil {
@@ -109,11 +109,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 func ms(d time.Duration) float64 { return math.Round(float64(d)/float64(time.Millisecond)*100) / 100 }
 
 const (
-	statisticsEvery = 50 * time.Millisecond // a bulk that takes seconds is over before its end is seen for no more than that
-	quiet           = 10 * time.Minute      // no bulk may stand still for so long
+	statisticsEvery = 50 * time.Millisecond // the resolution of the measured time
+	quiet           = 10 * time.Minute      // a bulk without progress for this long is an error
 )
 
-// bulks sends and watches until the last outcome of each is counted.
+// bulks sends the bulks and waits until the last outcome of each is counted.
 func (d *deployment) bulks(ctx context.Context, o Options, r *Report) error {
 	ids := make([]string, o.Bulks)
 	began := time.Now()
@@ -152,7 +152,7 @@ func (d *deployment) bulks(ctx context.Context, o Options, r *Report) error {
 			break
 		}
 		if time.Since(moved) > quiet {
-			return errors.New("the bulks stand still")
+			return errors.New("the bulks make no progress")
 		}
 		select {
 		case <-ctx.Done():
@@ -172,7 +172,7 @@ func (d *deployment) bulks(ctx context.Context, o Options, r *Report) error {
 	return d.over(ctx, ids)
 }
 
-// over waits until every bulk is complete, with everything sent.
+// over waits until every bulk is complete, and returns an error if a message was not sent.
 func (d *deployment) over(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		var last *client.Bulk
@@ -189,14 +189,14 @@ func (d *deployment) over(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// times are how long calls took.
+// times are the durations of calls.
 type times struct {
 	mu     sync.Mutex
 	took   []time.Duration
 	failed []error
 }
 
-// quantile is in milliseconds, nil without calls.
+// quantile returns a quantile in milliseconds, nil without calls.
 func (t *times) quantile(q float64) *float64 {
 	if len(t.took) == 0 {
 		return nil
@@ -206,13 +206,13 @@ func (t *times) quantile(q float64) *float64 {
 	return &v
 }
 
-// loop is something that goes on until it is ended.
+// loop is background work that runs until end.
 type loop[T any] struct {
 	stop context.CancelFunc
 	done chan T
 }
 
-// begin lets something go on until it is ended.
+// begin starts background work. Its context ends with end.
 func begin[T any](ctx context.Context, work func(ctx context.Context) T) *loop[T] {
 	ctx, cancel := context.WithCancel(ctx) //nolint:gosec // end cancels it
 	l := &loop[T]{cancel, make(chan T, 1)}
@@ -225,8 +225,8 @@ func (l *loop[T]) end() T {
 	return <-l.done
 }
 
-// startSingles sends singles at a rate, each at its time, whether those before are answered or not. It begins once a message
-// of the bulks is accepted: the first one is the bulk's.
+// startSingles sends singles at a constant rate, independent of the answers (an open loop). It starts once the simulator has
+// accepted a message of the bulks, so that the first message is the bulk's.
 func (d *deployment) startSingles(ctx context.Context, perSecond float64) *loop[*times] {
 	return begin(ctx, func(ctx context.Context) *times {
 		t := &times{}
@@ -255,7 +255,7 @@ func (d *deployment) single(ctx context.Context, n int, t *times) {
 	}}, client.ProviderTook(&provider))
 	took := time.Since(began) - provider
 	if err == nil && !res.Success {
-		err = fmt.Errorf("it is %s", res.Status)
+		err = fmt.Errorf("its status is %s", res.Status)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

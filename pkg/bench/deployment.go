@@ -32,15 +32,15 @@ import (
 	"herald/pkg/pause"
 )
 
-// deployment is what is measured.
+// deployment is the deployment under measurement.
 type deployment struct {
 	api       *client.Client
 	simulator string
 	admin     []string
-	tag       string // of the leads that the bench made
+	tag       string // of the imported leads
 	own       bool
 
-	database string // the URL of the database that was made
+	database string // the URL of the created database
 	server   string
 	rdb      *redis.Client
 	workers  []*process
@@ -117,7 +117,7 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// start starts everything on resources of its own.
+// start starts all programs on a new Redis and a new database.
 func (d *deployment) start(ctx context.Context, o Options) error {
 	if err := d.startRedis(o.Redis); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (d *deployment) start(ctx context.Context, o Options) error {
 	if err := d.makeDatabase(ctx, o.Postgres); err != nil {
 		return err
 	}
-	// A provider's own work is done elsewhere, so that of its stand-in should take little of this machine and interrupt nobody.
+	// A real provider runs on other machines, so its simulator should take little of this one.
 	spare := append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
 	var sim *process
 	var err error
@@ -304,9 +304,9 @@ func (d *deployment) stop() {
 	}
 }
 
-const importPart = 500_000 // leads in one file: well below what an import takes
+const importPart = 500_000 // leads per file, well below the limit of an import
 
-// importLeads makes leads that are this bench's own.
+// importLeads imports n leads with the tag of this run.
 func (d *deployment) importLeads(ctx context.Context, n int) error {
 	for from := 0; from < n; from += importPart {
 		r, w := io.Pipe()
@@ -329,7 +329,7 @@ func (d *deployment) importLeads(ctx context.Context, n int) error {
 	return nil
 }
 
-// request is a bulk to the leads of this bench.
+// request is a bulk to the imported leads.
 func (d *deployment) request() client.SendRequest {
 	settings := &client.BulkSettings{AllLeads: true}
 	if !d.own {
@@ -340,7 +340,7 @@ func (d *deployment) request() client.SendRequest {
 	}}
 }
 
-// settle lets the database come to rest, as it would be before a bulk.
+// settle vacuums and checkpoints the database, so that the bulk does not pay for the import.
 func (d *deployment) settle(ctx context.Context) error {
 	if !d.own {
 		return nil
@@ -357,7 +357,7 @@ func (d *deployment) settle(ctx context.Context) error {
 	return err
 }
 
-// report is what the simulator accepted.
+// report is the report of the simulator.
 type report struct {
 	Accepted   int64          `json:"accepted"`
 	Recipients int            `json:"recipients"`
@@ -367,7 +367,7 @@ type report struct {
 
 func (d *deployment) witness(ctx context.Context) (*report, error) {
 	if d.simulator == "" {
-		return nil, errors.New("the simulator is not at hand")
+		return nil, errors.New("the URL of the simulator is not known")
 	}
 	var r report
 	return &r, fetch(ctx, d.simulator+"/simulator/report", func(b io.Reader) error { return json.NewDecoder(b).Decode(&r) })
@@ -386,7 +386,7 @@ func fetch(ctx context.Context, address string, read func(io.Reader) error) erro
 	return read(res.Body)
 }
 
-// firstMessage is how long after a moment the simulator accepted its first message.
+// firstMessage returns the time from began to the first message that the simulator accepted, if it is known.
 func (d *deployment) firstMessage(ctx context.Context, began time.Time) (time.Duration, bool) {
 	r, err := d.witness(ctx)
 	if err != nil || r.First.Before(began) {
@@ -395,7 +395,8 @@ func (d *deployment) firstMessage(ctx context.Context, began time.Time) (time.Du
 	return r.First.Sub(began), true
 }
 
-// begun waits until the simulator has accepted a message, where there is one to ask, and says whether it came to that.
+// begun waits until the simulator has accepted a message. It returns false if ctx ends first, and true at once without a
+// simulator.
 func (d *deployment) begun(ctx context.Context) bool {
 	for d.simulator != "" {
 		if r, err := d.witness(ctx); err == nil && r.Accepted > 0 {
@@ -410,7 +411,7 @@ func (d *deployment) begun(ctx context.Context) bool {
 
 const lookEvery = 10 * time.Millisecond
 
-// once checks that nobody got anything twice.
+// once returns an error if a recipient received a message twice.
 func (d *deployment) once(ctx context.Context, o Options) error {
 	if !d.own {
 		return nil
@@ -420,12 +421,12 @@ func (d *deployment) once(ctx context.Context, o Options) error {
 	case err != nil:
 		return err
 	case o.Bulks == 1 && len(r.Repeated) > 0:
-		return fmt.Errorf("%d recipients got something twice", len(r.Repeated))
+		return fmt.Errorf("%d recipients received a message twice", len(r.Repeated))
 	}
 	return nil
 }
 
-// redisPeak is the most that Redis held, by its own account; nil for a Redis that is not the bench's own.
+// redisPeak returns used_memory_peak of the bench's Redis in bytes, nil for another Redis.
 func (d *deployment) redisPeak(ctx context.Context) *int64 {
 	if d.rdb == nil {
 		return nil
@@ -443,11 +444,11 @@ func (d *deployment) redisPeak(ctx context.Context) *int64 {
 	return &n
 }
 
-// stages reads the programs' own timers.
+// stages reads the stage metrics of all programs. It skips programs that do not answer.
 func (d *deployment) stages(ctx context.Context) map[string]Stage {
 	all := map[string]Stage{}
 	for _, a := range d.admin {
-		_ = fetch(ctx, "http://"+a+"/metrics", func(b io.Reader) error { // one that does not answer is missing in the breakdown
+		_ = fetch(ctx, "http://"+a+"/metrics", func(b io.Reader) error {
 			parser := expfmt.NewTextParser(model.LegacyValidation)
 			families, err := parser.TextToMetricFamilies(b)
 			for name, f := range families {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patiently starts a program that, when it has something to do, waits until a processor is free or its turn has come, and
-// interrupts nobody (SCHED_BATCH). Where that is not allowed it is started as any other.
+// patiently starts a program with the policy SCHED_BATCH: it does not preempt other programs when it wakes up. Without the
+// permission for that, the program runs with the usual policy.
 func patiently(start func()) {
 	started := make(chan struct{})
 	go func() {

@@ -2,5 +2,5 @@
 
 package bench
 
-// patiently starts a program as any other here.
+// patiently starts a program with the usual scheduling policy.
 func patiently(start func()) { start() }

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// ticks of the kernel's clock a second, as Linux tells user space on every architecture.
+// ticks is the unit of times in /proc: 1/100 s on every architecture (proc(5), USER_HZ).
 const ticks = 100
 
-// rss is the most that each process that was started has had in memory, in bytes.
+// rss returns the peak resident memory of each started process in bytes (Linux only).
 func (d *deployment) rss() map[string]int64 {
 	out := map[string]int64{}
 	for _, p := range d.started {
@@ -31,7 +31,8 @@ func (d *deployment) rss() map[string]int64 {
 	return out
 }
 
-// cpu is how many seconds of processor each process has used so far. All of PostgreSQL on this machine counts as one.
+// cpu returns the processor seconds that each started process has used (Linux only). All PostgreSQL processes of the machine
+// count as one.
 func (d *deployment) cpu() map[string]float64 {
 	out := map[string]float64{}
 	for _, p := range d.started {
@@ -51,7 +52,7 @@ func (d *deployment) cpu() map[string]float64 {
 	return out
 }
 
-// usage returns a process's seconds of processor, with those of its children that have ended, and its name.
+// usage returns a process's processor seconds, including its ended children, and its name.
 func usage(pid string) (seconds float64, name string, ok bool) {
 	b, err := os.ReadFile("/proc/" + pid + "/stat") //nolint:gosec // a process's number
 	if err != nil {
@@ -70,7 +71,7 @@ func usage(pid string) (seconds float64, name string, ok bool) {
 	return seconds, name, true
 }
 
-// profile takes a profile of a worker while the bulks run. It ends with its time, which may be after theirs.
+// profile records a processor profile of the last worker. It may end after the bulks.
 func (d *deployment) profile(ctx context.Context, o Options) *loop[error] {
 	return begin(ctx, func(ctx context.Context) error {
 		if o.Profile == "" {

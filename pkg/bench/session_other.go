@@ -4,5 +4,5 @@ package bench
 
 import "syscall"
 
-// ownSession changes nothing where there are no sessions.
+// ownSession does nothing on this system.
 func ownSession() *syscall.SysProcAttr { return nil }

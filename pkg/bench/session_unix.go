@@ -4,8 +4,8 @@ package bench
 
 import "syscall"
 
-// ownSession puts a program into a session of its own. Programs that a service manager or a container runtime starts share the
-// processors by program, and so do those of different sessions where the kernel groups by session (Linux:
-// kernel.sched_autogroup_enabled). In one session they share them by thread, and the worker's many leave the API few turns.
-// A Ctrl-C at the terminal reaches the bench alone, which stops its programs in order.
+// ownSession starts a program in a new session. Linux groups processes by session (kernel.sched_autogroup_enabled), so the
+// programs share the processors as services and containers do. In one session they would share them by thread, and the
+// worker's many threads would leave the API little. A Ctrl-C at the terminal reaches only the bench, which stops its programs
+// in order.
 func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }

@@ -1,5 +1,5 @@
-// Package config is every setting of Herald in one struct, read once from the environment. Parse reports all mistakes
-// together; no other package reads the environment.
+// Package config holds all settings in one struct and reads them from environment variables, once, at the start. Parse
+// reports all invalid settings together. No other package reads settings from the environment.
 package config
 
 import (
@@ -21,25 +21,26 @@ import (
 	"herald/pkg/redact"
 )
 
-// Config is the settings. The tags give each its variable, default and meaning.
+// Config is the settings. The tags of a field name its variable, default and meaning; `herald config` shows them. A new setting
+// needs a field here, a bound in check, and a line in deploy/configuration.md.
 type Config struct {
 	DatabaseURL      string        `env:"DATABASE_URL" help:"postgres://… or sqlite:///path/file.db"`
 	RedisURL         string        `env:"REDIS_URL" help:"redis://host:port/0, rediss:// (TLS), or unix:///path/redis.sock"`
 	Listen           string        `env:"HERALD_LISTEN" envDefault:"127.0.0.1:8080" help:"address of the API"`
-	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the API server's default is 127.0.0.1:9101, the others take a free port and log it"`
-	AdminHosts       []string      `env:"HERALD_ADMIN_HOSTS" help:"names beside localhost under which the admin address answers, separated by commas; where it is no loopback address it answers under every IP address too"`
+	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the default of the API is 127.0.0.1:9101; a worker binds a free port and logs it"`
+	AdminHosts       []string      `env:"HERALD_ADMIN_HOSTS" help:"host names, separated by commas, under which the admin address answers beside localhost; on an address that is not loopback it also answers under every IP address"`
 	PProf            bool          `env:"HERALD_PPROF" envDefault:"false" help:"serve profiles (pprof) on the admin address"`
-	Open             Open          `env:"HERALD_OPEN" help:"loopback: until there is an API key, answer every process of this machine without one; the embedded mode sets it"`
-	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials and marks API keys. Required outside the embedded mode"`
-	PreviousKeys     Masked        `env:"HERALD_MASTER_KEY_PREVIOUS" help:"master keys that open what they sealed and seal nothing any more, separated by commas; see herald reseal"`
-	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests a second of an API key that has no rate of its own; 0: as many as come"`
-	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for its figures"`
-	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests that the API works on at a time; who comes beyond that is told to come back"`
-	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" help:"sends in flight per worker process and type at most, or one number for each; how many there are follows from the time that the provider takes"`
+	Open             Open          `env:"HERALD_OPEN" help:"loopback: allow requests of this machine without an API key until the first key is created; the embedded mode sets it"`
+	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials and makes the checksums of API keys; required outside the embedded mode"`
+	PreviousKeys     Masked        `env:"HERALD_MASTER_KEY_PREVIOUS" help:"earlier master keys, separated by commas: they open credentials and seal none; see herald reseal"`
+	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests per second of an API key without a rate; 0: unlimited"`
+	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for the bulk to complete before it answers"`
+	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests in progress at the same time; the API rejects more with 503 (load shedding)"`
+	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" help:"maximum of sends in flight per worker process, for each channel type or as one number for all; how many there are follows from the time that the provider takes"`
 	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 1.5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
 	QueueFast        bool          `env:"HERALD_QUEUE_FAST" envDefault:"true" help:"pipelines and prefetching between Asynq and Redis; false: Asynq talks to Redis by itself"`
 	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not started; 1: one at a time"`
-	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits for the provider's events before it is sent once more"`
+	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits before it is sent once more, if its channel allows that"`
 	SendGridURL      string        `env:"HERALD_SENDGRID_URL" envDefault:"https://api.sendgrid.com" help:"base URL of SendGrid's API"`
 	TwilioURL        string        `env:"HERALD_TWILIO_URL" envDefault:"https://api.twilio.com" help:"base URL of Twilio's API"`
 	InstagramURL     string        `env:"HERALD_INSTAGRAM_URL" envDefault:"https://graph.instagram.com" help:"base URL of Meta's Graph API"`
@@ -50,10 +51,10 @@ type Config struct {
 	LogFormat        string        `env:"HERALD_LOG_FORMAT" help:"text or json; without it text on a terminal, else json"`
 }
 
-// Masked is a setting that is never shown.
+// Masked is a secret. String, and so `herald config` and logs, never show it.
 type Masked string
 
-// String hides the value.
+// String returns "[set]" or "".
 func (m Masked) String() string {
 	if m == "" {
 		return ""
@@ -61,13 +62,13 @@ func (m Masked) String() string {
 	return "[set]"
 }
 
-// Open says which callers need no API key while there is none.
+// Open says which callers need no API key before the first key is created.
 type Open string
 
-// OpenLoopback is the only value of Open beside none: callers on this machine.
+// OpenLoopback allows callers on this machine. It is the only value besides the empty one.
 const OpenLoopback Open = "loopback"
 
-// Concurrency is a number of sends in flight for each type.
+// Concurrency is the maximum number of sends in flight per channel type.
 type Concurrency map[message.ChannelType]int
 
 const (
@@ -84,7 +85,7 @@ func defaultConcurrency() Concurrency {
 	return c
 }
 
-// UnmarshalText reads a number, or pairs like email=200,sms=64.
+// UnmarshalText parses one number for all types, or pairs like email=200,sms=64.
 func (c *Concurrency) UnmarshalText(b []byte) error {
 	*c = Concurrency{}
 	if n, err := strconv.Atoi(string(b)); err == nil {
@@ -113,7 +114,7 @@ func (c *Concurrency) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// String writes what UnmarshalText reads.
+// String formats c as UnmarshalText parses it.
 func (c Concurrency) String() string {
 	parts := make([]string, 0, len(message.ChannelTypes))
 	for _, t := range message.ChannelTypes {
@@ -122,17 +123,18 @@ func (c Concurrency) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Need says which settings a program cannot do without.
+// Need is a set of settings that a program requires.
 type Need int
 
-// What programs need, as flags.
+// The settings that programs may require.
 const (
 	Database Need = 1 << iota
 	Redis
 	MasterKey
 )
 
-// Parse reads the environment and reports every mistake at once.
+// Parse reads the environment. Its error lists every invalid or missing setting, one per line, each with the name of its
+// variable.
 func Parse(need Need) (*Config, error) {
 	c := &Config{Concurrency: defaultConcurrency()}
 	var errs []error
@@ -149,7 +151,7 @@ func Parse(need Need) (*Config, error) {
 	return c, errors.Join(append(errs, c.check(need)...)...)
 }
 
-// plain says which variable is wrong instead of which field.
+// plain names the variable in an error of the parser instead of the field.
 func plain(err error) error {
 	var p env.ParseError
 	if errors.As(err, &p) {
@@ -227,7 +229,7 @@ func (c *Config) check(need Need) []error {
 	return errs
 }
 
-// OtherKeys returns the master keys that open and do not seal.
+// OtherKeys returns the earlier master keys, decoded.
 func (c *Config) OtherKeys() ([][]byte, error) {
 	var keys [][]byte
 	for _, s := range strings.FieldsFunc(string(c.PreviousKeys), func(r rune) bool { return r == ',' }) {
@@ -240,7 +242,7 @@ func (c *Config) OtherKeys() ([][]byte, error) {
 	return keys, nil
 }
 
-// Logger makes the program's logger, writing to standard error. What it did not choose itself it redacts.
+// Logger returns the program's logger. It writes to standard error, and redacts attributes whose text comes from outside.
 func (c *Config) Logger() *slog.Logger {
 	o := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: redact.Attr}
 	terminal := false
@@ -253,7 +255,7 @@ func (c *Config) Logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(os.Stderr, o))
 }
 
-// Setting is one setting as it is shown to a person.
+// Setting is one setting as `herald config` shows it.
 type Setting struct {
 	Name    string `json:"name"`
 	Default string `json:"default"`
@@ -261,7 +263,7 @@ type Setting struct {
 	Help    string `json:"help"`
 }
 
-// Settings lists every setting with its current value, secrets masked.
+// Settings returns all settings with their current values. Secrets are masked, also those in URLs.
 func (c *Config) Settings() []Setting {
 	v := reflect.ValueOf(*c)
 	out := make([]Setting, 0, v.NumField())

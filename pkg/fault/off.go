@@ -2,5 +2,5 @@
 
 package fault
 
-// Point is where a test may let the process die. It does nothing in this build.
+// Point does nothing in this build.
 func Point(string) {}

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HERALD_FAULT says what happens where: point=action@n, the n-th time that the process passes the point. The actions
-// are kill (at once, as by kill -9) and stop (the process freezes until somebody continues it).
+// HERALD_FAULT is point=action@n: the action happens when the process passes the point for the n-th time. The actions are
+// kill (SIGKILL) and stop (SIGSTOP: the process freezes until it receives SIGCONT).
 const variable = "HERALD_FAULT"
 
 var (
@@ -33,7 +33,7 @@ func init() {
 	left.Store(times)
 }
 
-// Point lets the process die or freeze if this is the moment that HERALD_FAULT names.
+// Point kills or freezes the process if HERALD_FAULT names this pass of this point.
 func Point(name string) {
 	if name != point || left.Add(-1) != 0 {
 		return
@@ -42,7 +42,7 @@ func Point(name string) {
 	if action == "stop" {
 		sig = syscall.SIGSTOP
 	}
-	// Sent to the thread itself, the signal acts before the next instruction; sent to the process, some later.
+	// A signal to the thread itself acts before its next instruction. A signal to the process may act later.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), sig)

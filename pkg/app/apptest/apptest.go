@@ -1,4 +1,4 @@
-// Package apptest gives tests a whole Herald in their own process, on embedded parts unless they say otherwise.
+// Package apptest runs a complete Herald in the process of a test, on embedded services by default.
 package apptest
 
 import (
@@ -9,8 +9,8 @@ import (
 	"herald/pkg/config"
 )
 
-// Start starts a Herald with worker, API and simulator, and returns it with the URL of its API. change may set what is
-// special about it. It stops when the test ends.
+// Start starts worker, API and simulator, and returns them with the URL of the API. change may modify the configuration
+// first. Everything stops when the test ends.
 func Start(t testing.TB, change func(*config.Config)) (*app.Embedded, string) {
 	t.Helper()
 	cfg, err := config.Parse(0)
