@@ -57,7 +57,7 @@ const minPostpone = 100 * time.Millisecond
 // reserve asks the limiter for the calls that the message still needs, and waits for them when they are near. It returns
 // how long to postpone the message, 0 when it may go now.
 func (d *Deliverer) reserve(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
-	content := w.template.Content() // a bulk's row has none of its own
+	content := w.template.Content() // of the bulk, whose rows have no content
 	calls := d.deps.Providers[w.ChannelType].Parts(&content) - w.Part
 	reservation := d.deps.Limiter.Reserve(ctx, ch, calls, w.single())
 	switch {

@@ -44,12 +44,18 @@ func (d *Deliverer) claim(ctx context.Context, w *work) (ok bool, err error) {
 // retryClaim asks the ledger for a claim until it answers, for at most claimBudget. A claim whose answer was lost may be in
 // force, and only its owner knows that nothing was sent under it. It returns the time before the last question: a process
 // that was frozen meanwhile must know how old its claim is.
-func (d *Deliverer) retryClaim(ctx context.Context, ask func(ctx context.Context) error) (asked time.Time, err error) {
-	asked = time.Now()
-	if err = ask(ctx); !message.IsCode(err, message.CodeUnavailable) {
+func (d *Deliverer) retryClaim(ctx context.Context, ask func(ctx context.Context) error) (time.Time, error) {
+	asked := time.Now()
+	err := ask(ctx)
+	if !message.IsCode(err, message.CodeUnavailable) {
 		return asked, err
 	}
-	err = retry(ctx, err, claimBudget, func(ctx context.Context, _ error) error {
+	return askAgain(ctx, err, ask)
+}
+
+// askAgain is the slow path of retryClaim.
+func askAgain(ctx context.Context, failed error, ask func(ctx context.Context) error) (asked time.Time, err error) {
+	err = retry(ctx, failed, claimBudget, func(ctx context.Context, _ error) error {
 		asked = time.Now()
 		err := ask(ctx)
 		if err != nil && !message.IsCode(err, message.CodeUnavailable) {

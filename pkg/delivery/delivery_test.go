@@ -38,7 +38,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// A worker's message is out of its hands while the provider has it, and only then; inline it never was in a worker's.
+// The in-flight limiter does not count a worker's message while the provider has it. It is told nothing of an inline delivery.
 func TestSlotsAreReleasedWhileAMessageWaits(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{{Class: delivery.Accepted}}
@@ -166,7 +166,7 @@ func TestRetryAfterIsObeyedAndDeadCredentialsPause(t *testing.T) {
 	}
 }
 
-// While a channel is paused, a bulk's message is left to whoever runs the bulk, and a single looks again by itself.
+// While a channel is paused, a bulk's message is left to the runner of the bulk, and a single looks again later.
 func TestPausedChannelsSendNothing(t *testing.T) {
 	w := newWorld(t)
 	pause := func(c *channel.Channel) error {

@@ -117,7 +117,7 @@ func TestFaultLaterPartsAfterTheFirst(t *testing.T) {
 	}
 }
 
-// A lead is erased while the provider has its message: whatever the provider answers, it is not called again.
+// A lead is erased while the provider has its message: the provider is not called again after any answer.
 func TestFaultErasureWhileSending(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer delivery.Response

@@ -48,7 +48,7 @@ func (r Row) NextPart(extend time.Duration) Outcome {
 	return Outcome{row: r, status: message.Sending, extendsClaim: extend}
 }
 
-// Failed is the end of a message that the provider refused, or that has no attempts left.
+// Failed is the end of a message that the provider refused, or that has no attempts left. The attempt counts.
 func (r Row) Failed(reason message.Reason, failure *message.Failure) Outcome {
 	return r.ended(message.Failed, reason, failure)
 }

@@ -113,8 +113,13 @@ func (d *Deliverer) record(ctx context.Context, o Outcome, budget time.Duration)
 	if err == nil {
 		return settled, nil
 	}
+	return d.retryRecord(ctx, o, err, budget)
+}
+
+// retryRecord is the slow path of record. It is a separate function so that the usual outcome stays on the stack.
+func (d *Deliverer) retryRecord(ctx context.Context, o Outcome, failed error, budget time.Duration) (settled Settled, err error) {
 	wordless := false
-	err = retry(ctx, err, budget, func(ctx context.Context, failed error) (err error) {
+	err = retry(ctx, failed, budget, func(ctx context.Context, failed error) (err error) {
 		if message.IsCode(failed, message.CodeInvalid) {
 			if wordless {
 				return backoff.Permanent(failed)

@@ -29,7 +29,7 @@ func (w *world) keyedRow(age time.Duration) uuid.UUID {
 	})
 }
 
-func TestReplayTellsWhatBecameOfIt(t *testing.T) {
+func TestReplayReturnsTheFirstResult(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted, refused}
 	s := w.sender()
@@ -58,7 +58,7 @@ func TestReplayTellsWhatBecameOfIt(t *testing.T) {
 }
 
 // While a request is under way its repetition is told to come back. When its process died, the claim's end settles it.
-func TestReplayWaitsForWhoHasIt(t *testing.T) {
+func TestReplayWaitsForTheFirstRequest(t *testing.T) {
 	w := newWorld(t)
 	s := w.sender()
 	young, old := w.keyedRow(0), w.keyedRow(w.deps.Timing.Claim+time.Second)
@@ -83,6 +83,6 @@ func TestReplayWaitsForWhoHasIt(t *testing.T) {
 		t.Errorf("its sender died: %v, %v", got, err)
 	}
 	if m := w.load(dead); m.NextAttemptAt == nil {
-		t.Error("a keyed email whose outcome nobody knows does not wait to be sent once more")
+		t.Error("a keyed email with an unknown outcome does not wait to be sent once more")
 	}
 }

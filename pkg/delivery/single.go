@@ -125,8 +125,8 @@ func (s *Sender) newEntry(req SendRequest, recipient string, fromLead bool) Entr
 	return entry
 }
 
-// askAgain is when a caller may ask again for a single that is being worked on.
-const askAgain = time.Second
+// replayAfter is when a caller may ask again for a single that is being worked on.
+const replayAfter = time.Second
 
 // Replay answers for a single that was sent before, from its row as it stands. While the first request is at work, the error
 // is a message.Error in_progress; its work is over when the claim has expired.
@@ -142,7 +142,7 @@ func (s *Sender) Replay(ctx context.Context, id uuid.UUID) (*SendResult, error) 
 			return nil, err
 		}
 	case m.Status == message.Sending, s.unclaimed(m):
-		return nil, &message.Error{Code: message.CodeInProgress, Message: "the request with this key is still in progress; ask again in a moment", RetryAfter: askAgain}
+		return nil, &message.Error{Code: message.CodeInProgress, Message: "the request with this key is still in progress; ask again in a moment", RetryAfter: replayAfter}
 	}
 	if m, _, err = s.deps.Messages.Message(ctx, id); err != nil {
 		return nil, err

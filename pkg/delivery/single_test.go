@@ -283,7 +283,7 @@ func TestWhatASingleIsRefusedFor(t *testing.T) {
 		"a lead that does not exist":  {func(req *delivery.SendRequest) { req.Recipient, req.LeadID = "", uuid.New() }, []string{"recipient missing"}},
 		"a lead's address is not one": {func(req *delivery.SendRequest) { req.Recipient, req.LeadID = "", crm.lead.ID }, []string{"recipient value_error"}},
 		"not an address":              {func(req *delivery.SendRequest) { req.Recipient = "x" }, []string{"recipient value_error"}},
-		"a sender of its own":         {func(req *delivery.SendRequest) { req.Content.Sender = "b@acme.test" }, []string{"sender value_error"}},
+		"a sender not allowed":        {func(req *delivery.SendRequest) { req.Content.Sender = "b@acme.test" }, []string{"sender value_error"}},
 		"a template that does not compile, no subject, and no recipient": {
 			func(req *delivery.SendRequest) {
 				req.Content = message.Content{Text: "{% if %}"}
