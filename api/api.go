@@ -36,7 +36,7 @@ type Deps struct {
 	Preview   *bulk.Previewer
 	Channels  *channel.Registry
 	Keys      *access.Keyring
-	Effects   access.Effects
+	Effects   access.IdempotencyStore
 	Local     bool // it is open: it listens on a loopback address and answers this machine until there is an API key
 	Leads     *lead.Service
 	Messages  Messages

@@ -81,7 +81,7 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 	d := Deps{
 		Leads: lead.NewService(s, s, s), Channels: channel.NewRegistry(s, s, s), Messages: s, Effects: s,
 		Keys: access.NewKeyring(access.KeyringDeps{
-			Keys: s, Uses: s, Checksums: access.NewChecksums(make([]byte, 32)), Failed: func(_ context.Context, err error) { t.Error(err) },
+			Keys: s, Usage: s, Checksums: access.NewChecksums(make([]byte, 32)), Failed: func(_ context.Context, err error) { t.Error(err) },
 		}),
 		Telemetry: telemetry.New(slog.New(slog.DiscardHandler)), Limits: request.Limits{InFlight: 16},
 		Health: func(context.Context) telemetry.Health { return telemetry.Health{Ready: true} },

@@ -7,15 +7,15 @@ import (
 	"herald/pkg/message"
 )
 
-// keyKey is under what a request carries the API key of its caller.
-const keyKey = "key"
+// ctxAPIKey is the key of the echo context under which a request carries the API key of its caller.
+const ctxAPIKey = "key"
 
 // SetKey notes the API key that a request came with.
-func SetKey(c echo.Context, k *access.Key) { c.Set(keyKey, k) }
+func SetKey(c echo.Context, k *access.Key) { c.Set(ctxAPIKey, k) }
 
 // Caller returns the id of the key that a request came with, empty where there are none.
 func Caller(c echo.Context) string {
-	if k, ok := c.Get(keyKey).(*access.Key); ok {
+	if k, ok := c.Get(ctxAPIKey).(*access.Key); ok {
 		return k.ID
 	}
 	return ""
@@ -31,6 +31,6 @@ func allowed(c echo.Context, scope access.Scope) error {
 
 // Allowed reports whether a request may do what a scope allows.
 func Allowed(c echo.Context, scope access.Scope) bool {
-	k, ok := c.Get(keyKey).(*access.Key)
+	k, ok := c.Get(ctxAPIKey).(*access.Key)
 	return !ok || k.Allows(scope)
 }

@@ -65,7 +65,7 @@ func withKeys(ctx context.Context, create bool, work func(k *access.Keyring) err
 		return err
 	}
 	defer s.Close()
-	return work(access.NewKeyring(access.KeyringDeps{Keys: s.Keys, Uses: s.Keys, Checksums: sums}))
+	return work(access.NewKeyring(access.KeyringDeps{Keys: s.Keys, Usage: s.Keys, Checksums: sums}))
 }
 
 // checksums returns the checksums for new keys. They must come from the master key of the API.

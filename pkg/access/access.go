@@ -1,5 +1,5 @@
-// Package access says who may do what over the API, and that a request which comes again is the same request: API keys
-// with scopes, and idempotency keys. It knows no HTTP and no database.
+// Package access authenticates the callers of the API and recognises repeated requests. API keys carry scopes and a rate
+// (Keyring); idempotency keys make a repeated request take effect once (IdempotencyStore). It knows no HTTP and no database.
 package access
 
 import (
@@ -13,26 +13,26 @@ import (
 	"herald/pkg/message"
 )
 
-// Scope is something that an API key allows. No scope contains another.
+// Scope is a permission of an API key. No scope includes another.
 type Scope string
 
 // The scopes.
 const (
-	Send  Scope = "send"  // sending, what steers a bulk, and whom to reach: leads and suppressions
-	Read  Scope = "read"  // looking at anything
-	Admin Scope = "admin" // channels, and what cannot be taken back: erasing leads, lifting suppressions
+	Send  Scope = "send"  // send, control bulks, write leads and suppressions
+	Read  Scope = "read"  // read everything
+	Admin Scope = "admin" // manage channels; irreversible actions: erase leads, remove suppressions
 )
 
 // Scopes lists every Scope.
 var Scopes = []Scope{Send, Read, Admin}
 
-// ParseScopes reads names separated by commas, in any letter case, each once.
+// ParseScopes reads scope names separated by commas, in any letter case. A name given twice counts once.
 func ParseScopes(s string) ([]Scope, error) {
 	var out []Scope
 	for _, name := range strings.Split(s, ",") {
 		scope := Scope(strings.ToLower(strings.TrimSpace(name)))
 		if !slices.Contains(Scopes, scope) {
-			return nil, fmt.Errorf("%q is no scope: there are send, read and admin", name)
+			return nil, fmt.Errorf("%q is not a scope: use send, read or admin", name)
 		}
 		if !slices.Contains(out, scope) {
 			out = append(out, scope)
@@ -41,24 +41,25 @@ func ParseScopes(s string) ([]Scope, error) {
 	return out, nil
 }
 
-// Key is an API key. Its secret is known to its holder alone; Hash is the SHA-256 of it, with its checksum where it has one.
+// Key is an API key as it is stored. Hash is the SHA-256 of its secret, including the checksum where the token has one; the
+// secret itself is not stored.
 type Key struct {
 	ID         string
-	Name       string // for people: who holds it
+	Name       string // for people
 	Hash       [sha256.Size]byte
 	Scopes     []Scope
-	Rate       float64 // requests a second, 0: the deployment's own
+	Rate       float64 // requests per second; 0: the rate of the deployment
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
-	LastUsedAt *time.Time // to the minute
+	LastUsedAt *time.Time // with the precision of touchInterval
 }
 
-// Allows says whether the key has a scope.
+// Allows reports whether the key has a scope.
 func (k *Key) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
 
-// judge says whether the holder of a secret with this hash may use the key now.
-func (k *Key) judge(hash [sha256.Size]byte, now time.Time) error {
+// check returns why a secret with this hash does not authenticate, nil when it does. Hashes are compared in constant time.
+func (k *Key) check(hash [sha256.Size]byte, now time.Time) error {
 	switch {
 	case subtle.ConstantTimeCompare(hash[:], k.Hash[:]) != 1:
 		return errNoKey
@@ -70,4 +71,4 @@ func (k *Key) judge(hash [sha256.Size]byte, now time.Time) error {
 	return nil
 }
 
-var errNoKey = message.Errorf(message.CodeUnauthorized, "there is no such API key")
+var errNoKey = message.Errorf(message.CodeUnauthorized, "unknown API key")

@@ -26,7 +26,7 @@ func keyring(t *testing.T, rate float64) *access.Keyring {
 	}
 	t.Cleanup(func() { _ = rdb.Close() })
 	return access.NewKeyring(access.KeyringDeps{
-		Keys: s, Uses: s, Limiter: ratelimit.NewKeyLimiter(rdb), Rate: rate, Checksums: access.NewChecksums(make([]byte, 32)),
+		Keys: s, Usage: s, Limiter: ratelimit.NewKeyLimiter(rdb), Rate: rate, Checksums: access.NewChecksums(make([]byte, 32)),
 		Failed: func(_ context.Context, err error) { t.Error(err) },
 	})
 }
@@ -43,7 +43,7 @@ func create(t *testing.T, r *access.Keyring, k access.Key) (*access.Key, string)
 func TestAuthenticate(t *testing.T) {
 	r := keyring(t, 0)
 	if used, err := r.InUse(t.Context()); used || err != nil {
-		t.Fatalf("keys are in use before there are any: %v, %v", used, err)
+		t.Fatalf("keys are in use before one exists: %v, %v", used, err)
 	}
 	past := time.Now().Add(-time.Second)
 	valid, token := create(t, r, access.Key{Name: "valid", Scopes: []access.Scope{access.Read}})
@@ -57,11 +57,11 @@ func TestAuthenticate(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	if k, err := r.Keys.APIKey(t.Context(), valid.ID); err != nil || k.LastUsedAt == nil {
-		t.Errorf("that it was used is not on record: %v, %v", k, err)
+		t.Errorf("its use is not recorded: %v, %v", k, err)
 	}
 	stranger := "hk_0000000000000000_" + base64.RawURLEncoding.EncodeToString(make([]byte, 32))
 	for name, bad := range map[string]string{
-		"expired": expired, "revoked": revoked, "of nobody": stranger, "no token": "", "something else": "Bearer",
+		"expired": expired, "revoked": revoked, "an unknown id": stranger, "no token": "", "something else": "Bearer",
 		"another secret":   token[:len("hk_0123456789abcdef_")] + base64.RawURLEncoding.EncodeToString(make([]byte, 32)),
 		"another's secret": token[:len("hk_0123456789abcdef_")] + revoked[len("hk_0123456789abcdef_"):],
 		"cut short":        token[:len(token)-1], "with more": token + "A", "in capitals": strings.ToUpper(token),
@@ -70,8 +70,8 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// What was found out about an unknown or absent key holds for a moment only.
-	testenv.Eventually(t, 5*time.Second, "the keyring sees that there are keys", func() bool {
+	// That no key exists is remembered for a moment only.
+	testenv.Eventually(t, 5*time.Second, "the keyring sees that keys exist", func() bool {
 		used, err := r.InUse(t.Context())
 		return used && err == nil
 	})
@@ -145,12 +145,12 @@ func FuzzIdempotencyKey(f *testing.F) {
 	})
 }
 
-// A stranger's token is never let in, and never more than refused.
+// A token of an unknown key is rejected as unauthorized, whatever its form.
 func FuzzToken(f *testing.F) {
 	for _, s := range []string{"", "hk_", "hk_0123456789abcdef_", "hk_0123456789abcdef_" + strings.Repeat("A", 43), "hk_zz_zz", "hk_0123456789ABCDEF_" + strings.Repeat("A", 43)} {
 		f.Add(s)
 	}
-	r := access.NewKeyring(access.KeyringDeps{Keys: nobody{}})
+	r := access.NewKeyring(access.KeyringDeps{Keys: empty{}})
 	f.Fuzz(func(t *testing.T, token string) {
 		if k, err := r.Authenticate(context.Background(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
 			t.Errorf("%q: %v, %v", token, k, err)
@@ -158,11 +158,11 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// nobody is a store without keys.
-type nobody struct{ access.Keys }
+// empty is a store without keys.
+type empty struct{ access.Keys }
 
-func (nobody) APIKeys(context.Context) ([]access.Key, error) { return nil, nil }
+func (empty) APIKeys(context.Context) ([]access.Key, error) { return nil, nil }
 
-func (nobody) APIKey(context.Context, string) (*access.Key, error) {
+func (empty) APIKey(context.Context, string) (*access.Key, error) {
 	return nil, message.Errorf(message.CodeNotFound, "not found")
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -21,6 +22,9 @@ type shelf struct {
 	keys                   map[string]*Key
 	single, lists, touches int
 	hold                   chan struct{} // queries wait for it where it is set
+	none                   bool          // AnyAPIKey finds no key
+	anyAsked               int
+	touchErr               error
 }
 
 func (s *shelf) InsertAPIKey(_ context.Context, k *Key, _ bool) (bool, error) {
@@ -67,13 +71,16 @@ func (s *shelf) RevokeAPIKey(_ context.Context, id string) error {
 	return nil
 }
 
-func (s *shelf) AnyAPIKey(context.Context) (bool, error) { return true, nil }
+func (s *shelf) AnyAPIKey(context.Context) (bool, error) {
+	s.anyAsked++
+	return !s.none, nil
+}
 
 func (s *shelf) TouchAPIKey(context.Context, string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.touches++
-	return nil
+	return s.touchErr
 }
 
 func (s *shelf) queries() int {
@@ -102,7 +109,7 @@ func ring(s *shelf, sums Checksums) (*Keyring, *time.Time) {
 		s.keys = map[string]*Key{}
 	}
 	now := time.Now()
-	r := NewKeyring(KeyringDeps{Keys: s, Uses: s, Checksums: sums, Failed: func(context.Context, error) {}})
+	r := NewKeyring(KeyringDeps{Keys: s, Usage: s, Checksums: sums, Failed: func(context.Context, error) {}})
 	r.now = func() time.Time { return now }
 	return r, &now
 }
@@ -147,7 +154,7 @@ func TestFaultForgedKeysCostNoQueries(t *testing.T) {
 			_, token := mint(t, r)
 			taken(t, r, "the real one", token)
 			s.wants(t, "the real one", 1, 0)
-			for range 3 * cacheMax {
+			for range 3 * maxCached {
 				refused(t, r, "forged", forge(form))
 			}
 			s.wants(t, "a flood", 1, 1)
@@ -277,6 +284,145 @@ func TestFaultOneQueryForAll(t *testing.T) {
 	}
 	// Those that came after the first query's end found it in the cache.
 	s.wants(t, "51 requests", 1, 0)
+}
+
+// The steps of time decide to the moment how long a key is trusted after it was read.
+func TestKeysAreReadAgain(t *testing.T) {
+	s := &shelf{}
+	r, now := ring(s, NewChecksums(masterA))
+	k, token := mint(t, r)
+	taken(t, r, "at once", token)
+	*now = now.Add(cacheTTL - 1)
+	taken(t, r, "while it is fresh", token)
+	s.wants(t, "while it is fresh", 1, 0)
+	if err := s.RevokeAPIKey(t.Context(), k.ID); err != nil {
+		t.Fatal(err)
+	}
+	taken(t, r, "revoked, while it is fresh", token)
+	*now = now.Add(1)
+	refused(t, r, "revoked", token)
+	s.wants(t, "revoked", 2, 0)
+	s.mu.Lock()
+	delete(s.keys, k.ID)
+	s.mu.Unlock()
+	*now = now.Add(cacheTTL)
+	refused(t, r, "gone", token)
+	if r.cache.Len() != 0 {
+		t.Error("a key that is gone stays in the cache")
+	}
+}
+
+func TestKeysExpire(t *testing.T) {
+	s := &shelf{}
+	r, now := ring(s, NewChecksums(masterA))
+	k, token := mint(t, r)
+	expires := now.Add(time.Hour)
+	s.keys[k.ID].ExpiresAt = &expires
+	*now = expires.Add(-1)
+	taken(t, r, "a moment before it expires", token)
+	*now = expires
+	refused(t, r, "expired", token)
+}
+
+// The use of a key is recorded once a minute, by one of the requests that share its cached copy. A failure is reported and
+// rejects nothing.
+func TestUseIsRecorded(t *testing.T) {
+	s := &shelf{}
+	r, now := ring(s, NewChecksums(masterA))
+	k, token := mint(t, r)
+	for range 3 {
+		taken(t, r, "a request", token)
+	}
+	if s.touches != 1 {
+		t.Errorf("recorded %d times, want once", s.touches)
+	}
+	used := *now
+	s.keys[k.ID].LastUsedAt = &used
+	*now = now.Add(touchInterval)
+	taken(t, r, "a minute later", token)
+	if s.touches != 1 {
+		t.Errorf("recorded %d times within a minute", s.touches)
+	}
+	*now = now.Add(cacheTTL)
+	var failed error
+	r.Failed = func(_ context.Context, err error) { failed = err }
+	s.touchErr = errors.New("disk full")
+	taken(t, r, "after a minute, though it cannot be recorded", token)
+	if s.touches != 2 || !errors.Is(failed, s.touchErr) {
+		t.Errorf("recorded %d times, reported %v", s.touches, failed)
+	}
+}
+
+// limits is a Limiter that notes what it is asked.
+type limits struct {
+	wait time.Duration
+	id   string
+	rate float64
+}
+
+func (l *limits) Allow(_ context.Context, id string, rate float64) time.Duration {
+	l.id, l.rate = id, rate
+	return l.wait
+}
+
+func TestRateOfAKey(t *testing.T) {
+	for name, c := range map[string]struct{ own, deployment, want float64 }{
+		"its own": {7, 3, 7}, "the deployment's": {0, 3, 3}, "its own alone": {7, 0, 7}, "none": {0, 0, 0},
+	} {
+		s, l := &shelf{}, &limits{wait: 2 * time.Second}
+		r, _ := ring(s, NewChecksums(masterA))
+		k, token := mint(t, r)
+		r.Limiter, r.Rate, s.keys[k.ID].Rate = l, c.deployment, c.own
+		_, err := r.Authenticate(t.Context(), token)
+		if c.want == 0 {
+			if err != nil || l.id != "" {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		var e *message.Error
+		if !errors.As(err, &e) || e.Code != message.CodeThrottled || e.RetryAfter != l.wait || l.rate != c.want || l.id != k.ID || !strings.Contains(e.Message, fmt.Sprint(c.want)) {
+			t.Errorf("%s: %v, asked for %v of %s", name, err, l.rate, l.id)
+		}
+		l.wait = 0
+		taken(t, r, name+", allowed", token)
+	}
+}
+
+// InUse asks the store at most once in cacheTTL, and never again once a key exists.
+func TestInUse(t *testing.T) {
+	s := &shelf{none: true}
+	r, now := ring(s, Checksums{})
+	for _, c := range []struct {
+		after time.Duration
+		none  bool
+		want  bool
+		asked int
+	}{{0, true, false, 1}, {cacheTTL - 1, false, false, 1}, {1, false, true, 2}, {time.Hour, true, true, 2}} {
+		*now = now.Add(c.after)
+		s.none = c.none
+		if used, err := r.InUse(t.Context()); used != c.want || err != nil || s.anyAsked != c.asked {
+			t.Errorf("after %s: %t, %v, asked %d times, want %t and %d", c.after, used, err, s.anyAsked, c.want, c.asked)
+		}
+	}
+}
+
+// A full cache evicts the key that was used longest ago, and keeps the others.
+func TestTheCacheIsBounded(t *testing.T) {
+	s := &shelf{}
+	r, _ := ring(s, NewChecksums(masterA))
+	_, first := mint(t, r)
+	_, second := mint(t, r)
+	taken(t, r, "the first", first)
+	taken(t, r, "the second", second)
+	for i := range maxCached - 1 {
+		r.cache.Add(fmt.Sprint(i), &cachedKey{})
+	}
+	s.wants(t, "before", 2, 0)
+	taken(t, r, "the second, kept", second)
+	s.wants(t, "kept", 2, 0)
+	taken(t, r, "the first, read again", first)
+	s.wants(t, "evicted", 3, 0)
 }
 
 func BenchmarkForged(b *testing.B) {

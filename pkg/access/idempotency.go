@@ -10,45 +10,47 @@ import (
 	"github.com/google/uuid"
 )
 
-// KeepEffects is how long an idempotency key stands for what was done under it.
+// KeepEffects is how long an idempotency key is remembered.
 const KeepEffects = 7 * 24 * time.Hour
 
-// MaxIdempotencyKey is the longest idempotency key, in characters.
+// MaxIdempotencyKey is the maximum length of an idempotency key, in characters. The API enforces it.
 const MaxIdempotencyKey = 255
 
-// IdempotencyKey says that a request may come again and is to take effect once. It belongs to its caller: two callers
-// may use the same key. Only hashes of what the caller sent are kept, since a caller may make a key of an address.
+// IdempotencyKey marks a request that may be repeated and must take effect once. Keys of different callers are independent.
+// Only hashes are stored, because a caller may build a key from an address.
 type IdempotencyKey struct {
-	Caller      string            // the id of the API key, empty where there are none
+	Caller      string            // id of the API key, empty in keyless mode
 	Hash        [sha256.Size]byte // of the key
-	Fingerprint [sha256.Size]byte // of the request: another request under the same key is a mistake
+	Fingerprint [sha256.Size]byte // of the request: a different request under the same key is rejected
 }
 
-// Effect is what was done under an idempotency key: a message or a bulk was written.
+// Effect is the result of the first request under an idempotency key: the message or bulk that it wrote.
 type Effect struct {
 	Fingerprint [sha256.Size]byte
 	ID          uuid.UUID
 	Bulk        bool
 }
 
-// Effects finds what was done under a key; a message.Error not_found when nothing was, or too long ago. ForgetEffects
-// removes those older than KeepEffects.
-type Effects interface {
+// IdempotencyStore keeps the effects of idempotency keys. Sends write them in the transaction of their effect.
+type IdempotencyStore interface {
+	// Effect returns the effect under a key, or a message.Error not_found when the key is unknown or older than KeepEffects.
 	Effect(ctx context.Context, k *IdempotencyKey) (Effect, error)
+	// ForgetEffects removes keys older than KeepEffects.
 	ForgetEffects(ctx context.Context) error
 }
 
-// ErrKeyTaken says that something was done under an idempotency key already, so that nothing was done now.
-var ErrKeyTaken = errors.New("something was done under this idempotency key already")
+// ErrKeyTaken is the error of a write that changed nothing because an earlier request used its idempotency key.
+var ErrKeyTaken = errors.New("the idempotency key is in use")
 
-// ParseIdempotencyKey reads the value of the header: bare, or quoted as a string of HTTP's structured fields (RFC 9651,
-// 3.3.3). It returns the key as it is meant, 1 to MaxIdempotencyKey printable ASCII characters.
+// ParseIdempotencyKey reads the value of the Idempotency-Key header, bare or quoted as a string of HTTP's structured fields
+// (RFC 9651, section 3.3.3), and returns the key without quotes. A key is printable ASCII and not empty; the caller bounds
+// its length.
 func ParseIdempotencyKey(v string) (string, error) {
 	v = strings.TrimSpace(v)
 	if strings.HasPrefix(v, `"`) {
 		var ok bool
 		if v, ok = unquote(v); !ok {
-			return "", errors.New("is not a quoted string: quotes and backslashes within it need a backslash")
+			return "", errors.New("is not a quoted string: escape quotes and backslashes within it by a backslash")
 		}
 	}
 	for i := range len(v) {
@@ -62,6 +64,7 @@ func ParseIdempotencyKey(v string) (string, error) {
 	return v, nil
 }
 
+// unquote returns the content of a quoted string, false for one that is malformed.
 func unquote(v string) (string, bool) {
 	if len(v) < 2 || v[len(v)-1] != '"' {
 		return "", false

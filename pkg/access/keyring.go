@@ -6,90 +6,103 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
 	"herald/pkg/message"
 )
 
-// Keys keeps API keys. InsertAPIKey says false, and writes nothing, when only is set and there is a key already. APIKey
-// and RevokeAPIKey return a message.Error not_found. All but InsertAPIKey may be repeated.
+// Keys stores API keys. All methods but InsertAPIKey may be repeated.
 type Keys interface {
+	// InsertAPIKey writes a key. With only it writes nothing, and returns false, when any key exists.
 	InsertAPIKey(ctx context.Context, k *Key, only bool) (bool, error)
+	// APIKey returns one key, or a message.Error not_found.
 	APIKey(ctx context.Context, id string) (*Key, error)
+	// APIKeys returns all keys.
 	APIKeys(ctx context.Context) ([]Key, error)
+	// RevokeAPIKey revokes a key; a missing key is a message.Error not_found.
 	RevokeAPIKey(ctx context.Context, id string) error
 }
 
-// Uses tells whether keys are in use here at all, and when one was used last.
-type Uses interface {
+// KeyUsage tells whether this deployment has any key, and records when a key was used.
+type KeyUsage interface {
 	AnyAPIKey(ctx context.Context) (bool, error)
 	TouchAPIKey(ctx context.Context, id string) error
 }
 
-// Limiter says for how long a key's holder must wait before the next request, 0 when it may come. perSecond is above 0.
+// Limiter bounds the requests of a key.
 type Limiter interface {
+	// Allow counts a request and returns 0, or returns the time after which the next request may be allowed. perSecond
+	// is above 0.
 	Allow(ctx context.Context, keyID string, perSecond float64) time.Duration
 }
 
 // KeyringDeps is what a Keyring works with.
 type KeyringDeps struct {
 	Keys      Keys
-	Uses      Uses
+	Usage     KeyUsage
 	Limiter   Limiter
 	Checksums Checksums
-	Rate      float64                              // requests a second of a key that has no rate of its own, 0: as many as come
-	Failed    func(ctx context.Context, err error) // told of errors that refuse no request
+	Rate      float64                              // requests per second of a key without a rate; 0: unlimited
+	Failed    func(ctx context.Context, err error) // receives errors that reject no request
 }
 
-// Keyring makes API keys and recognises them. Lookups are cached for a moment, so a revocation reaches every process
-// within cacheTTL.
+// Keyring creates API keys and authenticates tokens. It is safe for concurrent use. Keys are cached for cacheTTL, so every
+// process sees a revocation within this time.
 //
-// A flood of forged tokens costs no queries. Only a token whose checksum is right may have its id looked up. Any other is
-// looked for among the ids of all keys, which are listed at most once in listTTL for all such tokens together (for those
-// with a wrong checksum, in forgedTTL: the master key that they were made with may be gone). The cache holds keys that
-// exist and nothing else, so a flood does not empty it either.
+// A flood of forged tokens costs no queries. Only a token with a valid checksum has its id looked up. For any other token the
+// id is searched in a list of the ids of all keys, which is read at most once in listTTL for all such tokens together (in
+// forgedTTL for tokens with a wrong checksum: their master key may have been exchanged). The cache holds existing keys only,
+// so a flood does not evict them.
 type Keyring struct {
 	KeyringDeps
 	now func() time.Time
 
-	group singleflight.Group // of queries, by what they look for
-	mu    sync.Mutex
-	cache map[string]cached
-	known map[string]bool // the ids of all keys, as they were listed
-	asked map[string]time.Time
-	inUse bool // there is a key; keys are never deleted, so this stays
+	queries singleflight.Group // by what they look for
+	cache   *lru.Cache[string, *cachedKey]
+
+	mu      sync.Mutex // guards the fields below, and touched of the cached keys
+	ids     map[string]bool
+	asked   map[string]time.Time // when anyKey and allKeys were asked for last
+	anyKeys bool                 // at least one key exists; keys are never deleted, so it stays true
 }
 
-type cached struct {
+// cachedKey is a key as it was read. It is fresh until a time; a stale one still proves that the key exists. Cache entries
+// do not expire by themselves, because of this and because the Keyring's clock is injected.
+type cachedKey struct {
 	key     *Key
 	until   time.Time
-	touched bool // its use was noted
+	touched bool // its use was recorded
 }
 
 const (
-	cacheTTL   = time.Second
-	listTTL    = time.Second
-	forgedTTL  = time.Minute
-	cacheMax   = 10_000
-	lookUpTime = 5 * time.Second // for a query that several requests wait for
-	touchEach  = time.Minute
-	// MaxName is the longest name of a key, in characters.
+	cacheTTL      = time.Second
+	listTTL       = time.Second
+	forgedTTL     = time.Minute
+	maxCached     = 10_000
+	queryTimeout  = 5 * time.Second // of a query that several requests wait for
+	touchInterval = time.Minute
+	// MaxName is the maximum length of a key's name, in characters.
 	MaxName = 200
 )
 
-// What was asked of the store lately, beside single keys.
+// Questions to the store beside single keys, for Keyring.asked.
 const (
-	askedAny  = "any"
-	askedList = "list"
+	anyKey  = "any"
+	allKeys = "list"
 )
 
 // NewKeyring makes a Keyring.
 func NewKeyring(d KeyringDeps) *Keyring {
-	return &Keyring{KeyringDeps: d, now: time.Now, cache: map[string]cached{}, asked: map[string]time.Time{}}
+	cache, err := lru.New[string, *cachedKey](maxCached)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &Keyring{KeyringDeps: d, now: time.Now, cache: cache, asked: map[string]time.Time{}}
 }
 
-// Create makes a key of the name, scopes, rate and expiry that k has, fills in the rest and returns its token, which is
-// shown this once. With only, it makes none, and returns an empty token, where there is a key already.
+// Create stores a new key with the name, scopes, rate and expiry of k, fills in the other fields and returns the token, which
+// cannot be read again. With only it creates nothing, and returns an empty token, when any key exists.
 func (r *Keyring) Create(ctx context.Context, k *Key, only bool) (token string, err error) {
 	token, k.ID, k.Hash = r.Checksums.newToken()
 	k.CreatedAt = time.Now().UTC().Truncate(time.Second)
@@ -100,32 +113,33 @@ func (r *Keyring) Create(ctx context.Context, k *Key, only bool) (token string, 
 	return token, nil
 }
 
-// InUse says whether requests need a key: there is one in the store, revoked or not.
+// InUse reports whether requests need a key: whether any key exists, revoked or not.
 func (r *Keyring) InUse(ctx context.Context) (bool, error) {
 	r.mu.Lock()
-	known, fresh := r.inUse, r.fresh(askedAny, cacheTTL)
+	inUse, fresh := r.anyKeys, r.fresh(anyKey, cacheTTL)
 	r.mu.Unlock()
-	if known || fresh {
-		return known, nil
+	if inUse || fresh {
+		return inUse, nil
 	}
-	any, err := r.Uses.AnyAPIKey(ctx)
+	found, err := r.Usage.AnyAPIKey(ctx)
 	if err != nil {
 		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inUse = r.inUse || any
-	r.asked[askedAny] = r.now()
-	return r.inUse, nil
+	r.anyKeys = r.anyKeys || found
+	r.asked[anyKey] = r.now()
+	return r.anyKeys, nil
 }
 
-// fresh says whether something was asked of the store within a time. The caller holds the lock.
-func (r *Keyring) fresh(what string, ttl time.Duration) bool {
-	at, ok := r.asked[what]
+// fresh reports whether a question was asked within ttl. The caller holds the lock.
+func (r *Keyring) fresh(question string, ttl time.Duration) bool {
+	at, ok := r.asked[question]
 	return ok && r.now().Sub(at) < ttl
 }
 
-// Authenticate returns the key of a token. Errors are message.Errors: unauthorized, throttled, unavailable.
+// Authenticate returns the key of a token and counts the request against the rate of the key. Errors are message.Errors:
+// unauthorized, throttled, unavailable.
 func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
 	t, ok := parseToken(text)
 	if !ok {
@@ -135,7 +149,7 @@ func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.judge(t.hash, r.now()); err != nil {
+	if err := k.check(t.hash, r.now()); err != nil {
 		return nil, err
 	}
 	r.touch(ctx, k)
@@ -146,42 +160,39 @@ func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
 	if rate > 0 {
 		if wait := r.Limiter.Allow(ctx, k.ID, rate); wait > 0 {
 			return nil, &message.Error{
-				Code: message.CodeThrottled, Message: fmt.Sprintf("this API key has %g requests a second", rate), RetryAfter: wait,
+				Code: message.CodeThrottled, Message: fmt.Sprintf("this API key is limited to %g requests per second", rate), RetryAfter: wait,
 			}
 		}
 	}
 	return k, nil
 }
 
-// find returns the key that a token names, at most a moment old.
+// find returns the key that a token names, at most cacheTTL old.
 func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
 	id := t.id
-	if k := r.cachedKey(id); k != nil {
-		return k, nil
+	cached, known := r.cache.Get(id)
+	if known && r.now().Before(cached.until) {
+		return cached.key, nil
 	}
-	if !r.remembers(id) {
+	if !known {
 		if err := r.worthAsking(ctx, t); err != nil {
 			return nil, err
 		}
 	}
-	v, err := r.once(ctx, "key "+id, func(ctx context.Context) (any, error) {
-		if k := r.cachedKey(id); k != nil { // another query ended between this request's look at the cache and this one
-			return k, nil
+	v, err := r.query(ctx, "key "+id, func(ctx context.Context) (any, error) {
+		// Another query may have ended since this request looked at the cache.
+		if c, ok := r.cache.Get(id); ok && r.now().Before(c.until) {
+			return c.key, nil
 		}
 		k, err := r.Keys.APIKey(ctx, id)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if err != nil {
-			if message.IsCode(err, message.CodeNotFound) {
-				delete(r.cache, id)
-				err = errNoKey
-			}
+		switch {
+		case message.IsCode(err, message.CodeNotFound):
+			r.cache.Remove(id)
+			return nil, errNoKey
+		case err != nil:
 			return nil, err
 		}
-		if len(r.cache) >= cacheMax {
-			clear(r.cache)
-		}
-		r.cache[id] = cached{key: k, until: r.now().Add(cacheTTL)}
+		r.cache.Add(id, &cachedKey{key: k, until: r.now().Add(cacheTTL)})
 		return k, nil
 	})
 	if err != nil {
@@ -190,27 +201,9 @@ func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
 	return v.(*Key), nil //nolint:forcetypeassert // made above
 }
 
-// cachedKey returns a key that was read a moment ago, nil when it must be read.
-func (r *Keyring) cachedKey(id string) *Key {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c, ok := r.cache[id]; ok && r.now().Before(c.until) {
-		return c.key
-	}
-	return nil
-}
-
-// remembers says whether a key is in the cache, however old: it exists, so reading it again is no forger's query.
-func (r *Keyring) remembers(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_, ok := r.cache[id]
-	return ok
-}
-
-// worthAsking refuses a token that is not worth a query: it was not made here, and its key is not among those that exist.
+// worthAsking rejects a token that must not cost a query: its checksum does not prove it, and no key has its id.
 func (r *Keyring) worthAsking(ctx context.Context, t *token) error {
-	trust := r.Checksums.judge(t)
+	trust := r.Checksums.trustOf(t)
 	if trust == proven {
 		return nil
 	}
@@ -221,19 +214,19 @@ func (r *Keyring) worthAsking(ctx context.Context, t *token) error {
 	return err
 }
 
-// exists says whether a key is among all keys, as they were listed a moment ago.
+// exists reports whether the list of all keys, read a moment ago, has an id.
 func (r *Keyring) exists(ctx context.Context, id string, t trust) (bool, error) {
 	ttl := listTTL
 	if t == forged {
 		ttl = forgedTTL
 	}
 	r.mu.Lock()
-	known, fresh := r.known[id], r.fresh(askedList, ttl)
+	known, fresh := r.ids[id], r.fresh(allKeys, ttl)
 	r.mu.Unlock()
 	if known || fresh {
 		return known, nil
 	}
-	_, err := r.once(ctx, askedList, func(ctx context.Context) (any, error) {
+	_, err := r.query(ctx, allKeys, func(ctx context.Context) (any, error) {
 		keys, err := r.Keys.APIKeys(ctx)
 		if err != nil {
 			return nil, err
@@ -244,20 +237,20 @@ func (r *Keyring) exists(ctx context.Context, id string, t trust) (bool, error) 
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.known, r.asked[askedList] = ids, r.now()
+		r.ids, r.asked[allKeys] = ids, r.now()
 		return nil, nil //nolint:nilnil // the list is kept
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.known[id], err
+	return r.ids[id], err
 }
 
-// once makes a query for all requests that wait for it (singleflight). It does not end with the request that began it.
-func (r *Keyring) once(ctx context.Context, what string, query func(ctx context.Context) (any, error)) (any, error) {
-	done := r.group.DoChan(what, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookUpTime)
+// query runs a query once for all requests that wait for it (singleflight). It does not end with the request that started it.
+func (r *Keyring) query(ctx context.Context, what string, run func(ctx context.Context) (any, error)) (any, error) {
+	done := r.queries.DoChan(what, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 		defer cancel()
-		return query(ctx)
+		return run(ctx)
 	})
 	select {
 	case res := <-done:
@@ -267,22 +260,23 @@ func (r *Keyring) once(ctx context.Context, what string, query func(ctx context.
 	}
 }
 
-// touch notes that a key is used, once a minute.
+// touch records that a key is used, at most once in touchInterval. Only one of the requests that share a cached key does.
 func (r *Keyring) touch(ctx context.Context, k *Key) {
-	if k.LastUsedAt != nil && r.now().Sub(*k.LastUsedAt) <= touchEach {
+	if k.LastUsedAt != nil && r.now().Sub(*k.LastUsedAt) <= touchInterval {
+		return
+	}
+	cached, ok := r.cache.Peek(k.ID)
+	if !ok {
 		return
 	}
 	r.mu.Lock()
-	c := r.cache[k.ID]
-	due := c.key == k && !c.touched // else another request has done it, or the key was read again
-	if due {
-		c.touched = true
-		r.cache[k.ID] = c
-	}
+	due := cached.key == k && !cached.touched
+	cached.touched = cached.touched || due
 	r.mu.Unlock()
-	if due {
-		if err := r.Uses.TouchAPIKey(ctx, k.ID); err != nil {
-			r.Failed(ctx, err)
-		}
+	if !due {
+		return
+	}
+	if err := r.Usage.TouchAPIKey(ctx, k.ID); err != nil {
+		r.Failed(ctx, err)
 	}
 }

@@ -11,21 +11,22 @@ import (
 
 // The form of a token: hk_ID_SECRET, with an id of 16 hex digits (8 random bytes) and, in URL-safe base64 without padding,
 // a secret of 32 random bytes followed by a checksum of 12: 59 characters. The checksum is the beginning of
-// HMAC-SHA256(K, ID bytes || secret) with K = HMAC-SHA256(master key, checksumLabel). It shows that a token was made with
-// the master key at hand, without a look into the store. Tokens of before have no checksum: 43 characters.
+// HMAC-SHA256(K, ID bytes || secret) with K = HMAC-SHA256(master key, checksumLabel). It proves without a query that a token
+// was made with this master key. Tokens of earlier versions have no checksum: 43 characters.
 const (
 	tokenPrefix   = "hk_"
 	idBytes       = 8
 	secretBytes   = 32
-	checksumBytes = 12 // a forgery passes with a chance of 2^-96, and is then one query
+	checksumBytes = 12 // a forgery passes with probability 2^-96, and then costs one query
 	checksumLabel = "herald api key checksum v1"
 )
 
-// Checksums makes and checks the checksums of tokens. Its zero value knows no key: every token is one without.
+// Checksums makes and verifies the checksums of tokens. The zero value has no key: new tokens have no checksum, and every
+// checksum counts as forged.
 type Checksums struct{ keys [][]byte }
 
-// NewChecksums derives the keys of checksums from the master key, which makes them, and from others, which only check, so
-// that the master key can be exchanged while Herald runs.
+// NewChecksums derives the key that makes checksums from the master key, and keys that only verify from previous master keys,
+// so that the master key can be exchanged while Herald runs.
 func NewChecksums(master []byte, others ...[]byte) Checksums {
 	var c Checksums
 	for _, key := range append([][]byte{master}, others...) {
@@ -42,8 +43,8 @@ func mac(key []byte, parts ...[]byte) []byte {
 	return h.Sum(nil)
 }
 
-// check says whether a checksum is that of an id and a secret.
-func (c Checksums) check(id, secret, sum []byte) bool {
+// verify reports whether a checksum belongs to an id and a secret.
+func (c Checksums) verify(id, secret, sum []byte) bool {
 	for _, key := range c.keys {
 		if hmac.Equal(mac(key, id, secret)[:checksumBytes], sum) {
 			return true
@@ -52,7 +53,7 @@ func (c Checksums) check(id, secret, sum []byte) bool {
 	return false
 }
 
-// newToken makes a token and what is kept of it.
+// newToken makes a token, and the id and hash that are stored.
 func (c Checksums) newToken() (token, id string, hash [sha256.Size]byte) {
 	var b [idBytes + secretBytes]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -64,15 +65,15 @@ func (c Checksums) newToken() (token, id string, hash [sha256.Size]byte) {
 	return tokenPrefix + id + "_" + base64.RawURLEncoding.EncodeToString(secret), id, sha256.Sum256(secret)
 }
 
-// token is one that was taken apart.
+// token is a parsed token.
 type token struct {
 	id   string
-	hash [sha256.Size]byte // of everything after the id, so that a token whose checksum was cut off is another
+	hash [sha256.Size]byte // of everything after the id: a token without its checksum is a different one
 	raw  [idBytes + secretBytes + checksumBytes]byte
-	sum  bool // it has a checksum
+	sum  bool // the token has a checksum
 }
 
-// parseToken says false for whatever newToken cannot have made.
+// parseToken returns false for a text that newToken cannot have made.
 func parseToken(s string) (t token, ok bool) {
 	rest, ok := strings.CutPrefix(s, tokenPrefix)
 	if !ok {
@@ -93,21 +94,21 @@ func parseToken(s string) (t token, ok bool) {
 	return t, true
 }
 
-// trust is what a token shows by itself.
+// trust is what a token proves by itself.
 type trust int
 
 const (
-	unproven trust = iota // it has no checksum, as those of before
-	forged                // its checksum is not of a master key at hand
-	proven                // it was made with a master key at hand
+	unproven trust = iota // no checksum: a token of an earlier version
+	forged                // its checksum does not match a configured master key
+	proven                // made with a configured master key
 )
 
-// judge says what a token shows.
-func (c Checksums) judge(t *token) trust {
+// trustOf returns what a token proves.
+func (c Checksums) trustOf(t *token) trust {
 	switch {
 	case !t.sum:
 		return unproven
-	case c.check(t.raw[:idBytes], t.raw[idBytes:idBytes+secretBytes], t.raw[idBytes+secretBytes:]):
+	case c.verify(t.raw[:idBytes], t.raw[idBytes:idBytes+secretBytes], t.raw[idBytes+secretBytes:]):
 		return proven
 	}
 	return forged

@@ -167,7 +167,7 @@ func (a *App) build() error {
 	a.counters = counters.New(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
 	a.Channels = channel.NewRegistry(a.Stores.Channels, a.Stores.Channels, a.Stores.Channels)
 	a.Keys = access.NewKeyring(access.KeyringDeps{
-		Keys: a.Stores.Keys, Uses: a.Stores.Keys, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
+		Keys: a.Stores.Keys, Usage: a.Stores.Keys, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
 		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
 	})
 	a.Leads = lead.NewService(a.Stores.Leads, a.Stores.Suppressions, a.Stores.Leads)

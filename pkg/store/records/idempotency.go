@@ -10,14 +10,14 @@ import (
 	"herald/pkg/store"
 )
 
-// IdempotencyStore implements access.Effects. The keys are written by store.TakeIdempotencyKey, in the transaction of the effect. It
+// IdempotencyStore implements access.IdempotencyStore. The keys are written by store.TakeIdempotencyKey, in the transaction of the effect. It
 // is safe for concurrent use.
 type IdempotencyStore struct{ db *store.DB }
 
 // NewIdempotencyStore returns the idempotency keys of a database.
 func NewIdempotencyStore(db *store.DB) *IdempotencyStore { return &IdempotencyStore{db} }
 
-// Effect implements access.Effects.
+// Effect implements access.IdempotencyStore.
 func (s *IdempotencyStore) Effect(ctx context.Context, k *access.IdempotencyKey) (access.Effect, error) {
 	var row struct {
 		Fingerprint []byte
@@ -35,7 +35,7 @@ func (s *IdempotencyStore) Effect(ctx context.Context, k *access.IdempotencyKey)
 // forgetPage bounds the keys that one statement deletes, so that it holds no locks for long.
 const forgetPage = 10_000
 
-// ForgetEffects implements access.Effects. The outer condition tests the age again when a row is deleted: a key that another
+// ForgetEffects implements access.IdempotencyStore. The outer condition tests the age again when a row is deleted: a key that another
 // transaction takes while the statement waits for the row is young by then, and stays.
 func (s *IdempotencyStore) ForgetEffects(ctx context.Context) error {
 	for {

@@ -13,7 +13,7 @@ import (
 	"herald/pkg/store"
 )
 
-// KeyStore implements access.Keys and access.Uses. It is safe for concurrent use.
+// KeyStore implements access.Keys and access.KeyUsage. It is safe for concurrent use.
 type KeyStore struct{ db *store.DB }
 
 // NewKeyStore returns the API keys of a database.
@@ -111,7 +111,7 @@ func (s *KeyStore) RevokeAPIKey(ctx context.Context, id string) error {
 	return noAPIKey(store.WrapError("revoke the API key", res.Error), id)
 }
 
-// AnyAPIKey implements access.Uses.
+// AnyAPIKey implements access.KeyUsage.
 func (s *KeyStore) AnyAPIKey(ctx context.Context) (bool, error) {
 	any, err := anyAPIKey(s.db.WithContext(ctx))
 	return any, store.WrapError("look for API keys", err)
@@ -122,7 +122,7 @@ func anyAPIKey(db *gorm.DB) (any bool, err error) {
 	return any, err
 }
 
-// TouchAPIKey implements access.Uses.
+// TouchAPIKey implements access.KeyUsage.
 func (s *KeyStore) TouchAPIKey(ctx context.Context, id string) error {
 	return store.WrapError("note that an API key is used", s.db.WithContext(ctx).Exec("UPDATE api_keys SET last_used_at = ? WHERE id = ?", s.db.Now(), id).Error)
 }
