@@ -37,7 +37,7 @@ func countsOf(marks ...stats.MessageState) stats.Counts {
 	return c
 }
 
-// Whatever is counted twice, late, or in any order, the counts are those of each message's highest standing.
+// Counting twice, late or in any order gives the counts of each message's highest state code.
 func TestCountersOnlyMoveUp(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := New(rdb, nil)
@@ -74,8 +74,8 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 	})
 }
 
-// Counts that are gone are not begun anew by whoever comes first: that would show a fraction as the whole.
-func TestLostCountersStayLostUntilFolded(t *testing.T) {
+// Lost counters stay lost until they are rebuilt: counting on would show a fraction as the whole.
+func TestLostCountersStayLostUntilRebuilt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := New(rdb, nil)
 		defer c.Close()
@@ -88,7 +88,7 @@ func TestLostCountersStayLostUntilFolded(t *testing.T) {
 		redistest.Must(t, c.BeginRebuild(ctx, id))
 		redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{mark, {Seq: 2, Status: message.Sent}}))
 		if _, ok, err := c.Read(ctx, id); ok || err != nil {
-			t.Errorf("half-folded counts are shown: %v %v", ok, err)
+			t.Errorf("half-rebuilt counts are shown: %v %v", ok, err)
 		}
 		redistest.Must(t, c.EndRebuild(ctx, id))
 		if n := read(t, c, id).Settled(); n != 2 {
@@ -97,7 +97,7 @@ func TestLostCountersStayLostUntilFolded(t *testing.T) {
 	})
 }
 
-// No key is without an expiry at any moment, whichever call makes it, and each that is kept gets its full time again.
+// Every key has an expiry at any moment, whichever call creates it, and Keep restores the full time.
 func TestFaultCountersNeverStayForGood(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := New(rdb, nil)
@@ -138,7 +138,7 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		rdb.PExpire(ctx, statesKey(begun), time.Minute)
 		redistest.Must(t, c.CountAll(ctx, begun, []stats.MessageState{{Seq: 3, Status: message.Sent}}))
 		if ttl := rdb.PTTL(ctx, countsKey(begun)).Val(); ttl > time.Minute {
-			t.Errorf("a count puts the expiry off, to %s: that is for who runs the bulk", ttl)
+			t.Errorf("a count extended the expiry to %s: only Keep may", ttl)
 		}
 		redistest.Must(t, c.Keep(ctx, begun))
 		expires("Keep", countsKey(begun), statesKey(begun))
@@ -170,7 +170,7 @@ func TestFollowersShareARoundTrip(t *testing.T) {
 	})
 }
 
-// Whoever runs a bulk is told that messages were counted here.
+// Tell's function is told of the bulks whose messages were counted.
 func TestCountsAreTold(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := New(rdb, nil)
@@ -186,7 +186,7 @@ func TestCountsAreTold(t *testing.T) {
 	})
 }
 
-// A count that cannot be made keeps nobody waiting, and somebody is told.
+// A count that fails blocks no caller, and is reported.
 func TestACountThatFailsIsTold(t *testing.T) {
 	gone := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
 	defer gone.Close()

@@ -21,17 +21,17 @@ import (
 	"herald/pkg/testenv"
 )
 
-// speeds are Asynq as it comes, and with each of the fast paths. They are held to the same tests.
+// speeds are Asynq without hooks, without prefetching, and with everything. All pass the same tests.
 var speeds = map[string]asynqfast.Options{
 	"off": {Prefetch: 20}, "one at a time": {Enabled: true, Prefetch: 1}, "fast": {Enabled: true, Prefetch: 20},
 }
 
 const tasksQueue = "email.normal"
 
-// bench is a queue with a client and one server.
+// bench is a queue with a client and servers.
 type bench struct {
 	t      *testing.T
-	rdb    redis.UniversalClient // looks, and is not under test
+	rdb    redis.UniversalClient // for checks, not under test
 	client *Client
 	speed  asynqfast.Options
 	url    string
@@ -68,7 +68,7 @@ func (b *bench) serve(n int, h asynq.HandlerFunc) *Servers {
 	return b.serveWith(n, nil, h)
 }
 
-// serveWith does so as far as a inFlight lets it.
+// serveWith starts them with limits of messages in flight.
 func (b *bench) serveWith(n int, inFlight InFlight, h asynq.HandlerFunc) *Servers {
 	b.t.Helper()
 	s := NewServers(func() redis.UniversalClient { return redistest.Connect(b.t, b.url) },
@@ -86,7 +86,7 @@ func (b *bench) pending() []string {
 	return ids
 }
 
-// left counts what Redis holds of tasks, in whatever list or hash.
+// left counts the tasks in Redis, in every list, set and hash.
 func (b *bench) left() int64 {
 	b.t.Helper()
 	ctx := context.Background()
@@ -164,7 +164,7 @@ func TestTasksThatFailComeBack(t *testing.T) {
 	})
 }
 
-// What was taken and not begun goes back when the server stops, in its order, and what runs is waited for.
+// Tasks that were taken and not started are returned when the server stops, in order; running tasks are waited for.
 func TestAStopGivesBackWhatIsNotBegun(t *testing.T) {
 	eachSpeed(t, func(t *testing.T, b *bench) {
 		ids := b.put(200)
@@ -206,7 +206,7 @@ func TestAStopGivesBackWhatIsNotBegun(t *testing.T) {
 	})
 }
 
-// Everything that a server has taken is leased, begun or not: that is what brings it back when the server dies.
+// Every task that a server has taken is leased, started or not, so that it comes back when the server dies.
 func TestWhatIsTakenIsLeased(t *testing.T) {
 	eachSpeed(t, func(t *testing.T, b *bench) {
 		const n = 100
@@ -248,7 +248,7 @@ func TestAPausedQueueGivesOutNothing(t *testing.T) {
 		redistest.Must(t, inspector.PauseQueue(tasksQueue))
 		var r record
 		s := b.serve(5, func(_ context.Context, task *asynq.Task) error { r.note(task); return nil })
-		// The server's other queues are looked at less often than this one, and give out theirs.
+		// The server polls its other queues less often, and their tasks run.
 		low := make([]bulk.Task, 10)
 		for i := range low {
 			low[i].MessageID = uuid.New()
@@ -267,7 +267,7 @@ func TestAPausedQueueGivesOutNothing(t *testing.T) {
 	})
 }
 
-// When Redis loses everything, scripts included, what comes after runs.
+// After Redis lost everything, scripts included, new tasks run.
 func TestTasksRunAfterALoss(t *testing.T) {
 	eachSpeed(t, func(t *testing.T, b *bench) {
 		var r record
@@ -283,7 +283,7 @@ func TestTasksRunAfterALoss(t *testing.T) {
 	})
 }
 
-// Asynq's counts, which its inspector shows, come out the same at every speed.
+// Asynq's counts, which its inspector shows, are the same at every speed.
 func TestTasksAreCounted(t *testing.T) {
 	eachSpeed(t, func(t *testing.T, b *bench) {
 		b.put(40)

@@ -14,8 +14,8 @@ import (
 	"herald/pkg/testenv"
 )
 
-// While a worker's hands are full it begins nothing; what its provider has in hand makes room; and a full worker stops.
-func TestNoMoreAreBegunThanThereIsRoomFor(t *testing.T) {
+// A worker starts no task while all slots are in use; a message that waits for its provider frees its slot; a full worker stops.
+func TestTasksInFlightAreLimited(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
 		speed := asynqfast.Options{Enabled: true, Prefetch: 20}
 		b := &bench{t: t, rdb: redistest.Connect(t, url), client: NewClient(redistest.Connect(t, url), speed), speed: speed, url: url}
@@ -33,14 +33,14 @@ func TestNoMoreAreBegunThanThereIsRoomFor(t *testing.T) {
 			return nil
 		})
 		b.put(room)
-		testenv.Eventually(t, 20*time.Second, "the hands are full", func() bool { return begun.Load() == room })
+		testenv.Eventually(t, 20*time.Second, "all slots are in use", func() bool { return begun.Load() == room })
 		b.put(tasks - room)
 		const released = tasks / 2
 		for n := int32(1); n <= released; n++ {
 			sent <- struct{}{}
-			testenv.Eventually(t, 20*time.Second, "another one is begun", func() bool { return begun.Load() >= room+n })
+			testenv.Eventually(t, 20*time.Second, "another task starts", func() bool { return begun.Load() >= room+n })
 			if got := begun.Load(); got > room+n {
-				t.Fatalf("%d are begun where there is room for %d", got, room+n)
+				t.Fatalf("%d tasks were started with %d slots", got, room+n)
 			}
 		}
 
@@ -49,12 +49,12 @@ func TestNoMoreAreBegunThanThereIsRoomFor(t *testing.T) {
 			s.Stop()
 			close(stopped)
 		}()
-		testenv.Eventually(t, 20*time.Second, "what is not begun is given back", func() bool { return len(b.pending()) == tasks-int(begun.Load()) })
+		testenv.Eventually(t, 20*time.Second, "tasks that were not started are returned", func() bool { return len(b.pending()) == tasks-int(begun.Load()) })
 		close(sent)
 		close(answered)
 		<-stopped
 		if n := begun.Load(); n > room+released {
-			t.Errorf("%d were begun", n)
+			t.Errorf("%d tasks were started", n)
 		}
 		rest := b.serve(10, func(context.Context, *asynq.Task) error { return nil })
 		b.empties()

@@ -17,7 +17,7 @@ import (
 	"herald/pkg/redisconn/redistest"
 )
 
-// noted notes the messages that a janitor accuses.
+// noted records suspects.
 type noted struct{ ids []uuid.UUID }
 
 // SuspectMessages implements Suspicions.
@@ -26,7 +26,7 @@ func (n *noted) SuspectMessages(_ context.Context, ids []uuid.UUID) error {
 	return nil
 }
 
-// Whatever lies in Redis for good is found, and what is well is left alone.
+// Every kind of orphaned state is found, and intact tasks are left alone.
 func TestJanitor(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		ctx := t.Context()
@@ -71,18 +71,18 @@ func TestJanitor(t *testing.T) {
 		first, err := j.Clean(ctx)
 		redistest.Must(t, err)
 		if diff := cmp.Diff(map[string]int{FoundAbandoned: 1, FoundArchived: 1}, first); diff != "" {
-			t.Errorf("at first sight: %s", diff)
+			t.Errorf("first round: %s", diff)
 		}
 		if found, err := rival.Clean(ctx); err != nil || len(found) != 0 {
-			t.Errorf("two janitors at once: %v, %v", found, err)
+			t.Errorf("a second janitor: %v, %v", found, err)
 		}
 		second, err := j.Clean(ctx)
 		redistest.Must(t, err)
 		if diff := cmp.Diff(map[string]int{FoundGhost: 1, FoundUndecodable: 1, FoundAbandoned: 1, FoundOrphan: 1}, second); diff != "" {
-			t.Errorf("at second sight: %s", diff)
+			t.Errorf("second round: %s", diff)
 		}
 		if third, err := j.Clean(ctx); err != nil || len(third) != 0 {
-			t.Errorf("at third sight: %v, %v", third, err)
+			t.Errorf("third round: %v, %v", third, err)
 		}
 		for _, id := range []string{well, running, dead, unleased} {
 			m := uuid.MustParse(id[:36])
@@ -97,7 +97,7 @@ func TestJanitor(t *testing.T) {
 		}
 		for _, id := range []string{well, running, dead, unleased} {
 			if n, err := rdb.Exists(ctx, asynqredis.TaskKey(q, id)).Result(); err != nil || n != 1 {
-				t.Errorf("a task that is well is gone: %v", err)
+				t.Errorf("an intact task was removed: %v", err)
 			}
 		}
 		if names, err := rdb.SCard(ctx, asynqredis.Queues).Result(); err != nil || int(names) != len(Names()) {

@@ -2,7 +2,7 @@
 // KeyLimiter the requests of each API key. Redis may lose that state at any moment: limits then start afresh. While Redis does
 // not answer, a circuit breaker keeps callers from waiting for it, and each process limits by itself where that is safe.
 //
-// The package must not know what a call sends or who owns a key.
+// The package must not know what a call sends, or the owner of a key.
 package ratelimit
 
 import (

@@ -33,7 +33,7 @@ func TestFigures(t *testing.T) {
 		t.Errorf("settled %d, released %d", c.Settled(), c.Released())
 	}
 	if f := Compute(0, Counts{}); f.SuccessRate != 0 || f.Pending != 0 {
-		t.Errorf("nobody: %+v", f)
+		t.Errorf("an empty audience: %+v", f)
 	}
 	if f := Compute(1, c); f.Pending != 0 {
 		t.Errorf("pending is negative: %+v", f)

@@ -16,14 +16,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Health says how a process is: nil for a part that works.
+// Health is the result of a readiness check. Parts has an error for each part that does not work.
 type Health struct {
-	Ready    bool             // false: send no traffic here
-	Parts    map[string]error // what was looked at
-	Degraded bool             // works, with less
+	Ready    bool             // false: the load balancer must send no traffic here
+	Parts    map[string]error // the parts that were checked
+	Degraded bool             // ready, with reduced function
 }
 
-// MarshalJSON shows parts as "ok" or "down", with the reason where the part names one that may be shown; the log has the rest.
+// MarshalJSON shows parts as "ok" or "down". The reason is added only where the error has a Reason method; the log has the rest.
 func (h Health) MarshalJSON() ([]byte, error) {
 	status := "ok"
 	switch {
@@ -46,7 +46,7 @@ func (h Health) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"status": status, "parts": parts})
 }
 
-// Code is the status of a readiness probe.
+// Code is the HTTP status of a readiness probe.
 func (h Health) Code() int {
 	if h.Ready {
 		return http.StatusOK
@@ -54,25 +54,24 @@ func (h Health) Code() int {
 	return http.StatusServiceUnavailable
 }
 
-// Admin is the listener that is not for the public: probes, metrics, and profiles where they are asked for.
+// Admin is the private listener: probes, metrics and, where enabled, profiles.
 type Admin struct {
 	server *http.Server
 	Addr   string
 }
 
-// AdminOptions are what an Admin serves, where and for which callers.
+// AdminOptions configure an Admin.
 type AdminOptions struct {
 	Addr    string
-	Default bool // a default address that is taken gives way to a free port; one that was asked for does not
+	Default bool // Addr is a default: if it is in use, a free port is taken instead
 	Health  func(context.Context) Health
-	Hosts   []string // names under which it answers, beside those of Addr and this machine
+	Hosts   []string // host names that it answers to, besides Addr's and localhost
 	PProf   bool     // serve profiles
 }
 
-// StartAdmin listens. It returns the listener and whether it had to give way.
-func (t *Telemetry) StartAdmin(o AdminOptions) (*Admin, bool, error) {
+// StartAdmin listens. moved reports that the default address was in use and a free port was taken.
+func (t *Telemetry) StartAdmin(o AdminOptions) (a *Admin, moved bool, err error) {
 	l, err := net.Listen("tcp", o.Addr)
-	moved := false
 	if err != nil && o.Default && errors.Is(err, syscall.EADDRINUSE) {
 		moved = true
 		l, err = net.Listen("tcp", "127.0.0.1:0")
@@ -80,7 +79,7 @@ func (t *Telemetry) StartAdmin(o AdminOptions) (*Admin, bool, error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("admin listener: %w", err)
 	}
-	a := &Admin{
+	a = &Admin{
 		server: &http.Server{Handler: ownHosts(hostsOf(o, l.Addr()), t.adminRoutes(o)), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
 		Addr:   l.Addr().String(),
 	}
@@ -108,10 +107,10 @@ func (t *Telemetry) adminRoutes(o AdminOptions) http.Handler {
 	return mux
 }
 
-// hosts are the names and addresses under which a listener answers.
+// hosts are the names and addresses that a listener answers to.
 type hosts struct {
 	names []string
-	anyIP bool // every IP address: it listens beyond this machine, and a probe asks by the address that it was given
+	anyIP bool // every IP address: it listens beyond this machine, and probes use the pod's address
 }
 
 func hostsOf(o AdminOptions, at net.Addr) hosts {
@@ -125,7 +124,7 @@ func hostsOf(o AdminOptions, at net.Addr) hosts {
 	return h
 }
 
-// has says whether a request's Host is one of them.
+// has reports whether a request's Host is one of them.
 func (h hosts) has(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -136,14 +135,14 @@ func (h hosts) has(host string) bool {
 	return slices.ContainsFunc(h.names, func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), host) })
 }
 
-// ownHosts refuses what a web page may make a browser near this listener send. A page whose own name resolves to this address
-// (DNS rebinding) shows in Host, since an IP address cannot be given another meaning; an image or a script of a page that
-// names an address shows in Sec-Fetch-Site or Origin. No page has anything to ask here but the profiles' own.
+// ownHosts rejects requests that a web page may make a browser near this listener send. With DNS rebinding, Host is the page's
+// name; an IP address in Host cannot be rebound. Images and scripts of a page send Sec-Fetch-Site or Origin. Only the pages of
+// the profiles themselves may send requests from a page.
 func ownHosts(own hosts, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		site := r.Header.Get("Sec-Fetch-Site")
 		if !own.has(r.Host) || r.Header.Get("Origin") != "" || (site != "" && site != "same-origin" && site != "none") {
-			writeJSON(w, http.StatusForbidden, map[string]string{"detail": "this address answers no web pages, and under its own names only; HERALD_ADMIN_HOSTS adds some", "code": "forbidden"})
+			writeJSON(w, http.StatusForbidden, map[string]string{"detail": "the admin address rejects requests of web pages and of unknown host names; add host names with HERALD_ADMIN_HOSTS", "code": "forbidden"})
 			return
 		}
 		next.ServeHTTP(w, r)

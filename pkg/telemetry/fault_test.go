@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Readiness is looked at once a second, however many probes come at once, and one that hangs up ends it for none.
+// Probes share one check of readiness a second. A probe that hangs up does not end the check of the others.
 func TestFaultProbesShareALook(t *testing.T) {
 	now := time.Now()
 	var looks atomic.Int32
@@ -34,7 +34,7 @@ func TestFaultProbesShareALook(t *testing.T) {
 	<-begun
 	hangUp()
 	if h := <-first; h.Ready {
-		t.Error("one that hung up is told that it is ready")
+		t.Error("a probe that hung up was told ready")
 	}
 	var wg sync.WaitGroup
 	for range 50 {
@@ -93,7 +93,7 @@ func ask(t *testing.T, a *Admin, path, host string, headers ...string) int {
 	return res.StatusCode
 }
 
-// The admin address answers no web page, whatever it asks for, and under no name that somebody else gave it.
+// The admin address answers no web page, and no request to a host name that is not its own.
 func TestFaultTheAdminAddressAnswersItsOwn(t *testing.T) {
 	local := startAdmin(t, AdminOptions{Addr: "127.0.0.1:0", PProf: true, Hosts: []string{"herald.internal"}})
 	everywhere := startAdmin(t, AdminOptions{Addr: "0.0.0.0:0", PProf: true, Hosts: []string{"herald.internal"}})

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Recent answers probes from a look that is at most a moment old, so that probes, however many come, cost no more than one
-// look a second. It is safe for concurrent use.
+// Recent caches the result of a readiness check for a second, so that any number of probes costs one check a second. It is safe for
+// concurrent use.
 type Recent struct {
 	look  func(context.Context) Health
 	now   func() time.Time
@@ -21,23 +21,22 @@ type Recent struct {
 
 const (
 	recentFor = time.Second
-	lookFor   = 3 * time.Second // above what a look takes by itself
+	lookFor   = 3 * time.Second // more than a check takes by itself
 )
 
-// NewRecent makes a Recent of what looks.
+// NewRecent makes a Recent of a check.
 func NewRecent(look func(context.Context) Health) *Recent {
 	return &Recent{look: look, now: time.Now}
 }
 
-// Health returns how the process was, at most recentFor before the answer. Probes that come meanwhile share one look
-// (singleflight). A look does not end with the probe that began it, since others wait for it; a probe that hangs up learns
-// nothing, which is not ready.
+// Health returns a result that is at most recentFor old. Concurrent probes share one check (singleflight), which does not end with
+// the probe that started it. A probe whose context ends gets the zero Health: not ready.
 func (r *Recent) Health(ctx context.Context) Health {
 	if h, ok := r.cached(); ok {
 		return h
 	}
 	done := r.group.DoChan("", func() (any, error) {
-		if h, ok := r.cached(); ok { // another look ended between this probe's first question and its second
+		if h, ok := r.cached(); ok { // another check ended since the look above
 			return h, nil
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookFor)

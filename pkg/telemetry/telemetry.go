@@ -1,5 +1,6 @@
-// Package telemetry is what a person sees of a running process: log lines with ids and figures, Prometheus metrics,
-// and the admin listener with probes and profiles. Nothing that passes here holds an address, a text or a secret.
+// Package telemetry reports what a process does: log lines with ids and figures, Prometheus metrics (README.md lists them), and the
+// admin listener with probes and profiles. Nothing that passes here may hold an address, a text or a secret. The package must not
+// know how work is done; it observes it through the ports of delivery and bulk.
 package telemetry
 
 import (
@@ -95,8 +96,8 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	t.log.LogAttrs(ctx, level, "delivered", attrs...)
 }
 
-// Step reports a step that some messages made together: each counts with its share of the time. It is part of
-// bulk.Observer, and what queue.Speed is told by.
+// Step reports a step that a number of messages took together; each counts with its share of the time. It implements part of
+// bulk.Observer, and is the Observe of asynqfast.Options.
 func (t *Telemetry) Step(step string, messages int, took time.Duration) {
 	h := t.messageSteps.WithLabelValues(step)
 	for range messages {
@@ -114,32 +115,32 @@ func (t *Telemetry) BulkError(ctx context.Context, during string, bulkID uuid.UU
 	t.Failure(ctx, "bulk: "+during, err, "bulk_id", bulkID.String())
 }
 
-// Failure reports a step that failed and will be done again.
+// Failure reports an operation that failed and will be tried again. args are further attributes of the log line.
 func (t *Telemetry) Failure(ctx context.Context, during string, err error, args ...any) {
 	t.failures.WithLabelValues(during).Inc()
 	t.log.WarnContext(ctx, "failed, will try again", append([]any{"during", during, "error", err.Error()}, args...)...)
 }
 
-// ChannelState reports that a channel's provider behaves differently from before.
+// ChannelState reports that a channel's health changed.
 func (t *Telemetry) ChannelState(k channel.Key, s channel.State) {
 	t.log.Warn("channel "+strings.ToLower(string(s)), "channel_id", k.ID.String(), "type", string(k.Type))
 }
 
-// Cleaned reports tasks that were found stuck in Redis.
+// Cleaned reports orphaned tasks that the janitor repaired.
 func (t *Telemetry) Cleaned(ctx context.Context, kind string, n int) {
 	t.cleaned.WithLabelValues(kind).Add(float64(n))
-	t.log.ErrorContext(ctx, "stuck tasks were found in Redis and taken care of", "kind", kind, "tasks", n)
+	t.log.ErrorContext(ctx, "orphaned tasks in Redis were repaired", "kind", kind, "tasks", n)
 }
 
-// Request is one HTTP request as the log and the metrics see it: no header, no query, no body.
+// Request is one HTTP request as the log and the metrics show it: no header, no query, no body.
 type Request struct {
 	Method   string
 	Route    string // the pattern, not the path
 	Status   int
 	Duration time.Duration
 	ID       string
-	Caller   string // the id of the API key, empty where there are none
-	Shed     bool   // it was told to come back because there are too many
+	Caller   string // the id of the API key, empty without one
+	Shed     bool   // rejected by load shedding
 	Err      error
 }
 
@@ -149,7 +150,7 @@ func (t *Telemetry) Request(ctx context.Context, r Request) {
 	level := slog.LevelInfo
 	switch {
 	case r.Shed:
-		level = slog.LevelDebug // there are many of them just when there is no time for them; the metric counts them
+		level = slog.LevelDebug // shed requests are many, and come under overload; the metric counts them
 	case r.Status >= 500:
 		level = slog.LevelError
 	}

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// What was given out and never comes to a handler takes no place for good.
-func TestATaskThatDoesNotComeLosesItsPlace(t *testing.T) {
+// A reservation whose task never reaches its handler expires.
+func TestReservationsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const room = 2
 		h := NewInFlightLimiter(room)
 		for range room {
 			if !h.waitForSlot() {
-				t.Fatal("there is no room")
+				t.Fatal("no slot is free")
 			}
 			h.reserve()
 		}
@@ -23,15 +23,15 @@ func TestATaskThatDoesNotComeLosesItsPlace(t *testing.T) {
 		}
 		h.reserve()
 		h.start()
-		h.reserve() // this one does not come either, while the other is in hand
+		h.reserve() // this task is lost too, while the other one runs
 		h.dropReserved()
 		if h.inUse != 1 || h.reserved != 1 {
-			t.Errorf("%d in hand, %d coming: nobody knows yet that it does not", h.inUse, h.reserved)
+			t.Errorf("%d in use, %d reserved: the reserved task may still arrive", h.inUse, h.reserved)
 		}
 		h.add(-1)
 		h.dropReserved()
 		if h.inUse != 0 || h.reserved != 0 {
-			t.Errorf("%d in hand, %d coming, after all are done", h.inUse, h.reserved)
+			t.Errorf("%d in use, %d reserved after all tasks ended", h.inUse, h.reserved)
 		}
 	})
 }

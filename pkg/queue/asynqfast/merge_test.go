@@ -20,7 +20,7 @@ import (
 
 const tasksQueue = "email.normal"
 
-// pipelines is a hook that notes the commands of all pipelines.
+// pipelines is a hook that records the commands of all pipelines.
 type pipelines struct {
 	mu   sync.Mutex
 	cmds []redis.Cmder
@@ -37,7 +37,7 @@ func (p *pipelines) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	}
 }
 
-// If another version of Asynq asks in another way, this is where it shows: everything would still work, but slower.
+// This fails when a new version of Asynq calls its scripts in another form: everything would still work, but slower.
 func TestAsynqsScriptsAreKnown(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
 		rdb := redistest.Connect(t, url)
@@ -92,7 +92,7 @@ func add(t *testing.T, queue, id string) *redis.Cmd {
 	return redis.NewCmd(t.Context(), "evalsha", "hash", 2, asynqredis.TaskKey(queue, id), asynqredis.Prefix(queue)+"pending", "message of "+id, id, 1)
 }
 
-// Of those that run together each has its own answer, as it has alone.
+// Each merged command gets the answer that it would get alone.
 func TestMergedScriptsAnswerEach(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
 		rdb := redistest.Connect(t, url)
@@ -137,7 +137,7 @@ func TestMergedScriptsAnswerEach(t *testing.T) {
 		}
 		for key, want := range map[string]string{
 			asynqredis.Prefix("one") + "processed": "2", asynqredis.Prefix("one") + "processed:2026-01-02": "2",
-			asynqredis.Prefix("two") + "processed": "1", // it begins anew at the end of the numbers, as Asynq's does
+			asynqredis.Prefix("two") + "processed": "1", // it starts again after the greatest number, as Asynq's does
 		} {
 			if got := rdb.Get(t.Context(), key).Val(); got != want {
 				t.Errorf("%s is %s, not %s", key, got, want)
@@ -147,7 +147,7 @@ func TestMergedScriptsAnswerEach(t *testing.T) {
 			t.Errorf("%d keys are left", left)
 		}
 
-		// One that fails fails those that it ran with, and nobody else.
+		// A failed script fails the commands that it merged, and no others.
 		redistest.Must(t, rdb.Set(t.Context(), asynqredis.Prefix("two")+"pending", "no list", 0).Err())
 		a, other = add(t, "one", "c"), add(t, "two", "c")
 		run(a, other)

@@ -13,7 +13,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// What is asked for at the same time keeps its own answer, and a Redis that is away fails everybody.
+// Concurrent callers get their own answers, and all fail when Redis does not answer.
 func TestCallersOfOnePipelineKeepTheirAnswers(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
 		rdb := redistest.Connect(t, url)
@@ -37,8 +37,8 @@ func TestCallersOfOnePipelineKeepTheirAnswers(t *testing.T) {
 	}
 }
 
-// TestWhoAsksAnEmptyQueueGetsWhatComesNext holds the shortcut to what Asynq would come to by asking on.
-func TestWhoAsksAnEmptyQueueGetsWhatComesNext(t *testing.T) {
+// A poll of an empty queue is answered with the task that Asynq would get by polling on.
+func TestSoleNonEmptyQueue(t *testing.T) {
 	now := time.Now()
 	empty := func() *buffer { return &buffer{emptyUntil: now.Add(time.Hour)} }
 	full := func() *buffer { return &buffer{filledAt: now, tasks: []task{{"1", "first"}, {"2", "second"}}} }
@@ -46,12 +46,12 @@ func TestWhoAsksAnEmptyQueueGetsWhatComesNext(t *testing.T) {
 		others []*buffer
 		want   string
 	}{
-		"the only one that has tasks":        {[]*buffer{empty(), full()}, "first"},
-		"two have tasks: their weights tell": {[]*buffer{full(), full()}, ""},
-		"one was not asked for some time":    {[]*buffer{{}, full()}, ""},
-		"one was never asked":                {[]*buffer{full()}, ""},
-		"what is there is too old":           {[]*buffer{empty(), {filledAt: now.Add(-time.Minute), tasks: full().tasks}}, ""},
-		"none has tasks":                     {[]*buffer{empty(), empty()}, ""},
+		"the only one that has tasks":          {[]*buffer{empty(), full()}, "first"},
+		"two have tasks: their weights decide": {[]*buffer{full(), full()}, ""},
+		"one was not polled for some time":     {[]*buffer{{}, full()}, ""},
+		"one was never polled":                 {[]*buffer{full()}, ""},
+		"its tasks are too old":                {[]*buffer{empty(), {filledAt: now.Add(-time.Minute), tasks: full().tasks}}, ""},
+		"none has tasks":                       {[]*buffer{empty(), empty()}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &prefetcher{now: time.Now, opts: Options{Queues: 3}, buffers: map[string]*buffer{"asked:": empty()}}
@@ -66,9 +66,9 @@ func TestWhoAsksAnEmptyQueueGetsWhatComesNext(t *testing.T) {
 	}
 }
 
-// TestAnIdleServerLooksWhetherThereAreTasks: a server whose queues are all empty returns to them when one has a task, and
-// does not take that for granted again when it got none, as with a paused queue.
-func TestAnIdleServerLooksWhetherThereAreTasks(t *testing.T) {
+// A server whose queues are all empty returns to them when a peek finds a task. After a peek that no poll confirmed, as with a
+// paused queue, it waits once without peeks.
+func TestAnIdleServerPeeks(t *testing.T) {
 	testenv.EachRedis(t, func(t *testing.T, url string) {
 		rdb := redistest.Connect(t, url)
 		p := newPrefetcher(rdb, Options{Enabled: true, Prefetch: 10, Queues: 2})
