@@ -158,13 +158,14 @@ func (s *system) died(p *process) {
 }
 
 // expireLeases ends the leases of all tasks in progress, as 30 s of waiting would: Asynq's lease is a constant. Their worker
-// must be dead or frozen, and no other may run. The long form of the matrix waits.
+// must be dead or frozen, and no other may run. The janitor recovers the tasks 5 s after their leases, and Asynq itself, which
+// would not report them as suspects, after 30 s. The long form of the matrix waits.
 func (s *system) expireLeases() {
 	s.t.Helper()
 	if *long {
 		return
 	}
-	ctx, past := context.Background(), float64(time.Now().Add(-time.Minute).Unix())
+	ctx, past := context.Background(), float64(time.Now().Add(-10*time.Second).Unix())
 	for _, name := range queue.Names() {
 		key := "asynq:{" + name + "}:lease"
 		tasks, err := s.rdb.ZRange(ctx, key, 0, -1).Result()
