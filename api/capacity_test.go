@@ -12,6 +12,7 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/audience"
+	"herald/pkg/bulk"
 	"herald/pkg/message"
 	"herald/pkg/testenv"
 )
@@ -40,8 +41,8 @@ const dryRun = `{"dry_run":true,"bulk_settings":{"all_leads":true},"message_data
 // beyond that is told when to come back, and other requests are not touched.
 func TestFaultDryRunsAreFew(t *testing.T) {
 	h := start(t)
-	resolver := &stuck{Resolver: h.app.Preview.Resolver, release: make(chan struct{})}
-	h.app.Preview.Resolver = resolver
+	resolver := &stuck{Resolver: h.app.Stores.Audiences, release: make(chan struct{})}
+	h.previewWith(resolver, 0)
 	_, first := h.key(access.Key{Scopes: access.Scopes})
 	_, second := h.key(access.Key{Scopes: access.Scopes})
 	var wg sync.WaitGroup
@@ -82,18 +83,24 @@ func TestFaultDryRunsAreFew(t *testing.T) {
 // A dry run that takes too long is refused with its bound, gives its place back, and is no sign of a caller that left.
 func TestFaultADryRunHasABound(t *testing.T) {
 	h := start(t)
-	resolver := &stuck{Resolver: h.app.Preview.Resolver, release: make(chan struct{})}
-	h.app.Preview.Resolver, h.app.Preview.Timeout = resolver, 20*time.Millisecond
+	resolver := &stuck{Resolver: h.app.Stores.Audiences, release: make(chan struct{})}
+	h.previewWith(resolver, 20*time.Millisecond)
 	for range 5 {
 		a := h.call(http.MethodPost, "/api/messaging/send", dryRun)
 		if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.raw, "10 s") || !strings.Contains(a.raw, `["body","dry_run"]`) {
 			t.Errorf("%d %s", a.status, a.raw)
 		}
 	}
-	h.app.Preview.Resolver = tooSlow{resolver.Resolver} // the database gave it up by itself
+	h.previewWith(tooSlow{resolver.Resolver}, 20*time.Millisecond) // the database gave it up by itself
 	if a := h.call(http.MethodPost, "/api/messaging/send", dryRun); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.raw, `["body","dry_run"]`) {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
+}
+
+// previewWith makes the server's dry runs resolve audiences with another resolver; a timeout of 0 is the default.
+func (h *herald) previewWith(r audience.Resolver, timeout time.Duration) {
+	stores := h.app.Stores
+	*h.app.Preview = *bulk.NewPreviewer(bulk.PreviewDeps{Resolver: r, Plan: stores.Runs, Store: stores.Previews, Queue: h.app.Queue, Timeout: timeout})
 }
 
 // as is the herald with another key.

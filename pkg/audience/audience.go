@@ -51,11 +51,6 @@ type Criteria struct {
 	AllowDuplicateRecipients bool        `json:"allow_duplicate_recipients,omitempty"`
 }
 
-// OnlyIDs says whether the ids alone decide, exclusions aside.
-func (c *Criteria) OnlyIDs() bool {
-	return len(c.LeadIDs) > 0 && c.Filter == nil && len(c.Words) == 0 && len(c.Assignees) == 0 && !c.AllLeads
-}
-
 // Parse reads bulk_settings. Mistakes go to errs, with the object's path. Now is what within_last_days counts from.
 func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	var c Criteria

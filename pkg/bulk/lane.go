@@ -18,11 +18,11 @@ import (
 // A channel has few places if its window is small: sharing it among many would only make all of them late.
 const (
 	windowPerWorker = 2_000
-	windowMost      = 20_000
-	windowLeast     = 20
+	maxWindow       = 20_000
+	minWindow       = 20
 	windowTime      = 1.5 // seconds of the channel's rate, where it has one: as long as a delivery waits for its turn
-	maxPlaces       = 64  // of one channel in one process
-	shareLeast      = 10  // tasks
+	maxSlots        = 64  // of one channel in one process
+	minShare        = 10  // tasks
 	lookAround      = time.Second
 )
 
@@ -31,22 +31,22 @@ type lane struct {
 	key      channel.Key
 	looked   time.Time
 	asking   bool  // it is being looked at
-	held     bool  // the channel is paused
+	paused   bool  // the channel is paused
 	window   int64 // tasks of the channel's bulks
-	whole    bool  // the window is that of the workers, which all channels share
-	places   int
-	used     int   // of the places
-	courses  int   // of this process
+	shared   bool  // the window is that of the workers, which all channels share
+	slots    int
+	used     int   // of the slots
+	runs     int   // of this process
 	sharing  int   // bulks of the channel with a lease, of all processes, at the last look
-	inLine   int   // bulks that wait for a place
+	waiting  int   // bulks that wait for a place
 	left     int   // bulks of the last look that have not begun
 	full     bool  // the last look may have left some out
 	underWay int64 // tasks of this process's bulks
 }
 
-func (l *lane) free() bool { return !l.looked.IsZero() && !l.held && l.used < l.places }
+func (l *lane) free() bool { return !l.looked.IsZero() && !l.paused && l.used < l.slots }
 
-func (l *lane) idle() bool { return l.courses == 0 && !l.asking && time.Since(l.looked) > lookAround }
+func (l *lane) idle() bool { return l.runs == 0 && !l.asking && time.Since(l.looked) > lookAround }
 
 func (l *lane) old(now time.Time, poll time.Duration) bool {
 	return now.Sub(l.looked) > min(lookAround, poll)
@@ -68,7 +68,7 @@ func (r *Runner) refreshLanes(ctx context.Context) {
 	var old []*lane
 	r.mu.Lock()
 	for _, l := range r.lanes {
-		if !l.asking && l.old(now, r.Timing.Poll) {
+		if !l.asking && l.old(now, r.deps.Timing.Poll) {
 			l.asking = true
 			old = append(old, l)
 		}
@@ -77,8 +77,8 @@ func (r *Runner) refreshLanes(ctx context.Context) {
 	if len(old) == 0 {
 		return
 	}
-	wctx, cancel := context.WithTimeout(ctx, redisPatience)
-	workers, err := r.Queue.Workers(wctx)
+	wctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	workers, err := r.deps.Queue.Workers(wctx)
 	cancel()
 	if err != nil || workers < 1 {
 		workers = 1
@@ -89,96 +89,96 @@ func (r *Runner) refreshLanes(ctx context.Context) {
 }
 
 func (r *Runner) refresh(ctx context.Context, l *lane, workers int) {
-	ch, err := r.Channels.Get(ctx, l.key)
-	held, rate := false, 0.0 // the messages of a channel that is gone come to their end like others
+	ch, err := r.deps.Channels.Get(ctx, l.key)
+	paused, rate := false, 0.0 // the messages of a channel that is gone come to their end like others
 	if err == nil {
-		held, rate = delivery.Decide(ch).Held, r.Health.Rate(ctx, ch)
+		paused, rate = delivery.Decide(ch).Held, r.deps.Health.Rate(ctx, ch)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.asking = false
 	if err != nil && !message.IsCode(err, message.CodeNotFound) {
 		if ctx.Err() == nil {
-			r.Observer.BulkError(ctx, "read the channel", uuid.Nil, err)
+			r.deps.Observer.BulkError(ctx, "read the channel", uuid.Nil, err)
 		}
 		return
 	}
-	l.looked, l.held, l.whole = time.Now(), held, rate <= 0
-	l.window, l.places = int64(min(workers*windowPerWorker, windowMost)), maxPlaces
+	l.looked, l.paused, l.shared = time.Now(), paused, rate <= 0
+	l.window, l.slots = int64(min(workers*windowPerWorker, maxWindow)), maxSlots
 	if rate > 0 {
-		l.window = max(int64(math.Ceil(rate*windowTime)), windowLeast)
-		l.places = min(max(int(l.window/shareLeast), 1), maxPlaces)
+		l.window = max(int64(math.Ceil(rate*windowTime)), minWindow)
+		l.slots = min(max(int(l.window/minShare), 1), maxSlots)
 	}
-	if r.Window > 0 {
-		l.window, l.places = int64(r.Window)*maxPlaces, maxPlaces
+	if r.deps.Window > 0 {
+		l.window, l.slots = int64(r.deps.Window)*maxSlots, maxSlots
 	}
 }
 
-// view is what a course sees of its lane.
+// view is what a bulkRun sees of its lane.
 type view struct {
-	held   bool
-	share  int64 // tasks that this bulk may have in the queue
-	left   int64 // tasks that the channel's bulks may add
-	inLine int
+	paused  bool
+	share   int64 // tasks that this bulk may have in the queue
+	left    int64 // tasks that the channel's bulks may add
+	waiting int
 }
 
-// around returns how the course's channel stands, at most lookAround old, and notes how many of its tasks are under way.
-func (c *course) around(ctx context.Context, underWay int64) view {
-	l := c.lane
-	c.Runner.mu.Lock()
-	old := !l.asking && l.old(time.Now(), c.Timing.Poll)
-	c.Runner.mu.Unlock()
+// around returns how the bulkRun's channel stands, at most lookAround old, and notes how many of its tasks are under way.
+func (run *bulkRun) around(ctx context.Context, underWay int64) view {
+	l := run.lane
+	run.runner.mu.Lock()
+	old := !l.asking && l.old(time.Now(), run.deps.Timing.Poll)
+	run.runner.mu.Unlock()
 	if old {
-		c.refreshLanes(ctx)
+		run.runner.refreshLanes(ctx)
 	}
-	c.Runner.mu.Lock()
-	defer c.Runner.mu.Unlock()
-	l.underWay += underWay - c.underWay
-	c.underWay = underWay
-	v := view{held: l.held, left: l.window - l.underWay, inLine: l.inLine}
+	run.runner.mu.Lock()
+	defer run.runner.mu.Unlock()
+	l.underWay += underWay - run.underWay
+	run.underWay = underWay
+	v := view{paused: l.paused, left: l.window - l.underWay, waiting: l.waiting}
 	switch {
-	case c.Window > 0:
-		v.share = int64(c.Window)
-	case l.whole:
-		v.share = max(l.window/int64(max(c.leased, l.used, 1)), windowLeast)
+	case run.deps.Window > 0:
+		v.share = int64(run.deps.Window)
+	case l.shared:
+		v.share = max(l.window/int64(max(run.runner.leased, l.used, 1)), minWindow)
 	default:
-		v.share = max(l.window/int64(max(l.sharing, l.used, 1)), min(shareLeast, l.window))
+		v.share = max(l.window/int64(max(l.sharing, l.used, 1)), min(minShare, l.window))
 	}
 	return v
 }
 
 // reserve counts up to n tasks as under way before they are, and returns how many fit into the channel's window.
-func (c *course) reserve(n int64) int64 {
-	c.Runner.mu.Lock()
-	defer c.Runner.mu.Unlock()
-	n = max(min(n, c.lane.window-c.lane.underWay), 0)
-	c.lane.underWay += n
-	c.underWay += n
+func (run *bulkRun) reserve(n int64) int64 {
+	run.runner.mu.Lock()
+	defer run.runner.mu.Unlock()
+	n = max(min(n, run.lane.window-run.lane.underWay), 0)
+	run.lane.underWay += n
+	run.underWay += n
 	return n
 }
 
-// takePlace gives the course a place if one is free. One that has had its turn lets those in line go first.
-func (c *course) takePlace() bool {
-	c.Runner.mu.Lock()
-	defer c.Runner.mu.Unlock()
-	if c.placed || !c.lane.free() || (c.yielded && c.lane.inLine > 0) {
-		return c.placed
+// takeSlot gives the bulkRun a place if one is free. One that has had its turn lets those in line go first.
+func (run *bulkRun) takeSlot() bool {
+	run.runner.mu.Lock()
+	defer run.runner.mu.Unlock()
+	if run.hasSlot || !run.lane.free() || (run.yielded && run.lane.waiting > 0) {
+		return run.hasSlot
 	}
-	c.placed, c.yielded, c.since = true, false, time.Now()
-	c.lane.used++
+	run.hasSlot, run.yielded, run.since = true, false, time.Now()
+	run.lane.used++
 	return true
 }
 
-// leavePlace gives the course's place to another.
-func (c *course) leavePlace(yields bool) {
-	c.Runner.mu.Lock()
-	placed := c.placed
-	if placed {
-		c.placed, c.yielded = false, yields
-		c.lane.used--
+// releaseSlot gives the bulkRun's place to another.
+func (run *bulkRun) releaseSlot(yields bool) {
+	run.runner.mu.Lock()
+	hasSlot := run.hasSlot
+	if hasSlot {
+		run.hasSlot, run.yielded = false, yields
+		run.lane.used--
 	}
-	c.Runner.mu.Unlock()
-	if placed {
-		poke(c.freed)
+	run.runner.mu.Unlock()
+	if hasSlot {
+		poke(run.runner.freed)
 	}
 }

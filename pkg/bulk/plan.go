@@ -16,61 +16,61 @@ import (
 // Leads per page of a plan. The first page is small, so that the first messages leave soon; the others are not large,
 // since everybody's commits wait while a page's is written out.
 const (
-	firstPage = 500
-	nextPage  = 1_000
+	firstPageSize = 500
+	pageSize      = 1_000
 )
 
 const (
-	heavyAudience = 200         // comparisons per lead from which on an audience is expensive,
-	heavyPage     = time.Second // and how long a page takes at least that shows it
-	slowMost      = 3           // pages in a row that the database gave up, after which the bulk is
-	tooSlow       = "the audience cannot be resolved: its criteria take the database too long; narrow them, or use fewer contains conditions"
+	expensiveComparisons = 200         // comparisons per lead from which on an audience is expensive,
+	expensivePage        = time.Second // and how long a page takes at least that shows it
+	maxSlowPages         = 3           // pages in a row that the database gave up, after which the bulk is
+	tooSlowReason        = "the audience cannot be resolved: its criteria take the database too long; narrow them, or use fewer contains conditions"
 )
 
 // plan freezes the audience page by page, from wherever the last process got to. Expensive pages are resolved one at a time
 // in a process, so that those of other bulks find a connection.
-func (c *course) plan(ctx context.Context) error {
-	defer c.leavePlanning()
-	ch, err := c.channelOf(ctx)
+func (run *bulkRun) plan(ctx context.Context) error {
+	defer run.leavePlanning()
+	ch, err := run.channelOf(ctx)
 	if err != nil {
 		return err
 	}
-	heavy := c.bulk.Criteria.Comparisons() >= heavyAudience
+	heavy := run.bulk.Criteria.Comparisons() >= expensiveComparisons
 	if heavy {
 		select {
-		case c.heavy <- struct{}{}:
-			<-c.heavy
+		case run.runner.heavy <- struct{}{}:
+			<-run.runner.heavy
 		default:
-			c.mu.Lock()
-			c.later = true
-			c.mu.Unlock()
-			poke(c.more)
+			run.mu.Lock()
+			run.planLater = true
+			run.mu.Unlock()
+			poke(run.more)
 			return nil
 		}
 	}
-	cursor, base, limit := c.bulk.PlanCursor, c.total, firstPage
+	cursor, base, limit := run.bulk.PlanCursor, run.total, firstPageSize
 	earlier := seenAddresses{complete: base == 0}
 	slow := 0
-	for done := false; !done; limit = nextPage {
-		err := c.again(ctx, "plan", func() error {
+	for done := false; !done; limit = pageSize {
+		err := run.retryForever(ctx, "plan", func() error {
 			began := time.Now()
-			page, err := c.resolve(ctx, cursor, limit, heavy)
+			page, err := run.resolve(ctx, cursor, limit, heavy)
 			if errors.Is(err, audience.ErrTooSlow) {
-				if slow++; slow >= slowMost {
-					return c.abandon(ctx)
+				if slow++; slow >= maxSlowPages {
+					return run.abandon(ctx)
 				}
 			}
 			if err != nil {
 				return err
 			}
-			heavy, slow = heavy || time.Since(began) > heavyPage, 0
-			rows, err := c.draft(ctx, page.Candidates, ch.Region)
+			heavy, slow = heavy || time.Since(began) > expensivePage, 0
+			rows, err := run.draft(ctx, page.Candidates, ch.Region)
 			if err != nil {
 				return err
 			}
 			earlier.mark(rows)
-			err = c.Plan.AddPage(ctx, PlanPage{
-				Lease: c.lease, Bulk: c.bulk, Base: base, Rows: rows, Cursor: page.Next, NotFound: page.NotFound, Done: page.Done,
+			err = run.deps.Plan.AddPage(ctx, PlanPage{
+				Lease: run.lease, Bulk: run.bulk, Base: base, Rows: rows, Cursor: page.Next, NotFound: page.NotFound, Done: page.Done,
 			})
 			if err != nil {
 				return err
@@ -80,69 +80,69 @@ func (c *course) plan(ctx context.Context) error {
 				earlier.add(rows)
 			}
 			cursor, done = page.Next, page.Done
-			c.add(rows, base, done)
+			run.add(rows, base, done)
 			base += int64(len(rows))
-			c.Observer.Step("plan", len(rows), time.Since(began))
+			run.deps.Observer.Step("plan", len(rows), time.Since(began))
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	c.Observer.BulkEvent(ctx, "planned", c.bulk.ID, "total", base)
-	c.bulk.Criteria = audience.Criteria{} // the ids of a request are large
+	run.deps.Observer.BulkEvent(ctx, "planned", run.bulk.ID, "total", base)
+	run.bulk.Criteria = audience.Criteria{} // the ids of a request are large
 	return nil
 }
 
 // resolve resolves a page, of an expensive audience in its turn.
-func (c *course) resolve(ctx context.Context, cursor string, limit int, heavy bool) (audience.Page, error) {
+func (run *bulkRun) resolve(ctx context.Context, cursor string, limit int, heavy bool) (audience.Page, error) {
 	if heavy {
 		select {
-		case c.heavy <- struct{}{}:
-			defer func() { <-c.heavy }()
+		case run.runner.heavy <- struct{}{}:
+			defer func() { <-run.runner.heavy }()
 		case <-ctx.Done():
 			return audience.Page{}, ctx.Err()
 		}
 	}
-	return c.Resolver.Resolve(ctx, &c.bulk.Criteria, c.bulk.Channel.Type, cursor, limit)
+	return run.deps.Resolver.Resolve(ctx, &run.bulk.Criteria, run.bulk.Channel.Type, cursor, limit)
 }
 
 // abandon cancels a bulk whose audience cannot be resolved. What it has planned so far is taken back like that of any
 // cancelled bulk.
-func (c *course) abandon(ctx context.Context) error {
-	c.leaving()
-	if err := c.Plan.Abandon(ctx, c.lease, tooSlow); err != nil {
-		c.staying()
+func (run *bulkRun) abandon(ctx context.Context) error {
+	run.leaving()
+	if err := run.deps.Plan.Abandon(ctx, run.lease, tooSlowReason); err != nil {
+		run.staying()
 		return err
 	}
-	c.over = true
-	c.Observer.BulkEvent(ctx, "abandoned", c.id, "reason", tooSlow)
-	c.Wake()
+	run.ended = true
+	run.deps.Observer.BulkEvent(ctx, "abandoned", run.id, "reason", tooSlowReason)
+	run.runner.Wake()
 	return ErrLeaseLost
 }
 
 // add tells the feeder of a page. It is handed on as it was written to a feeder that waits for just this one.
-func (c *course) add(rows []PlannedRow, base int64, done bool) {
-	c.mu.Lock()
-	defer poke(c.more)
-	defer c.mu.Unlock()
-	if c.fed == base {
-		c.fresh = make([]Row, len(rows))
+func (run *bulkRun) add(rows []PlannedRow, base int64, done bool) {
+	run.mu.Lock()
+	defer poke(run.more)
+	defer run.mu.Unlock()
+	if run.fed == base {
+		run.newPage = make([]Row, len(rows))
 		for i := range rows {
-			c.fresh[i] = Row{ID: rows[i].ID, State: stats.MessageState{Seq: base + int64(i), Status: rows[i].Status, Reason: rows[i].Reason}}
+			run.newPage[i] = Row{ID: rows[i].ID, State: stats.MessageState{Seq: base + int64(i), Status: rows[i].Status, Reason: rows[i].Reason}}
 		}
 	}
-	c.total, c.planned = base+int64(len(rows)), done
+	run.total, run.planned = base+int64(len(rows)), done
 }
 
 // draft decides for each lead whether it gets a message.
-func (c *course) draft(ctx context.Context, leads []audience.Candidate, region string) ([]PlannedRow, error) {
-	b := c.bulk
+func (run *bulkRun) draft(ctx context.Context, leads []audience.Candidate, region string) ([]PlannedRow, error) {
+	b := run.bulk
 	rows, hashes := candidates(leads, b.Channel.Type, region, b.Criteria.AllowDuplicateRecipients)
 	if len(hashes) == 0 {
 		return rows, nil
 	}
-	suppressed, err := c.Plan.Suppressed(ctx, b.Channel.Type, b.MessageType, hashes)
+	suppressed, err := run.deps.Plan.Suppressed(ctx, b.Channel.Type, b.MessageType, hashes)
 	if err != nil {
 		return nil, err
 	}

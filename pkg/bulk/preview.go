@@ -35,7 +35,7 @@ type PreviewDeps struct {
 const PreviewTimeout = 10 * time.Second
 
 // Previewer tells what a bulk would do, and what it did with one lead. It writes and sends nothing.
-type Previewer struct{ PreviewDeps }
+type Previewer struct{ deps PreviewDeps }
 
 // NewPreviewer makes a Previewer.
 func NewPreviewer(d PreviewDeps) *Previewer { return &Previewer{d} }
@@ -71,7 +71,7 @@ func (p *Previewer) Preview(ctx context.Context, o Request) (*Preview, error) {
 	if err != nil {
 		return nil, err
 	}
-	pctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Timeout, PreviewTimeout))
+	pctx, cancel := context.WithTimeout(ctx, cmp.Or(p.deps.Timeout, PreviewTimeout))
 	defer cancel()
 	out, err := p.preview(pctx, o, tpl)
 	if err != nil && pctx.Err() != nil && ctx.Err() == nil {
@@ -85,7 +85,7 @@ func (p *Previewer) preview(ctx context.Context, o Request, tpl *render.Template
 	var seen []uint64
 	var first []PlannedRow
 	for cursor, done := "", false; !done; {
-		page, err := p.Resolver.Resolve(ctx, &o.Criteria, o.Channel.Type, cursor, nextPage)
+		page, err := p.deps.Resolver.Resolve(ctx, &o.Criteria, o.Channel.Type, cursor, pageSize)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func (p *Previewer) suppressed(ctx context.Context, o Request, hashes []message.
 	if len(hashes) == 0 {
 		return nil, nil //nolint:nilnil // nobody is suppressed among nobody
 	}
-	return p.Plan.Suppressed(ctx, o.Channel.Type, o.MessageType, hashes)
+	return p.deps.Plan.Suppressed(ctx, o.Channel.Type, o.MessageType, hashes)
 }
 
 func short(h message.Hash) uint64 {
@@ -150,7 +150,7 @@ func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Templat
 	for i := range first {
 		ids[i] = first[i].LeadID
 	}
-	leads, err := p.Store.LeadsByID(ctx, ids)
+	leads, err := p.deps.Store.LeadsByID(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Templat
 	}
 	rate := delivery.Decide(o.Channel).Rate
 	if rate == 0 {
-		workers, err := p.Queue.Workers(ctx)
+		workers, err := p.deps.Queue.Workers(ctx)
 		if err != nil || workers < 1 {
 			workers = 1
 		}
@@ -202,15 +202,15 @@ type Explanation struct {
 
 // Explain tells why a lead was sent to, skipped, failed, or not in a bulk's audience.
 func (p *Previewer) Explain(ctx context.Context, bulkID, leadID uuid.UUID) (*Explanation, error) {
-	b, err := p.Store.BulkWithIDs(ctx, bulkID)
+	b, err := p.deps.Store.BulkWithIDs(ctx, bulkID)
 	if err != nil {
 		return nil, err
 	}
 	out := &Explanation{LeadID: leadID, Planned: b.Planned}
-	if out.Message, err = p.Store.MessageOf(ctx, bulkID, leadID); err != nil && !message.IsCode(err, message.CodeNotFound) {
+	if out.Message, err = p.deps.Store.MessageOf(ctx, bulkID, leadID); err != nil && !message.IsCode(err, message.CodeNotFound) {
 		return nil, err
 	}
-	leads, err := p.Store.LeadsByID(ctx, []uuid.UUID{leadID})
+	leads, err := p.deps.Store.LeadsByID(ctx, []uuid.UUID{leadID})
 	if err != nil {
 		return nil, err
 	}

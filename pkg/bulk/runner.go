@@ -52,9 +52,9 @@ type RunnerDeps struct {
 // Runner plans and feeds bulks, several at once, each under a lease. Every worker process has one.
 //
 // A bulk that can do nothing now is parked: it has no lease, no goroutine and no memory in any process, and costs its part
-// of the statement with which each process looks for work. Bulks of one channel take turns at the channel's places.
+// of the statement with which each process looks for work. Bulks of one channel take turns at the channel's slots.
 type Runner struct {
-	RunnerDeps
+	deps    RunnerDeps
 	token   uuid.UUID
 	wake    chan struct{} // look at once
 	freed   chan struct{} // a place, or a bulk that waited has become free
@@ -63,28 +63,28 @@ type Runner struct {
 	done    chan struct{}
 	running sync.WaitGroup
 
-	mu       sync.Mutex
-	courses  map[uuid.UUID]*course
-	lanes    map[channel.Key]*lane
-	line     []Running // free bulks of the last look, in the order of their turns
-	leased   int       // bulks with a lease, of all processes, at the last look
-	planners int       // courses that only plan
-	visits   int       // courses that look after what is under way
+	mu          sync.Mutex
+	runs        map[uuid.UUID]*bulkRun
+	lanes       map[channel.Key]*lane
+	line        []Running // free bulks of the last look, in the order of their turns
+	leased      int       // bulks with a lease, of all processes, at the last look
+	planners    int       // runs that only plan
+	reconcilers int       // runs that look after what is under way
 }
 
 const (
-	maxPlanners = 4                      // bulks that are planned while they wait for a place
-	maxVisits   = 16                     // bulks without a place that are looked after
-	lookGap     = 20 * time.Millisecond  // between two looks at least,
-	lookShare   = 4                      // and at most this part of the time is spent on looking,
-	lookSoon    = 100 * time.Millisecond // as long as a look does not take as long as this
+	maxPlanners    = 4                      // bulks that are planned while they wait for a place
+	maxReconcilers = 16                     // bulks without a place that are looked after
+	minLookGap     = 20 * time.Millisecond  // between two looks at least,
+	lookShare      = 4                      // and at most this part of the time is spent on looking,
+	maxLookGap     = 100 * time.Millisecond // as long as a look does not take as long as this
 )
 
 // NewRunner makes a Runner; Start sets it going.
 func NewRunner(d RunnerDeps) *Runner {
 	return &Runner{
-		RunnerDeps: d, token: uuid.New(), wake: make(chan struct{}, 1), freed: make(chan struct{}, 1), heavy: make(chan struct{}, 1),
-		courses: map[uuid.UUID]*course{}, lanes: map[channel.Key]*lane{},
+		deps: d, token: uuid.New(), wake: make(chan struct{}, 1), freed: make(chan struct{}, 1), heavy: make(chan struct{}, 1),
+		runs: map[uuid.UUID]*bulkRun{}, lanes: map[channel.Key]*lane{},
 	}
 }
 
@@ -94,10 +94,10 @@ func (r *Runner) Wake() { poke(r.wake) }
 // NotifyCounted tells the runner that messages of a bulk were counted. It never blocks.
 func (r *Runner) NotifyCounted(id uuid.UUID) {
 	r.mu.Lock()
-	c := r.courses[id]
+	run := r.runs[id]
 	r.mu.Unlock()
-	if c != nil {
-		poke(c.counted)
+	if run != nil {
+		poke(run.counted)
 	}
 }
 
@@ -134,16 +134,16 @@ func (r *Runner) Stop() {
 
 // releaseAll ends every lease of the process. A database that does not answer ends them by itself, in time.
 func (r *Runner) releaseAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), r.Timing.Lease)
+	ctx, cancel := context.WithTimeout(context.Background(), r.deps.Timing.Lease)
 	defer cancel()
-	if err := r.Leases.ReleaseAll(ctx, r.token); err != nil {
-		r.Observer.BulkError(ctx, "release", uuid.Nil, err)
+	if err := r.deps.Leases.ReleaseAll(ctx, r.token); err != nil {
+		r.deps.Observer.BulkError(ctx, "release", uuid.Nil, err)
 	}
 }
 
 // loop looks for bulks every Poll, and earlier when it is woken or when more bulks may wait for what has become free.
 func (r *Runner) loop(ctx context.Context) {
-	tick := time.NewTicker(r.Timing.Poll)
+	tick := time.NewTicker(r.deps.Timing.Poll)
 	defer tick.Stop()
 	soon := time.NewTimer(0)
 	defer soon.Stop()
@@ -170,7 +170,7 @@ func (r *Runner) loop(ctx context.Context) {
 		began := time.Now()
 		r.look(ctx)
 		looked = time.Now()
-		gap = min(max(lookGap, min((lookShare-1)*looked.Sub(began), lookSoon)), r.Timing.Poll)
+		gap = min(max(minLookGap, min((lookShare-1)*looked.Sub(began), maxLookGap)), r.deps.Timing.Poll)
 	}
 }
 
@@ -178,17 +178,17 @@ func (r *Runner) loop(ctx context.Context) {
 // process has it.
 func (r *Runner) look(ctx context.Context) {
 	asked := time.Now()
-	running, err := r.Leases.Running(ctx, r.token)
+	running, err := r.deps.Leases.Running(ctx, r.token)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.Observer.BulkError(ctx, "look for bulks", uuid.Nil, err)
+			r.deps.Observer.BulkError(ctx, "look for bulks", uuid.Nil, err)
 		}
 		return
 	}
 	slices.SortFunc(running, func(a, b Running) int {
-		return cmp.Or(a.place().Compare(b.place()), cmp.Compare(a.ID.String(), b.ID.String()))
+		return cmp.Or(a.turnKey().Compare(b.turnKey()), cmp.Compare(a.ID.String(), b.ID.String()))
 	})
-	held := make(map[uuid.UUID]bool)
+	mine := make(map[uuid.UUID]bool)
 	sharing, free := map[channel.Key]int{}, map[channel.Key]int{}
 	leased := 0
 	line := running[:0:0]
@@ -200,17 +200,17 @@ func (r *Runner) look(ctx context.Context) {
 		default:
 			leased++
 			sharing[b.Channel]++
-			held[b.ID] = b.Mine
+			mine[b.ID] = b.Mine
 		}
 	}
 	r.mu.Lock()
-	r.loseOthers(held, asked)
+	r.loseOthers(mine, asked)
 	r.line, r.leased = line, leased
 	for _, b := range line {
 		r.laneOf(b.Channel)
 	}
 	for key, l := range r.lanes {
-		l.sharing, l.full = sharing[key], free[key] >= inLine
+		l.sharing, l.full = sharing[key], free[key] >= listedFree
 		if l.sharing == 0 && free[key] == 0 && l.idle() {
 			delete(r.lanes, key)
 		}
@@ -219,8 +219,8 @@ func (r *Runner) look(ctx context.Context) {
 	r.schedule(ctx)
 }
 
-// inLine is from how many free bulks of a channel on a look may have left some out.
-const inLine = 64
+// waiting is from how many free bulks of a channel on a look may have left some out.
+const listedFree = 64
 
 const (
 	firstTurn = time.Minute // a bulk that has had no turn goes before those whose last one was less than this ago
@@ -229,7 +229,7 @@ const (
 
 // place orders the bulks of a channel. One that has had no turn comes early, so that a small bulk does not wait behind
 // large ones; one that has waited long enough comes before all that came later, so that none waits for ever.
-func (b *Running) place() time.Time {
+func (b *Running) turnKey() time.Time {
 	t := b.TurnAt
 	if t.IsZero() {
 		t = b.Accepted.Add(-firstTurn)
@@ -245,20 +245,20 @@ func (b *Running) place() time.Time {
 }
 
 // schedule begins with the bulks of the last look that can do something now, and says whether another look may find more.
-func (r *Runner) schedule(ctx context.Context) (again bool) {
+func (r *Runner) schedule(ctx context.Context) (lookAgain bool) {
 	r.refreshLanes(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range r.lanes {
-		l.inLine, l.left = 0, 0
+		l.waiting, l.left = 0, 0
 	}
 	rest := r.line[:0]
 	for _, b := range r.line {
-		if r.courses[b.ID] != nil {
+		if r.runs[b.ID] != nil {
 			continue
 		}
-		if c := r.admit(&b); c != nil {
-			r.begin(ctx, c)
+		if run := r.admit(&b); run != nil {
+			r.begin(ctx, run)
 			continue
 		}
 		rest = append(rest, b)
@@ -266,169 +266,169 @@ func (r *Runner) schedule(ctx context.Context) (again bool) {
 	}
 	r.line = rest
 	for _, l := range r.lanes {
-		again = again || (l.full && l.left == 0)
+		lookAgain = lookAgain || (l.full && l.left == 0)
 	}
-	return again
+	return lookAgain
 }
 
 // admit decides whether a free bulk gets something to do now, and what. The caller holds the lock.
-func (r *Runner) admit(b *Running) *course {
+func (r *Runner) admit(b *Running) *bulkRun {
 	l := r.laneOf(b.Channel)
-	c := &course{Runner: r, id: b.ID, lane: l, more: make(chan struct{}, 1), counted: make(chan struct{}, 1)}
+	run := &bulkRun{runner: r, deps: &r.deps, id: b.ID, lane: l, more: make(chan struct{}, 1), counted: make(chan struct{}, 1)}
 	waits := !b.Cancelled && (!b.Planned || b.Unfed)
 	switch {
 	case waits && (b.Planned || b.Due) && l.free():
-		c.placed, c.since = true, time.Now()
+		run.hasSlot, run.since = true, time.Now()
 		l.used++
 	case waits && !b.Planned && b.Due && r.planners < maxPlanners:
-		c.planner = true
+		run.planOnly = true
 		r.planners++
-		l.inLine++
-	case b.Due && r.visits < maxVisits && (!waits || (l.held && b.Open)):
-		c.visit = true
-		r.visits++
+		l.waiting++
+	case b.Due && r.reconcilers < maxReconcilers && (!waits || (l.paused && b.Open)):
+		run.reconcileOnly = true
+		r.reconcilers++
 	default:
 		if waits {
-			l.inLine++
+			l.waiting++
 		}
 		return nil
 	}
-	return c
+	return run
 }
 
-// begin runs a course. The caller holds the lock.
-func (r *Runner) begin(ctx context.Context, c *course) {
-	r.courses[c.id] = c
-	c.lane.courses++
+// begin runs a bulkRun. The caller holds the lock.
+func (r *Runner) begin(ctx context.Context, run *bulkRun) {
+	r.runs[run.id] = run
+	run.lane.runs++
 	r.running.Go(func() {
-		err := r.run(ctx, c)
-		r.end(c)
+		err := r.run(ctx, run)
+		r.end(run)
 		switch {
 		case err == nil, message.IsCode(err, message.CodeConflict):
 		case errors.Is(err, ErrLeaseLost):
-			r.Observer.BulkEvent(ctx, "left", c.id) // it was paused or cancelled, or another process has it
+			r.deps.Observer.BulkEvent(ctx, "left", run.id) // it was paused or cancelled, or another process has it
 		case ctx.Err() != nil:
 		default:
-			r.Observer.BulkError(ctx, "run", c.id, err)
+			r.deps.Observer.BulkError(ctx, "run", run.id, err)
 		}
 	})
 }
 
-// end takes a course out.
-func (r *Runner) end(c *course) {
-	c.leavePlace(false)
+// end takes a bulkRun out.
+func (r *Runner) end(run *bulkRun) {
+	run.releaseSlot(false)
 	r.mu.Lock()
-	c.lane.underWay -= c.underWay
-	c.lane.courses--
-	if c.planner {
+	run.lane.underWay -= run.underWay
+	run.lane.runs--
+	if run.planOnly {
 		r.planners--
 	}
-	if c.visit {
-		r.visits--
+	if run.reconcileOnly {
+		r.reconcilers--
 	}
-	delete(r.courses, c.id)
+	delete(r.runs, run.id)
 	r.mu.Unlock()
 	poke(r.freed)
 }
 
 // run works on a bulk under a lease until it can do nothing more for now.
-func (r *Runner) run(ctx context.Context, c *course) error {
+func (r *Runner) run(ctx context.Context, run *bulkRun) error {
 	asked := time.Now()
-	lease := Lease{BulkID: c.id, Token: r.token}
-	b, err := r.Leases.Acquire(ctx, lease, r.Timing.Lease)
+	lease := Lease{BulkID: run.id, Token: r.token}
+	b, err := r.deps.Leases.Acquire(ctx, lease, r.deps.Timing.Lease)
 	if err != nil {
 		return err
 	}
 	wctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b.Content, b.Request = message.Content{}, nil // a course needs neither
-	c.bulk, c.lease, c.total, c.planned, c.fed = b, lease, b.Total, b.Planned, b.FeedSeq
+	b.Content, b.Request = message.Content{}, nil // a bulkRun needs neither
+	run.bulk, run.lease, run.total, run.planned, run.fed = b, lease, b.Total, b.Planned, b.FeedSeq
 	r.mu.Lock()
-	c.expires, c.acquired, c.cancelled = asked.Add(r.Timing.Lease), time.Now(), cancel
-	c.lose = cancel
+	run.expires, run.acquired, run.cancelled = asked.Add(r.deps.Timing.Lease), time.Now(), cancel
+	run.lose = cancel
 	r.mu.Unlock()
-	after, err := c.work(wctx)
+	after, err := run.work(wctx)
 	if errors.Is(context.Cause(wctx), ErrLeaseLost) {
 		return ErrLeaseLost
 	}
-	c.leaving()
-	if c.over || ctx.Err() != nil { // the end of a bulk ends its lease, and the end of the process all of them
+	run.leaving()
+	if run.ended || ctx.Err() != nil { // the end of a bulk ends its lease, and the end of the process all of them
 		return err
 	}
-	rctx, done := context.WithTimeout(ctx, r.Timing.Lease)
+	rctx, done := context.WithTimeout(ctx, r.deps.Timing.Lease)
 	defer done()
-	if rerr := r.Leases.Release(rctx, lease, after); rerr != nil && !errors.Is(rerr, ErrLeaseLost) {
-		r.Observer.BulkError(rctx, "release", c.id, rerr)
+	if rerr := r.deps.Leases.Release(rctx, lease, after); rerr != nil && !errors.Is(rerr, ErrLeaseLost) {
+		r.deps.Observer.BulkError(rctx, "release", run.id, rerr)
 	}
 	return err
 }
 
-// leaving says that the course gives its lease up by itself: that it is gone then is no loss.
-func (c *course) leaving() {
-	c.Runner.mu.Lock()
-	c.lose = nil
-	c.Runner.mu.Unlock()
+// leaving says that the bulkRun gives its lease up by itself: that it is gone then is no loss.
+func (run *bulkRun) leaving() {
+	run.runner.mu.Lock()
+	run.lose = nil
+	run.runner.mu.Unlock()
 }
 
 // staying takes leaving back, unless the bulk is over.
-func (c *course) staying() {
-	c.Runner.mu.Lock()
-	if !c.over {
-		c.lose = c.cancelled
+func (run *bulkRun) staying() {
+	run.runner.mu.Lock()
+	if !run.ended {
+		run.lose = run.cancelled
 	}
-	c.Runner.mu.Unlock()
+	run.runner.mu.Unlock()
 }
 
-// leaveVisit gives the course's part in the visits to another, once it has looked after its bulk and stays with it.
-func (c *course) leaveVisit() {
-	c.Runner.mu.Lock()
-	visit := c.visit
-	if visit {
-		c.visit = false
-		c.visits--
+// leaveReconciling gives the bulkRun's part in the reconcilers to another, once it has looked after its bulk and stays with it.
+func (run *bulkRun) leaveReconciling() {
+	run.runner.mu.Lock()
+	reconcileOnly := run.reconcileOnly
+	if reconcileOnly {
+		run.reconcileOnly = false
+		run.runner.reconcilers--
 	}
-	c.Runner.mu.Unlock()
-	if visit {
-		poke(c.freed)
+	run.runner.mu.Unlock()
+	if reconcileOnly {
+		poke(run.runner.freed)
 	}
 }
 
-// leavePlanning gives the course's part in the planning to another.
-func (c *course) leavePlanning() {
-	c.Runner.mu.Lock()
-	if c.planner {
-		c.planner = false
-		c.planners--
+// leavePlanning gives the bulkRun's part in the planning to another.
+func (run *bulkRun) leavePlanning() {
+	run.runner.mu.Lock()
+	if run.planOnly {
+		run.planOnly = false
+		run.runner.planners--
 	}
-	c.Runner.mu.Unlock()
-	poke(c.freed)
+	run.runner.mu.Unlock()
+	poke(run.runner.freed)
 }
 
 // keepLeases renews all leases of the process with one statement.
 func (r *Runner) keepLeases(ctx context.Context) {
-	for pause.For(ctx, r.Timing.Lease/3) {
+	for pause.For(ctx, r.deps.Timing.Lease/3) {
 		r.mu.Lock()
-		idle := len(r.courses) == 0
+		idle := len(r.runs) == 0
 		r.mu.Unlock()
 		if idle {
 			continue
 		}
 		asked := time.Now()
-		rctx, cancel := context.WithTimeout(ctx, r.Timing.Lease)
-		held, err := r.Leases.Renew(rctx, r.token, r.Timing.Lease)
+		rctx, cancel := context.WithTimeout(ctx, r.deps.Timing.Lease)
+		renewed, err := r.deps.Leases.Renew(rctx, r.token, r.deps.Timing.Lease)
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
-				r.Observer.BulkError(ctx, "renew the leases", uuid.Nil, err)
+				r.deps.Observer.BulkError(ctx, "renew the leases", uuid.Nil, err)
 			}
 			continue
 		}
-		mine := make(map[uuid.UUID]bool, len(held))
+		mine := make(map[uuid.UUID]bool, len(renewed))
 		r.mu.Lock()
-		for _, id := range held {
+		for _, id := range renewed {
 			mine[id] = true
-			if c := r.courses[id]; c != nil && c.lose != nil {
-				c.expires = asked.Add(r.Timing.Lease) // from the question on: the answer may be late
+			if run := r.runs[id]; run != nil && run.lose != nil {
+				run.expires = asked.Add(r.deps.Timing.Lease) // from the question on: the answer may be late
 			}
 		}
 		r.loseOthers(mine, asked)
@@ -436,26 +436,26 @@ func (r *Runner) keepLeases(ctx context.Context) {
 	}
 }
 
-// loseOthers ends the courses that had a lease before a question and are not among its answer. The caller holds the lock.
-func (r *Runner) loseOthers(held map[uuid.UUID]bool, asked time.Time) {
-	for id, c := range r.courses {
-		if c.lose != nil && c.acquired.Before(asked) && !held[id] {
-			c.lose(ErrLeaseLost)
+// loseOthers ends the runs that had a lease before a question and are not among its answer. The caller holds the lock.
+func (r *Runner) loseOthers(mine map[uuid.UUID]bool, asked time.Time) {
+	for id, run := range r.runs {
+		if run.lose != nil && run.acquired.Before(asked) && !mine[id] {
+			run.lose(ErrLeaseLost)
 		}
 	}
 }
 
-// leaseLooks is how often within the time of a lease its end is looked for.
-const leaseLooks = 30
+// leaseChecks is how often within the time of a lease its end is looked for.
+const leaseChecks = 30
 
 // watchLeases ends what works under a lease that was not renewed in time, whatever the database does meanwhile.
 func (r *Runner) watchLeases(ctx context.Context) {
-	for pause.For(ctx, r.Timing.Lease/leaseLooks) {
+	for pause.For(ctx, r.deps.Timing.Lease/leaseChecks) {
 		r.mu.Lock()
 		now := time.Now()
-		for _, c := range r.courses {
-			if c.lose != nil && now.After(c.expires) {
-				c.lose(ErrLeaseLost)
+		for _, run := range r.runs {
+			if run.lose != nil && now.After(run.expires) {
+				run.lose(ErrLeaseLost)
 			}
 		}
 		r.mu.Unlock()

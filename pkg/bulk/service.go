@@ -31,7 +31,7 @@ type Request struct {
 
 // Service accepts bulks and tells how they stand.
 type Service struct {
-	ServiceDeps
+	deps     ServiceDeps
 	draining chan struct{}
 }
 
@@ -59,8 +59,8 @@ func NewService(d ServiceDeps) *Service { return &Service{d, make(chan struct{})
 // Drain makes everybody who waits get the figures of this moment, because the process is about to stop.
 func (s *Service) Drain() { close(s.draining) }
 
-// redisPatience is how long a request waits for Redis, which it can do without.
-const redisPatience = time.Second
+// redisTimeout is how long a request waits for Redis, which it can do without.
+const redisTimeout = time.Second
 
 // Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
 // invalid with paths below message_data, not_found for a channel that was deleted, unavailable; or access.ErrKeyTaken, and
@@ -75,21 +75,21 @@ func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
 	fault.Point(fault.BulkInserting)
-	if err := s.Store.InsertBulk(ctx, b, o.Key); err != nil {
+	if err := s.deps.Store.InsertBulk(ctx, b, o.Key); err != nil {
 		return nil, err
 	}
 	fault.Point(fault.BulkInserted)
-	s.Observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
+	s.deps.Observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
 	s.wake(ctx, b.ID)
 	return b, nil
 }
 
 // wake is best effort: a worker finds the bulk by itself.
 func (s *Service) wake(ctx context.Context, id uuid.UUID) {
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	if err := s.Queue.Wake(ctx, id); err != nil {
-		s.Observer.BulkError(ctx, "wake", id, err)
+	if err := s.deps.Queue.Wake(ctx, id); err != nil {
+		s.deps.Observer.BulkError(ctx, "wake", id, err)
 	}
 }
 
@@ -110,10 +110,10 @@ func (s *Service) Cancel(ctx context.Context, id uuid.UUID) (*View, error) {
 
 // move changes a bulk's status. Errors are message.Errors: not_found, and conflict for a bulk in another status.
 func (s *Service) move(ctx context.Context, id uuid.UUID, event string, from []Status, to Status) (*View, error) {
-	if err := s.Lifecycle.Move(ctx, id, from, to); err != nil {
+	if err := s.deps.Lifecycle.Move(ctx, id, from, to); err != nil {
 		return nil, err
 	}
-	s.Observer.BulkEvent(ctx, event, id)
+	s.deps.Observer.BulkEvent(ctx, event, id)
 	if to != Paused {
 		s.wake(ctx, id)
 	}
@@ -143,7 +143,7 @@ type View struct {
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
 	read := make(chan counted, 1)
 	go func() { read <- s.counted(ctx, id) }() // beside the row: people watch bulks, and need both
-	b, err := s.Store.Bulk(ctx, id)
+	b, err := s.deps.Store.Bulk(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -157,9 +157,9 @@ type counted struct {
 }
 
 func (s *Service) counted(ctx context.Context, id uuid.UUID) counted {
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	counts, ok, err := s.Counters.Read(ctx, id)
+	counts, ok, err := s.deps.Counters.Read(ctx, id)
 	return counted{counts, ok && err == nil}
 }
 
@@ -176,12 +176,12 @@ func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View
 	counts := c.Counts
 	if !c.ok {
 		var err error
-		if counts, err = s.Store.Tally(ctx, b.ID); err != nil {
+		if counts, err = s.deps.Store.Tally(ctx, b.ID); err != nil {
 			return nil, err
 		}
 	}
 	v := &View{Bulk: b, Figures: stats.Compute(b.Total, counts)}
-	ch, err := s.Channels.Get(ctx, b.Channel)
+	ch, err := s.deps.Channels.Get(ctx, b.Channel)
 	if message.IsCode(err, message.CodeNotFound) {
 		v.ChannelState = channel.Deleted
 		return v, nil
@@ -190,16 +190,16 @@ func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View
 		return nil, err
 	}
 	if v.ChannelState, v.ChannelReason = ch.State, ch.StateReason; ch.State == channel.Active {
-		sctx, cancel := context.WithTimeout(ctx, redisPatience)
+		sctx, cancel := context.WithTimeout(ctx, redisTimeout)
 		defer cancel()
-		v.ChannelState = s.Health.State(sctx, b.Channel)
+		v.ChannelState = s.deps.Health.State(sctx, b.Channel)
 	}
 	return v, nil
 }
 
 // List returns bulks, newest first, beginning before an id.
 func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View, error) {
-	bulks, err := s.Store.Bulks(ctx, before, limit)
+	bulks, err := s.deps.Store.Bulks(ctx, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -215,15 +215,15 @@ func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View
 }
 
 const (
-	waitFirst = 10 * time.Millisecond // between two looks while waiting, at first
-	waitMost  = 250 * time.Millisecond
+	minWaitPause = 10 * time.Millisecond // between two looks while waiting, at first
+	maxWaitPause = 250 * time.Millisecond
 )
 
 // Wait returns how a bulk stands once it is over, or after at most d. It holds no connection while it waits.
 func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*View, error) {
 	deadline := time.Now().Add(d)
-	for pause := waitFirst; ; pause = min(pause*2, waitMost) {
-		b, err := s.Store.Bulk(ctx, id)
+	for pause := minWaitPause; ; pause = min(pause*2, maxWaitPause) {
+		b, err := s.deps.Store.Bulk(ctx, id)
 		if err != nil {
 			return nil, err
 		}
