@@ -19,6 +19,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/lead"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 	"herald/pkg/store/storetest"
 	"herald/pkg/telemetry"
 	"herald/pkg/testenv"
@@ -79,7 +80,7 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 	}
 	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), storetest.Options{Sealer: sealer})
 	d := Deps{
-		Leads: lead.NewService(s, s, s), Channels: channel.NewRegistry(s, s, s), Messages: s, Effects: s,
+		Leads: lead.NewService(s, s, s), Channels: channel.NewRegistry(s, s, s, vendors.All.Providers()), Messages: s, Effects: s,
 		Keys: access.NewKeyring(access.KeyringDeps{
 			Keys: s, Usage: s, Checksums: access.NewChecksums(make([]byte, 32)), Failed: func(_ context.Context, err error) { t.Error(err) },
 		}),

@@ -3,10 +3,12 @@ package openapi
 import (
 	"strings"
 
+	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 )
 
-// expand replaces the placeholders of a field's documentation by what the registry of channel types says. field is the
+// expand replaces the placeholders of a field's documentation by what the registries of channel types and providers say. field is the
 // name of the field that the text describes; {types} stands for the types that have it.
 func expand(doc, field string) string {
 	if !strings.Contains(doc, "{") {
@@ -31,6 +33,11 @@ var registryTexts = strings.NewReplacer(
 	"{address_forms}", perType("; ", func(s *message.TypeSpec) string { return string(s.Type) + " " + s.Address.Form }),
 	"{sender_forms}", perType("; ", func(s *message.TypeSpec) string { return string(s.Type) + " " + s.Sender.Form }),
 	"{content_rules}", perType(" ", func(s *message.TypeSpec) string { return s.Content.Rules }),
+	"{providers}", perType("; ", func(s *message.TypeSpec) string {
+		return string(s.Type) + " " + strings.Join(vendors.All.Providers().For(s.Type), ", ")
+	}),
+	"{credentials}", perProvider(credentials),
+	"{policies}", perProvider(func(p *channel.ProviderSpec) string { return string(p.OnUnknown) }),
 	"{price_units}", perType(", ", func(s *message.TypeSpec) string { return s.Price.Unit }),
 )
 
@@ -44,4 +51,26 @@ func perType(separator string, text func(s *message.TypeSpec) string) string {
 		}
 	}
 	return strings.Join(parts, separator)
+}
+
+// perProvider joins what text says of each provider, after the provider's name.
+func perProvider(text func(p *channel.ProviderSpec) string) string {
+	var parts []string
+	for _, p := range vendors.All.Providers() {
+		parts = append(parts, p.Name+" "+text(&p))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// credentials names the credentials of a provider.
+func credentials(p *channel.ProviderSpec) string {
+	var names []string
+	for _, c := range p.Credentials {
+		if name := c.Name; c.Required {
+			names = append(names, name)
+		} else {
+			names = append(names, name+" (optional)")
+		}
+	}
+	return strings.Join(names, ", ")
 }

@@ -17,6 +17,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/contract"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 )
 
 const (
@@ -211,7 +212,7 @@ func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
 // enumerations are the values that strings of some kinds may have.
 var enumerations = map[string][]string{
 	"type":               names(message.ChannelTypes),
-	"provider":           {channel.SendGrid, channel.Twilio, channel.Instagram},
+	"provider":           vendors.All.Names(),
 	"message_type":       names(message.MessageTypes),
 	"priority_name":      names(message.Priorities),
 	"status":             append(names(message.Open), names(message.Settled)...),

@@ -23,11 +23,7 @@ import (
 	"herald/pkg/counters"
 	"herald/pkg/delivery"
 	"herald/pkg/lead"
-	"herald/pkg/message"
-	"herald/pkg/provider"
-	"herald/pkg/provider/instagram"
-	"herald/pkg/provider/sendgrid"
-	"herald/pkg/provider/twilio"
+	"herald/pkg/provider/vendors"
 	"herald/pkg/queue"
 	"herald/pkg/queue/asynqfast"
 	"herald/pkg/ratelimit"
@@ -165,7 +161,7 @@ func (a *App) build() error {
 	a.Queue = queue.NewClient(queueRedis, a.fastPath())
 	a.telemetry.AddGauges(a.gauges())
 	a.counters = counters.New(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
-	a.Channels = channel.NewRegistry(a.Stores.Channels, a.Stores.Channels, a.Stores.Channels)
+	a.Channels = channel.NewRegistry(a.Stores.Channels, a.Stores.Channels, a.Stores.Channels, vendors.All.Providers())
 	a.Keys = access.NewKeyring(access.KeyringDeps{
 		Keys: a.Stores.Keys, Usage: a.Stores.Keys, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
 		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
@@ -181,11 +177,7 @@ func (a *App) build() error {
 	a.deliverer = delivery.New(delivery.Deps{
 		Ledger: a.Stores.Ledger, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
 		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Stores.Messages,
-		Providers: map[message.ChannelType]delivery.Provider{
-			message.Email:       sendgrid.New(cfg.SendGridURL, provider.NewHTTPClient()),
-			message.SMS:         twilio.New(cfg.TwilioURL, provider.NewHTTPClient()),
-			message.InstagramDM: instagram.New(cfg.InstagramURL, provider.NewHTTPClient()),
-		},
+		Providers: vendors.All.Adapters(cfg.ProviderURLs),
 	})
 	a.Sender = delivery.NewSender(delivery.SenderDeps{Deliverer: a.deliverer, Inserter: a.Stores.Ledger, Leads: a.Stores.Leads, Messages: a.Stores.Messages})
 	return nil

@@ -18,6 +18,7 @@ import (
 
 	"herald/pkg/config"
 	"herald/pkg/provider/simulator"
+	"herald/pkg/provider/vendors"
 	"herald/pkg/store"
 )
 
@@ -107,7 +108,9 @@ func (e *Embedded) simulate(cfg *config.Config) error {
 	e.Simulator = simulator.New()
 	e.wg.Go(func() { _ = e.Simulator.Serve(l) })
 	u := "http://" + l.Addr().String()
-	cfg.SendGridURL, cfg.TwilioURL, cfg.InstagramURL = u, u, u
+	for _, name := range vendors.All.Names() {
+		cfg.ProviderURLs[name] = u
+	}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -90,7 +91,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 			w := newWorld(t)
 			s := w.store
 			w.ch = storetest.Channel(t, s, message.SMS)
-			registry, elsewhere := channel.NewRegistry(s, s, s), channel.NewRegistry(s, s, s)
+			registry, elsewhere := channel.NewRegistry(s, s, s, vendors.All.Providers()), channel.NewRegistry(s, s, s, vendors.All.Providers())
 			if _, err := elsewhere.Update(t.Context(), w.ch.Key, func(c *channel.Channel) error {
 				c.Sender, c.Region = "+15005550006", "DE"
 				c.Credentials = map[string]channel.Secret{"account_sid": channel.NewSecret("AC"), "auth_token": channel.NewSecret("x")}

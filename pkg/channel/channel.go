@@ -1,5 +1,5 @@
 // Package channel is the registry of sending accounts: what a channel is, what makes one valid, how its credentials
-// are kept, and which channel a message goes over. It knows the providers' names and credentials, not their APIs.
+// are kept, and which channel a message goes over. It knows what the registered providers declare, not their APIs.
 package channel
 
 import (
@@ -10,13 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/message"
-)
-
-// The providers, one per type.
-const (
-	SendGrid  = "sendgrid"
-	Twilio    = "twilio"
-	Instagram = "instagram"
 )
 
 // State says whether a channel sends.
@@ -39,6 +32,8 @@ const (
 	Hold       Policy = "hold"        // it stays UNKNOWN: never a second copy
 	ResendOnce Policy = "resend_once" // it waits for the provider's events, then is sent once more
 )
+
+func (p Policy) valid() bool { return p == Hold || p == ResendOnce }
 
 // Key names a channel: one id may be registered once per type.
 type Key struct {
@@ -87,28 +82,4 @@ func (c *Channel) Allows(sender string) bool {
 // Cost is what a message over the channel costs by the price rule of the channel's type.
 func (c *Channel) Cost(segments int, media bool) message.Micros {
 	return c.Type.Spec().Price.Cost(message.Usage{Price: c.Price, PriceMedia: c.PriceMedia, Segments: segments, Media: media})
-}
-
-// provider describes what a provider's channels need.
-type provider struct {
-	name     string
-	typ      message.ChannelType
-	required []string
-	optional []string
-	policy   Policy
-}
-
-var providers = []provider{
-	{SendGrid, message.Email, []string{"api_key"}, []string{"webhook_public_key"}, ResendOnce},
-	{Twilio, message.SMS, []string{"account_sid", "auth_token"}, []string{"api_key_sid", "api_key_secret"}, Hold},
-	{Instagram, message.InstagramDM, []string{"access_token"}, []string{"app_secret", "verify_token"}, Hold},
-}
-
-func providerOf(t message.ChannelType) provider {
-	for _, p := range providers {
-		if p.typ == t {
-			return p
-		}
-	}
-	return provider{}
 }

@@ -39,7 +39,7 @@ func TestFaultBaseURLs(t *testing.T) {
 		}
 	}
 	c := &Channel{Key: Key{Type: message.Email}, Sender: "a@acme.test", Credentials: map[string]Secret{"api_key": NewSecret("SG.x")}, BaseURL: "https://169.254.169.254"}
-	if errs := prepare(c); len(errs) != 1 || errs[0].Loc[0] != "base_url" {
+	if errs := NewRegistry(nil, nil, nil, testProviders).prepare(c); len(errs) != 1 || errs[0].Loc[0] != "base_url" {
 		t.Errorf("%+v", errs)
 	}
 }

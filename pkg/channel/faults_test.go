@@ -75,7 +75,7 @@ func (s *shelf) PauseChannel(_ context.Context, _ Key, seen int64, _ string) err
 
 func aChannel(version int64) *Channel {
 	return &Channel{
-		Key: Key{ID: uuid.New(), Type: message.Email}, Provider: SendGrid, Sender: "a@acme.test", Currency: "USD", OnUnknown: Hold, State: Active,
+		Key: Key{ID: uuid.New(), Type: message.Email}, Provider: "sendgrid", Sender: "a@acme.test", Currency: "USD", OnUnknown: Hold, State: Active,
 		Credentials: map[string]Secret{"api_key": NewSecret("x")}, Version: version,
 	}
 }
@@ -91,7 +91,7 @@ func TestFaultAFailedReadKeepsNothingOld(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				was := aChannel(1)
 				s := &shelf{ch: was}
-				r := NewRegistry(s, s, s)
+				r := NewRegistry(s, s, s, testProviders)
 				ask := func() (*Channel, error) { return get(r, t.Context(), was) }
 				if ch, err := ask(); ch != was || err != nil {
 					t.Fatalf("%v, %v", ch, err)
@@ -123,7 +123,7 @@ func TestFaultADeletedChannelIsNotFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		was := aChannel(1)
 		s := &shelf{ch: was}
-		r := NewRegistry(s, s, s)
+		r := NewRegistry(s, s, s, testProviders)
 		if _, err := r.Get(t.Context(), was.Key); err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestFaultAtLeast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		was := aChannel(3)
 		s := &shelf{ch: was}
-		r := NewRegistry(s, s, s)
+		r := NewRegistry(s, s, s, testProviders)
 		k := was.Key
 		for version, want := range map[int64]bool{0: true, 2: true, 3: true} {
 			if ch, err := r.AtLeast(t.Context(), k, version); (ch == was) != want || err != nil || s.reads != 1 {
@@ -199,7 +199,7 @@ func TestFaultASlowReadIsNotCached(t *testing.T) {
 				slow := make(chan struct{})
 				s := &shelf{ch: aChannel(1), slow: slow}
 				k := s.ch.Key
-				r := NewRegistry(s, s, s)
+				r := NewRegistry(s, s, s, testProviders)
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
@@ -221,7 +221,7 @@ func TestFaultASlowReadIsNotCached(t *testing.T) {
 func TestFaultOwnChangesAreSeenAtOnce(t *testing.T) {
 	was := aChannel(1)
 	s := &shelf{ch: was}
-	r := NewRegistry(s, s, s)
+	r := NewRegistry(s, s, s, testProviders)
 	see := func(what string, want State, err error) {
 		t.Helper()
 		for range 2 {

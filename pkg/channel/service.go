@@ -40,12 +40,13 @@ type DefaultStore interface {
 // Registry is how the rest of Herald gets at channels. Lookups are cached for a moment, so a change reaches every
 // process within cacheTTL and cacheReread.
 type Registry struct {
-	store    Store
-	defaults DefaultStore
-	editor   Editor
-	mu       sync.Mutex
-	cache    map[Key]cached // a default stands under its type alone
-	changes  int            // made through this registry; what was read before one is not cached after it
+	store     Store
+	defaults  DefaultStore
+	editor    Editor
+	providers Providers
+	mu        sync.Mutex
+	cache     map[Key]cached // a default stands under its type alone
+	changes   int            // made through this registry; what was read before one is not cached after it
 }
 
 type cached struct {
@@ -59,9 +60,9 @@ const (
 	cacheMax    = 10_000
 )
 
-// NewRegistry makes a Registry over a store.
-func NewRegistry(store Store, defaults DefaultStore, editor Editor) *Registry {
-	return &Registry{store: store, defaults: defaults, editor: editor, cache: map[Key]cached{}}
+// NewRegistry makes a Registry over a store. Channels may use the providers.
+func NewRegistry(store Store, defaults DefaultStore, editor Editor, providers Providers) *Registry {
+	return &Registry{store: store, defaults: defaults, editor: editor, providers: providers, cache: map[Key]cached{}}
 }
 
 // Get returns a channel, at most a moment old. The result is shared: it must not be changed.
@@ -160,7 +161,7 @@ func (r *Registry) Update(ctx context.Context, k Key, change func(*Channel) erro
 		if err := change(c); err != nil {
 			return err
 		}
-		return message.Invalid(prepare(c))
+		return message.Invalid(r.prepare(c))
 	})
 }
 
@@ -173,27 +174,33 @@ func (r *Registry) Delete(ctx context.Context, k Key) error {
 // Create checks a new channel, fills what was left open with the provider's defaults, and stores it. Wrong fields
 // come back together, by their names on the wire.
 func (r *Registry) Create(ctx context.Context, c *Channel) error {
-	if errs := prepare(c); len(errs) > 0 {
+	if errs := r.prepare(c); len(errs) > 0 {
 		return message.Invalid(errs)
 	}
 	defer r.forget(c.Key)
 	return r.store.InsertChannel(ctx, c)
 }
 
-func prepare(c *Channel) []message.FieldError {
-	p := providerOf(c.Type)
-	fill(c, p)
+// prepare fills what a channel leaves open with the defaults of its provider, and returns what is wrong with it.
+func (r *Registry) prepare(c *Channel) []message.FieldError {
+	names := r.providers.For(c.Type)
+	if c.Provider == "" && len(names) > 0 {
+		c.Provider = names[0]
+	}
 	var errs []message.FieldError
 	fail := func(slug, msg string, loc ...any) {
 		errs = append(errs, message.FieldError{Loc: loc, Msg: msg, Type: slug})
 	}
-	if c.Provider != p.name {
-		fail(message.SlugEnum, fmt.Sprintf("the provider of %s is %s", c.Type, p.name), "provider")
+	spec, _ := r.providers.Named(c.Provider)
+	if !slices.Contains(names, c.Provider) {
+		fail(message.SlugEnum, fmt.Sprintf("the provider of %s must be one of %s", c.Type, strings.Join(names, ", ")), "provider")
+		spec = r.fallback(names)
 	}
+	fill(c, spec)
 	if rule := c.Type.Spec().Sender; !rule.Valid(c.Sender) {
 		fail(message.SlugValue, "must be "+rule.Form, "sender")
 	}
-	if c.OnUnknown != Hold && c.OnUnknown != ResendOnce {
+	if !c.OnUnknown.valid() {
 		fail(message.SlugEnum, "must be hold or resend_once", "on_unknown")
 	}
 	if c.BaseURL != "" {
@@ -207,30 +214,25 @@ func prepare(c *Channel) []message.FieldError {
 	if c.Region != "" && len(c.Region) != 2 {
 		fail(message.SlugValue, "must be a two-letter country", "region")
 	}
-	for _, name := range p.required {
-		if c.Credentials[name].Empty() {
-			fail(message.SlugMissing, "field required", "credentials", name)
-		}
-	}
-	for name, s := range c.Credentials {
-		if !slices.Contains(p.required, name) && !slices.Contains(p.optional, name) {
-			fail(message.SlugExtra, fmt.Sprintf("%s has no credential %s", p.name, name), "credentials", name)
-		} else if strings.ContainsAny(s.Reveal(), "\r\n") {
-			fail(message.SlugValue, "must be one line", "credentials", name)
-		}
-	}
-	return errs
+	return append(errs, spec.checkCredentials(c.Credentials)...)
 }
 
-func fill(c *Channel, p provider) {
+// fallback returns the spec by which the rest of a channel is checked whose provider does not send its type: that of the
+// type's default provider, or one without credentials where no provider sends the type.
+func (r *Registry) fallback(names []string) *ProviderSpec {
+	if len(names) == 0 {
+		return &ProviderSpec{Name: "no provider", OnUnknown: Hold}
+	}
+	spec, _ := r.providers.Named(names[0])
+	return spec
+}
+
+func fill(c *Channel, p *ProviderSpec) {
 	if c.ID == uuid.Nil {
 		c.ID = uuid.Must(uuid.NewV7())
 	}
-	if c.Provider == "" {
-		c.Provider = p.name
-	}
 	if c.OnUnknown == "" {
-		c.OnUnknown = p.policy
+		c.OnUnknown = p.OnUnknown
 	}
 	if c.Currency == "" {
 		c.Currency = "USD"

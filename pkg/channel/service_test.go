@@ -25,7 +25,7 @@ func (s *slowStore) Channel(context.Context, Key) (*Channel, error) {
 // When what is cached is too old one caller reads it anew, and whoever comes meanwhile does not wait for it.
 func TestOneCallerReadsAnew(t *testing.T) {
 	s := &slowStore{reads: make(chan chan *Channel, 10)}
-	r := NewRegistry(s, nil, nil)
+	r := NewRegistry(s, nil, nil, nil)
 	k := Key{ID: uuid.New(), Type: message.Email}
 	was, is := &Channel{Key: k, Name: "was"}, &Channel{Key: k, Name: "is"}
 	r.cache[k] = cached{was, time.Now().Add(-time.Second)}

@@ -18,6 +18,7 @@ import (
 
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 	"herald/pkg/redact"
 )
 
@@ -41,9 +42,7 @@ type Config struct {
 	QueueFast        bool          `env:"HERALD_QUEUE_FAST" envDefault:"true" help:"pipelines and prefetching between Asynq and Redis; false: Asynq talks to Redis by itself"`
 	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not started; 1: one at a time"`
 	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits before it is sent once more, if its channel allows that"`
-	SendGridURL      string        `env:"HERALD_SENDGRID_URL" envDefault:"https://api.sendgrid.com" help:"base URL of SendGrid's API"`
-	TwilioURL        string        `env:"HERALD_TWILIO_URL" envDefault:"https://api.twilio.com" help:"base URL of Twilio's API"`
-	InstagramURL     string        `env:"HERALD_INSTAGRAM_URL" envDefault:"https://graph.instagram.com" help:"base URL of Meta's Graph API"`
+	ProviderURLs     ProviderURLs  // one setting for each provider
 	DatabaseMaxConns int           `env:"HERALD_DATABASE_MAX_CONNS" envDefault:"24" help:"database connections per process"`
 	URL              string        `env:"HERALD_URL" envDefault:"http://127.0.0.1:8080" help:"where the command line finds the API"`
 	APIKey           Masked        `env:"HERALD_API_KEY" help:"the API key of the command line"`
@@ -67,6 +66,29 @@ type Open string
 
 // OpenLoopback allows callers on this machine. It is the only value besides the empty one.
 const OpenLoopback Open = "loopback"
+
+// ProviderURLs are the base URLs of the providers' APIs by the providers' names. Each has a setting of its own, whose name
+// and default the provider's spec gives.
+type ProviderURLs map[string]string
+
+func readProviderURLs() ProviderURLs {
+	urls := ProviderURLs{}
+	for _, p := range vendors.All.Providers() {
+		if urls[p.Name] = os.Getenv(p.URLSetting()); urls[p.Name] == "" {
+			urls[p.Name] = p.BaseURL
+		}
+	}
+	return urls
+}
+
+// settings lists the setting of each provider.
+func (u ProviderURLs) settings() []Setting {
+	var out []Setting
+	for _, p := range vendors.All.Providers() {
+		out = append(out, Setting{p.URLSetting(), p.BaseURL, u[p.Name], "base URL of the API of " + p.Label})
+	}
+	return out
+}
 
 // Concurrency is the maximum number of sends in flight per channel type.
 type Concurrency map[message.ChannelType]int
@@ -136,7 +158,7 @@ const (
 // Parse reads the environment. Its error lists every invalid or missing setting, one per line, each with the name of its
 // variable.
 func Parse(need Need) (*Config, error) {
-	c := &Config{Concurrency: defaultConcurrency()}
+	c := &Config{Concurrency: defaultConcurrency(), ProviderURLs: readProviderURLs()}
 	var errs []error
 	if err := env.Parse(c); err != nil {
 		var all env.AggregateError
@@ -195,11 +217,9 @@ func (c *Config) check(need Need) []error {
 	if p, err := url.Parse(c.URL); err != nil || p.Host == "" || (p.Scheme != "http" && p.Scheme != "https") {
 		bad("HERALD_URL", "must be an http or https URL")
 	}
-	for name, u := range map[string]string{
-		"HERALD_SENDGRID_URL": c.SendGridURL, "HERALD_TWILIO_URL": c.TwilioURL, "HERALD_INSTAGRAM_URL": c.InstagramURL,
-	} {
-		if err := channel.CheckBaseURL(u); err != nil {
-			bad(name, "%v", err)
+	for _, p := range vendors.All.Providers() {
+		if err := channel.CheckBaseURL(c.ProviderURLs[p.Name]); err != nil {
+			bad(p.URLSetting(), "%v", err)
 		}
 	}
 	if c.Open != "" && c.Open != OpenLoopback {
@@ -268,6 +288,10 @@ func (c *Config) Settings() []Setting {
 	v := reflect.ValueOf(*c)
 	out := make([]Setting, 0, v.NumField())
 	for i := range v.NumField() {
+		if urls, ok := v.Field(i).Interface().(ProviderURLs); ok {
+			out = append(out, urls.settings()...)
+			continue
+		}
 		tag := v.Type().Field(i).Tag
 		value, standard := fmt.Sprint(v.Field(i).Interface()), tag.Get("envDefault")
 		switch tag.Get("env") {

@@ -5,7 +5,7 @@
 // Tags say what the types cannot: doc is a field's meaning, example a value of it as JSON (or a string without its
 // quotes), max and min bound the length of a string, the number of an array's elements or a number's value, each the
 // length of an array's elements, bytes an object's size, format and enum name what kind of string it is. A doc may
-// hold placeholders in braces, which stand for what the registry of channel types says (see api/openapi/placeholders.go). A field of a
+// hold placeholders in braces, which stand for what the registries of channel types and providers say (see api/openapi/placeholders.go). A field of a
 // request is optional, and null the same as leaving it out, unless it is marked as required.
 package contract
 

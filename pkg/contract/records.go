@@ -41,7 +41,7 @@ type ChannelFields struct {
 	Currency       string   `json:"currency,omitempty" doc:"Of the prices: three letters; USD when a new channel does not say." min:"3" max:"3" example:"USD"`
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"The most calls a second, over all processes; null: no limit." min:"0.01" max:"1000000000000" example:"50"`
 	Default        bool     `json:"default,omitempty" doc:"Whether it is used for its type when a request names no channel; one of each type may be." example:"false"`
-	OnUnknown      string   `json:"on_unknown,omitempty" doc:"What becomes of a message whose outcome nobody knows: hold leaves it UNKNOWN (SMS and Instagram unless they say otherwise), resend_once sends it a second time after a while (EMAIL)." enum:"policy" example:"resend_once"`
+	OnUnknown      string   `json:"on_unknown,omitempty" doc:"What becomes of a message whose outcome nobody knows: hold leaves it UNKNOWN, resend_once sends it a second time after a while. When absent, by provider: {policies}." enum:"policy" example:"resend_once"`
 	BaseURL        string   `json:"base_url,omitempty" doc:"Of the provider's API, where that is not the usual: https, or http on this machine, without user, query and fragment, and to no link-local address. A new one takes all credentials of the channel in the same request." max:"2048" example:"https://api.eu.sendgrid.com"`
 	Region         string   `json:"region,omitempty" doc:"The country whose national phone numbers leads may have: two letters." min:"2" max:"2" example:"US"`
 	State          string   `json:"state,omitempty" doc:"Whether it sends. ACTIVE resumes one that was paused." enum:"channel_state" example:"ACTIVE"`
@@ -51,10 +51,10 @@ type ChannelFields struct {
 type NewChannel struct {
 	ID          string            `json:"id,omitempty" doc:"Its id; made when absent." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 	Type        string            `json:"type" required:"true" doc:"What it sends, in any letter case." enum:"type" example:"EMAIL"`
-	Provider    string            `json:"provider,omitempty" doc:"Who sends it: that of the type." enum:"provider" example:"sendgrid"`
+	Provider    string            `json:"provider,omitempty" doc:"The provider that sends its messages. When absent, the first of the type: {providers}." enum:"provider" example:"sendgrid"`
 	Name        string            `json:"name" required:"true" doc:"For people." min:"1" max:"200" example:"Acme mail"`
 	Sender      string            `json:"sender" required:"true" doc:"The sender of its messages, by type: {sender_forms}." max:"320" example:"news@acme.test"`
-	Credentials map[string]string `json:"credentials" required:"true" doc:"sendgrid: api_key, and webhook_public_key. twilio: account_sid and auth_token, and api_key_sid with api_key_secret. instagram: access_token, and app_secret and verify_token. They are sealed and never shown again." each:"4096" example:"{\"api_key\":\"SG.example-of-a-key\"}"`
+	Credentials map[string]string `json:"credentials" required:"true" doc:"By provider: {credentials}. They are sealed and never shown again." each:"4096" example:"{\"api_key\":\"SG.example-of-a-key\"}"`
 	ChannelFields
 }
 

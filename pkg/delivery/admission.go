@@ -58,7 +58,7 @@ const minPostpone = 100 * time.Millisecond
 // how long to postpone the message, 0 when it may go now.
 func (d *Deliverer) reserve(ctx context.Context, w *work, ch *channel.Channel) time.Duration {
 	content := w.template.Content() // of the bulk, whose rows have no content
-	calls := d.deps.Providers[w.ChannelType].Parts(&content) - w.Part
+	calls := d.provider(ch).Parts(&content) - w.Part
 	reservation := d.deps.Limiter.Reserve(ctx, ch, calls, w.single())
 	switch {
 	case !reservation.Granted:

@@ -25,7 +25,7 @@ type Deps struct {
 	Counters   Counters
 	Queue      Queue
 	InFlight   InFlightLimiter
-	Providers  map[message.ChannelType]Provider
+	Providers  map[string]Provider // by the name of a channel's provider
 	Observer   Observer
 	Timing     Timing
 }

@@ -61,7 +61,7 @@ func (w *world) row(change func(*message.Message)) uuid.UUID {
 	w.t.Helper()
 	now := time.Now()
 	m := &message.Message{
-		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: w.ch.ID, ChannelType: message.Email, Provider: channel.SendGrid,
+		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: w.ch.ID, ChannelType: message.Email, Provider: "sendgrid",
 		Recipient: "x@example.com", MessageType: message.Marketing, Priority: message.Normal, Status: message.Pending, CreatedAt: now, UpdatedAt: now,
 	}
 	if err := w.store.InsertLeads(w.t.Context(), []message.Lead{{ID: m.LeadID, CreatedAt: now, UpdatedAt: now}}); err != nil {

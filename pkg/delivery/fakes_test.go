@@ -73,7 +73,7 @@ func newFakes(t *testing.T) *fakes {
 	return &fakes{
 		t: t, parts: 1, answers: []delivery.Response{accepted}, content: message.Content{Subject: "s", Text: "t"},
 		ch: &channel.Channel{
-			Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, Sender: "a@acme.test", Price: 1000,
+			Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: "sendgrid", Sender: "a@acme.test", Price: 1000,
 			OnUnknown: channel.ResendOnce, State: channel.Active,
 		},
 	}
@@ -86,7 +86,7 @@ func (f *fakes) on(ledger interface {
 }) {
 	f.deps = delivery.Deps{
 		Ledger: ledger, Suspicions: ledger, Contents: f, Channels: f, Limiter: f, Counters: f, Queue: f, InFlight: f, Observer: f,
-		Timing: delivery.DefaultTiming(), Providers: map[message.ChannelType]delivery.Provider{message.Email: f},
+		Timing: delivery.DefaultTiming(), Providers: map[string]delivery.Provider{"sendgrid": f},
 	}
 }
 
@@ -414,7 +414,7 @@ func newRig(t *testing.T, change func(r *rig, m *message.Message)) *rig {
 	f := newFakes(t)
 	m := &message.Message{
 		ID: uuid.Must(uuid.NewV7()), BulkID: uuid.New(), Seq: 7, LeadID: uuid.New(), ChannelID: f.ch.ID, ChannelType: message.Email,
-		Provider: channel.SendGrid, Recipient: "x@example.com", MessageType: message.Marketing, Priority: message.Normal, Status: message.Pending,
+		Provider: "sendgrid", Recipient: "x@example.com", MessageType: message.Marketing, Priority: message.Normal, Status: message.Pending,
 	}
 	r := &rig{fakes: f, row: &oneRow{t: t, plain: true}}
 	r.row.loaded = delivery.Loaded{Message: m, Lead: &message.Lead{ID: m.LeadID}, ChannelVersion: 41}

@@ -17,6 +17,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 )
 
 func (w *world) check(err error) {
@@ -426,7 +427,7 @@ func TestFaultUndecodableRows(t *testing.T) {
 func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}
-	cached, elsewhere := channel.NewRegistry(w.store, w.store, w.store), channel.NewRegistry(w.store, w.store, w.store)
+	cached, elsewhere := channel.NewRegistry(w.store, w.store, w.store, vendors.All.Providers()), channel.NewRegistry(w.store, w.store, w.store, vendors.All.Providers())
 	w.deps.Channels = cached
 	change := func(price message.Micros, rate float64) {
 		_, err := elsewhere.Update(t.Context(), w.ch.Key, func(c *channel.Channel) error {

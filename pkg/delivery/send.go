@@ -23,7 +23,7 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 	}
 	w.event.Attempt = w.Attempt
 	fault.Point(fault.MessageClaimed)
-	parts := d.deps.Providers[w.ChannelType].Parts(&e.Content.Content)
+	parts := d.provider(e.Channel).Parts(&e.Content.Content)
 	for {
 		e.Part = w.Part
 		// Another process may take a message whose claim is old. A call of a worker that stops would fail and use an attempt.
@@ -54,7 +54,7 @@ func (d *Deliverer) call(ctx context.Context, w *work, e Envelope) Response {
 	d.leaveInFlight(w)
 	defer d.enterInFlight(w)
 	w.called = true
-	return d.deps.Providers[w.ChannelType].Send(ctx, e).cleaned()
+	return d.provider(e.Channel).Send(ctx, e).cleaned()
 }
 
 // report tells the limiter how a call ended.

@@ -51,7 +51,7 @@ func TestASinglesRow(t *testing.T) {
 		e := r.row.entries[0]
 		watch := now.Add(r.deps.Timing.Claim + r.deps.Timing.Watch)
 		want := &message.Message{
-			ID: e.Message.ID, LeadID: crm.lead.ID, ChannelID: r.ch.ID, ChannelType: message.Email, Provider: channel.SendGrid, Recipient: "Ann@example.com",
+			ID: e.Message.ID, LeadID: crm.lead.ID, ChannelID: r.ch.ID, ChannelType: message.Email, Provider: "sendgrid", Recipient: "Ann@example.com",
 			MessageType: message.Transactional, Priority: message.High, Content: &req.Content, Metadata: req.Metadata, Keyed: true,
 			Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &watch, Attempt: 1, // of the claim, which is counted at once
 		}

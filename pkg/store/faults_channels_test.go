@@ -120,7 +120,7 @@ func TestFaultVersionsOutliveAChannel(t *testing.T) {
 
 func orderOver(k channel.Key) *bulk.Bulk {
 	return &bulk.Bulk{
-		ID: newID(), Channel: k, Provider: channel.SendGrid, MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`),
+		ID: newID(), Channel: k, Provider: "sendgrid", MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`),
 		Status: bulk.Processing, CreatedAt: micro(time.Now()),
 	}
 }

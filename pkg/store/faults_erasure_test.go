@@ -199,7 +199,7 @@ func TestFaultErasureBesideASingle(t *testing.T) {
 		write := func(lead uuid.UUID, key *access.IdempotencyKey) (uuid.UUID, error) {
 			id, now := newID(), micro(time.Now())
 			_, err := s.Insert(t.Context(), delivery.Entry{ForLead: true, Key: key, Message: &message.Message{
-				ID: id, LeadID: lead, ChannelID: ch.ID, ChannelType: ch.Type, Provider: channel.Twilio, Recipient: annsPhone, MessageType: message.Transactional,
+				ID: id, LeadID: lead, ChannelID: ch.ID, ChannelType: ch.Type, Provider: "twilio", Recipient: annsPhone, MessageType: message.Transactional,
 				Priority: message.High, Content: &message.Content{Text: "Hi Annabel"}, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 			}})
 			return id, err
@@ -244,7 +244,7 @@ func TestFaultErasureBesideASingle(t *testing.T) {
 func TestFaultErasureByAddress(t *testing.T) {
 	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
 		us := channel.Channel{
-			Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: channel.Twilio, Name: "us", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold,
+			Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: "twilio", Name: "us", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold,
 			State: channel.Active, Region: "US",
 		}
 		must(t, s.InsertChannel(t.Context(), &us))
@@ -272,7 +272,7 @@ func TestFaultErasureInRequests(t *testing.T) {
 		lead := saveAnn(t, s)
 		ch := storetest.Channel(t, s, message.Email).Key
 		b := &bulk.Bulk{
-			ID: newID(), Channel: ch, Provider: channel.SendGrid, MessageType: message.Marketing, Priority: message.Normal, Status: bulk.Processing,
+			ID: newID(), Channel: ch, Provider: "sendgrid", MessageType: message.Marketing, Priority: message.Normal, Status: bulk.Processing,
 			Content:  message.Content{Subject: "s", Text: "Write to " + annsEmail},
 			Criteria: audience.Criteria{Words: []string{"x", annsEmail}, Assignees: []string{"keep"}},
 			Request: []byte(`{"message_data":{"recipient":"Ann.Erased@Example.com","content":"Write to ` + annsEmail + `","metadata":{"of":["` + annsEmail + `"]}},` +
@@ -320,7 +320,7 @@ func TestFaultSingleBesideTheDeletionOfItsChannel(t *testing.T) {
 			errs := together(func() (err error) {
 				watch := now.Add(time.Hour)
 				inserted, err = s.Insert(t.Context(), delivery.Entry{Key: key, Message: &message.Message{
-					ID: id, ChannelID: ch.ID, ChannelType: ch.Type, Provider: channel.Twilio, Recipient: annsPhone, MessageType: message.Transactional, NextAttemptAt: &watch,
+					ID: id, ChannelID: ch.ID, ChannelType: ch.Type, Provider: "twilio", Recipient: annsPhone, MessageType: message.Transactional, NextAttemptAt: &watch,
 					Priority: message.High, Content: &message.Content{Text: "x"}, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 				}})
 				return err

@@ -165,7 +165,7 @@ func (w *races) begin(n int, a, b write) *race {
 	must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
 	newBulk := func() *bulk.Bulk {
 		b := &bulk.Bulk{
-			ID: newID(), Channel: w.ch.Key, Provider: channel.SendGrid, MessageType: message.Marketing, Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"},
+			ID: newID(), Channel: w.ch.Key, Provider: "sendgrid", MessageType: message.Marketing, Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"},
 			Request: []byte(`{"bulk_settings":{"search_keyword":"` + r.email() + `"}}`), Status: bulk.Processing, CreatedAt: now,
 		}
 		must(t, s.InsertBulk(t.Context(), b, nil))

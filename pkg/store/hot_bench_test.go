@@ -28,7 +28,7 @@ func openBench(b *testing.B) (*storetest.Store, *channel.Channel) {
 		b.Fatal(err)
 	}
 	s := storetest.Open(b, testenv.Database(b, testenv.Postgres), storetest.Options{Sealer: sealer})
-	ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Name: "x", Sender: "a@acme.test", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
+	ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.Email}, Provider: "sendgrid", Name: "x", Sender: "a@acme.test", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 	if err := s.InsertChannel(b.Context(), ch); err != nil {
 		b.Fatal(err)
 	}

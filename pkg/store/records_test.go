@@ -73,7 +73,7 @@ func TestLeads(t *testing.T) {
 
 func testChannel() channel.Channel {
 	return channel.Channel{
-		Key: channel.Key{ID: newID(), Type: message.Email}, Provider: channel.SendGrid, Name: "Mail", Sender: "a@acme.test", SenderName: "Acme",
+		Key: channel.Key{ID: newID(), Type: message.Email}, Provider: "sendgrid", Name: "Mail", Sender: "a@acme.test", SenderName: "Acme",
 		AllowedSenders: []string{"*@acme.test"}, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.very-secret-value")},
 		Price: 1000, PriceMedia: 2000, Currency: "USD", RatePerSecond: 2.5, Default: true, OnUnknown: channel.ResendOnce, Region: "NO", State: channel.Active,
 	}

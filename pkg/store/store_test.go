@@ -72,7 +72,7 @@ func insertSingle(t *testing.T, s *storetest.Store, change func(*message.Message
 	now := micro(time.Now())
 	watch := now.Add(time.Hour)
 	m := &message.Message{
-		ID: newID(), ChannelID: newID(), ChannelType: message.SMS, Provider: channel.Twilio, Recipient: "+15550001111", MessageType: message.Transactional,
+		ID: newID(), ChannelID: newID(), ChannelType: message.SMS, Provider: "twilio", Recipient: "+15550001111", MessageType: message.Transactional,
 		Priority: message.High, Content: &message.Content{Text: "Hi", MediaURLs: []string{"https://x.test/a"}}, Metadata: []byte(`{"a": 1}`),
 		Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &watch,
 	}
@@ -86,7 +86,7 @@ func insertSingle(t *testing.T, s *storetest.Store, change func(*message.Message
 // ensureChannel inserts a channel where none has the key.
 func ensureChannel(t testing.TB, s *storetest.Store, k channel.Key) {
 	t.Helper()
-	ch := &channel.Channel{Key: k, Provider: channel.SendGrid, Name: "x", Sender: "x", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
+	ch := &channel.Channel{Key: k, Provider: "sendgrid", Name: "x", Sender: "x", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 	if err := s.InsertChannel(t.Context(), ch); err != nil && !message.IsCode(err, message.CodeConflict) {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func TestDueFindsForgottenMessages(t *testing.T) {
 func insertBulk(t *testing.T, s *storetest.Store, ids []uuid.UUID) *bulk.Bulk {
 	t.Helper()
 	b := &bulk.Bulk{
-		ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Provider: channel.SendGrid, MessageType: message.Marketing,
+		ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Provider: "sendgrid", MessageType: message.Marketing,
 		Priority: message.Normal, Content: message.Content{Subject: "s", Text: "t"}, Criteria: audience.Criteria{LeadIDs: ids},
 		Request: []byte(`{"a": 1}`), Status: bulk.Processing, CreatedAt: micro(time.Now()),
 	}
@@ -637,7 +637,7 @@ func TestOpenRefusesStrangeURLs(t *testing.T) {
 // Take claims a message that it loads, unless something refuses or delays it, and claims it for one of several.
 func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
-		ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: channel.Twilio, Name: "x", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
+		ch := &channel.Channel{Key: channel.Key{ID: newID(), Type: message.SMS}, Provider: "twilio", Name: "x", Sender: "+15550000000", Currency: "USD", OnUnknown: channel.Hold, State: channel.Active}
 		must(t, s.InsertChannel(t.Context(), ch))
 		b := insertBulk(t, s, nil)
 		seq := int64(0)

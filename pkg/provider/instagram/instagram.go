@@ -12,16 +12,27 @@ import (
 	"strings"
 	"time"
 
+	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider"
 )
 
-// DefaultURL is the vendor's API, and Version the version of the Graph API that is spoken.
-const (
-	DefaultURL = "https://graph.instagram.com"
-	Version    = "v26.0"
-)
+// Spec registers the provider.
+var Spec = provider.Spec{
+	ProviderSpec: channel.ProviderSpec{
+		Name: "instagram", Label: "Instagram", Types: []message.ChannelType{message.InstagramDM}, BaseURL: "https://graph.instagram.com", OnUnknown: channel.Hold,
+		Credentials: []channel.Credential{
+			{Name: "access_token", Required: true},
+			{Name: "app_secret"},
+			{Name: "verify_token"},
+		},
+	},
+	New: func(baseURL string, client *http.Client) delivery.Provider { return New(baseURL, client) },
+}
+
+// Version is the version of the Graph API.
+const Version = "v26.0"
 
 const maxBody = 1 << 20 // bytes of an answer that are read
 

@@ -12,13 +12,23 @@ import (
 	"github.com/sendgrid/sendgrid-go"
 	"github.com/sendgrid/sendgrid-go/helpers/mail"
 
+	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider"
 )
 
-// DefaultURL is the vendor's API.
-const DefaultURL = "https://api.sendgrid.com"
+// Spec registers the provider.
+var Spec = provider.Spec{
+	ProviderSpec: channel.ProviderSpec{
+		Name: "sendgrid", Label: "SendGrid", Types: []message.ChannelType{message.Email}, BaseURL: "https://api.sendgrid.com", OnUnknown: channel.ResendOnce,
+		Credentials: []channel.Credential{
+			{Name: "api_key", Required: true},
+			{Name: "webhook_public_key", Public: true},
+		},
+	},
+	New: func(baseURL string, client *http.Client) delivery.Provider { return New(baseURL, client) },
+}
 
 // MessageIDArg is the custom argument that carries our message id; SendGrid puts it into every event.
 const MessageIDArg = "herald_message_id"

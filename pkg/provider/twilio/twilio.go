@@ -17,13 +17,25 @@ import (
 	"github.com/twilio/twilio-go/client"
 	openapi "github.com/twilio/twilio-go/rest/api/v2010"
 
+	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider"
 )
 
-// DefaultURL is the vendor's API.
-const DefaultURL = "https://api.twilio.com"
+// Spec registers the provider.
+var Spec = provider.Spec{
+	ProviderSpec: channel.ProviderSpec{
+		Name: "twilio", Label: "Twilio", Types: []message.ChannelType{message.SMS}, BaseURL: "https://api.twilio.com", OnUnknown: channel.Hold,
+		Credentials: []channel.Credential{
+			{Name: "account_sid", Required: true, Public: true, Check: channel.PathSegment}, // part of the path of a call
+			{Name: "auth_token", Required: true},
+			{Name: "api_key_sid", Public: true},
+			{Name: "api_key_secret"},
+		},
+	},
+	New: func(baseURL string, client *http.Client) delivery.Provider { return New(baseURL, client) },
+}
 
 const maxBody = 1 << 20 // bytes of an answer that are read
 

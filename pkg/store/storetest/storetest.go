@@ -9,6 +9,7 @@ import (
 
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/provider/vendors"
 	"herald/pkg/store"
 	"herald/pkg/store/ledger"
 	"herald/pkg/store/records"
@@ -95,9 +96,8 @@ func Sealer(t testing.TB) *channel.Sealer {
 // Channel stores a channel and returns it.
 func Channel(t testing.TB, s *Store, typ message.ChannelType) *channel.Channel {
 	t.Helper()
-	provider := map[message.ChannelType]string{message.Email: channel.SendGrid, message.SMS: channel.Twilio, message.InstagramDM: channel.Instagram}
 	c := &channel.Channel{
-		Key: channel.Key{ID: uuid.New(), Type: typ}, Provider: provider[typ], Name: "test", Sender: "test", Currency: "USD",
+		Key: channel.Key{ID: uuid.New(), Type: typ}, Provider: vendors.All.Providers().For(typ)[0], Name: "test", Sender: "test", Currency: "USD",
 		OnUnknown: channel.Hold, State: channel.Active,
 	}
 	if err := s.InsertChannel(t.Context(), c); err != nil {

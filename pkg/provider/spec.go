@@ -1,0 +1,70 @@
+package provider
+
+import (
+	"fmt"
+	"net/http"
+
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+)
+
+// Spec is a provider: what its channels need, and the constructor of its adapter. An adapter's package declares one, and
+// package vendors lists it.
+type Spec struct {
+	channel.ProviderSpec
+
+	// New makes the adapter. Channels without a base URL use baseURL; all calls go through client.
+	New func(baseURL string, client *http.Client) delivery.Provider
+}
+
+// Registry is a checked list of providers. It is read only.
+type Registry struct {
+	specs     []Spec
+	providers channel.Providers
+}
+
+// NewRegistry returns the registry of the specs, or an error that names an incomplete or repeated one.
+func NewRegistry(specs ...Spec) (*Registry, error) {
+	declared := make([]channel.ProviderSpec, len(specs))
+	for i := range specs {
+		if specs[i].New == nil {
+			return nil, fmt.Errorf("register provider %q: constructor is missing", specs[i].Name)
+		}
+		declared[i] = specs[i].ProviderSpec
+	}
+	providers, err := channel.NewProviders(declared...)
+	if err != nil {
+		return nil, err
+	}
+	return &Registry{specs: specs, providers: providers}, nil
+}
+
+// Specs returns the providers in the order of the registry.
+func (r *Registry) Specs() []Spec { return r.specs }
+
+// Providers returns the declarative part of the registry.
+func (r *Registry) Providers() channel.Providers { return r.providers }
+
+// Names returns the providers' names in the order of the registry.
+func (r *Registry) Names() []string {
+	names := make([]string, len(r.specs))
+	for i := range r.specs {
+		names[i] = r.specs[i].Name
+	}
+	return names
+}
+
+// Adapters makes the adapter of every provider, by name, each with an HTTP client of its own. urls replaces base URLs by
+// the provider's name.
+func (r *Registry) Adapters(urls map[string]string) map[string]delivery.Provider {
+	adapters := make(map[string]delivery.Provider, len(r.specs))
+	for i := range r.specs {
+		s := &r.specs[i]
+		u := urls[s.Name]
+		if u == "" {
+			u = s.BaseURL
+		}
+		adapters[s.Name] = s.New(u, NewHTTPClient())
+	}
+	return adapters
+}
