@@ -783,7 +783,7 @@ func (f *fake) newChannel(rate float64) *channel.Channel {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := &channel.Channel{
-		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: channel.SendGrid, State: channel.Active, RatePerSecond: rate, Version: 7,
+		Key: channel.Key{ID: uuid.New(), Type: message.Email}, Provider: "sendgrid", State: channel.Active, RatePerSecond: rate, Version: 7,
 	}
 	f.channels[c.Key] = c
 	copied := *c

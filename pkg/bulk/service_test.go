@@ -31,7 +31,7 @@ func TestAcceptWritesTheBulk(t *testing.T) {
 		}
 		c := f.called("InsertBulk")[0]
 		got := c.args[0].(bulk.Bulk)
-		if got.ID != b.ID || got.ID.Version() != 7 || got.Channel != r.Channel.Key || got.Provider != channel.SendGrid || got.MessageType != message.Marketing ||
+		if got.ID != b.ID || got.ID.Version() != 7 || got.Channel != r.Channel.Key || got.Provider != "sendgrid" || got.MessageType != message.Marketing ||
 			got.Priority != message.Low || got.Status != bulk.Processing || got.Content.Subject != "s" || len(got.Criteria.LeadIDs) != 3 || string(got.Request) != "{}" {
 			t.Errorf("%+v", got)
 		}

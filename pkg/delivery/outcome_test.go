@@ -167,7 +167,7 @@ func (r *rig) expectNotes(kind string, o written, signal delivery.Signal, again 
 	if !slices.Equal(r.later, later) {
 		r.t.Errorf("queued after %v, want %v", r.later, later)
 	}
-	if e := r.events[0]; e.Status != o.Status || e.Reason != o.Reason || e.Detail != "d" || e.Provider != channel.SendGrid || e.Class == 0 || e.Err != nil {
+	if e := r.events[0]; e.Status != o.Status || e.Reason != o.Reason || e.Detail != "d" || e.Provider != "sendgrid" || e.Class == 0 || e.Err != nil {
 		r.t.Errorf("event %+v", e)
 	}
 }
