@@ -53,6 +53,11 @@ type IdempotencyKeys interface {
 	ForgetEffects(ctx context.Context) error
 }
 
+// Outbox deletes events that have been kept long enough.
+type Outbox interface {
+	Prune(ctx context.Context) error
+}
+
 // Deps are the parts and the intervals of a Worker. All are required.
 type Deps struct {
 	Deliverer Deliverer
@@ -62,6 +67,7 @@ type Deps struct {
 	Presence  Service // tells the other processes that this worker runs
 	Janitor   Janitor
 	Keys      IdempotencyKeys
+	Outbox    Outbox
 	Telemetry *telemetry.Telemetry
 
 	SweepEvery, CleanEvery, ForgetEvery time.Duration
@@ -165,6 +171,7 @@ func (w *Worker) sweep(ctx context.Context) {
 
 func (w *Worker) forget(ctx context.Context) {
 	w.failed(ctx, "forget idempotency keys", w.deps.Keys.ForgetEffects(ctx))
+	w.failed(ctx, "prune events", w.deps.Outbox.Prune(ctx))
 }
 
 // clean reports each kind of task that it had to repair: none should exist.

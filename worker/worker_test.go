@@ -27,7 +27,7 @@ type parts struct {
 	log   bytes.Buffer
 
 	result   delivery.Result
-	err      error // of Run, Sweep, Clean and ForgetEffects
+	err      error // of Run, Sweep, Clean, ForgetEffects and Prune
 	startErr error
 	found    int
 	cleaned  map[string]int
@@ -87,6 +87,12 @@ func (p *parts) ForgetEffects(context.Context) error {
 	return p.err
 }
 
+// Prune implements Outbox.
+func (p *parts) Prune(context.Context) error {
+	p.note("prune")
+	return p.err
+}
+
 // service notes under a name that it starts and stops.
 type service struct {
 	*parts
@@ -111,7 +117,7 @@ func (s servers) Stop() { s.note("servers stop") }
 
 func (p *parts) worker() *Worker {
 	return New(Deps{
-		Deliverer: p, Due: p, Runner: service{p, "runner"}, Servers: servers{p}, Presence: service{p, "presence"}, Janitor: p, Keys: p,
+		Deliverer: p, Due: p, Runner: service{p, "runner"}, Servers: servers{p}, Presence: service{p, "presence"}, Janitor: p, Keys: p, Outbox: p,
 		Telemetry:  telemetry.New(slog.New(slog.NewTextHandler(&p.log, nil))),
 		SweepEvery: 3 * time.Second, CleanEvery: 5 * time.Second, ForgetEvery: 7 * time.Second,
 	})
@@ -177,7 +183,7 @@ func TestStartAndStop(t *testing.T) {
 		}
 		time.Sleep(21*time.Second + time.Millisecond) // of the test's own clock
 		synctest.Wait()
-		for call, want := range map[string]int{"sweep": 7, "clean": 4, "forget": 3} {
+		for call, want := range map[string]int{"sweep": 7, "clean": 4, "forget": 3, "prune": 3} {
 			if n := p.count(call); n != want {
 				t.Errorf("%s: %d times in 21 s, want %d", call, n, want)
 			}

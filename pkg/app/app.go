@@ -226,7 +226,7 @@ func (a *App) StartWorker() error {
 	a.counters.Tell(runner.NotifyCounted)
 	a.worker = worker.New(worker.Deps{
 		Deliverer: a.deliverer, Due: a.Stores.Ledger, Runner: runner, Servers: servers, Presence: queue.NewPresence(a.redis[0]),
-		Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), Keys: a.Stores.Idempotency, Telemetry: a.telemetry,
+		Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), Keys: a.Stores.Idempotency, Outbox: a.Stores.DB, Telemetry: a.telemetry,
 		SweepEvery: a.timing.Sweep, CleanEvery: a.timing.Clean, ForgetEvery: a.timing.Forget,
 	})
 	return a.worker.Start()

@@ -37,9 +37,14 @@ FROM page, unnest($13::uuid[], $14::bigint[], $15::uuid[], $16::text[], $17::byt
      u(id, seq, lead_id, recipient, address_hash, copy, status, reason) LEFT JOIN leads l ON l.id = u.lead_id
 RETURNING seq, reason`
 
+	// plannedSQL publishes event.BulkPlanned with the last page.
+	plannedSQL = `
+INSERT INTO outbox (type, subject_id, data, created_at)
+SELECT 'bulk.planned', id, jsonb_build_object('bulk_id', id, 'total', total, 'not_found', not_found), now() FROM page WHERE planned`
+
 	// addMessagesSQL also returns the rows whose lead was erased after it was read.
-	addMessagesSQL = "WITH page AS (" + pageSQL + " RETURNING id), added AS (" + rowsSQL +
-		") SELECT (SELECT count(*) FROM page), ARRAY(SELECT seq FROM added WHERE reason = 'erased')"
+	addMessagesSQL = "WITH page AS (" + pageSQL + " RETURNING id, planned, total, not_found), added AS (" + rowsSQL +
+		"), published AS (" + plannedSQL + ") SELECT (SELECT count(*) FROM page), ARRAY(SELECT seq FROM added WHERE reason = 'erased')"
 
 	sharedErasureSQL = "SELECT pg_advisory_xact_lock_shared($1)"
 )

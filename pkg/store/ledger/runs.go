@@ -11,7 +11,9 @@ import (
 
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
+	"herald/pkg/event"
 	"herald/pkg/message"
+	"herald/pkg/stats"
 	"herald/pkg/store"
 )
 
@@ -131,9 +133,19 @@ func (r *Runs) ReleaseAll(ctx context.Context, token uuid.UUID) error {
 
 // Abandon implements bulk.Plan.
 func (r *Runs) Abandon(ctx context.Context, l bulk.Lease, why string) error {
-	return underLease("abandon the bulk", r.db.WithContext(ctx).Exec(`
+	err := r.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		err := underLease("abandon the bulk", tx.Exec(`
 UPDATE bulks SET status = 'CANCELLED', status_reason = ?, lease_token = NULL, lease_expires_at = NULL, turn_at = NULL
 WHERE id = ? AND lease_token = ? AND status = 'PROCESSING' AND NOT planned`, why, l.BulkID, l.Token))
+		if err != nil {
+			return err
+		}
+		return r.db.Publish(tx, event.BulkCancelled{BulkID: l.BulkID, Reason: why})
+	})
+	if errors.Is(err, bulk.ErrLeaseLost) {
+		return bulk.ErrLeaseLost
+	}
+	return store.WrapError("abandon the bulk", err)
 }
 
 func underLease(doing string, res *gorm.DB) error {
@@ -208,9 +220,27 @@ func (r *Runs) Finish(ctx context.Context, bulkID uuid.UUID) (bool, error) {
 	if err != nil || counts.Settled() < row.Total {
 		return false, store.WrapError("finish the bulk", err)
 	}
-	res := db.Exec(`
-UPDATE bulks SET status = CASE WHEN status = 'PROCESSING' THEN 'COMPLETED' ELSE status END, final = ?, completed_at = ?,
-    lease_token = NULL, lease_expires_at = NULL
-WHERE id = ? AND status = ? AND final IS NULL`, store.Encode(counts), r.db.Now(), bulkID, row.Status)
-	return res.RowsAffected == 1, store.WrapError("finish the bulk", res.Error)
+	finished := false
+	err = db.Transaction(func(tx *gorm.DB) error {
+		var err error
+		finished, err = r.writeFinal(tx, bulkID, bulk.Status(row.Status), counts, row.Total)
+		return err
+	})
+	return finished && err == nil, store.WrapError("finish the bulk", err)
+}
+
+// writeFinal stores the final counts of a bulk that has a status, and its event. It returns false if the status changed or the
+// counts are stored already.
+func (r *Runs) writeFinal(tx *gorm.DB, bulkID uuid.UUID, status bulk.Status, counts stats.Counts, total int64) (bool, error) {
+	final := status
+	if status == bulk.Processing {
+		final = bulk.Completed
+	}
+	res := tx.Exec(`
+UPDATE bulks SET status = ?, final = ?, completed_at = ?, lease_token = NULL, lease_expires_at = NULL
+WHERE id = ? AND status = ? AND final IS NULL`, string(final), store.Encode(counts), r.db.Now(), bulkID, string(status))
+	if res.Error != nil || res.RowsAffected == 0 {
+		return false, res.Error
+	}
+	return true, r.db.Publish(tx, event.BulkCompleted{BulkID: bulkID, Status: string(final), Total: total})
 }

@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"herald/pkg/bulk"
+	"herald/pkg/event"
 	"herald/pkg/message"
 	"herald/pkg/store"
 )
@@ -48,11 +49,25 @@ WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
 				CreatedAt: now, UpdatedAt: now,
 			}
 		}
-		if len(rows) == 0 {
-			return nil
+		if len(rows) > 0 {
+			if err := tx.CreateInBatches(rows, store.BatchRows).Error; err != nil {
+				return err
+			}
 		}
-		return tx.CreateInBatches(rows, store.BatchRows).Error
+		return d.publishPlanned(tx, &p)
 	})
+}
+
+// publishPlanned publishes event.BulkPlanned with the last page.
+func (d *sqliteDriver) publishPlanned(tx *gorm.DB, p *bulk.PlanPage) error {
+	if !p.Done {
+		return nil
+	}
+	var b struct{ Total, NotFound int64 }
+	if err := tx.Raw("SELECT total, not_found FROM bulks WHERE id = ?", p.Lease.BulkID).Scan(&b).Error; err != nil {
+		return err
+	}
+	return d.db.Publish(tx, event.BulkPlanned{BulkID: p.Lease.BulkID, Total: b.Total, NotFound: b.NotFound})
 }
 
 // skipAllErased removes the addresses from the rows whose lead was erased after it was read.

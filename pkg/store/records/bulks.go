@@ -9,6 +9,7 @@ import (
 
 	"herald/pkg/access"
 	"herald/pkg/bulk"
+	"herald/pkg/event"
 	"herald/pkg/message"
 	"herald/pkg/stats"
 	"herald/pkg/store"
@@ -49,7 +50,11 @@ func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Id
 			if err != nil {
 				return err
 			}
-			return tx.Clauses(store.IgnoreKnownID).Create(&row).Error
+			res := tx.Clauses(store.IgnoreKnownID).Create(&row)
+			if res.Error != nil || res.RowsAffected == 0 { // the bulk and its event exist from an earlier try
+				return res.Error
+			}
+			return s.db.Publish(tx, event.BulkAccepted{BulkID: b.ID, ChannelID: b.Channel.ID, ChannelType: b.Channel.Type, MessageType: b.MessageType})
 		})
 		if errors.Is(err, access.ErrKeyTaken) {
 			return err
@@ -104,9 +109,16 @@ func (s *BulkStore) Tally(ctx context.Context, id uuid.UUID) (stats.Counts, erro
 
 // Move implements bulk.Lifecycle. It ends the lease of the bulk.
 func (s *BulkStore) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, to bulk.Status) error {
-	res := s.db.WithContext(ctx).Exec("UPDATE bulks SET status = ?, lease_token = NULL, lease_expires_at = NULL, turn_at = NULL WHERE id = ? AND status IN ?", string(to), id, from)
-	if res.Error != nil || res.RowsAffected == 1 {
-		return store.WrapError("move the bulk", res.Error)
+	moved := false
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		res := tx.Exec("UPDATE bulks SET status = ?, lease_token = NULL, lease_expires_at = NULL, turn_at = NULL WHERE id = ? AND status IN ?", string(to), id, from)
+		if moved = res.RowsAffected == 1; res.Error != nil || !moved {
+			return res.Error
+		}
+		return s.db.Publish(tx, movedEvent(id, to))
+	})
+	if err != nil || moved {
+		return store.WrapError("move the bulk", err)
 	}
 	b, err := s.Bulk(ctx, id)
 	if err != nil {
@@ -115,4 +127,14 @@ func (s *BulkStore) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, 
 	return message.Errorf(message.CodeConflict, "the bulk is %s", b.Status)
 }
 
-// tallyWhole is up to how many messages a bulk is tallied at once. Of a larger one it is asked first whether one is open,
+// movedEvent returns the event of a bulk that a request paused, resumed or cancelled.
+func movedEvent(id uuid.UUID, to bulk.Status) event.Event {
+	switch to {
+	case bulk.Paused:
+		return event.BulkPaused{BulkID: id}
+	case bulk.Cancelled:
+		return event.BulkCancelled{BulkID: id}
+	default:
+		return event.BulkResumed{BulkID: id}
+	}
+}

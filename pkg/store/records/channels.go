@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/clause"
 
 	"herald/pkg/channel"
+	"herald/pkg/event"
 	"herald/pkg/message"
 	"herald/pkg/store"
 )
@@ -161,12 +162,23 @@ func (s *ChannelStore) UpdateChannel(ctx context.Context, k channel.Key, change 
 		if after.CreatedAt = before.CreatedAt; maps.Equal(stored, c.Credentials) {
 			after.Credentials = before.Credentials // sealed again they would differ
 		}
-		return store.WriteChanged(atChannel(tx, k), before, after)
+		if err := store.WriteChanged(atChannel(tx, k), before, after); err != nil || before.State == after.State {
+			return err
+		}
+		return s.db.Publish(tx, stateEvent(k, c.State, c.StateReason))
 	})
 	if err != nil {
 		return nil, clash(err)
 	}
 	return c, nil
+}
+
+// stateEvent returns the event of a channel that entered a state.
+func stateEvent(k channel.Key, to channel.State, reason string) event.Event {
+	if to == channel.Paused {
+		return event.ChannelPaused{ChannelID: k.ID, ChannelType: k.Type, Reason: reason}
+	}
+	return event.ChannelResumed{ChannelID: k.ID, ChannelType: k.Type}
 }
 
 func atChannel(db *gorm.DB, k channel.Key) *gorm.DB {
@@ -318,7 +330,13 @@ func (s *ChannelStore) CheckSeals(ctx context.Context) error {
 
 // PauseChannel implements channel.Store.
 func (s *ChannelStore) PauseChannel(ctx context.Context, k channel.Key, seen int64, reason string) error {
-	return store.WrapError("pause the channel", s.db.WithContext(ctx).Exec(`
+	return store.WrapError("pause the channel", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		res := tx.Exec(`
 UPDATE channels SET state = 'PAUSED', state_reason = ?, version = version + 1, updated_at = ?
-WHERE id = ? AND type = ? AND state = 'ACTIVE' AND version = ?`, reason, store.Stamp(time.Now()), k.ID, string(k.Type), seen).Error)
+WHERE id = ? AND type = ? AND state = 'ACTIVE' AND version = ?`, reason, store.Stamp(time.Now()), k.ID, string(k.Type), seen)
+		if res.Error != nil || res.RowsAffected == 0 {
+			return res.Error
+		}
+		return s.db.Publish(tx, stateEvent(k, channel.Paused, reason))
+	}))
 }

@@ -13,6 +13,7 @@ import (
 	"gorm.io/gorm"
 
 	"herald/pkg/audience"
+	"herald/pkg/event"
 	"herald/pkg/message"
 	"herald/pkg/store"
 	"herald/pkg/store/search"
@@ -67,7 +68,10 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 			return err
 		}
 	}
-	return s.eraseFromRequests(tx, lead, addresses)
+	if err := s.eraseFromRequests(tx, lead, addresses); err != nil {
+		return err
+	}
+	return s.db.Publish(tx, event.LeadErased{LeadID: id})
 }
 
 // addressesOfLead reads a lead of which only the address fields are filled.
