@@ -58,6 +58,7 @@ type App struct {
 	worker    *worker.Worker
 	http      *http.Server
 	admin     *telemetry.Admin
+	backfills *backfills
 	held      atomic.Bool // Hold was called
 }
 
@@ -229,6 +230,7 @@ func (a *App) StartWorker() error {
 		Janitor: queue.NewJanitor(a.redis[0], a.Stores.Messages, a.timing.Clean), Keys: a.Stores.Idempotency, Outbox: a.Stores.DB, Telemetry: a.telemetry,
 		SweepEvery: a.timing.Sweep, CleanEvery: a.timing.Clean, ForgetEvery: a.timing.Forget,
 	})
+	a.backfills = startBackfills(a.Stores, a.telemetry)
 	return a.worker.Start()
 }
 
@@ -334,6 +336,7 @@ func (a *App) close() {
 	if a.Queue != nil {
 		a.Queue.Close()
 	}
+	a.backfills.stop()
 	a.Stores.Close()
 	for _, rdb := range a.redis {
 		_ = rdb.Close()

@@ -92,6 +92,9 @@ func (r *LeadRow) Values() []any {
 	return append(v, audience.SearchText(r.folds), r.tags, r.tagsFold, r.custom, r.text, r.customSort, r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
 }
 
+// CustomNumber returns the value of custom_number.
+func (r *LeadRow) CustomNumber() Document { return r.customSort }
+
 // CopyValues returns Values for COPY in PostgreSQL's binary format.
 func (r *LeadRow) CopyValues() []any {
 	v := r.Values()

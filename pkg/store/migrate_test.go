@@ -1,0 +1,143 @@
+package store_test
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/pressly/goose/v3"
+
+	"herald/migrations"
+	"herald/pkg/bulk"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/store/records"
+	"herald/pkg/store/storetest"
+	"herald/pkg/testenv"
+)
+
+// filledVersion is the version that fillSQL fills: the one before the newest that changed a table of fillSQL.
+const filledVersion = 5
+
+// The ids of fillSQL.
+const (
+	filledLead    = "00000000-0000-7000-8000-000000000001"
+	filledChannel = "00000000-0000-7000-8000-000000000002"
+	filledBulk    = "00000000-0000-7000-8000-000000000003"
+	filledSingle  = "00000000-0000-7000-8000-000000000004"
+	filledPlanned = "00000000-0000-7000-8000-000000000005"
+)
+
+// fillSQL writes a row of every table as version 5 wrote it, in the words of both databases.
+var fillSQL = []string{
+	`INSERT INTO leads (id, first_name, first_name_fold, email, email_fold, search_text, tags, tags_fold, custom_fields, custom_text, custom_number, created_at, updated_at)
+VALUES ('` + filledLead + `', 'Ann', 'ann', 'Ann@example.com', 'ann@example.com', 'ann', '["VIP"]', '["vip"]', '{"n": 7}', '{"k6e": "7"}', '{"k6e": 7}', '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:05+00:00')`,
+	`INSERT INTO channels (id, type, provider, name, sender, allowed_senders, credentials, currency, on_unknown, state, version, created_at, updated_at)
+VALUES ('` + filledChannel + `', 'EMAIL', 'sendgrid', 'main', 'a@acme.test', '[]', '{}', 'USD', 'HOLD', 'ACTIVE', 3, '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:05+00:00')`,
+	`INSERT INTO bulks (id, channel_id, channel_type, channel_version, provider, message_type, priority, content, criteria, request, status, planned, total, created_at)
+VALUES ('` + filledBulk + `', '` + filledChannel + `', 'EMAIL', 3, 'sendgrid', 'MARKETING', 'NORMAL', '{}', '{}', '{"message_data": {"metadata": {"a": 1}}}', 'PROCESSING', true, 1, '2025-01-02 03:04:05+00:00')`,
+	`INSERT INTO messages (id, channel_id, channel_type, provider, recipient, message_type, priority, content, status, keyed, created_at, updated_at)
+VALUES ('` + filledSingle + `', '` + filledChannel + `', 'EMAIL', 'sendgrid', 'x@example.com', 'TRANSACTIONAL', 'HIGH', '{"subject": "s", "content": "t"}', 'QUEUED', true, '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:05+00:00')`,
+	`INSERT INTO messages (id, bulk_id, seq, lead_id, channel_id, channel_type, provider, recipient, message_type, priority, status, created_at, updated_at)
+VALUES ('` + filledPlanned + `', '` + filledBulk + `', 0, '` + filledLead + `', '` + filledChannel + `', 'EMAIL', 'sendgrid', 'ann@example.com', 'MARKETING', 'NORMAL', 'PENDING', '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:05+00:00')`,
+	`INSERT INTO attempts (message_id, n, part, outcome, http_status, code, started_at, ended_at)
+VALUES ('` + filledSingle + `', 1, 0, 'retry', 503, '', '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:06+00:00')`,
+	`INSERT INTO api_keys (id, name, hash, scopes, created_at) VALUES ('k1', 'first', 'HASH', 'send', '2025-01-02 03:04:05+00:00')`,
+}
+
+// migrateTo applies the migrations up to a version.
+func migrateTo(t *testing.T, db *sql.DB, dialect string, version int64) {
+	t.Helper()
+	files, err := migrations.For(dialect)
+	must(t, err)
+	d := map[string]goose.Dialect{"postgres": goose.DialectPostgres, "sqlite": goose.DialectSQLite3}[dialect]
+	p, err := goose.NewProvider(d, db, files)
+	must(t, err)
+	_, err = p.UpTo(context.Background(), version)
+	must(t, err)
+}
+
+// A database that the previous version filled is migrated, and this version reads and continues what it finds there.
+func TestMigrationsOfAFilledDatabase(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		db := raw(t, url)
+		s := storetest.Connect(t, url, storetest.Options{Sealer: storetest.Sealer(t)})
+		migrateTo(t, db, s.Dialect(), filledVersion)
+		hash := strings.Repeat("ab", 32)
+		for _, statement := range fillSQL {
+			literal := map[string]string{"postgres": `'\x` + hash + `'`, "sqlite": `x'` + hash + `'`}[s.Dialect()]
+			_, err := db.ExecContext(t.Context(), strings.ReplaceAll(statement, "'HASH'", literal))
+			must(t, err)
+		}
+		applied, err := s.Migrate(t.Context())
+		must(t, err)
+		must(t, s.CheckSchema(t.Context()))
+		if len(applied) == 0 || slices.ContainsFunc(applied, func(name string) bool { return strings.HasPrefix(name, "00005") }) {
+			t.Errorf("applied %v after version %d", applied, filledVersion)
+		}
+		must(t, s.RunBackfills(t.Context(), records.Backfills()))
+		checkFilled(t, s)
+	})
+}
+
+// checkFilled reads the rows of fillSQL and sends their messages.
+func checkFilled(t *testing.T, s *storetest.Store) {
+	t.Helper()
+	ctx := t.Context()
+	l, err := s.Lead(ctx, uuid.MustParse(filledLead))
+	must(t, err)
+	if l.FirstName != "Ann" || l.Email != "Ann@example.com" || !slices.Equal(l.Tags, []string{"VIP"}) || len(l.CustomFields) != 1 || l.CreatedAt.Year() != 2025 {
+		t.Errorf("lead %+v", l)
+	}
+	m, attempts, err := s.Message(ctx, uuid.MustParse(filledSingle))
+	must(t, err)
+	if m.Content == nil || m.Content.Text != "t" || !m.Keyed || len(attempts) != 1 || attempts[0].HTTPStatus != 503 {
+		t.Errorf("message %+v with attempts %+v", m, attempts)
+	}
+	b, err := s.Bulk(ctx, uuid.MustParse(filledBulk))
+	must(t, err)
+	if b.Total != 1 || !b.Planned || b.ChannelVersion != 3 {
+		t.Errorf("bulk %+v", b)
+	}
+	if k, err := s.APIKey(ctx, "k1"); err != nil || k.Name != "first" {
+		t.Errorf("key %+v, %v", k, err)
+	}
+	loaded, err := s.LoadAndClaim(ctx, delivery.Claim{ID: uuid.MustParse(filledPlanned), Token: uuid.New(), TTL: time.Minute, Most: 3})
+	must(t, err)
+	if !loaded.Claimed || loaded.Lead == nil || loaded.Lead.FirstName != "Ann" || loaded.ChannelVersion != 3 {
+		t.Fatalf("loaded %+v", loaded)
+	}
+	if !settle(t, s, delivery.Outcome{ID: loaded.Message.ID, Token: loaded.ClaimToken, Status: message.Sent, Part: 1}) {
+		t.Error("the claim is not in force")
+	}
+	if done, err := s.Finish(ctx, b.ID); !done || err != nil {
+		t.Errorf("the bulk is not finished: %v, %v", done, err)
+	}
+	if got, err := s.Bulk(ctx, b.ID); err != nil || got.Status != bulk.Completed {
+		t.Errorf("bulk %+v, %v", got, err)
+	}
+}
+
+// Every migration can be undone and applied again.
+func TestMigrationsGoBothWays(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		s := storetest.Open(t, url, storetest.Options{})
+		db := raw(t, url)
+		files, err := migrations.For(s.Dialect())
+		must(t, err)
+		p, err := goose.NewProvider(map[string]goose.Dialect{"postgres": goose.DialectPostgres, "sqlite": goose.DialectSQLite3}[s.Dialect()], db, files)
+		must(t, err)
+		_, err = p.DownTo(t.Context(), 0)
+		must(t, err)
+		if err := s.CheckSchema(t.Context()); err == nil {
+			t.Error("an empty database passes as current")
+		}
+		_, err = s.Migrate(t.Context())
+		must(t, err)
+		must(t, s.CheckSchema(t.Context()))
+	})
+}
