@@ -189,7 +189,7 @@ func TestStartAndStop(t *testing.T) {
 			}
 		}
 		w.Stop()
-		lifecycle := slices.DeleteFunc(slices.Clone(p.calls), func(call string) bool { return slices.Contains([]string{"sweep", "clean", "forget"}, call) })
+		lifecycle := slices.DeleteFunc(slices.Clone(p.calls), func(call string) bool { return slices.Contains([]string{"sweep", "clean", "forget", "prune"}, call) })
 		want := []string{"presence starts", "runner starts", "servers start", "presence stops", "runner stops", "servers stop"}
 		if !slices.Equal(lifecycle, want) {
 			t.Errorf("got %v", lifecycle)

@@ -149,11 +149,13 @@ func TestNumbersBecomeSortKeys(t *testing.T) {
 func TestServersWorkWhileABackfillRuns(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		done, served := make(chan error, 1), 0
-		go func() { done <- s.RunBackfills(t.Context(), []store.Backfill{counting(5, func(int) error { return nil })}) }()
+		go func() {
+			done <- s.RunBackfills(t.Context(), []store.Backfill{counting(5, func(int) error { return nil })})
+		}()
 		for running := true; running; {
 			m := insertSingle(t, s, nil)
 			token, ok := claim(t, s, m.ID, time.Minute)
-			if !ok || !settle(t, s, delivery.Outcome{ID: m.ID, Token: token, Status: message.Sent, Part: 1}) {
+			if !ok || !settle(t, s, delivery.Row{ID: m.ID, Token: token}.Sent(0)) {
 				t.Error("a message was not sent")
 			}
 			select {

@@ -14,7 +14,6 @@ import (
 	"herald/migrations"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
-	"herald/pkg/message"
 	"herald/pkg/store/records"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
@@ -111,7 +110,7 @@ func checkFilled(t *testing.T, s *storetest.Store) {
 	if !loaded.Claimed || loaded.Lead == nil || loaded.Lead.FirstName != "Ann" || loaded.ChannelVersion != 3 {
 		t.Fatalf("loaded %+v", loaded)
 	}
-	if !settle(t, s, delivery.Outcome{ID: loaded.Message.ID, Token: loaded.ClaimToken, Status: message.Sent, Part: 1}) {
+	if !settle(t, s, delivery.Row{ID: loaded.Message.ID, Token: loaded.ClaimToken}.Sent(0)) {
 		t.Error("the claim is not in force")
 	}
 	if done, err := s.Finish(ctx, b.ID); !done || err != nil {

@@ -69,7 +69,7 @@ func TestEventsOfABulk(t *testing.T) {
 				t.Errorf("finished with %d of 2 messages: %v, %v", i, done, err)
 			}
 			token, _ := claim(t, s, row.ID, time.Minute)
-			settle(t, s, delivery.Outcome{ID: row.ID, Token: token, Status: message.Sent, Part: 1})
+			settle(t, s, delivery.Row{ID: row.ID, Token: token}.Sent(0))
 		}
 		for range 2 {
 			if done, err := s.Finish(ctx, b.ID); !done || err != nil {
