@@ -35,8 +35,8 @@ func (r *rig) expectEnd(res delivery.Result, want written) {
 	if mark := (stats.MessageState{Seq: 7, Status: want.Status, Reason: want.Reason}); !slices.Equal(r.marks, []stats.MessageState{mark}) {
 		r.t.Errorf("counted %+v, want %+v", r.marks, mark)
 	}
-	if r.sends != 0 || len(r.asked) != 0 {
-		r.t.Errorf("%d calls, the rate was asked %d times", r.sends, len(r.asked))
+	if r.sends != 0 || len(r.asked) != 0 || r.row.outcomes[0].Attempt != nil {
+		r.t.Errorf("%d calls, the rate was asked %d times, attempt %+v", r.sends, len(r.asked), r.row.outcomes[0].Attempt)
 	}
 }
 
