@@ -145,7 +145,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 	})
 }
 
-// A token of an unknown key is rejected as unauthorized, whatever its form.
+// A token of an unknown key is rejected as unauthorized in any form.
 func FuzzToken(f *testing.F) {
 	for _, s := range []string{"", "hk_", "hk_0123456789abcdef_", "hk_0123456789abcdef_" + strings.Repeat("A", 43), "hk_zz_zz", "hk_0123456789ABCDEF_" + strings.Repeat("A", 43)} {
 		f.Add(s)

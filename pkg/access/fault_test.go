@@ -145,7 +145,7 @@ func taken(t *testing.T, r *Keyring, what, token string) {
 	}
 }
 
-// A flood of forged tokens costs no queries of its own, and leaves the cache as it is.
+// A flood of forged tokens costs no queries and evicts nothing from the cache.
 func TestFaultForgedKeysCostNoQueries(t *testing.T) {
 	for name, form := range map[string]int{"with a checksum": secretBytes + checksumBytes, "of before": secretBytes} {
 		t.Run(name, func(t *testing.T) {

@@ -20,8 +20,8 @@ import (
 // SendOption is a choice of one send.
 type SendOption func(*call)
 
-// UnderKey sends under an Idempotency-Key of the caller's, so that the send is one even if the caller itself dies and
-// comes again. Without it every call has a key of its own, which makes its retries safe.
+// UnderKey sets the Idempotency-Key of a send, so that a caller that restarts can repeat it safely. Without this option each
+// call gets a random key, which makes its own retries safe.
 func UnderKey(key string) SendOption {
 	return func(r *call) { r.headers[contract.HeaderIdempotencyKey] = quote(key) }
 }
@@ -225,22 +225,22 @@ func (c *Client) steer(ctx context.Context, route contract.Route, id string) (*B
 func Over(b *Bulk) bool { return b.CompletedAt != nil }
 
 const (
-	watchFirst = 50 * time.Millisecond
-	watchMost  = time.Second
+	firstWatch = 50 * time.Millisecond
+	maxWatch   = time.Second
 )
 
 // WatchBulk yields how a bulk stands, whenever that has changed, until it is over or fails to be read.
 func (c *Client) WatchBulk(ctx context.Context, id string) iter.Seq2[*Bulk, error] {
 	return func(yield func(*Bulk, error) bool) {
 		var last *Bulk
-		for pause := watchFirst; ; pause = min(2*pause, watchMost) {
+		for pause := firstWatch; ; pause = min(2*pause, maxWatch) {
 			b, err := c.Bulk(ctx, id)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			if last == nil || b.MessagesPending != last.MessagesPending || b.TotalLeads != last.TotalLeads || b.Status != last.Status || Over(b) {
-				pause = min(pause, watchMost/4) // it moves: look more often
+				pause = min(pause, maxWatch/4) // it moves: look more often
 				if !yield(b, nil) || Over(b) {
 					return
 				}

@@ -58,7 +58,7 @@ type (
 	LeadFields = contract.LeadFields
 	// ImportReport is what became of an imported file.
 	ImportReport = contract.ImportReport
-	// Suppression says who must not be contacted.
+	// Suppression is an address that must not be contacted.
 	Suppression = contract.Suppression
 	// NewSuppression puts an address on the list.
 	NewSuppression = contract.NewSuppression
@@ -71,10 +71,10 @@ type Patch map[string]any
 
 // Client is safe for concurrent use.
 type Client struct {
-	base     *url.URL
-	key      string
-	http     *http.Client
-	patience time.Duration
+	base    *url.URL
+	key     string
+	http    *http.Client
+	timeout time.Duration // of a call with its retries; 0: one attempt
 }
 
 // Option is a choice that New takes.
@@ -88,14 +88,14 @@ func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h
 
 // WithPatience is how long a call goes on trying while the API does not answer or says to come back, DefaultPatience
 // without it; 0: every call is made once.
-func WithPatience(d time.Duration) Option { return func(c *Client) { c.patience = d } }
+func WithPatience(d time.Duration) Option { return func(c *Client) { c.timeout = d } }
 
 // DefaultPatience outlasts the restart of a server.
 const DefaultPatience = 30 * time.Second
 
 const (
-	retryFirst     = 100 * time.Millisecond
-	retryMost      = 5 * time.Second
+	firstRetry     = 100 * time.Millisecond
+	maxRetry       = 5 * time.Second
 	answerTimeout  = 90 * time.Second // above the longest wait for a bulk
 	maxAnswer      = 64 << 20
 	connsPerServer = 256
@@ -109,7 +109,7 @@ func New(baseURL string, options ...Option) (*Client, error) {
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own
 	t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = connsPerServer, answerTimeout
-	c := &Client{base: u, http: &http.Client{Transport: t}, patience: DefaultPatience}
+	c := &Client{base: u, http: &http.Client{Transport: t}, timeout: DefaultPatience}
 	for _, o := range options {
 		o(c)
 	}
@@ -154,7 +154,8 @@ type call struct {
 	note       func(h http.Header) // told the headers of the answer
 }
 
-// do makes a call, again while that is safe and helps, and reads the answer into into.
+// do makes a call and decodes the response into into. It retries with exponential back-off while a repetition is safe and may
+// help.
 func (c *Client) do(ctx context.Context, r call, into any) error {
 	var body []byte
 	if r.body != nil {
@@ -163,44 +164,44 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 			return fmt.Errorf("encode the request: %w", err)
 		}
 	}
-	pace := &pacer{ExponentialBackOff: backoff.NewExponentialBackOff()}
-	pace.InitialInterval, pace.MaxInterval = retryFirst, retryMost
+	delay := &retryBackoff{ExponentialBackOff: backoff.NewExponentialBackOff()}
+	delay.InitialInterval, delay.MaxInterval = firstRetry, maxRetry
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := c.once(ctx, r, body, into)
-		if err != nil && !c.again(ctx, r, err, &pace.least) {
+		if err != nil && !c.retryable(ctx, r, err, &delay.minimum) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(pace), backoff.WithMaxElapsedTime(c.patience))
+	}, backoff.WithBackOff(delay), backoff.WithMaxElapsedTime(c.timeout))
 	return err
 }
 
 // errCut is the error of a download that broke off. Its writer has a part, so the call is not repeated.
 var errCut = errors.New("the download broke off")
 
-// again says whether a call that failed may be made again, and how long to wait at least.
-func (c *Client) again(ctx context.Context, r call, err error, least *time.Duration) bool {
-	if c.patience == 0 || r.stream != nil || ctx.Err() != nil || errors.Is(err, errCut) {
+// retryable reports whether a failed call may be repeated, and sets the minimum delay that the server asked for.
+func (c *Client) retryable(ctx context.Context, r call, err error, minimum *time.Duration) bool {
+	if c.timeout == 0 || r.stream != nil || ctx.Err() != nil || errors.Is(err, errCut) {
 		return false
 	}
 	var e *Error
 	if !errors.As(err, &e) {
 		return r.repeatable // no answer: nobody knows whether it was done
 	}
-	*least = e.RetryAfter
+	*minimum = e.RetryAfter
 	return e.Status == http.StatusTooManyRequests || (r.repeatable && e.passes())
 }
 
-// pacer waits as long as the server asks, where that is longer than its own pause.
-type pacer struct {
+// retryBackoff is an exponential back-off that is not shorter than the Retry-After of the server.
+type retryBackoff struct {
 	*backoff.ExponentialBackOff
-	least time.Duration
+	minimum time.Duration
 }
 
 // NextBackOff implements backoff.BackOff.
-func (p *pacer) NextBackOff() time.Duration {
-	d := max(p.ExponentialBackOff.NextBackOff(), p.least)
-	p.least = 0
+func (p *retryBackoff) NextBackOff() time.Duration {
+	d := max(p.ExponentialBackOff.NextBackOff(), p.minimum)
+	p.minimum = 0
 	return d
 }
 

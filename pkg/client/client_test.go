@@ -232,7 +232,7 @@ func cutAfter(_ http.ResponseWriter, pass func()) {
 	panic(http.ErrAbortHandler)
 }
 
-// A send is repeated until it is answered, whatever happens to its answers, and happens once.
+// A send is repeated until a response arrives, and takes effect once, whether requests or responses are lost.
 func TestSendsAreRepeatedSafely(t *testing.T) {
 	e, base := herald(t)
 	mail(t, connect(t, base))

@@ -176,7 +176,7 @@ type ImportError struct {
 	Msg  string `json:"msg" doc:"What is wrong." example:"id: must be a UUID"`
 }
 
-// Suppression says who must not be contacted, and why.
+// Suppression is an address that must not be contacted, and the reason.
 type Suppression struct {
 	ID           string                `json:"id" doc:"The suppression's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Type         message.ChannelType   `json:"type" doc:"Over which type of channel." enum:"type" example:"EMAIL"`

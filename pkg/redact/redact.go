@@ -1,5 +1,5 @@
-// Package redact takes personal data and secrets out of words that Herald did not choose itself: what a provider answers,
-// what a driver says of a statement that failed. It knows nothing else.
+// Package redact removes personal data and secrets from text that other programs produced: responses of providers, errors of
+// drivers. It depends on no other package of Herald.
 package redact
 
 import (
@@ -9,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// Max is how many characters Short leaves of a text.
+// Max is the maximum length of a text that Short returns, in characters.
 const Max = 300
 
-// shapes finds what may be an id of ours, which stays, and after it what may be an address, a phone number, an Instagram
-// id, a credential of a provider, a key of the API, or a password in a URL.
+// shapes matches ids of Herald, which are kept, and what may be an email address, a phone number, an Instagram id, a credential
+// of a provider, an API key or a password in a URL.
 var shapes = regexp.MustCompile(`\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b` +
 	`|://[^\s/@]+@` +
 	`|[^\s"'<>(),;:=]+@[^\s"'<>(),;]+` +
@@ -23,7 +23,7 @@ var shapes = regexp.MustCompile(`\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA
 
 const uuidLength = 36
 
-// Text replaces whatever looks like personal data or a secret by ***.
+// Text replaces everything that looks like personal data or a secret by ***.
 func Text(s string) string {
 	return shapes.ReplaceAllStringFunc(s, func(found string) string {
 		switch {
@@ -36,13 +36,13 @@ func Text(s string) string {
 	})
 }
 
-// Short is Text on one line of valid UTF-8 of at most Max characters, for words that are stored and shown.
+// Short is Text on one line of valid UTF-8 of at most Max characters, for text that is stored and shown.
 func Short(s string) string {
 	s = strings.TrimSpace(Text(strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f {
 			return ' '
 		}
-		return r // a byte that is no UTF-8 comes as the replacement character
+		return r // an invalid byte becomes U+FFFD
 	}, s)))
 	if utf8.RuneCountInString(s) > Max {
 		s = string([]rune(s)[:Max]) + "…"
@@ -50,7 +50,7 @@ func Short(s string) string {
 	return s
 }
 
-// Attr is for slog's ReplaceAttr: it redacts errors, and the words that other programs log through ours.
+// Attr is a ReplaceAttr function for slog. It redacts errors and the messages that libraries log.
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case error:

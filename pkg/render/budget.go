@@ -33,13 +33,13 @@ var (
 	errGone     = errors.New("the request was cancelled")
 )
 
-// budget counts the work of one rendering and stops it. Every part that does work charges it first.
+// budget counts the work of one rendering and stops it at a bound. Each part charges the budget before it works.
 type budget struct {
 	steps int
 	next  int // the step at which the clock is read
 	until time.Time
-	done  <-chan struct{} // closed when the caller has gone
-	err   error           // the bound that was passed; it stays
+	done  <-chan struct{} // closed when the caller's context ends
+	err   error           // the bound that was exceeded; it stays
 
 	vars map[string]any // the library's copy of the bindings
 	held map[string]int // sizes of variables
@@ -81,7 +81,7 @@ func (b *budget) fail(err error) error {
 	return b.err
 }
 
-// make accounts for text or an array that came into being.
+// make charges for new text or a new array.
 func (b *budget) make(size int) error {
 	if b.made += size; b.made > maxMade {
 		return b.fail(errMade)
@@ -89,7 +89,7 @@ func (b *budget) make(size int) error {
 	return b.charge(size >> 10)
 }
 
-// hold accounts for a variable's new value.
+// hold replaces the size of a variable.
 func (b *budget) hold(name string, size int) error {
 	if b.held == nil {
 		b.held = map[string]int{}
@@ -102,8 +102,8 @@ func (b *budget) hold(name string, size int) error {
 	return nil
 }
 
-// size returns the bytes of a value as if each part stood alone: an array may hold one long text many times, and whatever
-// prints or compares it meets the text as often. It stops counting where no budget can pay for more.
+// size returns the bytes that printing or comparing a value reads. A text that an array contains several times counts
+// each time. Counting stops beyond maxSize, for which no budget pays.
 func size(v any) int { return grow(0, v) }
 
 const maxSize = maxSteps << 10

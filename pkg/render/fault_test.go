@@ -247,7 +247,7 @@ func TestFaultParsing(t *testing.T) {
 	}
 }
 
-// A condition that nobody's values meet hides no work: the templates are tried with every field too.
+// Work behind a condition that no value meets is found, because the templates are tried with a value for every field too.
 func TestFaultConditionsHideNoWork(t *testing.T) {
 	work := `{% assign x = "0123456789" %}` + repeat(`{% assign x = x | append: x %}`, 30)
 	for name, condition := range map[string]string{

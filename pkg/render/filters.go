@@ -28,8 +28,8 @@ type filter struct {
 // printWeight is the weight of values that are printed: fmt takes a few microseconds for a kibibyte.
 const printWeight = 4
 
-// allowed lists the standard filters of Liquid that the library has, and safe, by which a template for HTML turns escaping
-// off. What is not here is refused: inspect, type and json double quotes and tell of Go.
+// allowed lists the standard filters of Liquid that the library has, and safe, which turns escaping off in HTML. Others are
+// refused: inspect, type and json double quotes and reveal Go types.
 var allowed = newFilters()
 
 // dictionary collects the library's filters.
@@ -185,7 +185,7 @@ func (f *filter) call(args []any) (out any, err error) {
 	return out, err
 }
 
-// prints says whether an argument that is no text is turned into text, as a value or in the library's error.
+// prints reports whether an argument that is no text is turned into text, as a value or in the library's error.
 func (f *filter) prints(i int) bool {
 	t := f.fn.Type()
 	if i >= t.NumIn() {
@@ -195,7 +195,7 @@ func (f *filter) prints(i int) bool {
 	return kind != reflect.Slice && (kind != reflect.Interface || i > 0)
 }
 
-// came accounts for what a filter made.
+// came charges for the result of a filter.
 func came(b *budget, out any) error {
 	switch out := out.(type) {
 	case string:
@@ -281,7 +281,7 @@ func replaceBounded(s, old, by string, n int) (string, error) {
 func splitBounded(s, sep string) ([]any, error) {
 	n := strings.Count(s, sep) + 1
 	if sep == "" {
-		n-- // one for each character
+		n -= 2 // strings.Count counts the places between characters, with both ends
 	}
 	if n > maxElements {
 		return nil, errElements
@@ -318,7 +318,7 @@ func joinBounded(a []any, sep func(string) string) (string, error) {
 	return b.String(), nil
 }
 
-// wideFormat finds a width of three digits and more in a date format: the formatter pads to whatever it is told.
+// wideFormat finds a width of three digits and more in a date format: the formatter pads to any width.
 var wideFormat = regexp.MustCompile(`%[^A-Za-z%]*[0-9]{3}`)
 
 const (

@@ -7,7 +7,7 @@ import (
 	"herald/pkg/message"
 )
 
-// Whatever a template says, compiling and rendering it ends soon, in text that fits or in a mistake.
+// Compiling and rendering any template ends soon, with text within the bounds or with an error.
 func FuzzTemplate(f *testing.F) {
 	for _, s := range []string{
 		`Hi {{ first_name | default: "there" }}`, `{% for t in tags %}{{ t }}{% endfor %}`, `{% if a == 1 %}x{% elsif b %}y{% else %}z{% endif %}`,

@@ -12,7 +12,7 @@ const (
 	memoryBound = slowness * 64 << 20
 )
 
-// Any template is refused, or compiled, checked and rendered within the bounds, whatever the lead holds.
+// Any template is refused, or compiled, checked and rendered within the bounds, for any values of the lead.
 func FuzzTemplateGrammar(f *testing.F) {
 	for i := range 40 {
 		seed := make([]byte, 40)

@@ -1,6 +1,9 @@
-// Package render turns a message's Liquid templates and a lead into the text that a provider gets. Templates come
-// from strangers: parsing and rendering are bounded in time, work, memory and output, and a lead's data is never parsed as a
-// template. It knows nothing of channels, providers or storage.
+// Package render turns the Liquid templates of a message and a lead into the text that a provider sends. Templates are
+// untrusted input: parsing and rendering are bounded in time, steps, memory and output, and the data of a lead is never parsed
+// as a template. The package knows no channels, providers or storage.
+//
+// A template takes three passes: scan.go splits it into texts, tags and objects; parse.go and expr.go parse those; the Liquid
+// library walks the blocks and calls back into tags.go and loops.go, which charge a budget (budget.go) for all work.
 package render
 
 import (
@@ -34,8 +37,8 @@ type Template struct {
 	uses                map[string]bool // the values of a lead that the templates may ask for
 }
 
-// Compile parses the templates of content. What does not parse comes back as field errors with the template's name
-// as the path and its line in the text. It stops when ctx ends; a caller that goes on after it asks ctx first.
+// Compile parses the templates of content. Mistakes are field errors whose path is the name of the template and whose text
+// has the line. Compile stops with an error when ctx ends, so a caller checks ctx before it reports mistakes.
 func Compile(ctx context.Context, t message.ChannelType, c message.Content) (*Template, []message.FieldError) {
 	tpl := &Template{rules: &t.Spec().Content, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
@@ -125,8 +128,9 @@ type Rendered struct {
 	Segments int // parts in which the text is sent and charged; 0 for channel types without segments
 }
 
-// Render fills the templates for one lead, nil for nobody. An error means that this lead's message cannot be sent as it is: the text
-// is empty, too long, beyond a bound, or does not render; it carries no personal data. When ctx ends the error is ctx's.
+// Render fills the templates for one lead, or without values for nil. An error means that the message to this lead cannot be
+// sent: its text is empty, too long, beyond a bound, or does not render. The error contains no personal data. When ctx ends
+// the error is that of ctx.
 func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, error) {
 	out := Rendered{Content: t.content}
 	b := &budget{until: time.Now().Add(deliverTime), done: ctx.Done()}
@@ -159,7 +163,7 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 	return out, nil
 }
 
-// oneLine makes text fit for a header: every control character becomes a space.
+// oneLine replaces control characters by spaces, so that a value cannot add a header.
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if message.IsControl(r) {

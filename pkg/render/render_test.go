@@ -76,15 +76,15 @@ func TestCheckTriesTheLeadOrASample(t *testing.T) {
 
 // The filters that this package implements itself.
 func TestOwnFilters(t *testing.T) {
-	lead := &message.Lead{Tags: []string{"b", "A", "b", "a"}, CustomFields: map[string]any{
-		"rows":  []any{map[string]any{"n": "b"}, map[string]any{"n": "A"}, map[string]any{"n": "b"}, map[string]any{}},
+	lead := &message.Lead{Tags: []string{"b", "C", "b", "a"}, CustomFields: map[string]any{
+		"rows":  []any{map[string]any{"n": "b"}, map[string]any{"n": "C"}, map[string]any{"n": "b"}, map[string]any{}},
 		"mixed": []any{"b", 1.0, "a"},
 	}}
 	for source, want := range map[string]string{
-		`{{ tags | uniq | join }}`:                                             "b A a",
-		`{{ custom_fields.rows | uniq | map: "n" | join: "," }}`:               "b,A,",
-		`{{ tags | sort_natural | join }}`:                                     "A a b b",
-		`{{ custom_fields.rows | sort_natural: "n" | map: "n" | join: "," }}`:  ",A,b,b",
+		`{{ tags | uniq | join }}`:                                             "b C a",
+		`{{ custom_fields.rows | uniq | map: "n" | join: "," }}`:               "b,C,",
+		`{{ tags | sort_natural | join }}`:                                     "a b b C",
+		`{{ custom_fields.rows | sort_natural: "n" | map: "n" | join: "," }}`:  ",b,b,C",
 		`{{ custom_fields.mixed | sort_natural | join }}`:                      "b 1 a",
 		`{{ "abcdef" | truncate: 6 }}`:                                         "abcdef",
 		`{{ "abcdef" | truncate: 5 }}`:                                         "ab...",
@@ -106,6 +106,35 @@ func TestOwnFilters(t *testing.T) {
 		got, err := compile(t, message.SMS, message.Content{Text: source + " "}).Render(t.Context(), lead)
 		if err != nil || got.Text != want+" " {
 			t.Errorf("%s: %q, %v, want %q", source, got.Text, err, want)
+		}
+	}
+}
+
+// Filters of this package are bounded at their edge.
+func TestFilterBounds(t *testing.T) {
+	lead := func(n int) *message.Lead {
+		return &message.Lead{CustomFields: map[string]any{"x": strings.Repeat("x", n), "f": strings.Repeat("y", n)}}
+	}
+	for name, c := range map[string]struct {
+		source string
+		n      int
+		want   string
+	}{
+		"characters":           {`{{ custom_fields.x | split: "" | size }}`, maxElements, ""},
+		"too many characters":  {`{{ custom_fields.x | split: "" | size }}`, maxElements + 1, "array of over"},
+		"a date format":        {`{{ "2024-01-02" | date: custom_fields.f }}`, maxDateFormat, ""},
+		"too long a format":    {`{{ "2024-01-02" | date: custom_fields.f }}`, maxDateFormat + 1, "date format is too long"},
+		"concat over elements": {`{% assign a = custom_fields.x | split: "" %}{{ a | concat: a | size }}`, maxElements/2 + 1, "array of over"},
+		"concat":               {`{% assign a = custom_fields.x | split: "" %}{{ a | concat: a | size }}`, maxElements / 2, ""},
+	} {
+		errs := compile(t, message.SMS, message.Content{Text: c.source}).Check(t.Context(), lead(c.n))
+		if (len(errs) == 0) != (c.want == "") || len(errs) > 0 && !strings.Contains(errs[0].Msg, c.want) {
+			t.Errorf("%s: %v, want %q", name, errs, c.want)
+		}
+	}
+	for source, want := range map[string]string{"{% assign a.b = 1 %}": "no properties", "{% if a %}{% endfor %}": "endfor closes nothing"} {
+		if _, errs := Compile(t.Context(), message.SMS, message.Content{Text: source}); len(errs) != 1 || !strings.Contains(errs[0].Msg, want) {
+			t.Errorf("%s: %v, want %q", source, errs, want)
 		}
 	}
 }
@@ -253,7 +282,7 @@ func BenchmarkRender(b *testing.B) {
 	}
 }
 
-// What the library quotes of a template may be anything, and what it quotes of a lead is nobody's to know.
+// Errors quote neither the template nor the lead: the library would quote both.
 func TestErrorsQuoteNothing(t *testing.T) {
 	_, errs := Compile(t.Context(), message.Email, message.Content{Subject: `{{ "hunter2" | nonsense }}`, Text: `{% nonsense "hunter2" %}`, HTML: `{{ "hunter2" | }}`})
 	if len(errs) == 0 {

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// piece is how much of an encoding is held at a time, give or take a character.
+// piece is the size of the buffer of an encoder, in bytes.
 const piece = 4 << 10
 
 // Encode writes a tree of Decode as json.Marshal would, piece by piece: json.Marshal holds the whole text, which may be six
@@ -104,14 +104,14 @@ func (e *encoder) text(s string) {
 	e.add(`"`)
 }
 
-// special says whether json.Marshal may write a character in another way.
+// special reports whether json.Marshal may escape a character.
 func special(r rune) bool {
 	return r < 0x20 || r > 0x7e || r == '"' || r == '\\' || r == '<' || r == '>' || r == '&'
 }
 
-// fits says whether a tree has at most a number of bytes once it is encoded.
-func fits(v any, most int) bool {
-	return Encode(&bounded{left: most}, v) == nil
+// fits reports whether the encoding of a tree has at most limit bytes.
+func fits(v any, limit int) bool {
+	return Encode(&bounded{left: limit}, v) == nil
 }
 
 // bounded takes so many bytes and no more.

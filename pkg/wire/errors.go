@@ -9,14 +9,14 @@ import (
 	"herald/pkg/message"
 )
 
-// Bounds of what is said about a document: a request must not be answered with a multiple of itself.
+// Bounds of an error response: it must not be several times as long as its request.
 const (
 	MaxMistakes = 100
 	maxLoc      = 100 // bytes of one name in a path
 	maxMsg      = 500 // bytes of a text
 )
 
-// Errors collects what is wrong with a document, the first MaxMistakes in full. Its zero value is ready.
+// Errors collects the mistakes of a document: the first MaxMistakes in full, the others as a count. The zero value is ready.
 type Errors struct {
 	list []message.FieldError
 	more int // beyond those in the list
@@ -36,7 +36,7 @@ func (e *Errors) Add(slug, msg string, loc ...any) {
 	e.list = append(e.list, message.FieldError{Loc: loc, Msg: cut(msg, maxMsg), Type: slug})
 }
 
-// full says whether no more mistakes are recorded, and counts the one that the caller has.
+// full reports whether the list is full. If so, it counts the mistake that the caller has.
 func (e *Errors) full() bool {
 	if len(e.list) < MaxMistakes {
 		return false
@@ -45,7 +45,7 @@ func (e *Errors) full() bool {
 	return true
 }
 
-// count returns how many mistakes were met.
+// count returns the number of all mistakes.
 func (e *Errors) count() int { return len(e.list) + e.more }
 
 // AddUnder records mistakes whose paths are relative to loc.
@@ -55,8 +55,7 @@ func (e *Errors) AddUnder(list []message.FieldError, loc ...any) {
 	}
 }
 
-// Err returns everything collected as one error, or nil. Where there were more than MaxMistakes, its last entry says how
-// many more.
+// Err returns all mistakes as one message.Error, or nil. When there were more than MaxMistakes, a last entry counts the others.
 func (e *Errors) Err() error {
 	list := e.list
 	if e.more > 0 {
@@ -85,12 +84,12 @@ func Bounded(list []message.FieldError) []message.FieldError {
 func (e *Errors) List() []message.FieldError { return e.list }
 
 // cut shortens a text to a number of bytes, at a character's end.
-func cut(s string, most int) string {
-	if len(s) <= most {
+func cut(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
 	}
-	return s[:most] + "…"
+	return s[:limit] + "…"
 }

@@ -50,7 +50,7 @@ func (o *Object) get(name string) (any, bool) {
 	return v, ok && v != nil
 }
 
-// Has says whether a field is there and not null.
+// Has reports whether a field is present and not null.
 func (o *Object) Has(name string) bool {
 	v, ok := o.m[name]
 	return ok && v != nil
@@ -129,8 +129,8 @@ func (o *Object) Bool(name string) bool {
 	return b
 }
 
-// Number reads a number from least to most, or nil when it is absent.
-func (o *Object) Number(name string, least, most float64) *float64 {
+// Number reads a number between lower and upper, both included, or nil when it is absent.
+func (o *Object) Number(name string, lower, upper float64) *float64 {
 	v, ok := o.get(name)
 	if !ok {
 		return nil
@@ -141,15 +141,15 @@ func (o *Object) Number(name string, least, most float64) *float64 {
 		return nil
 	}
 	f, err := n.Float64()
-	if _, ok := message.PlainNumber(n); !ok || err != nil || f < least || f > most {
-		o.Fail(message.SlugNumber, fmt.Sprintf("must be a number from %v to %v, with at most %d digits after the decimal point", least, most, message.MaxFraction), name)
+	if _, ok := message.PlainNumber(n); !ok || err != nil || f < lower || f > upper {
+		o.Fail(message.SlugNumber, fmt.Sprintf("must be a number from %v to %v, with at most %d digits after the decimal point", lower, upper, message.MaxFraction), name)
 		return nil
 	}
 	return &f
 }
 
-// ParseTime reads an RFC 3339 time as it is stored: in UTC, to the microsecond. wrong says what is wrong with it, "" when
-// nothing is.
+// ParseTime reads an RFC 3339 time as it is stored: in UTC, to the microsecond. wrong
+// describes the mistake, "" for none.
 func ParseTime(s string) (t time.Time, wrong string) {
 	t, err := time.Parse(time.RFC3339, s)
 	switch {
@@ -289,7 +289,7 @@ func (o *Object) plain(v any, loc []any) any {
 	return v
 }
 
-// Unsupported records fields that the contract names and that are not built yet.
+// Unsupported records present fields that the contract names and this version does not implement.
 func (o *Object) Unsupported(names ...string) {
 	for _, n := range names {
 		o.read[n] = true
@@ -299,7 +299,7 @@ func (o *Object) Unsupported(names ...string) {
 	}
 }
 
-// Close records every field that was never read: it is unknown, and ignoring it could change what the request means.
+// Close records every field that no method read: it is unknown, and ignoring it could change the meaning of the request.
 func (o *Object) Close() {
 	var unknown []string
 	for n := range o.m {
@@ -323,7 +323,7 @@ func (o *Object) Names() []string {
 	return names
 }
 
-// Given says whether a field is there, null or not.
+// Given reports whether a field is present, null or not.
 func (o *Object) Given(name string) bool {
 	_, ok := o.m[name]
 	return ok

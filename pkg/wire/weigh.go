@@ -9,8 +9,8 @@ const (
 	weightMember    = 240
 )
 
-// Weigh returns how many bytes the tree that Decode makes of a body takes at most, without making it; with more than
-// MaxNodes, the error that Decode would come to. What is not valid JSON weighs something or other.
+// Weigh returns an upper bound of the memory, in bytes, of the tree that Decode makes of a body, without decoding it. For more
+// than MaxNodes values it returns the error of Decode. The weight of invalid JSON is arbitrary.
 func Weigh(body []byte) (int64, error) {
 	weight, nodes := int64(len(body)), 1
 	quoted, opened := false, false
