@@ -1,6 +1,10 @@
-// Package bulk is the life of a bulk send: accepted (one row), planned (the audience resolved and frozen into message
-// rows), fed (a bounded window of tasks in the queue), and finished, by any process that holds its lease. The
-// database says what is true; the queue and the counters can be lost at any moment. It knows no SQL and no queue.
+// Package bulk runs bulk sends. A bulk is accepted (one row), planned (its audience is resolved and frozen into message
+// rows), fed (a bounded window of tasks is kept in the queue) and finished. Any process that holds the bulk's lease can do
+// each step. The database is the source of truth; the queue and the counters may be lost at any moment.
+//
+// Service accepts, pauses, resumes and cancels bulks and returns their figures. Runner plans and feeds them in worker
+// processes; bulkRun is one leased execution. Previewer performs dry runs and explains decisions. The package knows no SQL
+// and no queue: it declares ports, which pkg/store, pkg/queue, pkg/counters and pkg/ratelimit implement.
 package bulk
 
 import (
@@ -18,7 +22,7 @@ import (
 	"herald/pkg/stats"
 )
 
-// Status is where a bulk stands.
+// Status is a state of a bulk's life. COMPLETED and CANCELLED are final.
 type Status string
 
 // The statuses of a bulk.
@@ -58,7 +62,7 @@ type Bulk struct {
 	CompletedAt  *time.Time
 }
 
-// ErrLeaseLost says that another process may have taken the bulk over; whoever gets it must stop.
+// ErrLeaseLost means that another process may have taken over the bulk. The caller must stop working on it.
 var ErrLeaseLost = errors.New("the lease on the bulk is lost")
 
 // Store keeps bulks. InsertBulk locks the bulk's channel and sets ChannelVersion; it returns a message.Error not_found when
@@ -72,8 +76,9 @@ type Store interface {
 	Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error)
 }
 
-// Lifecycle moves a bulk from one of some statuses to another and ends the lease on it, so that whoever runs it stops
-// and somebody else looks at it anew. A bulk in another status is a message.Error conflict that names the status.
+// Lifecycle moves a bulk from one of some statuses to another and ends the lease on it, so that the process
+// that runs it stops and every process may acquire it again. A bulk in another status is a message.Error conflict that names
+// the status.
 type Lifecycle interface {
 	Move(ctx context.Context, id uuid.UUID, from []Status, to Status) error
 }
@@ -148,7 +153,7 @@ type Plan interface {
 	Abandon(ctx context.Context, l Lease, why string) error
 }
 
-// Row is a message of a bulk as feeding and reconciling see it.
+// Row is what feeding and reconciling read of a message.
 type Row struct {
 	ID         uuid.UUID
 	Generation int
@@ -167,14 +172,14 @@ type Feed interface {
 	Finish(ctx context.Context, bulkID uuid.UUID) (bool, error)
 }
 
-// Task asks a worker to look at one message.
+// Task asks a worker to deliver one message. Tasks of different generations of a message are different tasks.
 type Task struct {
 	MessageID  uuid.UUID
 	Generation int
 }
 
-// Queue carries tasks to the workers. Enqueueing a task that is there already changes nothing. Wake tells some worker
-// that a bulk waits to be run; it may be lost. Workers returns how many worker processes run.
+// Queue carries tasks to the workers. Enqueue is idempotent while a task is in the queue. Wake asks one worker to look for
+// bulks to run; the request may be lost. Workers returns the number of running worker processes.
 type Queue interface {
 	Enqueue(ctx context.Context, t message.ChannelType, p message.Priority, tasks []Task) error
 	Wake(ctx context.Context, bulkID uuid.UUID) error
@@ -203,12 +208,12 @@ type Counters interface {
 	Keep(ctx context.Context, bulkID uuid.UUID) error
 }
 
-// Rescuer settles a message whose claim has expired.
+// Rescuer settles a suspect: a message whose claim expired before its outcome was written.
 type Rescuer interface {
 	Rescue(ctx context.Context, id uuid.UUID) error
 }
 
-// Observer is told what a person who runs Herald wants to know of bulks.
+// Observer receives events, failures and stage durations for the log and the metrics. Its methods do not block.
 type Observer interface {
 	BulkEvent(ctx context.Context, event string, bulkID uuid.UUID, args ...any)
 	BulkError(ctx context.Context, during string, bulkID uuid.UUID, err error)

@@ -14,7 +14,8 @@ import (
 	"herald/pkg/message"
 )
 
-// bulkRun is one bulk under this process's lease. The planner moves total and planned on, the feeder reads them.
+// bulkRun is one leased execution of a bulk. A planner and a feeder goroutine work on it: the planner advances total and
+// planned, the feeder reads them.
 type bulkRun struct {
 	runner  *Runner
 	deps    *RunnerDeps
@@ -53,7 +54,7 @@ type bulkRun struct {
 	countersKept time.Time          // when the counts' expiry was put off
 }
 
-// work runs the planner and the feeder, and returns after how long the bulk is looked at again.
+// work runs the planner and the feeder. It returns the delay until the bulk is due again.
 func (run *bulkRun) work(ctx context.Context) (after time.Duration, err error) {
 	if run.bulk.Status == Cancelled {
 		return run.cancel(ctx)
@@ -88,8 +89,8 @@ func (run *bulkRun) retryForever(ctx context.Context, what string, step func() e
 	return err
 }
 
-// channelOf returns the bulk's channel. In place of one that is gone it returns an empty one in the state DELETED: the bulk
-// goes on, and the delivery ends its messages.
+// channelOf returns the bulk's channel. For a deleted channel it returns an empty one in the state DELETED: the bulk
+// continues, and the delivery ends its messages.
 func (run *bulkRun) channelOf(ctx context.Context) (*channel.Channel, error) {
 	var ch *channel.Channel
 	err := run.retryForever(ctx, "read the channel", func() (err error) {

@@ -26,7 +26,7 @@ const (
 	lookAround      = time.Second
 )
 
-// lane is what a process knows of a channel whose bulks run or wait. The Runner's lock is over it.
+// lane is a process's knowledge of one channel with bulks that run or wait. The Runner's mutex guards it.
 type lane struct {
 	key      channel.Key
 	looked   time.Time
@@ -114,7 +114,7 @@ func (r *Runner) refresh(ctx context.Context, l *lane, workers int) {
 	}
 }
 
-// view is what a bulkRun sees of its lane.
+// view is a run's snapshot of its lane.
 type view struct {
 	paused  bool
 	share   int64 // tasks that this bulk may have in the queue

@@ -22,7 +22,7 @@ type PreviewStore interface {
 	MessageOf(ctx context.Context, bulkID, leadID uuid.UUID) (*message.Message, error)
 }
 
-// PreviewDeps is what a Previewer works with.
+// PreviewDeps are the ports of a Previewer. All are required.
 type PreviewDeps struct {
 	Resolver audience.Resolver
 	Plan     Plan
@@ -34,7 +34,7 @@ type PreviewDeps struct {
 // PreviewTimeout is how long a preview may take. A caller waits for it, and it keeps a connection from others.
 const PreviewTimeout = 10 * time.Second
 
-// Previewer tells what a bulk would do, and what it did with one lead. It writes and sends nothing.
+// Previewer performs dry runs of bulks and explains a bulk's decision about one lead. It writes and sends nothing.
 type Previewer struct{ deps PreviewDeps }
 
 // NewPreviewer makes a Previewer.
@@ -121,7 +121,7 @@ func (p *Previewer) preview(ctx context.Context, o Request, tpl *render.Template
 
 func (p *Previewer) suppressed(ctx context.Context, o Request, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	if len(hashes) == 0 {
-		return nil, nil //nolint:nilnil // nobody is suppressed among nobody
+		return nil, nil //nolint:nilnil // without addresses no suppression applies
 	}
 	return p.deps.Plan.Suppressed(ctx, o.Channel.Type, o.MessageType, hashes)
 }
@@ -163,7 +163,7 @@ func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Templat
 	for i := range first {
 		lead := byID[first[i].LeadID]
 		if lead == nil {
-			continue // erased a moment ago
+			continue // erased since it was resolved
 		}
 		s := Sample{LeadID: lead.ID, Recipient: first[i].Recipient}
 		if s.Rendered, s.Err = tpl.Render(ctx, lead); s.Err == nil {
@@ -216,7 +216,7 @@ func (p *Previewer) Explain(ctx context.Context, bulkID, leadID uuid.UUID) (*Exp
 	}
 	if len(leads) == 0 {
 		if out.Message == nil {
-			return nil, message.Errorf(message.CodeNotFound, "there is no lead %s", leadID)
+			return nil, message.Errorf(message.CodeNotFound, "lead %s not found", leadID)
 		}
 		return out, nil
 	}

@@ -16,14 +16,14 @@ import (
 	"herald/pkg/pause"
 )
 
-// Timing is how long things take that tests shorten.
+// Timing holds the intervals of a Runner. Tests shorten them.
 type Timing struct {
-	Poll      time.Duration // how often a runner looks for bulks that no process runs
-	Lease     time.Duration // how long a lease lasts without being renewed
+	Poll      time.Duration // between two looks for bulks without a lease
+	Lease     time.Duration // a lease ends after this time without renewal
 	Reconcile time.Duration // how often a running bulk's open rows are compared with the queue and the counters
 	Stall     time.Duration // the same, while nothing moves
-	Retry     time.Duration // after the database or Redis did not answer
-	TimeSlice time.Duration // how long a bulk is fed while others of its channel wait for a place
+	Retry     time.Duration // pause after a failure of the database or Redis
+	TimeSlice time.Duration // a bulk keeps its slot for this time while other bulks of its channel wait
 }
 
 // DefaultTiming is the Timing of a real deployment.
@@ -33,7 +33,7 @@ func DefaultTiming() Timing {
 	}
 }
 
-// RunnerDeps is what a Runner works with.
+// RunnerDeps are the ports and settings of a Runner. All ports are required.
 type RunnerDeps struct {
 	Leases   Leases
 	Plan     Plan
@@ -51,8 +51,8 @@ type RunnerDeps struct {
 
 // Runner plans and feeds bulks, several at once, each under a lease. Every worker process has one.
 //
-// A bulk that can do nothing now is parked: it has no lease, no goroutine and no memory in any process, and costs its part
-// of the statement with which each process looks for work. Bulks of one channel take turns at the channel's slots.
+// A bulk that can make no progress is parked: it has no lease, no goroutine and no memory in any process. Its only cost is its
+// row in the statement that looks for work. The bulks of a channel share its slots in turns (round robin by time slice).
 type Runner struct {
 	deps    RunnerDeps
 	token   uuid.UUID
@@ -108,7 +108,7 @@ func poke(c chan struct{}) {
 	}
 }
 
-// Start begins to look for bulks.
+// Start starts the goroutines that look for bulks and keep leases. Call it once.
 func (r *Runner) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.done = cancel, make(chan struct{})
@@ -124,7 +124,7 @@ func (r *Runner) Start() {
 	}()
 }
 
-// Stop lets go of every bulk, so that another process can go on at once, and returns when all is quiet.
+// Stop releases every lease, so that another process can continue at once. It returns when all goroutines have ended.
 func (r *Runner) Stop() {
 	if r.stop != nil {
 		r.stop()
@@ -296,7 +296,7 @@ func (r *Runner) admit(b *Running) *bulkRun {
 	return run
 }
 
-// begin runs a bulkRun. The caller holds the lock.
+// begin starts a run in its goroutine. The caller holds the lock.
 func (r *Runner) begin(ctx context.Context, run *bulkRun) {
 	r.runs[run.id] = run
 	run.lane.runs++
@@ -306,7 +306,7 @@ func (r *Runner) begin(ctx context.Context, run *bulkRun) {
 		switch {
 		case err == nil, message.IsCode(err, message.CodeConflict):
 		case errors.Is(err, ErrLeaseLost):
-			r.deps.Observer.BulkEvent(ctx, "left", run.id) // it was paused or cancelled, or another process has it
+			r.deps.Observer.BulkEvent(ctx, "left", run.id) // paused, cancelled, or taken over by another process
 		case ctx.Err() != nil:
 		default:
 			r.deps.Observer.BulkError(ctx, "run", run.id, err)
@@ -314,7 +314,7 @@ func (r *Runner) begin(ctx context.Context, run *bulkRun) {
 	})
 }
 
-// end takes a bulkRun out.
+// end removes a run and frees what it occupied.
 func (r *Runner) end(run *bulkRun) {
 	run.releaseSlot(false)
 	r.mu.Lock()
@@ -331,7 +331,7 @@ func (r *Runner) end(run *bulkRun) {
 	poke(r.freed)
 }
 
-// run works on a bulk under a lease until it can do nothing more for now.
+// run acquires a bulk's lease and works on the bulk until it ends, is parked, or the lease is lost.
 func (r *Runner) run(ctx context.Context, run *bulkRun) error {
 	asked := time.Now()
 	lease := Lease{BulkID: run.id, Token: r.token}

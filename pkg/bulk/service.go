@@ -29,13 +29,13 @@ type Request struct {
 	Key         *access.IdempotencyKey // nil: ordered again, it is another bulk
 }
 
-// Service accepts bulks and tells how they stand.
+// Service accepts and steers bulks and returns their figures. Its methods are safe for concurrent use.
 type Service struct {
 	deps     ServiceDeps
 	draining chan struct{}
 }
 
-// ServiceDeps is what a Service works with.
+// ServiceDeps are the ports of a Service. All are required.
 type ServiceDeps struct {
 	Store     Store
 	Lifecycle Lifecycle
@@ -56,13 +56,13 @@ type Channels interface {
 // NewService makes a Service.
 func NewService(d ServiceDeps) *Service { return &Service{d, make(chan struct{})} }
 
-// Drain makes everybody who waits get the figures of this moment, because the process is about to stop.
+// Drain ends every Wait with the figures of this moment, because the process is about to stop. Call it once.
 func (s *Service) Drain() { close(s.draining) }
 
 // redisTimeout is how long a request waits for Redis, which it can do without.
 const redisTimeout = time.Second
 
-// Accept checks an order and writes the bulk: from then on it will be sent, whatever dies. Errors are message.Errors:
+// Accept validates a request and writes the bulk. After it returns, no crash of a process can lose the bulk. Errors are message.Errors:
 // invalid with paths below message_data, not_found for a channel that was deleted, unavailable; or access.ErrKeyTaken, and
 // nothing is done.
 func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
@@ -84,7 +84,7 @@ func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
 	return b, nil
 }
 
-// wake is best effort: a worker finds the bulk by itself.
+// wake is best effort: a runner also finds the bulk with its next poll.
 func (s *Service) wake(ctx context.Context, id uuid.UUID) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -93,17 +93,17 @@ func (s *Service) wake(ctx context.Context, id uuid.UUID) {
 	}
 }
 
-// Pause stops a bulk: no message leaves any more but those whose delivery has begun.
+// Pause stops a bulk. Only messages whose delivery has begun are still sent.
 func (s *Service) Pause(ctx context.Context, id uuid.UUID) (*View, error) {
 	return s.move(ctx, id, "paused", []Status{Processing}, Paused)
 }
 
-// Resume lets a paused bulk go on where it was.
+// Resume continues a paused bulk from its cursors.
 func (s *Service) Resume(ctx context.Context, id uuid.UUID) (*View, error) {
 	return s.move(ctx, id, "resumed", []Status{Paused}, Processing)
 }
 
-// Cancel ends a bulk: its planning stops, messages that wait are taken back, and those under way run to their end.
+// Cancel ends a bulk. Planning stops, pending messages become CANCELLED, and messages under way run to their end.
 func (s *Service) Cancel(ctx context.Context, id uuid.UUID) (*View, error) {
 	return s.move(ctx, id, "cancelled", []Status{Processing, Paused}, Cancelled)
 }
@@ -120,7 +120,7 @@ func (s *Service) move(ctx context.Context, id uuid.UUID, event string, from []S
 	return s.Get(ctx, id)
 }
 
-// check validates an order's content, and renders its templates once, for nobody.
+// check validates a request's content and renders its templates once with sample values.
 func check(ctx context.Context, o Request) (*render.Template, error) {
 	errs := message.ValidateContent(o.Channel.Type, &o.Content)
 	tpl, terrs := render.Compile(ctx, o.Channel.Type, o.Content)
@@ -130,8 +130,8 @@ func check(ctx context.Context, o Request) (*render.Template, error) {
 	return tpl, message.Invalid(errs)
 }
 
-// View is a bulk, its figures at one moment, and, until the bulk is over, the state of its channel, which may explain
-// what the bulk waits for.
+// View is a bulk with its figures at one moment. Until the bulk ends it also has the state of its channel, which may explain
+// why the bulk makes no progress.
 type View struct {
 	*Bulk
 	stats.Figures
@@ -139,7 +139,7 @@ type View struct {
 	ChannelReason string
 }
 
-// Get returns how a bulk stands: its final counts when it is complete, else the counters', else the database's.
+// Get returns a bulk's view. The figures come from its final counts, else from the counters, else from the database.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
 	read := make(chan counted, 1)
 	go func() { read <- s.counted(ctx, id) }() // beside the row: people watch bulks, and need both
@@ -150,7 +150,7 @@ func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
 	return s.view(ctx, b, func() counted { return <-read })
 }
 
-// counted is what the counters say of a bulk; nothing when they are lost or do not answer.
+// counted is a bulk's counters; ok is false when they are lost or Redis does not answer.
 type counted struct {
 	stats.Counts
 	ok bool
@@ -163,7 +163,7 @@ func (s *Service) counted(ctx context.Context, id uuid.UUID) counted {
 	return counted{counts, ok && err == nil}
 }
 
-// look returns how a bulk stands whose row was read just now.
+// look returns the view of a bulk whose row was read just now.
 func (s *Service) look(ctx context.Context, b *Bulk) (*View, error) {
 	return s.view(ctx, b, func() counted { return s.counted(ctx, b.ID) })
 }
@@ -219,7 +219,8 @@ const (
 	maxWaitPause = 250 * time.Millisecond
 )
 
-// Wait returns how a bulk stands once it is over, or after at most d. It holds no connection while it waits.
+// Wait returns the view of a bulk when it ends, after d, or when the process drains, whichever is first. It polls the row with
+// growing pauses and holds no connection between two reads.
 func (s *Service) Wait(ctx context.Context, id uuid.UUID, d time.Duration) (*View, error) {
 	deadline := time.Now().Add(d)
 	for pause := minWaitPause; ; pause = min(pause*2, maxWaitPause) {
