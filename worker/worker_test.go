@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -295,21 +296,15 @@ func TestPoolReusesItsGoroutines(t *testing.T) {
 		close(release)
 		wg.Wait()
 		synctest.Wait() // all goroutines are idle
-		idle := make(chan struct{})
+		before := runtime.NumGoroutine()
 		for range 5 {
-			wg.Go(func() {
-				_ = p.run(t.Context(), func(context.Context) error {
-					<-idle
-					return nil
-				})
-			})
+			wg.Go(func() { _ = p.run(t.Context(), work) })
 		}
-		synctest.Wait()
-		if took := len(p.jobs); took != 0 {
-			t.Errorf("%d jobs wait", took)
-		}
-		close(idle)
 		wg.Wait()
+		synctest.Wait()
+		if after := runtime.NumGoroutine(); after != before {
+			t.Errorf("%d goroutines after 5 more tasks, %d before", after, before)
+		}
 		p.close()
 	}) // fails if a goroutine is left
 }
