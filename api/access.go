@@ -13,8 +13,8 @@ import (
 	"herald/pkg/message"
 )
 
-// identify finds the key of a request, before anything of its body is read. Until the first API key is made, an open API
-// answers the processes of this machine without one.
+// identify authenticates a request before its body is read. While no API key exists, an API in open mode (Deps.Local)
+// answers processes of this machine without a key.
 func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
@@ -33,7 +33,7 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return message.Errorf(message.CodeUnauthorized, "an API key is needed: Authorization: Bearer hk_…")
+			return message.Errorf(message.CodeUnauthorized, "an API key is required: send the header Authorization: Bearer hk_…")
 		}
 		k, err := s.Keys.Authenticate(r.Context(), strings.TrimSpace(token))
 		if err != nil {
@@ -44,11 +44,11 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// apiPrefix begins the paths that take an API key whether or not they have a route, so that a caller without one cannot
-// tell which of them exist.
+// apiPrefix begins the paths that need an API key even if they have no route, so a caller without a key cannot find out
+// which routes exist.
 const apiPrefix = "/api/"
 
-// takesKey reports whether a request needs an API key: as its route says, and without a route by its path.
+// takesKey reports whether a request needs an API key. The route's Access decides; without a route the path does.
 func (s *Server) takesKey(c echo.Context) bool {
 	if r := s.routeOf(c); r != nil {
 		return r.Access == contract.Keyed
@@ -58,25 +58,25 @@ func (s *Server) takesKey(c echo.Context) bool {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// relayed are the headers of requests that a proxy passes on. Forwarded is RFC 7239, Via RFC 9110; the others are customs
-// of proxies and content networks.
+// relayed are headers that proxies add. Forwarded is RFC 7239, Via RFC 9110; the others are conventions of proxies and
+// content networks.
 var relayed = []string{"Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "X-Original-Host", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip"}
 
-// relayedPrefix begins the headers X-Forwarded-For, -Host, -Proto and their kin.
+// relayedPrefix begins the headers X-Forwarded-For, -Host, -Proto and similar.
 const relayedPrefix = "X-Forwarded"
 
-// fromThisMachine refuses what a web page may make a browser on this machine send, and what a proxy passes on from
-// elsewhere: without API keys, being on this machine is all that a caller has to show.
+// fromThisMachine rejects cross-site requests of browsers on this machine and requests that a proxy forwarded. Without API
+// keys the caller's location is the only credential, and both would let remote callers borrow it.
 func fromThisMachine(r *http.Request) error {
 	if err := crossOrigin.Check(r); err != nil {
-		return message.Errorf(message.CodeForbidden, "without API keys no other site's pages may ask")
+		return message.Errorf(message.CodeForbidden, "cross-site requests are rejected while no API key exists")
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		return message.Errorf(message.CodeForbidden, "without API keys no other site's pages may ask")
+		return message.Errorf(message.CodeForbidden, "cross-site requests are rejected while no API key exists")
 	}
 	for name := range r.Header {
 		if strings.HasPrefix(name, relayedPrefix) || slices.Contains(relayed, name) {
-			return message.Errorf(message.CodeForbidden, "without API keys no request is answered that came through a proxy (%s); make a key with `herald keys create`", name)
+			return message.Errorf(message.CodeForbidden, "requests through a proxy (%s) are rejected while no API key exists; create a key with `herald keys create`", name)
 		}
 	}
 	host := r.Host
@@ -84,7 +84,7 @@ func fromThisMachine(r *http.Request) error {
 		host = h
 	}
 	if ip := net.ParseIP(strings.Trim(host, "[]")); !strings.EqualFold(host, "localhost") && (ip == nil || !ip.IsLoopback()) {
-		return message.Errorf(message.CodeForbidden, "without API keys the API answers under the names of this machine only, localhost or 127.0.0.1")
+		return message.Errorf(message.CodeForbidden, "while no API key exists, the API answers only under localhost or a loopback address")
 	}
 	return nil
 }

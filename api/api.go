@@ -1,5 +1,10 @@
-// Package api is Herald over HTTP: strict decoding, one table of routes, one table from error codes to statuses. It
-// translates between the wire and the domain and decides nothing else.
+// Package api serves Herald over HTTP. It translates between the wire types of package contract and the domain, and
+// decides nothing else: it must not know the database, the queue or a provider.
+//
+// One table (Server.routes) binds each contract.Route to its handler; one table (statuses) maps error codes to HTTP
+// statuses. A request passes, in this order: routing, observe (request id, log line, metrics, panics), identify (API key),
+// the gate of package request (scope, body, place), and its handler. Package openapi makes the
+// document and its reference page from the same table.
 package api
 
 import (
@@ -22,14 +27,14 @@ import (
 	"herald/pkg/telemetry"
 )
 
-// Messages reads the ledger. Message returns a message.Error not_found; Messages lists newest first, beginning before
-// an id.
+// Messages reads the ledger. Message returns a message.Error not_found for an unknown id. Messages lists newest first; it
+// starts with the message before an id (keyset pagination), at most limit.
 type Messages interface {
 	Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error)
 	Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error)
 }
 
-// Deps is what the API works with.
+// Deps are the services that the handlers call, and the settings of the server.
 type Deps struct {
 	Sender    *delivery.Sender
 	Bulks     *bulk.Service
@@ -37,25 +42,25 @@ type Deps struct {
 	Channels  *channel.Registry
 	Keys      *access.Keyring
 	Effects   access.IdempotencyStore
-	Local     bool // it is open: it listens on a loopback address and answers this machine until there is an API key
+	Local     bool // open mode: the API listens on a loopback address and answers this machine without a key until one exists
 	Leads     *lead.Service
 	Messages  Messages
 	Telemetry *telemetry.Telemetry
-	Health    func(context.Context) telemetry.Health // a moment old at most: it is not looked at for each probe
-	BulkWait  time.Duration                          // how long a bulk send waits when the request does not say
+	Health    func(context.Context) telemetry.Health // cached for up to a second, so probes cost nothing
+	BulkWait  time.Duration                          // how long a bulk send waits for figures without a Prefer header
 	Limits    request.Limits
 }
 
-// Server answers requests. It is an http.Handler.
+// Server answers requests. It implements http.Handler and is safe for concurrent use.
 type Server struct {
 	Deps
 	echo  *echo.Echo
-	table map[string]route // by method and path, as Echo has it
+	table map[string]route // by method and path pattern
 	gate  *request.Gate
 	pages openapi.Pages
 }
 
-// Sizes and times of the server.
+// Bounds of a connection. Bodies have their own bounds (package request).
 const (
 	maxHeader     = 32 << 10
 	headerTimeout = 5 * time.Second
@@ -63,7 +68,7 @@ const (
 	idleTimeout   = 60 * time.Second
 )
 
-// route is one line of the table of routes.
+// route binds a declared route to its handler.
 type route struct {
 	contract.Route
 	handler echo.HandlerFunc
@@ -101,7 +106,7 @@ func (s *Server) routes() []route {
 	}
 }
 
-// declared returns the routes of a table without their handlers.
+// declared returns the declarations of a table.
 func declared(routes []route) []contract.Route {
 	all := make([]contract.Route, len(routes))
 	for i, r := range routes {
@@ -110,19 +115,19 @@ func declared(routes []route) []contract.Route {
 	return all
 }
 
-// Document returns the OpenAPI document, without a server.
+// Document returns the OpenAPI document as JSON. It needs no server.
 func Document() ([]byte, error) {
 	pages, err := openapi.New(declared((&Server{}).routes()))
 	return pages.JSON, err
 }
 
-// New makes a Server.
+// New returns a Server that answers every route of the contract.
 func New(d Deps) (*Server, error) {
 	s := &Server{Deps: d, gate: request.NewGate(d.Limits)}
 	return s, s.serve(s.routes())
 }
 
-// serve makes the server answer the routes of a table.
+// serve builds the router and the document from a table of routes. Tests pass tables of their own.
 func (s *Server) serve(routes []route) (err error) {
 	if s.pages, err = openapi.New(declared(routes)); err != nil {
 		return err
@@ -130,8 +135,8 @@ func (s *Server) serve(routes []route) (err error) {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.fail
-	e.IPExtractor = echo.ExtractIPDirect() // what a client says about its address is not believed
-	e.Use(s.observe, s.identify)           // after routing, so that metrics and log name the route of rejected requests too
+	e.IPExtractor = echo.ExtractIPDirect() // addresses in X-Forwarded-For are not trusted
+	e.Use(s.observe, s.identify)           // run after routing, so that metrics and logs name the route of rejected requests
 	s.echo, s.table = e, map[string]route{}
 	for _, r := range routes {
 		s.table[r.Method+" "+r.Path] = r
@@ -140,7 +145,7 @@ func (s *Server) serve(routes []route) (err error) {
 	return nil
 }
 
-// routeOf returns the route that a request was routed to, nil when it has none.
+// routeOf returns the declaration of the route that a request matched, nil for none.
 func (s *Server) routeOf(c echo.Context) *contract.Route {
 	r, ok := s.table[c.Request().Method+" "+c.Path()]
 	if !ok {
@@ -152,7 +157,7 @@ func (s *Server) routeOf(c echo.Context) *contract.Route {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// HTTPServer returns a server with every limit set.
+// HTTPServer returns an http.Server with every timeout and bound set.
 func (s *Server) HTTPServer() *http.Server {
 	return &http.Server{
 		Handler: s, ReadHeaderTimeout: headerTimeout, ReadTimeout: request.ReadTimeout, WriteTimeout: writeTimeout,
@@ -170,7 +175,7 @@ func (s *Server) document(c echo.Context) error {
 
 func (s *Server) docs(c echo.Context) error { return page(c, s.pages.HTML) }
 
-// page answers with an HTML page that has its styles within itself and runs nothing.
+// page answers with an HTML page. Its policy allows inline styles and no scripts.
 func page(c echo.Context, html []byte) error {
 	c.Response().Header().Set(echo.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	return c.HTMLBlob(http.StatusOK, html)

@@ -79,7 +79,7 @@ func (s *Server) createChannel(c echo.Context) error {
 	return c.JSON(http.StatusCreated, shownChannel(c, ch))
 }
 
-// shownChannel is what the answer to a write shows of a channel: everything to a key that may read.
+// shownChannel returns the answer to a write: the channel for a key with the scope read, its id and type for others.
 func shownChannel(c echo.Context, ch *channel.Channel) any {
 	if !request.Allowed(c, access.Read) {
 		return contract.ChannelRef{ID: ch.ID.String(), Type: ch.Type}
@@ -121,7 +121,7 @@ func (s *Server) listChannels(c echo.Context) error {
 	return c.JSON(http.StatusOK, listOf(items, limit, showChannel, func(ch *channel.Channel) string { return ch.ID.String() + string(ch.Type) }))
 }
 
-// channelKey reads the path's id and type.
+// channelKey reads the id and type of the path.
 func channelKey(c echo.Context) (channel.Key, error) {
 	id, err := request.PathID(c)
 	if err != nil {
@@ -134,7 +134,7 @@ func channelKey(c echo.Context) (channel.Key, error) {
 	return channel.Key{ID: id, Type: t}, nil
 }
 
-// patchChannel changes what the body names. Credentials are changed one by one; null takes one away.
+// patchChannel changes the fields that the body names. Credentials change one by one; null removes one.
 func (s *Server) patchChannel(c echo.Context) error {
 	k, err := channelKey(c)
 	if err != nil {
@@ -158,7 +158,7 @@ func (s *Server) patchChannel(c echo.Context) error {
 }
 
 func patchFields(o *request.Object, ch *channel.Channel) {
-	moved(o, ch)
+	requireCredentials(o, ch)
 	patch := func(name string, to *string, read func(string) string) {
 		if o.Given(name) {
 			*to = read(name)
@@ -210,9 +210,9 @@ func patchFields(o *request.Object, ch *channel.Channel) {
 	o.Close()
 }
 
-// moved refuses a new base_url without new credentials: the stored ones were given for the old one, and the scope
-// to write them does not allow to read them. null counts, for it takes a credential away.
-func moved(o *request.Object, ch *channel.Channel) {
+// requireCredentials rejects a new base_url unless the request gives every stored credential again (null counts: it removes
+// one). Otherwise a key that may write channels but not read credentials could have them sent to a server of its choice.
+func requireCredentials(o *request.Object, ch *channel.Channel) {
 	v, _ := o.Raw("base_url")
 	if text, _ := v.(string); !o.Given("base_url") || text == ch.BaseURL {
 		return
@@ -221,7 +221,7 @@ func moved(o *request.Object, ch *channel.Channel) {
 	given, _ := v.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(ch.Credentials)) {
 		if _, there := given[name]; !there {
-			o.Fail(message.SlugMissing, "a new base_url takes all credentials of the channel in the same request: the stored ones are not sent to another address", "credentials", name)
+			o.Fail(message.SlugMissing, "a new base_url needs all credentials of the channel in the same request: stored credentials are never sent to another address", "credentials", name)
 		}
 	}
 }

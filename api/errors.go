@@ -21,7 +21,7 @@ import (
 	"herald/pkg/wire"
 )
 
-// statuses is the one table from a code to an HTTP status. What is not in it is a 500 that says nothing.
+// statuses maps error codes to HTTP statuses. A code that is missing here is a 500 without details.
 var statuses = map[message.Code]int{
 	message.CodeInvalid:     http.StatusUnprocessableEntity,
 	message.CodeNotFound:    http.StatusNotFound,
@@ -38,7 +38,7 @@ var statuses = map[message.Code]int{
 	message.CodeTooSlow:      http.StatusRequestTimeout,
 }
 
-// fail answers with an error. It is Echo's error handler, so the framework's own errors come here too.
+// fail answers with an error. It is also Echo's error handler, so it gets the framework's own errors.
 func (s *Server) fail(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
@@ -56,11 +56,11 @@ func (s *Server) fail(err error, c echo.Context) {
 	}
 }
 
-var notHere = contract.Problem{Detail: "there is nothing at this path", Code: "not_found"}
+var noSuchPath = contract.Problem{Detail: "no route has this path", Code: "not_found"}
 
-// known says whether some method has a route at a path. Echo lets a parameter at a route's end take the rest of the
-// path, slashes and all, so its own word on that is not enough.
-func (s *Server) known(path string) bool {
+// pathExists reports whether a route with any method has the path. Echo's 405 is not enough: its parameter at the end of a
+// route matches the rest of the path with its slashes.
+func (s *Server) pathExists(path string) bool {
 	have := strings.Split(path, "/")
 	for _, r := range s.table {
 		want := strings.Split(r.Path, "/")
@@ -86,14 +86,14 @@ func (s *Server) problem(err error, c echo.Context) (int, any) {
 			return status, contract.Problem{Detail: e.Message, Code: string(e.Code)}
 		}
 	case errors.As(err, &he) && he.Code == http.StatusNotFound:
-		return http.StatusNotFound, notHere
-	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed && !s.known(c.Request().URL.Path):
-		return http.StatusNotFound, notHere
+		return http.StatusNotFound, noSuchPath
+	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed && !s.pathExists(c.Request().URL.Path):
+		return http.StatusNotFound, noSuchPath
 	case errors.As(err, &he) && he.Code == http.StatusMethodNotAllowed:
-		return http.StatusMethodNotAllowed, contract.Problem{Detail: "this path does not take the method " + c.Request().Method, Code: contract.CodeMethod}
+		return http.StatusMethodNotAllowed, contract.Problem{Detail: "this path does not allow the method " + c.Request().Method, Code: contract.CodeMethod}
 	}
 	return http.StatusInternalServerError, contract.Problem{
-		Detail: "something went wrong here; the request id finds it in the log", Code: contract.CodeInternal, RequestID: requestID(c),
+		Detail: "internal error; the server's log has the details under the request id", Code: contract.CodeInternal, RequestID: requestID(c),
 	}
 }
 
@@ -115,7 +115,7 @@ func retryAfter(err error) int {
 
 func requestID(c echo.Context) string { return c.Response().Header().Get(contract.HeaderRequestID) }
 
-// observe wraps every request: an id, security headers, a log line, and the recovery of panics.
+// observe gives every request an id and security headers, recovers panics, and reports the request to log and metrics.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		start := time.Now()
@@ -145,14 +145,14 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			})
 			if r := s.routeOf(c); cut && r != nil && r.Admission == contract.AdmitDownload {
 				s.Telemetry.Failure(c.Request().Context(), "answer", err)
-				panic(http.ErrAbortHandler) // the client must not take a part of the answer for the whole
+				panic(http.ErrAbortHandler) // cut the connection, or the client would take the part for the whole answer
 			}
 		}()
 		return next(c)
 	}
 }
 
-// securityHeaders are for browsers that get here: nothing that the API answers is to be run, framed, guessed at or kept.
+// securityHeaders protect browsers that open an API URL: answers are not executed, framed, sniffed or cached.
 var securityHeaders = map[string]string{
 	"X-Content-Type-Options":       "nosniff",
 	"Cache-Control":                "no-store",
@@ -161,10 +161,10 @@ var securityHeaders = map[string]string{
 	"Referrer-Policy":              "no-referrer",
 }
 
-// noRoute is the route label of requests whose path matches no route.
+// noRoute is the metric label of requests that match no route.
 const noRoute = "unmatched"
 
-// routeLabel returns the pattern of the request's route. The path itself never becomes a label: its values are unbounded.
+// routeLabel returns the route's path pattern. The path itself is never a label: its values are unbounded.
 func routeLabel(c echo.Context) string {
 	if p := c.Path(); p != "" {
 		return p
@@ -172,7 +172,7 @@ func routeLabel(c echo.Context) string {
 	return noRoute
 }
 
-// methodLabel keeps methods that somebody made up out of the metrics.
+// methodLabel maps unknown methods to one label, since clients can invent any number of them.
 func methodLabel(m string) string {
 	switch m {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -181,7 +181,7 @@ func methodLabel(m string) string {
 	return "other"
 }
 
-// plainID says whether a caller's request id can be used as it is: it goes into headers and logs.
+// plainID reports whether a caller's request id is safe in headers and logs: 1 to 128 letters, digits and -_.:
 func plainID(id string) bool {
 	if id == "" || len(id) > 128 {
 		return false

@@ -307,7 +307,7 @@ func TestFaultImports(t *testing.T) {
 		slow = append(slow, e.begin("POST", contract.RouteImportLeads.Path, hostile, 1<<20, fmt.Sprintf("email\nslow%d@example.com\n", i)))
 		e.until("it is under way", func(u request.Usage) bool { return u.Uploads == i+1 })
 	}
-	e.begin("POST", contract.RouteImportLeads.Path, hostile, 1<<20, "email\n").answer().wants(t, "a third one", 429, "2 imports under way")
+	e.begin("POST", contract.RouteImportLeads.Path, hostile, 1<<20, "email\n").answer().wants(t, "a third one", 429, "2 imports in progress")
 	for i := range 3 {
 		e.call("POST", contract.RouteImportLeads.Path, other, fmt.Sprintf("email\nquick%d@example.com\n", i)).wants(t, "another key's", 200, `"imported":1`)
 	}

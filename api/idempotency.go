@@ -16,8 +16,8 @@ import (
 	"herald/pkg/wire"
 )
 
-// idempotencyKey reads the header, nil when there is none or when it is wrong, which goes to errs. body is the request as
-// it was decoded: what is written differently and means the same is the same request.
+// idempotencyKey reads the Idempotency-Key header. It returns nil without one; an invalid one is added to errs. body is the
+// decoded request, so white space and escapes do not change the fingerprint.
 func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.IdempotencyKey {
 	values := c.Request().Header.Values(contract.HeaderIdempotencyKey)
 	if len(values) == 0 {
@@ -40,20 +40,20 @@ func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.Idempot
 	return &access.IdempotencyKey{Caller: request.Caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: fingerprint(c.QueryParams(), body)}
 }
 
-// fingerprint is the SHA-256 of a request as JSON: its query and its body, in an array. It is written piece by piece, for a
-// body may be megabytes long. Fingerprints are stored, so their form must not change.
+// fingerprint returns the SHA-256 of the JSON array [query, body]. It is hashed piece by piece, since a body may have
+// megabytes. Fingerprints are stored for seven days, so their form must not change.
 func fingerprint(query url.Values, body any) (sum [sha256.Size]byte) {
 	h := sha256.New()
-	params, _ := json.Marshal(query) // strings always can be
+	params, _ := json.Marshal(query) // strings never fail
 	_, _ = fmt.Fprintf(h, "[%s,", params)
-	_ = wire.Encode(h, body) // it came out of JSON, and a hash takes everything
+	_ = wire.Encode(h, body) // decoded JSON never fails, nor does a hash
 	_, _ = h.Write([]byte("]"))
 	h.Sum(sum[:0])
 	return sum
 }
 
-// replay answers a request that was made before under its key, and says whether it was. The answer is made from the
-// message or the bulk as it stands.
+// replay answers a request whose key was used before with the present state of its message or bulk. done is false when the
+// key is new; then no answer was written.
 func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, err error) {
 	if key == nil {
 		return false, nil

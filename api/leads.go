@@ -46,7 +46,7 @@ func (s *Server) createLead(c echo.Context) error {
 	return c.JSON(http.StatusCreated, shownLead(c, l))
 }
 
-// shownLead is what the answer to a write shows of a lead: everything to a key that may read.
+// shownLead returns the answer to a write: the lead for a key with the scope read, its id for others.
 func shownLead(c echo.Context, l *message.Lead) any {
 	if !request.Allowed(c, access.Read) {
 		return contract.LeadRef{ID: l.ID.String()}
@@ -81,7 +81,7 @@ func (s *Server) listLeads(c echo.Context) error {
 
 func (s *Server) importLeads(c echo.Context) error {
 	var format lead.Format
-	media, _, _ := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)) // an unreadable one is none of ours
+	media, _, _ := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)) // an invalid header yields "", which is rejected below
 	switch media {
 	case "text/csv":
 		format = lead.CSV
@@ -99,7 +99,7 @@ func (s *Server) importLeads(c echo.Context) error {
 	report, err := s.Leads.Import(ctx, format, body)
 	_ = answer.SetWriteDeadline(time.Now().Add(writeTimeout))
 	switch {
-	case body.Err() != nil: // what else failed did so because of it
+	case body.Err() != nil: // the cause of any other error
 		return lead.WithKeptRows(body.Err(), report)
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return lead.WithKeptRows(message.Errorf(message.CodeTooSlow, "the import took longer than %s", limit), report)

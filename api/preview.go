@@ -14,7 +14,7 @@ import (
 	"herald/pkg/wire"
 )
 
-// showPreview shows the samples' data to a key that may read, and their ids to others.
+// showPreview shows the data of the samples only to a key with the scope read, and the lead ids to others.
 func showPreview(p *bulk.Preview, read bool) contract.Preview {
 	r := contract.Preview{
 		TotalLeads: p.Total, Reachable: p.Reachable, LeadsNotFound: p.NotFound, Skipped: p.Skipped, EstimatedCost: p.Cost.Amount(),
@@ -40,8 +40,8 @@ func showPreview(p *bulk.Preview, read bool) contract.Preview {
 	return r
 }
 
-// explainLead tells why a lead was sent to, skipped, failed or not in the audience. Matches_now and the criteria judge
-// the lead as it is now; the audience was frozen when the bulk was planned.
+// explainLead answers why a lead was sent to, was skipped, failed, or is not in the audience. matches_now and criteria
+// evaluate the lead as it is now; the audience was fixed when the bulk was planned.
 func (s *Server) explainLead(c echo.Context) error {
 	id, err := request.PathID(c)
 	if err != nil {

@@ -31,7 +31,7 @@ func showBulk(v *bulk.View) contract.Bulk {
 	return r
 }
 
-// changeBulk answers a request that pauses, resumes or cancels a bulk. It takes no body.
+// changeBulk returns the handler that pauses, resumes or cancels a bulk.
 func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View, error)) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		id, err := request.PathID(c)
@@ -46,8 +46,8 @@ func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View,
 	}
 }
 
-// shownBulk is what the answer to a write shows of a bulk: ids and figures, and to a key that may read why its channel is
-// paused, which a person or the provider has put in words.
+// shownBulk returns the answer to a write: ids and figures. The reason of a paused channel is free text of a person or a
+// provider, so only a key with the scope read gets it.
 func shownBulk(c echo.Context, v *bulk.View) contract.Bulk {
 	r := showBulk(v)
 	if r.Channel != nil && !request.Allowed(c, access.Read) {

@@ -197,7 +197,7 @@ func TestDownloadsAreFew(t *testing.T) {
 		key := e.key(access.Read)
 		open = append(open, e.open(routeExport.Path, key), e.open(routeEvents.Path, key))
 		if len(open) < 8 {
-			e.call("GET", routeExport.Path, key, "").wants(t, "a key's third download", 429, "this API key has 2 downloads under way")
+			e.call("GET", routeExport.Path, key, "").wants(t, "a key's third download", 429, "this API key has 2 downloads in progress")
 		}
 	}
 	key := e.key(access.Read)
@@ -265,7 +265,7 @@ func TestAFloodOfUnsignedRequests(t *testing.T) {
 		go func() { answers <- l.answer() }()
 	}
 	for range 10 - maxMemory/keyShare/halfCounts {
-		(<-answers).wants(t, "beyond the share", 503, "too many requests are under way; come back")
+		(<-answers).wants(t, "beyond the share", 503, "too many requests in progress")
 	}
 	e.until("the rest is held", func(u request.Usage) bool {
 		return u.Memory == maxMemory/keyShare/halfCounts*halfCounts && u.Callers == 1

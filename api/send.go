@@ -27,9 +27,9 @@ import (
 	"herald/pkg/wire"
 )
 
-// sendRequest is a decoded POST /api/messaging/send.
+// sendRequest is a decoded and validated POST /api/messaging/send.
 type sendRequest struct {
-	typ         message.ChannelType // "" when sender_type is absent
+	channelType message.ChannelType // "" when sender_type is absent
 	channelID   uuid.UUID
 	messageType message.MessageType
 	priority    message.Priority
@@ -41,7 +41,7 @@ type sendRequest struct {
 	bulk        bool
 	dryRun      bool
 	criteria    audience.Criteria
-	shown       json.RawMessage // the request as a bulk shows it later
+	stored      json.RawMessage // the request as the bulk stores it
 }
 
 func (s *Server) send(c echo.Context) error {
@@ -54,19 +54,19 @@ func (s *Server) send(c echo.Context) error {
 	if err == nil || key == nil || request.Shed(err) {
 		return err
 	}
-	// Nearly every key is new, so it is not looked for first. But what was done under one is answered even when the same
-	// request would be refused by now.
+	// Keys are nearly always new, so the look-up comes last. A known key is answered with its effect even if the same
+	// request would be rejected now.
 	if done, rerr := s.replay(c, key); done {
 		return rerr
 	}
 	if errors.Is(err, access.ErrKeyTaken) {
-		return request.Busy() // it was forgotten in between, which takes seven days
+		return request.Busy() // the key expired between both statements
 	}
 	return err
 }
 
-// sendNew does what a request asks for. Any error means that nothing was done; access.ErrKeyTaken says that something was
-// done under its key before.
+// sendNew carries a request out. Any error means that nothing was done; access.ErrKeyTaken means that an earlier request
+// used the key.
 func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
 	req := parseSend(c, o, errs)
 	if err := errs.Err(); err != nil {
@@ -88,7 +88,7 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 	if req.bulk {
 		req.messageType = message.Marketing
 	}
-	req.typ = request.Enum(o, "sender_type", req.typ, message.ParseChannelType, message.ChannelTypes)
+	req.channelType = request.Enum(o, "sender_type", req.channelType, message.ParseChannelType, message.ChannelTypes)
 	req.messageType = request.Enum(o, "message_type", req.messageType, message.ParseMessageType, message.MessageTypes)
 	req.priority = priority(o)
 	req.channelID = o.UUID("sender_identifier")
@@ -99,7 +99,7 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 		}
 		req.channelID = id
 	}
-	_ = q.Close() // its mistakes are among errs
+	_ = q.Close() // its mistakes are added to errs
 	o.Unsupported("scheduled_at")
 	if req.dryRun = o.Bool("dry_run"); req.dryRun && !req.bulk {
 		o.Fail(message.SlugValue, "only a bulk send can be tried out", "dry_run")
@@ -110,7 +110,7 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 	}
 	if settings := o.Child("bulk_settings"); settings != nil {
 		req.criteria = audience.Parse(errs, settings, time.Now())
-		req.keep(o, errs)
+		req.storeRequest(o, errs)
 	}
 	o.Close()
 	return req
@@ -127,15 +127,15 @@ func (req *sendRequest) parseData(o *request.Object) {
 		o.Fail(message.SlugExtra, "a bulk send has no contact_id: its leads are the contacts", "contact_id")
 	}
 	if m := o.Free("metadata"); m != nil {
-		req.metadata, _ = json.Marshal(m) // it was encoded once already
+		req.metadata, _ = json.Marshal(m) // Free has encoded it once
 	}
 	o.Close()
 }
 
-var maxKept = contract.RouteSend.BodyLimit() // bytes of a bulk's request as it is kept: escaped, it may be longer than it came
+var maxStoredRequest = contract.RouteSend.BodyLimit() // bytes of a bulk's stored request, which escapes may make longer than its body
 
-// keep makes the request as the bulk keeps it: with the number of its lead ids instead of the ids.
-func (req *sendRequest) keep(o *request.Object, errs *wire.Errors) {
+// storeRequest encodes the request as its bulk stores it, with the number of lead ids in place of the ids.
+func (req *sendRequest) storeRequest(o *request.Object, errs *wire.Errors) {
 	shown := map[string]any{}
 	for _, name := range []string{"sender_type", "sender_identifier", "message_data", "message_type", "priority", "bulk_settings"} {
 		if v, ok := o.Raw(name); ok {
@@ -148,28 +148,28 @@ func (req *sendRequest) keep(o *request.Object, errs *wire.Errors) {
 		shown["bulk_settings"] = copied
 	}
 	var kept bytes.Buffer
-	if wire.Encode(&limited{&kept, int(maxKept)}, shown) != nil {
-		errs.Add(message.SlugTooLong, fmt.Sprintf("must have at most %s without lead_ids", request.Size(maxKept)), "body")
+	if wire.Encode(&limitedWriter{&kept, int(maxStoredRequest)}, shown) != nil {
+		errs.Add(message.SlugTooLong, fmt.Sprintf("must have at most %s without lead_ids", request.Size(maxStoredRequest)), "body")
 		return
 	}
-	req.shown = kept.Bytes()
+	req.stored = kept.Bytes()
 }
 
-// limited passes on so many bytes and then fails.
-type limited struct {
+// limitedWriter passes on a number of bytes and then fails.
+type limitedWriter struct {
 	to   io.Writer
 	left int
 }
 
 // Write implements io.Writer.
-func (l *limited) Write(b []byte) (int, error) {
+func (l *limitedWriter) Write(b []byte) (int, error) {
 	if l.left -= len(b); l.left < 0 {
 		return 0, io.ErrShortWrite
 	}
 	return l.to.Write(b)
 }
 
-// priority is a name, or 1 to 5 as a string or a number.
+// priority reads a name, or 1 to 5 as a string or a number.
 func priority(o *request.Object) message.Priority {
 	v, ok := o.Raw("priority")
 	if !ok {
@@ -189,8 +189,7 @@ func priority(o *request.Object) message.Priority {
 	return p
 }
 
-// channelFor finds the channel that a request means: the one it names, else the default of the type that it names or
-// that its recipient or its fields show.
+// channelFor returns the channel of a request: the named one, else the default channel of the request's type.
 func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel, error) {
 	ctx := c.Request().Context()
 	if req.channelID == uuid.Nil {
@@ -209,14 +208,14 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 		return nil, err
 	}
 	if len(named) == 0 {
-		return nil, message.InvalidField(message.SlugValue, "there is no channel with this id", "body", "sender_identifier")
+		return nil, message.InvalidField(message.SlugValue, "no channel has this id", "body", "sender_identifier")
 	}
 	types := make([]message.ChannelType, len(named))
 	for i, ch := range named {
 		types[i] = ch.Type
 	}
 	t := types[0]
-	if req.typ != "" || len(types) > 1 {
+	if req.channelType != "" || len(types) > 1 {
 		if t, err = req.typeAmong(types); err != nil {
 			return nil, err
 		}
@@ -228,10 +227,11 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 	return named[at], nil
 }
 
-// typeAmong decides the type of a request: as it says, else by its recipient, else by the fields it uses.
+// typeAmong returns the type of a request among types: sender_type, else the type of the recipient, else the type that its
+// fields imply.
 func (req *sendRequest) typeAmong(types []message.ChannelType) (message.ChannelType, error) {
-	if req.typ != "" {
-		return req.typ, nil
+	if req.channelType != "" {
+		return req.channelType, nil
 	}
 	if t, ok := message.TypeOfRecipient(req.recipient); ok && slices.Contains(types, t) {
 		return t, nil
@@ -244,7 +244,7 @@ func (req *sendRequest) typeAmong(types []message.ChannelType) (message.ChannelT
 	return "", message.InvalidField(message.SlugMissing, "sender_type is needed to tell the type: "+message.ChannelTypeList(), "body", "sender_type")
 }
 
-// underData puts the paths of content's mistakes below message_data.
+// underData prefixes the paths of content mistakes with message_data.
 func underData(err error) error { return request.Under(err, "body", "message_data") }
 
 func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channel) error {
@@ -264,18 +264,18 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 		return underData(err)
 	}
 	if sent.Provider > 0 {
-		c.Response().Header().Set(contract.HeaderServerTiming, fmt.Sprintf("provider;dur=%.3f", sent.Provider.Seconds()*1e3)) // in milliseconds
+		c.Response().Header().Set(contract.HeaderServerTiming, fmt.Sprintf("provider;dur=%.3f", sent.Provider.Seconds()*1e3)) // milliseconds
 	}
 	return c.JSON(http.StatusOK, showSent(sent))
 }
 
-// Sending a long text makes copies of it: rendered, and as the provider's JSON, where one character may become six.
+// Sending copies a text: rendered, and as the provider's JSON, where one character may become six.
 const (
 	longText   = 64 << 10
 	sendCopies = 8
 )
 
-// chargeSend counts the memory that sending a long text takes.
+// chargeSend reserves the memory that sending a long text takes. Short texts are within the reservation of their body.
 func (s *Server) chargeSend(c echo.Context, req *sendRequest) error {
 	n := len(req.content.Text) + len(req.content.HTML)
 	if n < longText {
@@ -306,7 +306,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	}
 	ctx := c.Request().Context()
 	order := bulk.Request{
-		Channel: ch, Content: req.content, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.shown,
+		Channel: ch, Content: req.content, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.stored,
 		Key: req.key,
 	}
 	if req.dryRun {
@@ -319,7 +319,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	return s.answerBulk(c, b)
 }
 
-// dryRun answers with what a bulk would do.
+// dryRun answers with the preview of a bulk.
 func (s *Server) dryRun(c echo.Context, order bulk.Request) error {
 	leave, err := s.gate.EnterDryRun(c)
 	if err != nil {
@@ -337,7 +337,7 @@ func (s *Server) dryRun(c echo.Context, order bulk.Request) error {
 	return c.JSON(http.StatusOK, showPreview(p, request.Allowed(c, access.Read)))
 }
 
-// answerBulk waits for a bulk's figures as long as the request says, and answers with those of that moment.
+// answerBulk waits for a bulk's figures as the Prefer header says, and answers with the figures of that moment.
 func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	ctx := c.Request().Context()
 	wait, applied := s.prefer(c)
@@ -347,7 +347,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	grant := request.GrantOf(c)
 	grant.Leave()
 	grant.ReleaseMemory()
-	waiting := *b // for a minute perhaps, which 100,000 ids are not needed for
+	waiting := *b // without content and ids, which may be megabytes and are not needed for up to a minute
 	waiting.Content, waiting.Criteria, waiting.Request = message.Content{}, audience.Criteria{}, nil
 	b = &waiting
 	if grant.Wait(c) != nil {
@@ -355,7 +355,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	}
 	v, err := s.Bulks.Wait(ctx, b.ID, wait)
 	if err != nil {
-		// The bulk is on record and will be sent; failing to read its figures must not look like a refusal.
+		// The bulk is stored and will be sent, so an error here must not look like a rejection.
 		s.Telemetry.BulkError(ctx, "wait", b.ID, err)
 		v = &bulk.View{Bulk: b}
 	}
@@ -364,7 +364,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 
 const maxWait = time.Minute
 
-// prefer reads the Prefer header (RFC 7240): how long to wait for a bulk, and what of it is honoured.
+// prefer reads the Prefer header (RFC 7240). It returns how long to wait for a bulk, and the preference that was applied.
 func (s *Server) prefer(c echo.Context) (time.Duration, string) {
 	async := false
 	for _, header := range c.Request().Header.Values(contract.HeaderPrefer) {

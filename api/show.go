@@ -9,7 +9,7 @@ import (
 	"herald/pkg/contract"
 )
 
-// listOf makes a page: items was asked for with one more than limit, which tells whether there is a next page.
+// listOf makes a page of at most limit items. items was queried with limit+1: an extra item means that a next page exists.
 func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string) contract.Page[T] {
 	l := contract.Page[T]{Items: make([]T, 0, limit)}
 	for i := range items {
@@ -23,7 +23,7 @@ func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string
 	return l
 }
 
-// at is a time as the wire has it: in UTC, to the second.
+// at returns a time as the wire shows it: in UTC, truncated to the second.
 func at(t *time.Time) *time.Time {
 	if t == nil {
 		return nil

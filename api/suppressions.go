@@ -44,7 +44,7 @@ func (s *Server) createSuppression(c echo.Context) error {
 	if err := s.Leads.Suppress(c.Request().Context(), sup); err != nil {
 		return request.Under(err, "body")
 	}
-	if !request.Allowed(c, access.Read) { // the entry may have been there before
+	if !request.Allowed(c, access.Read) { // the entry may be an older one, whose note and address the key must not read
 		return c.JSON(http.StatusCreated, contract.SuppressionRef{ID: sup.ID.String()})
 	}
 	return c.JSON(http.StatusCreated, showSuppression(sup))

@@ -1,3 +1,9 @@
+// Package openapi makes the OpenAPI 3.1 document and its reference page from a table of routes and the types of package
+// contract. It receives the table as data and must not know handlers or how requests are admitted.
+//
+// The generator is our own. swaggest/openapi-go v0.2.60 (with jsonschema-go v0.3.74) also reflects over Go types, but keeps
+// paths (Paths.MapOfPathItemValues) and properties (Schema.Properties) in Go maps, which are written in sorted order. This
+// document keeps the order of declaration, on the page too, so it would change for its readers.
 package openapi
 
 import (
@@ -13,7 +19,7 @@ import (
 	"herald/pkg/contract"
 )
 
-// object is a JSON object whose members keep their order, for a document that people read too.
+// object is a JSON object whose members keep their order.
 type object []member
 
 type member struct {
@@ -59,7 +65,7 @@ type operation struct {
 	params []parameter
 }
 
-// document is everything that the contract says. It is made once, from the table of routes.
+// document holds the operations and the schemas that they refer to, in the order of the table of routes.
 type document struct {
 	operations []operation
 	schemas    schemas
@@ -113,7 +119,7 @@ func (d *document) parametersOf(v any, in string) []parameter {
 	return params
 }
 
-// openPath is a path as OpenAPI writes it: {id} for :id.
+// openPath returns a path in OpenAPI's notation: {id} for :id.
 func openPath(path string) string {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
@@ -151,15 +157,15 @@ func (d *document) json() ([]byte, error) {
 	return json.MarshalIndent(object{
 		{"openapi", "3.1.0"},
 		{"info", object{
-			{"title", "Herald"}, {"version", contractVersion}, {"summary", "One message, or a message to everybody who fits a description."},
+			{"title", "Herald"}, {"version", contractVersion}, {"summary", "Sends one message, or a message to every lead that meets the criteria."},
 			{"description", conventions}, {"license", object{{"name", "MIT"}, {"identifier", "MIT"}}},
 		}},
-		{"servers", []object{{{"url", "/"}, {"description", "Wherever this document comes from."}}}},
+		{"servers", []object{{{"url", "/"}, {"description", "The server that serves this document."}}}},
 		{"tags", tagList},
 		{"paths", paths},
 		{"components", object{
 			{"securitySchemes", object{{securityScheme, object{
-				{"type", "http"}, {"scheme", "bearer"}, {"description", "An API key, made by `herald keys create`. What it allows are its scopes: send, read, admin. None contains another."},
+				{"type", "http"}, {"scheme", "bearer"}, {"description", "An API key, created by `herald keys create`. Its scopes (send, read, admin) say what it allows; no scope includes another."},
 			}}}},
 			{"schemas", components}, {"responses", errorResponses()}, {"headers", headerComponents},
 		}},
@@ -219,9 +225,9 @@ func (d *document) requestBody(op operation) object {
 }
 
 func (d *document) responses(op operation) object {
-	success := object{{"description", "It is done."}, {"headers", answerHeaders(op)}}
+	success := object{{"description", "Success without a body."}, {"headers", answerHeaders(op)}}
 	if content := d.answer(op); content != nil {
-		success[0].value = "The answer."
+		success[0].value = "Success."
 		success = append(success, member{"content", content})
 	}
 	errs := op.allErrors()
@@ -233,7 +239,7 @@ func (d *document) responses(op operation) object {
 	return out
 }
 
-// answer describes the body of the answer; nil: it has none.
+// answer describes the body of a successful answer; nil without a body.
 func (d *document) answer(op operation) object {
 	switch {
 	case op.Media != "":
@@ -251,7 +257,7 @@ func (d *document) answer(op operation) object {
 	media := object{{"schema", schema}}
 	if op.AnswerExample != "" {
 		media = append(media, member{"examples", object{
-			{"single", object{{"summary", "A single."}, {"value", json.RawMessage(contract.Example(op.AnswerExample))}}},
+			{"single", object{{"summary", "A single message."}, {"value", json.RawMessage(contract.Example(op.AnswerExample))}}},
 		}})
 	}
 	return object{{contract.MediaJSON, media}}
@@ -297,7 +303,7 @@ func (op *operation) allErrors() []int {
 	return out
 }
 
-// responseName is what the document calls the answer with a status.
+// responseName returns the name of the component for a status.
 func responseName(status int) string {
 	return strings.ReplaceAll(http.StatusText(status), " ", "")
 }
@@ -317,10 +323,10 @@ func errorResponses() object {
 	return out
 }
 
-// Pages are the document and its reference page, ready to be served.
+// Pages are the document (JSON) and its reference page (HTML), ready to be served.
 type Pages struct{ JSON, HTML []byte }
 
-// New makes the document of a table of routes and its reference page.
+// New makes the document and the reference page of a table of routes.
 func New(routes []contract.Route) (Pages, error) {
 	d := newDocument(routes)
 	j, err := d.json()

@@ -19,7 +19,7 @@ import (
 //go:embed page.html
 var pageTemplate string
 
-// docSection, docOperation, docField are the document as its page shows it.
+// docSection, docOperation and docField are the data of the page's template.
 type docSection struct {
 	Name, Text string
 	Operations []docOperation
@@ -133,7 +133,7 @@ func text(v any) string {
 	return string(b)
 }
 
-// refsOf are the components that a schema speaks of.
+// refsOf returns the names of the components that a schema refers to.
 func refsOf(s *jsonschema.Schema) []string {
 	if s == nil {
 		return nil
@@ -148,7 +148,7 @@ func refsOf(s *jsonschema.Schema) []string {
 	return refs
 }
 
-// typeOf says in a few words what a value may be.
+// typeOf describes a value in a few words, with its bounds.
 func typeOf(s *jsonschema.Schema) string {
 	kinds := s.Types
 	if s.Type != "" {

@@ -25,15 +25,15 @@ const (
 	uuidPattern  = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 )
 
-// schemas are the JSON schemas (draft 2020-12, as OpenAPI 3.1 has it) of the types of package contract, in the order in
-// which they were asked for.
+// schemas are the JSON schemas (draft 2020-12, as OpenAPI 3.1 requires) of the types of package contract, in the order of
+// their first use.
 type schemas struct {
 	names []string
 	all   map[string]*jsonschema.Schema
 }
 
-// of returns the schema of a Go type: of a struct a reference to the component that it becomes. In a request, fields are
-// optional and may be null unless they are marked as required, and values of enumerations come in any letter case.
+// of returns the schema of a Go type; a struct becomes a component and the schema a reference to it. Fields of a request are
+// optional and nullable unless tagged as required, and enumerations accept any letter case.
 func (b *schemas) of(t reflect.Type, request bool) *jsonschema.Schema {
 	switch {
 	case t.Kind() == reflect.Pointer:
@@ -67,7 +67,7 @@ func (b *schemas) of(t reflect.Type, request bool) *jsonschema.Schema {
 	}
 }
 
-// componentName is a type's own name; a page is named after its items.
+// componentName returns the name of a type's component: its own name, and LeadPage for Page[Lead].
 func componentName(t reflect.Type) string {
 	if items, ok := strings.CutPrefix(t.Name(), "Page["); ok {
 		return strings.TrimSuffix(items[strings.LastIndexByte(items, '.')+1:], "]") + "Page"
@@ -81,7 +81,7 @@ func (b *schemas) component(t reflect.Type, request bool) *jsonschema.Schema {
 		return &jsonschema.Schema{Ref: schemaPrefix + name}
 	}
 	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
-	b.names, b.all[name] = append(b.names, name), s // before its fields, which may refer to it
+	b.names, b.all[name] = append(b.names, name), s // before its fields, which may be recursive
 	for _, f := range reflect.VisibleFields(t) {
 		tag, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous || !f.IsExported() || tag == "" {
@@ -110,7 +110,7 @@ func (b *schemas) component(t reflect.Type, request bool) *jsonschema.Schema {
 	return &jsonschema.Schema{Ref: schemaPrefix + name}
 }
 
-// orNothing also takes null.
+// orNothing makes a schema accept null too.
 func orNothing(s *jsonschema.Schema) *jsonschema.Schema {
 	switch {
 	case s.Type == "null" || len(s.Types) > 0 || (s.Type == "" && s.Ref == "" && s.AnyOf == nil):
@@ -158,7 +158,7 @@ func isNumber(s *jsonschema.Schema) bool {
 	return kind == "number" || kind == "integer"
 }
 
-// limit puts a tag's bounds into the schema that they speak of.
+// limit adds the bounds of a field's tags to its schema. each, format and enum apply to the elements of an array or object.
 func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
 	inner := s
 	if s.Items != nil {
@@ -209,7 +209,7 @@ func limit(s *jsonschema.Schema, tag reflect.StructTag, request bool) {
 	}
 }
 
-// enumerations are the values that strings of some kinds may have.
+// enumerations are the values of the tag enum.
 var enumerations = map[string][]string{
 	"type":               names(message.ChannelTypes),
 	"provider":           vendors.All.Names(),
@@ -231,7 +231,7 @@ var enumerations = map[string][]string{
 	"operator":           names(audience.Operators()),
 }
 
-// exact are the enumerations of requests whose values come in one letter case only.
+// exact are the enumerations whose values requests must write in exactly one letter case.
 var exact = map[string]bool{"provider": true, "channel_state": true, "policy": true, "operator": true}
 
 func names[E ~string](all []E) []string {
@@ -260,7 +260,7 @@ func enumeration(kind string, request bool) *jsonschema.Schema {
 	}
 	values, ok := enumerations[kind]
 	if !ok {
-		panic(fmt.Sprintf("there is no enumeration %q", kind))
+		panic(fmt.Sprintf("unknown enumeration %q", kind))
 	}
 	if !request || exact[kind] {
 		return enumOf(values)
@@ -276,7 +276,7 @@ func enumOf(values []string) *jsonschema.Schema {
 	return s
 }
 
-// anyCase is a regular expression for words in any letter case; the dialect of JSON Schema has no flag for that.
+// anyCase returns a regular expression for words in any letter case. JSON Schema's dialect has no flag for that.
 func anyCase(words []string) string {
 	out := make([]string, len(words))
 	for i, w := range words {

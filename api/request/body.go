@@ -13,9 +13,8 @@ import (
 	"herald/pkg/message"
 )
 
-// ReadLimits say how fast a body must come. A token bucket bounds the time that the API waits for it: every second of
-// waiting needs MinRate bytes, Grace is the bucket's size. The time in which the API itself is at work does not count, but
-// for Total, which bounds everything.
+// ReadLimits bound how slowly a body may arrive. A token bucket limits the time spent waiting for bytes: each second of
+// waiting costs MinRate bytes, and the bucket holds Grace. Time that the API spends on processing counts only towards Total.
 type ReadLimits struct {
 	MinRate int64 // bytes a second
 	Grace   time.Duration
@@ -24,7 +23,7 @@ type ReadLimits struct {
 
 const minRate = 64 << 10 // bytes a second
 
-// ReadTimeout bounds the time in which a request with a JSON body must come.
+// ReadTimeout bounds the arrival of a request with a JSON body.
 const ReadTimeout = 15 * time.Second
 
 var (
@@ -73,28 +72,28 @@ func (p *BodyReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Err returns the error that ended the body, nil when that was its end.
+// Err returns the error that ended the body early, nil if none did.
 func (p *BodyReader) Err() error { return p.failed }
 
-// explain tells a body that is too slow or too large from one that broke off.
+// explain maps an error of the connection to too_slow, too_large or an invalid body.
 func (p *BodyReader) explain(err error) error {
 	var large *http.MaxBytesError
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && !time.Now().Before(p.until):
-		return message.Errorf(message.CodeTooSlow, "the body did not come within %s", p.limits.Total)
+		return message.Errorf(message.CodeTooSlow, "the body did not arrive within %s", p.limits.Total)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return message.Errorf(message.CodeTooSlow, "the body came at less than %d KB a second over %s", p.limits.MinRate>>10, p.limits.Grace)
+		return message.Errorf(message.CodeTooSlow, "the body arrived at less than %d KB a second over %s", p.limits.MinRate>>10, p.limits.Grace)
 	case errors.As(err, &large):
 		return tooLarge(p.limit)
 	}
 	return message.InvalidField(message.SlugJSON, "the body broke off", "body")
 }
 
-// restTime is how long the rest of a body is waited for that is not wanted any more.
+// restTime bounds the wait for the rest of a body that is no longer needed.
 const restTime = 500 * time.Millisecond
 
-// Abandon bounds the time that net/http spends on a body that was not read: it reads up to 256 KB of it before it sends the
-// answer, for the sake of the connection, and would wait for withheld bytes as long as for wanted ones.
+// Abandon bounds the time that net/http spends on an unread body: to reuse the connection it reads up to 256 KB before it
+// answers, and would wait for withheld bytes as long as for a body that is needed. err is the request's error, if any.
 func Abandon(c echo.Context, err error) {
 	body := c.Request().Body
 	if v := GrantOf(c); body == nil || body == http.NoBody || (v != nil && v.complete) {
@@ -110,10 +109,10 @@ func Abandon(c echo.Context, err error) {
 func isEnd(err error) bool { return errors.Is(err, io.EOF) }
 
 func tooLarge(limit int64) error {
-	return message.Errorf(message.CodeTooLarge, "the body is larger than %s, which is the most that this route takes", Size(limit))
+	return message.Errorf(message.CodeTooLarge, "the body is larger than the %s that this route accepts", Size(limit))
 }
 
-// Size writes a bound as it is documented.
+// Size formats a bound as the documentation does.
 func Size(bytes int64) string {
 	if bytes < 1<<20 {
 		return fmt.Sprintf("%d KB (%d bytes)", bytes>>10, bytes)

@@ -7,13 +7,13 @@ import (
 	"herald/pkg/message"
 )
 
-// ctxAPIKey is the key of the echo context under which a request carries the API key of its caller.
-const ctxAPIKey = "key"
+// ctxAPIKey is the key under which a request's context holds the caller's *access.Key.
+const ctxAPIKey = "api_key"
 
-// SetKey notes the API key that a request came with.
+// SetKey stores the authenticated API key of a request in its context.
 func SetKey(c echo.Context, k *access.Key) { c.Set(ctxAPIKey, k) }
 
-// Caller returns the id of the key that a request came with, empty where there are none.
+// Caller returns the id of the request's API key, "" in the keyless mode.
 func Caller(c echo.Context) string {
 	if k, ok := c.Get(ctxAPIKey).(*access.Key); ok {
 		return k.ID
@@ -21,15 +21,15 @@ func Caller(c echo.Context) string {
 	return ""
 }
 
-// allowed refuses a request whose key does not have a scope. Without keys every request has it.
+// allowed returns forbidden unless the request has a scope.
 func allowed(c echo.Context, scope access.Scope) error {
 	if !Allowed(c, scope) {
-		return message.Errorf(message.CodeForbidden, "this takes an API key with the scope %s", scope)
+		return message.Errorf(message.CodeForbidden, "this needs an API key with the scope %s", scope)
 	}
 	return nil
 }
 
-// Allowed reports whether a request may do what a scope allows.
+// Allowed reports whether a request has a scope. In the keyless mode every request has every scope.
 func Allowed(c echo.Context, scope access.Scope) bool {
 	k, ok := c.Get(ctxAPIKey).(*access.Key)
 	return !ok || k.Allows(scope)

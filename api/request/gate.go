@@ -1,5 +1,6 @@
-// Package request takes requests in: it admits them by their route's class, bounds what they may hold, reads their bodies
-// and decodes them strictly. It knows the route table's properties and no handler.
+// Package request admits and decodes requests. A Gate bounds places, memory and body rates by the class of the route
+// (load shedding); Object and Query decode strictly, with the bounds that the contract's struct tags declare; Stream writes
+// long answers. It reads the properties of contract.Route and must not know handlers or the domain's services.
 package request
 
 import (
@@ -15,63 +16,63 @@ import (
 	"herald/pkg/message"
 )
 
-// Limits are what a Gate admits.
+// Limits configure a Gate.
 type Limits struct {
-	InFlight int           // requests of the class AdmitRequest at a time
-	DryRuns  int           // dry runs at a time; below 1: 1
+	InFlight int           // concurrent requests of the class AdmitRequest
+	DryRuns  int           // concurrent dry runs; at least 1
 	Body     ReadLimits    // of JSON bodies
 	Upload   ReadLimits    // of the class AdmitUpload
 	Write    time.Duration // for one write of a stream; 0: 30 s
 }
 
-// Gate bounds what the API does at a time. A request that finds no place waits a moment and is then told to come back,
-// which costs next to nothing (load shedding): so what is under way stays as fast as it is, and memory does not grow. A
-// body is read before its request takes a place, so a slow client holds none, and only the memory of what it has sent.
+// Gate bounds concurrent work. A request without a place waits up to 10 ms and is then rejected with 503 and Retry-After
+// (load shedding), so admitted requests stay fast and memory stays bounded. A body is read before its request takes a
+// place: a slow client holds only the memory of what it has sent.
 //
 // One API key holds at most a quarter of the places, of the memory and of the waiting bulks, and half of the imports. The
-// keyless mode has one caller, so none is shut out by another, and no share is kept from it. Requests of routes without a
-// key count as one caller, so a flood of them leaves three quarters to the callers with keys.
+// keyless mode has a single caller, which has no share. Requests of routes without a key share one caller, so a flood of
+// them leaves three quarters to callers with keys.
 type Gate struct {
-	Limits Limits // may be changed until the first request
+	Limits Limits // read-only after the first request
 
 	requests, uploads, downloads *places
-	waits                        *places // bulk sends that wait for their figures; they hold no other place
+	waits                        *places // bulk sends that wait for figures; they hold no other place
 	dryRuns                      *places
-	sends                        map[message.ChannelType]*places // of requests, at most these send singles of a type: no provider takes all
+	sends                        map[message.ChannelType]*places // singles by type: half of the requests, so a provider that hangs leaves places for other types
 
 	mu      sync.Mutex
-	memory  int64               // what bodies and their trees take
-	callers map[string]*account // of API keys that have a request here, by their ids
+	memory  int64               // bytes reserved for bodies and their trees
+	callers map[string]*account // callers with a request in progress, by key id
 }
 
-// account is what one caller holds.
+// account sums what the requests of one caller hold.
 type account struct {
-	requests int // that are here at all
+	requests int // in progress
 	memory   int64
 }
 
 const (
-	gateWait     = 10 * time.Millisecond // for a place
-	maxMemory    = 112 << 20             // bytes of bodies and of what is made of them, of requests under way and of slow clients
-	readingCost  = 32 << 10              // bytes that a request with a body counts for beside it: its connection and stack
-	maxUploads   = 4                     // files at a time; each is read as fast as it is written
-	keyUploads   = 2                     // of one key
-	maxDownloads = 8                     // answers at a time that may take minutes
-	keyDownloads = 2                     // of one key
+	gateWait     = 10 * time.Millisecond // for a place of the class AdmitRequest
+	maxMemory    = 112 << 20             // bytes of all bodies and of the trees made from them
+	readingCost  = 32 << 10              // bytes reserved for the connection and stack of a request with a body
+	maxUploads   = 4                     // concurrent imports
+	keyUploads   = 2                     // per key
+	maxDownloads = 8                     // concurrent streamed answers
+	keyDownloads = 2                     // per key
 	maxWaits     = 2_000
-	keyDryRuns   = 2 // of one key at a time
-	keyShare     = 4 // the part of everything else that one key may hold
+	keyDryRuns   = 2 // per key
+	keyShare     = 4 // one key may hold 1/keyShare of everything else
 	comeBack     = time.Second
 	streamWrite  = 30 * time.Second // for one write of a stream
 	dryRunAgain  = 5 * time.Second
 	firstRead    = 4 << 10
-	trusted      = 256 << 10 // bytes of a body after which its announced length is believed
+	trusted      = 256 << 10 // bytes of a body after which its Content-Length is trusted
 )
 
-// anonymous is the caller of all requests of routes that take no API key.
+// anonymous is the caller id of requests of routes without an API key.
 const anonymous = "without a key"
 
-// NewGate makes a Gate. Read limits that are zero are those of the product.
+// NewGate returns a Gate. Zero limits of reading and writing take the defaults.
 func NewGate(l Limits) *Gate {
 	if l.Body == (ReadLimits{}) {
 		l.Body = bodyLimits
@@ -99,30 +100,30 @@ func NewGate(l Limits) *Gate {
 	return g
 }
 
-// again makes an error that tells a caller to come back after a time.
-func again(code message.Code, after time.Duration, msg string) *message.Error {
+// retryLater returns an error with Retry-After.
+func retryLater(code message.Code, after time.Duration, msg string) *message.Error {
 	return &message.Error{Code: code, Message: msg, RetryAfter: after}
 }
 
 var (
-	errBusy       = again(message.CodeUnavailable, comeBack, "too many requests are under way; come back in a moment")
-	errShare      = again(message.CodeThrottled, comeBack, "too many requests of this API key are under way: it may hold a quarter of the API; come back in a moment")
-	errUploads    = again(message.CodeThrottled, comeBack, "this API key has 2 imports under way, which is as many as it may; come back when one is done")
-	errDownloads  = again(message.CodeThrottled, comeBack, "this API key has 2 downloads under way, which is as many as it may; come back when one is done")
-	errDryRuns    = again(message.CodeUnavailable, dryRunAgain, "too many dry runs are under way; come back in a moment")
-	errKeyDryRuns = again(message.CodeThrottled, dryRunAgain, "at most 2 dry runs of an API key are made at a time; come back when one of them has ended")
+	errBusy       = retryLater(message.CodeUnavailable, comeBack, "too many requests in progress; retry after a moment")
+	errShare      = retryLater(message.CodeThrottled, comeBack, "too many requests of this API key in progress: one key may hold a quarter of the API; retry after a moment")
+	errUploads    = retryLater(message.CodeThrottled, comeBack, "this API key has 2 imports in progress, the maximum; retry when one has ended")
+	errDownloads  = retryLater(message.CodeThrottled, comeBack, "this API key has 2 downloads in progress, the maximum; retry when one has ended")
+	errDryRuns    = retryLater(message.CodeUnavailable, dryRunAgain, "too many dry runs in progress; retry after a moment")
+	errKeyDryRuns = retryLater(message.CodeThrottled, dryRunAgain, "an API key may have at most 2 dry runs in progress; retry when one has ended")
 )
 
-// Busy is the error of a request that is told to come back because too many are under way.
+// Busy returns the error of a request that is rejected under overload.
 func Busy() error { return errBusy }
 
-// Shed reports whether an error tells a request to come back because of what is under way. Nothing was done for it.
+// Shed reports whether err rejects a request because of load. The request had no effect and no query.
 func Shed(err error) bool {
 	return errors.Is(err, errBusy) || errors.Is(err, errShare) || errors.Is(err, errUploads) || errors.Is(err, errDownloads)
 }
 
-// shareError is the error of a caller that has its share. Requests without a key are told no more than that the API is
-// busy: the share is not their sender's own.
+// shareError returns the error of a caller that holds its share. Requests without a key get errBusy: their share is not
+// the sender's own.
 func shareError(caller string, share *message.Error) error {
 	if caller == anonymous {
 		return errBusy
@@ -130,14 +131,14 @@ func shareError(caller string, share *message.Error) error {
 	return share
 }
 
-// Usage is what requests hold of a Gate at a moment.
+// Usage is a snapshot of what requests hold.
 type Usage struct {
 	Requests, Uploads, Downloads, Waits, DryRuns int   // places
 	Memory                                       int64 // bytes of bodies and of what is made of them
-	Callers                                      int   // API keys with a request here
+	Callers                                      int   // callers with a request in progress
 }
 
-// Usage returns what requests hold now.
+// Usage returns a snapshot of what requests hold.
 func (g *Gate) Usage() Usage {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -147,21 +148,21 @@ func (g *Gate) Usage() Usage {
 	}
 }
 
-// Grant is what one request holds of the gate. It belongs to the request's goroutine.
+// Grant is what one request holds of the gate. Only the request's goroutine uses it.
 type Grant struct {
 	gate     *Gate
 	caller   string
 	account  *account // nil in the keyless mode
 	memory   int64
-	release  func() // gives its place back; nil when it has none
+	release  func() // returns its place; nil without a place
 	body     []byte
 	complete bool // the body was read to its end
 }
 
-// grantKey is the key of a request's Grant in its context.
+// grantKey is the context key of a request's Grant.
 const grantKey = "grant"
 
-// GrantOf returns what a request holds, nil before it is admitted.
+// GrantOf returns the Grant of a request, nil before its admission.
 func GrantOf(c echo.Context) *Grant {
 	g, _ := c.Get(grantKey).(*Grant)
 	return g
@@ -181,7 +182,7 @@ func (g *Gate) grant(caller string) *Grant {
 	return v
 }
 
-// end gives everything back.
+// end releases everything.
 func (v *Grant) end() {
 	v.Leave()
 	v.ReleaseMemory()
@@ -194,7 +195,8 @@ func (v *Grant) end() {
 	}
 }
 
-// Reserve counts memory as held, or says why it may not be.
+// Reserve reserves memory until the request ends or calls ReleaseMemory. It returns a message.Error throttled when the
+// caller's share is used up, unavailable when all memory is.
 func (v *Grant) Reserve(bytes int64) error {
 	v.gate.mu.Lock()
 	defer v.gate.mu.Unlock()
@@ -212,7 +214,7 @@ func (v *Grant) Reserve(bytes int64) error {
 	return nil
 }
 
-// ReleaseMemory gives the memory back: the request is done with its body.
+// ReleaseMemory releases the body and everything reserved.
 func (v *Grant) ReleaseMemory() {
 	v.body = nil
 	v.gate.mu.Lock()
@@ -224,19 +226,19 @@ func (v *Grant) ReleaseMemory() {
 	v.memory = 0
 }
 
-// enter takes one place. A request has one at a time.
+// enter takes a place. A request holds at most one.
 func (v *Grant) enter(c echo.Context, p *places) (err error) {
 	v.release, err = p.take(c.Request().Context(), v.caller)
 	return err
 }
 
-// Wait takes a place among the bulk sends that wait for their figures, in exchange for the request's own.
+// Wait exchanges the request's place for one of the bulk sends that wait for figures.
 func (v *Grant) Wait(c echo.Context) error {
 	v.Leave()
 	return v.enter(c, v.gate.waits)
 }
 
-// Leave gives the request's place to another, while it only waits or when it ends.
+// Leave releases the request's place.
 func (v *Grant) Leave() {
 	if v.release != nil {
 		v.release()
@@ -244,21 +246,21 @@ func (v *Grant) Leave() {
 	}
 }
 
-// Body returns the request's body, which was read when it was admitted.
+// Body returns the body, which was read at admission.
 func (v *Grant) Body() []byte { return v.body }
 
-// EnterSend takes one of the places of singles of a type, and returns how to give it back.
+// EnterSend takes one of the places of singles of a type. The caller must call leave.
 func (g *Gate) EnterSend(ctx context.Context, t message.ChannelType) (leave func(), err error) {
 	return g.sends[t].take(ctx, "")
 }
 
-// EnterDryRun lets a dry run in, and returns how to end it. Dry runs are few: each may keep a connection for audiences for
-// its whole time, so in all there are fewer than there are such connections.
+// EnterDryRun takes a place of a dry run. The caller must call leave. A dry run may hold a database connection of the
+// audience pool for its whole time, so Limits.DryRuns is below the size of that pool.
 func (g *Gate) EnterDryRun(c echo.Context) (leave func(), err error) {
 	return g.dryRuns.take(c.Request().Context(), Caller(c))
 }
 
-// classOf returns the places of a route's class, nil when its requests need none.
+// classOf returns the places of a class, nil for AdmitAlways.
 func (g *Gate) classOf(a contract.Admission) *places {
 	switch a {
 	case contract.AdmitUpload:
@@ -271,8 +273,8 @@ func (g *Gate) classOf(a contract.Admission) *places {
 	return g.requests
 }
 
-// Admit lets a request of a route in or tells it to come back. Its key's scope is looked at first: a request that may not
-// be made has none of its body read.
+// Admit wraps the handler of a route with its scope, its bounds and its admission class. The scope is checked first, so the
+// body of a forbidden request is never read.
 func (g *Gate) Admit(r contract.Route, next echo.HandlerFunc) echo.HandlerFunc {
 	caller := func(echo.Context) string { return anonymous }
 	if r.Access == contract.Keyed {
@@ -295,7 +297,7 @@ func (g *Gate) Admit(r contract.Route, next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// admit gives a request what it may hold until its handler returns.
+// admit holds a request's memory and place until its handler returns.
 func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) string, next echo.HandlerFunc) echo.HandlerFunc {
 	limit := r.BodyLimit()
 	return func(c echo.Context) error {
@@ -315,7 +317,7 @@ func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) 
 	}
 }
 
-// readBody reads the body of a request into memory, unless its handler reads it as a stream or takes none.
+// readBody reads the body into memory, unless the handler streams it or the route has none.
 func (v *Grant) readBody(c echo.Context, r *contract.Route, limit int64) error {
 	switch {
 	case r.Admission == contract.AdmitUpload:
@@ -327,7 +329,7 @@ func (v *Grant) readBody(c echo.Context, r *contract.Route, limit int64) error {
 	return v.read(c, limit)
 }
 
-// read reads a request's body into memory, for ReadJSON.
+// read reads the body into memory. It reserves memory before it allocates.
 func (v *Grant) read(c echo.Context, limit int64) error {
 	r := c.Request()
 	if r.Body == nil || r.Body == http.NoBody {
@@ -366,8 +368,8 @@ func (v *Grant) read(c echo.Context, limit int64) error {
 	}
 }
 
-// roomFor is how much room a body gets of which so much has come and so much may come: at first four times what has come,
-// since what is announced need not come; then all, since every larger copy leaves a smaller one to the collector.
+// roomFor returns the next capacity of a body's buffer. Content-Length is a claim, so the buffer grows fourfold until
+// enough bytes came to trust it; then it gets its full size, since each copy leaves garbage.
 func roomFor(come, most int) int {
 	if come >= trusted {
 		return most + 1

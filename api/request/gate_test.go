@@ -125,8 +125,8 @@ func TestPlacesOfEachClass(t *testing.T) {
 		share    string
 	}{
 		"requests":  {class(contract.AdmitRequest), manyInTests, manyInTests / 4, "a quarter of the API"},
-		"uploads":   {class(contract.AdmitUpload), 4, 2, "2 imports under way"},
-		"downloads": {class(contract.AdmitDownload), 8, 2, "2 downloads under way"},
+		"uploads":   {class(contract.AdmitUpload), 4, 2, "2 imports in progress"},
+		"downloads": {class(contract.AdmitDownload), 8, 2, "2 downloads in progress"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestPlacesOfEachClass(t *testing.T) {
 				}
 				start := time.Now()
 				err := visit(g, test.route, visitor{key: keyed("another")}, pass)
-				wantError(t, "beyond all places", err, message.CodeUnavailable, "too many requests are under way")
+				wantError(t, "beyond all places", err, message.CodeUnavailable, "too many requests in progress")
 				if waited := time.Since(start); test.route.Admission == contract.AdmitRequest && waited != 10*time.Millisecond || test.route.Admission != contract.AdmitRequest && waited != 0 {
 					t.Errorf("it waited %s", waited)
 				}
@@ -196,7 +196,7 @@ func TestTheKeylessCallerHasAllPlaces(t *testing.T) {
 func TestRequestsWithoutAKeyAreOneCaller(t *testing.T) {
 	g := NewGate(Limits{InFlight: manyInTests})
 	leave := inside(t, g, hookRoute, visitor{key: keyed("a")}, manyInTests/4)
-	wantError(t, "beyond the share", visit(g, hookRoute, visitor{key: keyed("b")}, pass), message.CodeUnavailable, "too many requests are under way")
+	wantError(t, "beyond the share", visit(g, hookRoute, visitor{key: keyed("b")}, pass), message.CodeUnavailable, "too many requests in progress")
 	if err := visit(g, readRoute, visitor{key: keyed("a")}, pass); err != nil {
 		t.Errorf("a caller with a key: %v", err)
 	}

@@ -23,7 +23,7 @@ type Object struct {
 	bounds bounds
 }
 
-// ReadJSON takes the body as one strict JSON object of a contract type, and returns its reader with the errors it collects.
+// ReadJSON decodes the body as one strict JSON object of a contract type. It reserves the memory of the decoded tree.
 func ReadJSON[T any](c echo.Context) (*Object, *wire.Errors, error) {
 	if ct := c.Request().Header.Get(echo.HeaderContentType); ct != "" {
 		media, _, err := mime.ParseMediaType(ct)
@@ -133,7 +133,7 @@ func Enum[E ~string](o *Object, name string, absent E, parse func(string) (E, bo
 	return absent
 }
 
-// Under puts the paths of mistakes below loc. Other errors pass.
+// Under prefixes the paths of mistakes with loc. Other errors pass unchanged.
 func Under(err error, loc ...any) error {
 	var e *message.Error
 	if !errors.As(err, &e) || e.Code != message.CodeInvalid || len(e.Fields) == 0 {
@@ -154,7 +154,7 @@ type bound struct {
 // bounds are the bounds of a type's fields, by their JSON names.
 type bounds map[string]bound
 
-// of returns the bound of a field. A field without one is a mistake of the program, and no request may pass it unchecked.
+// of returns the bound of a field. It panics for a field without one: reading it unbounded would be a bug.
 func (b bounds) of(name string) bound {
 	found, ok := b[name]
 	if !ok {

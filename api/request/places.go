@@ -10,13 +10,13 @@ import (
 	"herald/pkg/message"
 )
 
-// places bounds the requests of one class that are under way, in all and of one caller.
+// places is a semaphore for one class of requests, with a bound per caller.
 type places struct {
 	all       *semaphore.Weighted
-	timeout   time.Duration // how long a request waits for a place; 0: not at all
+	timeout   time.Duration // of waiting for a place; 0: no waiting
 	full      *message.Error
 	perCaller int
-	share     *message.Error // a caller has perCaller
+	share     *message.Error // the error of a caller that holds perCaller places
 	keyless   bool           // the bound per caller holds in the keyless mode too
 
 	mu    sync.Mutex
@@ -30,7 +30,8 @@ func newPlaces(size, perCaller int, full, share *message.Error) *places {
 	}
 }
 
-// take takes a place for a caller and returns how to give it back. An empty caller is that of the keyless mode.
+// take takes a place for a caller; leave releases it. It returns share or full as the error. The caller "" is that of the
+// keyless mode.
 func (p *places) take(ctx context.Context, caller string) (leave func(), err error) {
 	if !p.count(caller) {
 		return nil, shareError(caller, p.share)
@@ -58,7 +59,7 @@ func (p *places) acquire(ctx context.Context) bool {
 	return p.all.Acquire(ctx, 1) == nil
 }
 
-// count counts a place as the caller's, or reports that the caller has its share.
+// count counts a place for the caller. It reports false when the caller has its share.
 func (p *places) count(caller string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -79,7 +80,7 @@ func (p *places) uncount(caller string) {
 	}
 }
 
-// used returns how many places are taken, with those of requests that wait for one.
+// used returns the number of requests that hold a place or wait for one.
 func (p *places) used() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,17 +17,19 @@ import (
 	"herald/pkg/wire"
 )
 
-// Query reads the query string. Parameters that are not known are refused, like fields.
+// Query reads the query string strictly: Close rejects parameters that were not read.
 type Query struct {
 	c    echo.Context
 	Errs *wire.Errors // collects the mistakes
 	read map[string]bool
 }
 
+// NewQuery returns a reader that adds mistakes to errs.
 func NewQuery(c echo.Context, errs *wire.Errors) *Query {
 	return &Query{c, errs, map[string]bool{}}
 }
 
+// Get reads a parameter, "" if it is absent. A parameter given twice is a mistake.
 func (q *Query) Get(name string) string {
 	q.read[name] = true
 	values := q.c.QueryParams()[name]
@@ -40,6 +42,7 @@ func (q *Query) Get(name string) string {
 	return values[0]
 }
 
+// UUID reads an id, uuid.Nil if it is absent.
 func (q *Query) UUID(name string) uuid.UUID {
 	v := q.Get(name)
 	if v == "" {
@@ -52,6 +55,7 @@ func (q *Query) UUID(name string) uuid.UUID {
 	return id
 }
 
+// Time reads an RFC 3339 time, nil if it is absent.
 func (q *Query) Time(name string) *time.Time {
 	v := q.Get(name)
 	if v == "" {
@@ -65,6 +69,7 @@ func (q *Query) Time(name string) *time.Time {
 	return &t
 }
 
+// ChannelType reads a channel type in any letter case, "" if it is absent.
 func (q *Query) ChannelType(name string) message.ChannelType {
 	v := q.Get(name)
 	if v == "" {
@@ -77,7 +82,7 @@ func (q *Query) ChannelType(name string) message.ChannelType {
 	return t
 }
 
-// Address reads an address in its normalised form.
+// Address reads an address of any type in its normalised form.
 func (q *Query) Address(name string) string {
 	v := q.Get(name)
 	if v == "" {
@@ -88,7 +93,7 @@ func (q *Query) Address(name string) string {
 			return address
 		}
 	}
-	q.Errs.Add(message.SlugValue, "is no address", "query", name)
+	q.Errs.Add(message.SlugValue, "must be an address", "query", name)
 	return ""
 }
 
@@ -97,7 +102,7 @@ const defaultLimit = 50 // items of a page
 // pageBounds bound the parameters of a page.
 var pageBounds = boundsOf(reflect.TypeFor[contract.PageQuery]())
 
-// Page reads limit and cursor. The cursor is opaque to callers; it holds the last item's key.
+// Page reads limit and cursor (keyset pagination). The cursor is opaque to callers; it encodes the key of the last item.
 func (q *Query) Page() (limit int, after string) {
 	limit = defaultLimit
 	bound := pageBounds.of("limit")
@@ -119,11 +124,12 @@ func (q *Query) Page() (limit int, after string) {
 	return limit, after
 }
 
+// BadCursor records that the cursor belongs to another list.
 func (q *Query) BadCursor() {
-	q.Errs.Add(message.SlugValue, "is no cursor of this list", "query", "cursor")
+	q.Errs.Add(message.SlugValue, "invalid cursor of this list", "query", "cursor")
 }
 
-// PageByID reads limit and a cursor that holds an id.
+// PageByID reads limit and a cursor that encodes an id.
 func (q *Query) PageByID() (int, uuid.UUID) {
 	limit, after := q.Page()
 	if after == "" {
@@ -136,7 +142,7 @@ func (q *Query) PageByID() (int, uuid.UUID) {
 	return limit, id
 }
 
-// Close refuses parameters that were not read and returns everything wrong.
+// Close adds parameters that were not read as mistakes, and returns all mistakes as one error.
 func (q *Query) Close() error {
 	var unknown []string
 	for name := range q.c.QueryParams() {
@@ -151,7 +157,7 @@ func (q *Query) Close() error {
 	return q.Errs.Err()
 }
 
-// withoutQuery refuses every parameter, on a route that has none.
+// withoutQuery rejects every parameter on a route that declares none.
 func withoutQuery(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if c.Request().URL.RawQuery != "" {
@@ -163,7 +169,7 @@ func withoutQuery(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// PathID reads the id in the path.
+// PathID reads the parameter id of the path.
 func PathID(c echo.Context) (uuid.UUID, error) {
 	v := c.Param("id")
 	if strings.Contains(v, "/") {
@@ -176,5 +182,5 @@ func PathID(c echo.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
-// Cursor writes the key of a page's last item as the next page's cursor, which Page reads.
+// Cursor encodes the key of a page's last item for Page.
 func Cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }

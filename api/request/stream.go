@@ -8,16 +8,16 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// Stream writes the answer of a route of the class AdmitDownload. Each write has a time limit of its own, so an answer may
-// take as long as its client reads it, and a client that stops reading ends it. It is used by one goroutine.
+// Stream writes the answer of a route of the class AdmitDownload. Each write has Limits.Write to complete, so an answer may
+// take as long as the client keeps reading, and a client that stops reading ends it. Only one goroutine may use it.
 type Stream struct {
 	answer  *echo.Response
 	control *http.ResponseController
 	limit   time.Duration
 }
 
-// StartStream sends the head of an answer of a media type. An error that a handler returns afterwards cannot change the
-// status any more: the connection is cut, so that the client does not take a part for the whole.
+// StartStream sends the head of an answer. The status is final then: when the handler returns an error later, the server
+// cuts the connection, so the client does not take a part for the whole.
 func (g *Gate) StartStream(c echo.Context, media string) *Stream {
 	// Echo's own Flush loses the error of the connection, so the controller is of the writer below it.
 	s := &Stream{answer: c.Response(), control: http.NewResponseController(c.Response().Writer), limit: g.Limits.Write}
@@ -27,7 +27,7 @@ func (g *Gate) StartStream(c echo.Context, media string) *Stream {
 	return s
 }
 
-// extend gives the next write its time. Writers of some tests have no deadlines.
+// extend sets the deadline of the next write. Some test writers have no deadlines, so the error is ignored.
 func (s *Stream) extend() { _ = s.control.SetWriteDeadline(time.Now().Add(s.limit)) }
 
 // Write implements io.Writer.
