@@ -110,6 +110,11 @@ func wantIdle(t *testing.T, g *Gate) {
 	if u := g.Usage(); u != (Usage{}) {
 		t.Errorf("the gate still holds %+v", u)
 	}
+	for _, p := range []*places{g.requests, g.uploads, g.downloads, g.waits, g.dryRuns} {
+		if len(p.taken) > 0 {
+			t.Errorf("callers that hold nothing are still counted: %v", p.taken)
+		}
+	}
 }
 
 // Each class has its places, in all and of one key, and gives them back.

@@ -110,43 +110,43 @@ func (r *Route) HasBody() bool { return r.Request != nil || len(r.Uploads) > 0 }
 
 // PathParameters are the parameters that paths have.
 type PathParameters struct {
-	ID     string              `name:"id" doc:"Its id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	ID     string              `name:"id" doc:"The object's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Type   message.ChannelType `name:"type" doc:"The channel's type, in any letter case." enum:"type" example:"EMAIL"`
 	LeadID string              `name:"lead_id" doc:"The lead's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
 }
 
 // PageQuery asks for one page of a list.
 type PageQuery struct {
-	Limit  int    `name:"limit" doc:"How many items at most; 50 when absent." min:"1" max:"200" example:"50"`
-	Cursor string `name:"cursor" doc:"The next_cursor of the page before." pattern:"^[A-Za-z0-9_-]+$" example:"MDFhMjA5NjAtNjJiMC03OTZmLTljZmItNWIzYTM2NDk1YWVi"`
+	Limit  int    `name:"limit" doc:"The maximum number of items; default 50." min:"1" max:"200" example:"50"`
+	Cursor string `name:"cursor" doc:"The next_cursor of the previous page." pattern:"^[A-Za-z0-9_-]+$" example:"MDFhMjA5NjAtNjJiMC03OTZmLTljZmItNWIzYTM2NDk1YWVi"`
 }
 
 // MessagesQuery narrows the list of messages down. What is absent does not.
 type MessagesQuery struct {
-	BulkID        string              `name:"bulk_id" doc:"Of one bulk." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
-	Status        message.Status      `name:"status" doc:"With a status, in any letter case." enum:"status" example:"SENT"`
-	Type          message.ChannelType `name:"channel_type" doc:"Over a type of channel, in any letter case." enum:"type" example:"EMAIL"`
-	Recipient     string              `name:"recipient" doc:"To an address." example:"customer@example.com"`
-	LeadID        string              `name:"lead_id" doc:"To one lead." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
-	CreatedAfter  time.Time           `name:"created_after" doc:"Written after a time in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
-	CreatedBefore time.Time           `name:"created_before" doc:"Written before a time in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	BulkID        string              `name:"bulk_id" doc:"Messages of this bulk." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	Status        message.Status      `name:"status" doc:"Messages with this status, in any letter case." enum:"status" example:"SENT"`
+	Type          message.ChannelType `name:"channel_type" doc:"Messages over this type of channel, in any letter case." enum:"type" example:"EMAIL"`
+	Recipient     string              `name:"recipient" doc:"Messages to this address." example:"customer@example.com"`
+	LeadID        string              `name:"lead_id" doc:"Messages to this lead." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
+	CreatedAfter  time.Time           `name:"created_after" doc:"Messages created after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	CreatedBefore time.Time           `name:"created_before" doc:"Messages created before this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
 	PageQuery
 }
 
 // SuppressionsQuery narrows the list of suppressions down. What is absent does not.
 type SuppressionsQuery struct {
-	Type    message.ChannelType `name:"type" doc:"Over a type of channel, in any letter case." enum:"type" example:"EMAIL"`
-	Address string              `name:"address" doc:"Of an address." example:"stella@example.com"`
+	Type    message.ChannelType `name:"type" doc:"Suppressions of this type of channel, in any letter case." enum:"type" example:"EMAIL"`
+	Address string              `name:"address" doc:"Suppressions of this address." example:"stella@example.com"`
 	PageQuery
 }
 
 // SendQuery is the query of a send.
 type SendQuery struct {
-	SendIdentifier string `name:"send_identifier" doc:"The channel's id, like sender_identifier in the body. When both are given they must be the same." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	SendIdentifier string `name:"send_identifier" doc:"The channel's id, as an alternative to sender_identifier in the body. If both are given they must be equal." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 }
 
 // SendHeaders are the headers of a send.
 type SendHeaders struct {
-	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes it safe to send the request again: within seven days the same key and the same body are answered with the message's or the bulk's present state and Idempotent-Replayed: true, and nothing is sent twice. The same key with another body is 422; while the first is under way, 409. A key belongs to the API key that it came with. Bare or quoted. An email that is sent under a key, and whose outcome nobody knows, is sent once more after a while, if its channel says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`
-	Prefer         string `name:"Prefer" doc:"Of a bulk: wait=N waits so many seconds for the figures, 0 to 60 (10 when absent); respond-async answers at once." example:"wait=30"`
+	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes the request safe to repeat. For seven days, a request with the same key and body is answered with the present state of its message or bulk and Idempotent-Replayed: true, and sends nothing. The same key with another body is 422; while the first request is in progress, 409. The key is scoped to the caller's API key. Bare or quoted. An email sent under a key whose outcome is unknown is sent once more if the channel's on_unknown policy says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`
+	Prefer         string `name:"Prefer" doc:"For a bulk: wait=N waits up to N seconds for the figures, 0 to 60 (default 10); respond-async answers at once." example:"wait=30"`
 }
