@@ -21,7 +21,7 @@ func (op *operation) concrete(path string) string {
 	return path
 }
 
-// Whatever the route: without a key, with one that is no longer one, or with one of another scope, nobody gets in.
+// Every route rejects a missing, revoked or expired key and a key of another scope.
 func TestEveryRouteNeedsItsKey(t *testing.T) {
 	h := start(t)
 	d := the(h)
@@ -105,8 +105,8 @@ func (h *herald) contents() string {
 	return strings.Join(out, ", ")
 }
 
-// Without API keys, being at this machine is all that a caller has to show: another site's page in somebody's browser
-// and a proxy's guests do not count.
+// Without API keys, the caller's location is the only credential: cross-site requests of a browser and requests through a
+// proxy are rejected.
 func TestTheLoopbackRule(t *testing.T) {
 	h := start(t)
 	before := h.contents()

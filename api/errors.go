@@ -71,6 +71,7 @@ func (s *Server) pathExists(path string) bool {
 	return false
 }
 
+// problem maps an error to the status and body of its answer.
 func (s *Server) problem(err error, c echo.Context) (int, any) {
 	var e *message.Error
 	var he *echo.HTTPError
@@ -105,6 +106,7 @@ func wireErrors(fields []message.FieldError) []contract.FieldError {
 	return out
 }
 
+// retryAfter returns the seconds of a Retry-After header, rounded up; 5 when the error does not say.
 func retryAfter(err error) int {
 	var e *message.Error
 	if errors.As(err, &e) && e.RetryAfter > 0 {
@@ -113,6 +115,7 @@ func retryAfter(err error) int {
 	return 5
 }
 
+// requestID returns the id that observe gave the request.
 func requestID(c echo.Context) string { return c.Response().Header().Get(contract.HeaderRequestID) }
 
 // observe gives every request an id and security headers, recovers panics, and reports the request to log and metrics.

@@ -67,7 +67,7 @@ func keysOf(v any) string {
 	return strings.Join(names, " ")
 }
 
-// A key without the scope read learns ids and figures, whatever it writes.
+// A key without the scope read gets only ids and figures from every write.
 func TestFaultWritesTellNoMoreThanTheScope(t *testing.T) {
 	h := start(t)
 	id := h.lead(`"first_name":"Stella","email":"stella@example.com","phone":"+15005551001"`)
@@ -125,7 +125,7 @@ func TestFaultWritesTellNoMoreThanTheScope(t *testing.T) {
 	}
 }
 
-// Without keys, a request that came through a proxy may be from anywhere, whatever the proxy says of it.
+// Without keys, every request through a proxy is rejected, also when a header claims that it is local.
 func TestFaultTheOpenModeAnswersNoProxy(t *testing.T) {
 	h := start(t)
 	before := h.contents()

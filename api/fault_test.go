@@ -48,7 +48,7 @@ func concrete(r route) string {
 	return strings.NewReplacer(":id", exampleID, ":lead_id", exampleID, ":type", "EMAIL").Replace(r.Path)
 }
 
-// An API that is not open answers nothing without a key, also while there is none at all.
+// An API that is not in open mode rejects every request without a key, also while no key exists.
 func TestFaultNotOpenAndNoKeys(t *testing.T) {
 	e := newEdge(t, func(d *Deps) { d.Local = false }, nil)
 	for _, r := range e.server.routes() {
@@ -210,7 +210,7 @@ func TestFaultAllHoldSoMuch(t *testing.T) {
 	}
 }
 
-// One key holds a quarter of the places, whatever it asks for, and other keys go on.
+// One key holds at most a quarter of the places, and other keys are not affected.
 func TestFaultAKeyHoldsAQuarterOfThePlaces(t *testing.T) {
 	l := &ledger{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	e := newEdge(t, func(d *Deps) { d.Messages = l }, nil)
@@ -321,7 +321,7 @@ func TestFaultImports(t *testing.T) {
 	e.call("POST", contract.RouteImportLeads.Path, hostile, "email\nlate@example.com\n").wants(t, "the key's next", 200, `"imported":1`)
 }
 
-// An import has a limit, whatever its rate, and all together have four places.
+// An import has a total time limit at any rate, and at most four imports run at once.
 func TestFaultImportsEnd(t *testing.T) {
 	e := newEdge(t, nil, quick(true, request.ReadLimits{MinRate: 1, Grace: time.Hour, Total: 3 * time.Second}))
 	var lines []*line
@@ -357,7 +357,7 @@ func TestFaultALongAnswerIsNotCut(t *testing.T) {
 	e.call("POST", contract.RouteSend.Path, "Idempotency-Key: k\r\n", `{"message_data":{"recipient":"a@example.com"}}`).wants(t, "a long one", 422, "no default channel")
 }
 
-// A keyed request that is shed costs no look-up, whatever sheds it.
+// A request with an Idempotency-Key that is shed causes no query, for each reason of shedding.
 func TestFaultWhatIsShedAsksNothing(t *testing.T) {
 	effects := &lost{asked: make(chan struct{}, 100)}
 	e := newEdge(t, func(d *Deps) { d.Effects = effects }, nil)

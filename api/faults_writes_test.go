@@ -18,7 +18,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// everywhere runs a test on a Herald over every database, and hands it a connection of its own to that.
+// everywhere runs a test on a Herald over every database, with a separate connection to that database.
 func everywhere(t *testing.T, test func(t *testing.T, h *herald, db *sql.DB)) {
 	t.Helper()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
@@ -89,7 +89,7 @@ func TestFaultPatchesAtTheSameTime(t *testing.T) {
 	})
 }
 
-// A lead that is deleted beside PATCHes and an import is gone, whatever they are answered.
+// A lead that is deleted concurrently with PATCHes and an import stays deleted.
 func TestFaultWritesBesideADeletion(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, h *herald, _ *sql.DB) {

@@ -38,7 +38,7 @@ func text(i int) string {
 	return fmt.Sprintf(`{"message_data":{"recipient":"+1555000%04d","content":"c"}}`, i)
 }
 
-// Whoever is one too many is told to come back, and nothing was done for him.
+// Requests beyond the places are rejected with Retry-After and have no effect.
 func TestMoreRequestsThanPlaces(t *testing.T) {
 	h := startWith(t, few(4))
 	h.sim.SetLatency(500 * time.Millisecond)

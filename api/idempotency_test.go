@@ -131,7 +131,7 @@ func TestManyAtOnceUnderOneKey(t *testing.T) {
 	}
 }
 
-// A single under a key is sent once more when nobody knows its outcome, if its channel says so: its caller cannot.
+// A single under a key with an unknown outcome is sent once more if the channel's policy says so: its caller cannot repeat it.
 func TestUnknownUnderAKey(t *testing.T) {
 	h := startWith(t, func(c *config.Config) { c.UnknownHold = time.Second })
 	h.sim.Script(simulator.Rule{Fault: simulator.ErrorAfter, Times: 3})

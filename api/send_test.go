@@ -323,7 +323,7 @@ func TestBulkExample(t *testing.T) {
 	}
 }
 
-// One message per lead and per address; who cannot be reached is counted with the reason; one bad lead stops nobody.
+// One message per lead and address. Unreachable leads are counted by reason, and one invalid lead does not stop the bulk.
 func TestBulkCountsEveryLead(t *testing.T) {
 	h := start(t)
 	ids := []string{

@@ -199,7 +199,7 @@ func (p prober) create(id string) bool {
 	return true
 }
 
-// importOver imports a lead, new or stored, between two others, which are stored whatever it holds.
+// importOver imports a lead, new or stored, between two others, which must be stored in any case.
 func (p prober) importOver(id string, stored bool) bool {
 	first, last := uuid.Must(uuid.NewV7()).String(), uuid.Must(uuid.NewV7()).String()
 	file := `{"id":"` + first + `","title":"first"}` + "\n" + `{"id":"` + id + `",` + genFields(p.rt) + `"title":"x"}` + "\n" + `{"id":"` + last + `","title":"last"}` + "\n"

@@ -98,7 +98,7 @@ func readAll(p *pieces, limit int64, l ReadLimits) (n int64, took time.Duration,
 }
 
 // A body must come at its least rate: what it lags behind is bounded by the grace, and what it is ahead does not count for
-// later beyond that. The whole has a bound of its own.
+// later beyond that. The total time is bounded too.
 func TestBodiesComeAtARate(t *testing.T) {
 	limits := ReadLimits{MinRate: 1000, Grace: 5 * time.Second, Total: time.Minute}
 	for name, test := range map[string]struct {
@@ -206,7 +206,7 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// Each write of a stream gets its time anew, its head goes out at once, and errors come back.
+// Each write of a stream resets the deadline, the head is sent at once, and errors are returned.
 func TestStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 7 * time.Second

@@ -197,7 +197,7 @@ func TestTheKeylessCallerHasAllPlaces(t *testing.T) {
 	wantIdle(t, g)
 }
 
-// Requests of routes without a key count as one caller, whatever key they bring.
+// Requests of routes without a key count as one caller, also when they bring keys.
 func TestRequestsWithoutAKeyAreOneCaller(t *testing.T) {
 	g := NewGate(Limits{InFlight: manyInTests})
 	leave := inside(t, g, hookRoute, visitor{key: keyed("a")}, manyInTests/4)
