@@ -49,10 +49,11 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 		sent := stats.MessageState{Seq: 0, Status: message.Sent, Cost: 1000}
 		delivered := stats.MessageState{Seq: 0, Status: message.Delivered, Cost: 1000}
 		refused := stats.MessageState{Seq: 70_000, Status: message.Failed, Reason: message.RecipientRefused}
+		refusedAgain := stats.MessageState{Seq: 70_000, Status: message.Failed, Reason: message.ConsentRefused} // the first reason of a status stays
 		skipped := stats.MessageState{Seq: 3, Status: message.Skipped, Reason: message.NoRecipient}
 		for _, step := range []struct {
-			mark stats.MessageState
-			want stats.Counts
+			state stats.MessageState
+			want  stats.Counts
 		}{
 			{waiting, countsOf(waiting)},
 			{sent, countsOf(sent)},
@@ -61,15 +62,16 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 			{delivered, countsOf(delivered)},
 			{sent, countsOf(delivered)},
 			{refused, countsOf(delivered, refused)},
+			{refusedAgain, countsOf(delivered, refused)},
 			{skipped, countsOf(delivered, refused, skipped)},
 		} {
-			redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{step.mark}))
+			redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{step.state}))
 			if d := cmp.Diff(step.want, read(t, c, id)); d != "" {
-				t.Fatalf("after %+v: %s", step.mark, d)
+				t.Fatalf("after %+v: %s", step.state, d)
 			}
 		}
 		if n := rdb.StrLen(ctx, statesKey(id)).Val(); n != 70_001 {
-			t.Errorf("%d bytes for the ranks: one per message", n)
+			t.Errorf("%d bytes of state codes, want one for each message", n)
 		}
 	})
 }

@@ -192,7 +192,7 @@ func TestTheFirstRefusal(t *testing.T) {
 		"nor are calls without an answer":      {func(w *world) { w.report(delivery.Failing, 0, maxFailures-1) }, 1 * grown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachWorld(t, 0, func(t *testing.T, w *world) {
+			eachWorld(t, 0, func(_ *testing.T, w *world) {
 				c.calls(w)
 				w.report(delivery.Throttled, 0, 1)
 				w.expectRate(name, c.want)
@@ -317,11 +317,12 @@ func TestTheCircuitBreaker(t *testing.T) {
 		if rate := w.a.Rate(t.Context(), w.c); rate != 1 {
 			t.Errorf("the rate of a channel that is DOWN: %v", rate)
 		}
-		for i, interval := range []time.Duration{1, 2, 4, 8, 15, 15} {
-			w.expectWait("open", interval*time.Second)
+		for i, seconds := range []int{1, 2, 4, 8, 15, 15} {
+			interval := time.Duration(seconds) * time.Second
+			w.expectWait("open", interval)
 			w.report(delivery.Failing, 0, 2) // calls that were in flight: neither a probe nor news
-			w.expectWait("open", interval*time.Second)
-			w.sleep(interval * time.Second)
+			w.expectWait("open", interval)
+			w.sleep(interval)
 			if r := w.reserve(w.a, 1, false); !r.Granted || r.Wait != 0 {
 				t.Fatalf("probe %d: %+v", i, r)
 			}
@@ -347,7 +348,7 @@ func TestTheCircuitBreaker(t *testing.T) {
 
 // A probe that the provider refuses is an answer: the breaker closes, and the refusal's own wait replaces the probe's.
 func TestARefusedProbeClosesTheBreaker(t *testing.T) {
-	eachWorld(t, 0, func(t *testing.T, w *world) {
+	eachWorld(t, 0, func(_ *testing.T, w *world) {
 		w.report(delivery.Failing, 0, maxFailures)
 		w.sleep(minProbeInterval)
 		w.reserve(w.a, 1, false)
@@ -359,7 +360,7 @@ func TestARefusedProbeClosesTheBreaker(t *testing.T) {
 
 // A failure that did not open the breaker counts until the next answer, and does not end a wait that the provider asked for.
 func TestAnAnswerAfterAFailure(t *testing.T) {
-	eachWorld(t, 0, func(t *testing.T, w *world) {
+	eachWorld(t, 0, func(_ *testing.T, w *world) {
 		w.report(delivery.Failing, 0, maxFailures-1)
 		w.report(delivery.Answered, 0, 1)
 		w.report(delivery.Failing, 0, maxFailures-1)
