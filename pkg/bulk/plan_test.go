@@ -124,13 +124,16 @@ func TestPlanSkipsAnAddressOfAnEarlierPage(t *testing.T) {
 		leads := f.newLeads(700)
 		l := f.leads[leads[600]]
 		l.Email = f.leads[leads[0]].Email
-		f.leads[leads[600]] = l
+		f.leads[leads[600]], f.leads[leads[1]] = l, l
 		b := f.accept(f.newChannel(0), leads)
 		again := f.accept(f.newChannel(0), leads, func(r *bulk.Request) { r.Criteria.AllowDuplicateRecipients = true })
 		f.start()
 		f.until(time.Minute, "both are planned", func() bool { return f.now(b).Planned && f.now(again).Planned })
 		if r := f.rows(b)[600]; r.Status != message.Skipped || r.Reason != message.DuplicateRecipient {
 			t.Errorf("the second message to an address is %s %s", r.Status, r.Reason)
+		}
+		if r := f.rows(again)[1]; r.Status != message.Pending {
+			t.Errorf("where duplicates are allowed, a second message on a page is %s %s", r.Status, r.Reason)
 		}
 		if r := f.rows(again)[600]; r.Status != message.Pending || r.Dedupe {
 			t.Errorf("where duplicates are allowed it is %s, dedupe %v", r.Status, r.Dedupe)
