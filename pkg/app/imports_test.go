@@ -68,7 +68,6 @@ var ours = map[string][]string{
 	"store/records": {"access", "audience", "bulk", "channel", "event", "lead", "message", "stats", "store", "store/search"},
 	"store/ledger":  {"access", "batch", "bulk", "channel", "delivery", "event", "message", "stats", "store"},
 
-	"provider/vendors":   {"provider", "provider/sendgrid", "provider/twilio", "provider/instagram"},
 	"provider/sendgrid":  {"message", "channel", "delivery", "provider", "render"},
 	"provider/twilio":    {"message", "channel", "delivery", "provider", "render"},
 	"provider/instagram": {"message", "channel", "delivery", "provider", "render"},

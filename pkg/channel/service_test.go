@@ -3,6 +3,7 @@ package channel
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,4 +51,25 @@ func TestOneCallerReadsAnew(t *testing.T) {
 	if ch := <-got; ch != is || len(s.reads) != 0 {
 		t.Errorf("afterwards: %+v, %d more reads", ch, len(s.reads))
 	}
+}
+
+// While one caller's read hangs the others use the old entry for cacheReread, and then one of them reads again.
+func TestAnotherCallerReadsWhenTheFirstHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowStore{reads: make(chan chan *Channel, 10)}
+		r := NewRegistry(s, nil, nil, nil)
+		k := Key{ID: uuid.New(), Type: message.Email}
+		r.cache[k] = cached{&Channel{Key: k, Name: "was"}, time.Now().Add(-time.Second)}
+		get := func() { _, _ = r.Get(t.Context(), k) }
+		go get()
+		first := <-s.reads
+		time.Sleep(cacheReread)
+		go get()
+		synctest.Wait()
+		if len(s.reads) != 1 {
+			t.Fatalf("%d further reads, want 1", len(s.reads))
+		}
+		first <- &Channel{Key: k}
+		<-s.reads <- &Channel{Key: k}
+	})
 }
