@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
 	"herald/pkg/contract"
 )
 

@@ -55,8 +55,9 @@ func perType(separator string, text func(s *message.TypeSpec) string) string {
 
 // perProvider joins what text says of each provider, after the provider's name.
 func perProvider(text func(p *channel.ProviderSpec) string) string {
-	var parts []string
-	for _, p := range vendors.All.Providers() {
+	providers := vendors.All.Providers()
+	parts := make([]string, 0, len(providers))
+	for _, p := range providers {
 		parts = append(parts, p.Name+" "+text(&p))
 	}
 	return strings.Join(parts, "; ")

@@ -291,7 +291,7 @@ func TestWaitBacksOff(t *testing.T) {
 }
 
 func TestWaitEnds(t *testing.T) {
-	wait := func(t *testing.T, f *fake, ctx context.Context, d time.Duration, meanwhile func(s *bulk.Service, b *bulk.Bulk)) (*bulk.View, error, time.Duration) {
+	wait := func(t *testing.T, f *fake, ctx context.Context, d time.Duration, meanwhile func(s *bulk.Service, b *bulk.Bulk)) (*bulk.View, time.Duration, error) {
 		t.Helper()
 		b := sentBulk(f)
 		s := f.newService()
@@ -306,11 +306,11 @@ func TestWaitEnds(t *testing.T) {
 		pass(5 * time.Second)
 		meanwhile(s, b)
 		<-done
-		return v, err, time.Since(began)
+		return v, time.Since(began), err
 	}
 	t.Run("with the bulk", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, f *fake) {
-			v, err, took := wait(t, f, t.Context(), time.Hour, func(_ *bulk.Service, b *bulk.Bulk) {
+			v, took, err := wait(t, f, t.Context(), time.Hour, func(_ *bulk.Service, b *bulk.Bulk) {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				f.end(b)
@@ -322,7 +322,7 @@ func TestWaitEnds(t *testing.T) {
 	})
 	t.Run("when the process drains", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, f *fake) {
-			v, err, took := wait(t, f, t.Context(), time.Hour, func(s *bulk.Service, _ *bulk.Bulk) { s.Drain() })
+			v, took, err := wait(t, f, t.Context(), time.Hour, func(s *bulk.Service, _ *bulk.Bulk) { s.Drain() })
 			if err != nil || v.Sent != 1 || took != 5*time.Second {
 				t.Errorf("%+v, %v after %v", v, err, took)
 			}
@@ -331,7 +331,7 @@ func TestWaitEnds(t *testing.T) {
 	t.Run("with its caller", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, f *fake) {
 			ctx, cancel := context.WithCancel(t.Context())
-			_, err, took := wait(t, f, ctx, time.Hour, func(*bulk.Service, *bulk.Bulk) { cancel() })
+			_, took, err := wait(t, f, ctx, time.Hour, func(*bulk.Service, *bulk.Bulk) { cancel() })
 			if !errors.Is(err, context.Canceled) || took != 5*time.Second {
 				t.Errorf("%v after %v", err, took)
 			}

@@ -83,8 +83,9 @@ func readProviderURLs() ProviderURLs {
 
 // settings lists the setting of each provider.
 func (u ProviderURLs) settings() []Setting {
-	var out []Setting
-	for _, p := range vendors.All.Providers() {
+	providers := vendors.All.Providers()
+	out := make([]Setting, 0, len(providers))
+	for _, p := range providers {
 		out = append(out, Setting{p.URLSetting(), p.BaseURL, u[p.Name], "base URL of the API of " + p.Label})
 	}
 	return out

@@ -41,7 +41,7 @@ type Event interface {
 	Subject() uuid.UUID
 }
 
-// BulkAccepted: a bulk was stored and will be planned.
+// BulkAccepted says that a bulk was stored and will be planned.
 type BulkAccepted struct {
 	BulkID      uuid.UUID           `json:"bulk_id"`
 	ChannelID   uuid.UUID           `json:"channel_id"`
@@ -49,50 +49,50 @@ type BulkAccepted struct {
 	MessageType message.MessageType `json:"message_type"`
 }
 
-// BulkPlanned: all messages of a bulk are in the ledger.
+// BulkPlanned says that all messages of a bulk are in the ledger.
 type BulkPlanned struct {
 	BulkID   uuid.UUID `json:"bulk_id"`
 	Total    int64     `json:"total"`     // messages, including skipped ones
 	NotFound int64     `json:"not_found"` // requested leads that do not exist
 }
 
-// BulkPaused: a bulk sends nothing until it is resumed or cancelled.
+// BulkPaused says that a bulk sends nothing until it is resumed or cancelled.
 type BulkPaused struct {
 	BulkID uuid.UUID `json:"bulk_id"`
 }
 
-// BulkResumed: a paused bulk continues.
+// BulkResumed says that a paused bulk continues.
 type BulkResumed struct {
 	BulkID uuid.UUID `json:"bulk_id"`
 }
 
-// BulkCancelled: the waiting messages of a bulk will not be sent. BulkCompleted follows when its last message ended.
+// BulkCancelled says that the waiting messages of a bulk will not be sent. BulkCompleted follows when its last message ended.
 type BulkCancelled struct {
 	BulkID uuid.UUID `json:"bulk_id"`
 	Reason string    `json:"reason,omitempty"` // why Herald cancelled it; "" if a request did
 }
 
-// BulkCompleted: every message of a bulk has ended, and its figures are final.
+// BulkCompleted says that every message of a bulk has ended, and its figures are final.
 type BulkCompleted struct {
 	BulkID uuid.UUID `json:"bulk_id"`
 	Status string    `json:"status"` // COMPLETED or CANCELLED
 	Total  int64     `json:"total"`
 }
 
-// ChannelPaused: a channel sends nothing until it is resumed.
+// ChannelPaused says that a channel sends nothing until it is resumed.
 type ChannelPaused struct {
 	ChannelID   uuid.UUID           `json:"channel_id"`
 	ChannelType message.ChannelType `json:"channel_type"`
 	Reason      string              `json:"reason,omitempty"` // why Herald paused it; "" if a request did
 }
 
-// ChannelResumed: a paused channel sends again.
+// ChannelResumed says that a paused channel sends again.
 type ChannelResumed struct {
 	ChannelID   uuid.UUID           `json:"channel_id"`
 	ChannelType message.ChannelType `json:"channel_type"`
 }
 
-// LeadErased: a lead and what messages held of it are gone.
+// LeadErased says that a lead and what messages held of it are gone.
 type LeadErased struct {
 	LeadID uuid.UUID `json:"lead_id"`
 }

@@ -428,7 +428,6 @@ type waiting struct {
 	lead.Store
 	mu            sync.Mutex
 	inFlight      map[string]int // by the first email address
-	most          int
 	goOn          chan struct{}
 	failingEmails string
 	fail          chan struct{}

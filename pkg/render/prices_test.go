@@ -50,7 +50,7 @@ func TestPrices(t *testing.T) {
 		// Tags cost one step, and one for 16 words and signs.
 		`{% if a %}{% endif %}`:                                                                         1,
 		`{% unless a %}{% endunless %}`:                                                                 1,
-		`{% if a` + repeat(" or a == 1", 3) + ` %}{% endif %}`:                                          1 + 13/16,
+		`{% if a` + repeat(" or a == 1", 3) + ` %}{% endif %}`:                                          1,
 		`{% if a` + repeat(" or a == 1", 4) + ` %}{% endif %}`:                                          1 + 17/16,
 		`{% if a %}{% elsif a` + repeat(" or a == 1", 4) + ` %}{% elsif b %}{% else %}{% endif %}`:      1 + 2 + 1,
 		`{% assign x = a` + repeat(" or a == 1", 8) + ` %}`:                                             1 + 35/16,

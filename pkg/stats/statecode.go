@@ -76,7 +76,7 @@ func (m MessageState) Code() StateCode {
 	if r == nil {
 		return 0
 	}
-	return r.first + StateCode(slices.Index(r.reasons, m.Reason)+1) //nolint:gosec // a range ends below 256
+	return r.first + StateCode(slices.Index(r.reasons, m.Reason)+1)
 }
 
 // Floor returns the first code of the state's range. Any smaller code has a lower rank.

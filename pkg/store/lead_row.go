@@ -160,7 +160,8 @@ type LeadScan struct {
 // LeadScanColumns returns the columns for LeadScan.Targets. text formats the name of a text column: all of them are NOT
 // NULL, but a LEFT JOIN may return NULL.
 func LeadScanColumns(table, text string) string {
-	columns := []string{table + "id", table + "tags", table + "custom_fields"}
+	columns := make([]string, 0, 3+len(leadTexts))
+	columns = append(columns, table+"id", table+"tags", table+"custom_fields")
 	for _, c := range leadTexts {
 		columns = append(columns, fmt.Sprintf(text, c))
 	}
@@ -169,8 +170,10 @@ func LeadScanColumns(table, text string) string {
 
 // Targets returns where a row of LeadScanColumns is scanned to.
 func (r *LeadScan) Targets() []any {
-	to := []any{&r.Lead.ID, &r.tags, &r.custom}
-	for _, f := range r.Lead.TextFields() {
+	texts := r.Lead.TextFields()
+	to := make([]any, 0, 3+len(texts))
+	to = append(to, &r.Lead.ID, &r.tags, &r.custom)
+	for _, f := range texts {
 		to = append(to, f.Value)
 	}
 	return to

@@ -49,7 +49,8 @@ func repeated[R any, V comparable](name, typ string, value func(*R) V) column[R]
 
 // newRowsStatement returns a statement; sql contains "ROWS alias" where the rows belong. Distinct columns come first.
 func newRowsStatement[R any](alias, sql string, columns ...column[R]) rowsStatement[R] {
-	var names, plain, arrays, constants []string
+	var constants []string
+	names, plain, arrays := make([]string, 0, len(columns)), make([]string, 0, len(columns)), make([]string, 0, len(columns))
 	distinctArrays := 0
 	for i, c := range columns {
 		names = append(names, c.name)

@@ -78,7 +78,7 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 func addressesOfLead(tx *gorm.DB, id uuid.UUID, lock string) (*message.Lead, error) {
 	columns := message.AddressFields()
 	lead := &message.Lead{}
-	var into []any
+	into := make([]any, 0, len(columns))
 	for _, column := range columns {
 		into = append(into, lead.Text(column))
 	}
