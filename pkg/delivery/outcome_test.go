@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,3 +287,39 @@ func TestWhichUnknownMessagesAreResent(t *testing.T) {
 		}
 	}
 }
+
+// A first part that the provider does not accept is the last that is sent.
+func TestAFirstPartThatIsNotAcceptedEndsTheSending(t *testing.T) {
+	for answer, want := range map[*delivery.Response]message.Status{&refused: message.Failed, &lost: message.Unknown, &throttled: message.Pending} {
+		r, res := runKind(t, "bulk", *answer, func(r *rig) { r.parts = 2 })
+		if res.Status != want || r.sends != 1 || r.row.loaded.Message.Part != 0 {
+			t.Errorf("%+v, %d calls, row %+v", res, r.sends, r.row.loaded.Message)
+		}
+	}
+}
+
+// An SMS costs its price per segment, and with media the price of media.
+func TestTheCostOfAnSMS(t *testing.T) {
+	for name, c := range map[string]struct {
+		content message.Content
+		want    message.Micros
+	}{
+		"two segments": {message.Content{Text: strings.Repeat("t", 200)}, 20},
+		"with media":   {message.Content{Text: "t", MediaURLs: []string{"https://acme.test/a.png"}}, 700},
+	} {
+		r := newRig(t, func(r *rig, m *message.Message) {
+			single(r, m)
+			r.ch.Type, r.ch.Price, r.ch.PriceMedia, m.ChannelType, m.Content = message.SMS, 10, 700, message.SMS, &c.content
+		})
+		r.deps.InFlight = noSlots{}
+		if res := r.run(); res.Cost != c.want {
+			t.Errorf("%s: costs %d, want %d", name, res.Cost, c.want)
+		}
+	}
+}
+
+// noSlots is an in-flight limiter without a limit.
+type noSlots struct{}
+
+func (noSlots) Release(message.ChannelType) {}
+func (noSlots) Acquire(message.ChannelType) {}

@@ -201,6 +201,26 @@ func TestHowLongAClaimIsAskedFor(t *testing.T) {
 	}
 }
 
+// An answer of another kind ends the questions for a claim, and is the error as it came.
+func TestAClaimIsNotAskedForAfterAnErrorOfAnotherKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		asked := 0
+		r.row.before = func(call string) error {
+			if call != "Take" {
+				return nil
+			}
+			if asked++; asked == 1 {
+				return errGone
+			}
+			return errOther
+		}
+		if _, err := r.d().Run(t.Context(), r.row.loaded.Message.ID); err != errOther || asked != 2 { //nolint:errorlint // it must not be wrapped
+			t.Errorf("%v after %d questions", err, asked)
+		}
+	})
+}
+
 // The release of a claim is tried for a second, though the worker was told to stop.
 func TestTheReleaseOfAClaimIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -292,7 +292,7 @@ func TestWhatASingleIsRefusedFor(t *testing.T) {
 		},
 		"a text that its lead cannot render": {
 			func(req *delivery.SendRequest) {
-				req.Content.Text, req.LeadID = "{{ 4 | divided_by: first_name }}", crm.lead.ID
+				req.Content.Text, req.LeadID = "{% if first_name == '0' %}{{ 4 | divided_by: 0 }}{% endif %}t", crm.lead.ID
 			},
 			[]string{"content value_error"},
 		},
