@@ -244,5 +244,5 @@ func (s *system) metric(p *process, name string) float64 {
 // delivered returns how many messages a worker says that it has sent.
 func (s *system) delivered(p *process) int {
 	s.t.Helper()
-	return int(s.metric(p, `herald_deliveries_total{reason="",status="SENT",type="EMAIL"}`))
+	return int(s.metric(p, `herald_deliveries_total{provider="sendgrid",reason="",status="SENT",type="EMAIL"}`))
 }
