@@ -235,7 +235,8 @@ func TestCanaries(t *testing.T) {
 	if held < 100 || len(h.seen) < 100 {
 		t.Errorf("only %d keys of Redis and %d answers were looked at", held, len(h.seen))
 	}
-	secret := key.Token[strings.LastIndexByte(key.Token, '_')+1:]
+	_, idAndSecret, _ := strings.Cut(key.Token, "_")
+	_, secret, _ := strings.Cut(idAndSecret, "_") // it may contain "_" itself
 	for _, p := range processes {
 		h.seen = append(h.seen, "metrics: "+s.metrics(p))
 		s.terminate(p)
