@@ -501,24 +501,22 @@ func TestATurnLastsItsTimeSlice(t *testing.T) {
 				f.deliver(2)
 			}
 		}
-		drain(500)
-		var had int
-		for _, b := range f.bulks {
-			if b.FeedSeq > 0 {
-				had++
+		withTurn := func() (n int) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for _, b := range f.bulks {
+				if b.FeedSeq > 0 {
+					n++
+				}
 			}
+			return n
 		}
-		if had != 2 {
+		drain(500)
+		if had := withTurn(); had != 2 {
 			t.Errorf("%d bulks had a turn within 50 s, the channel has two places", had)
 		}
 		drain(200)
-		had = 0
-		for _, b := range f.bulks {
-			if b.FeedSeq > 0 {
-				had++
-			}
-		}
-		if had != 4 {
+		if had := withTurn(); had != 4 {
 			t.Errorf("%d bulks had a turn within 70 s", had)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,7 +217,8 @@ func TestACallerThatGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		out := int32(9)
+		var out atomic.Int32
+		out.Store(9)
 		r.row.after = func(call string) error {
 			if call == "Insert" {
 				cancel()
@@ -224,11 +226,11 @@ func TestACallerThatGoesAway(t *testing.T) {
 			return nil
 		}
 		r.ahead = time.Second
-		time.AfterFunc(time.Second/2, func() { out = r.out.Load() })
-		r.onSend = func() { time.Sleep(3 * time.Second); out += r.out.Load() }
+		time.AfterFunc(time.Second/2, func() { out.Store(r.out.Load()) })
+		r.onSend = func() { time.Sleep(3 * time.Second); out.Add(r.out.Load()) }
 		sent, err := r.sender().Send(ctx, r.request())
-		if err != nil || sent.Status != message.Sent || sent.Provider != 3*time.Second || out != 0 {
-			t.Errorf("%+v, %v, %d out of hand", sent, err, out)
+		if err != nil || sent.Status != message.Sent || sent.Provider != 3*time.Second || out.Load() != 0 {
+			t.Errorf("%+v, %v, %d out of hand", sent, err, out.Load())
 		}
 	})
 }

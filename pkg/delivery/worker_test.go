@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -276,10 +277,10 @@ func TestWaitingForATurn(t *testing.T) {
 		began := time.Now()
 		var waited time.Duration
 		r.onSend = func() { waited = time.Since(began) }
-		var during int32
-		time.AfterFunc(time.Second, func() { during = r.out.Load() })
-		if res := r.run(); res.Status != message.Sent || waited != r.ahead || during != 1 || r.out.Load() != 0 {
-			t.Errorf("%+v after %v; %d out of hand meanwhile, %d at the end", res, waited, during, r.out.Load())
+		var during atomic.Int32
+		time.AfterFunc(time.Second, func() { during.Store(r.out.Load()) })
+		if res := r.run(); res.Status != message.Sent || waited != r.ahead || during.Load() != 1 || r.out.Load() != 0 {
+			t.Errorf("%+v after %v; %d out of hand meanwhile, %d at the end", res, waited, during.Load(), r.out.Load())
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
