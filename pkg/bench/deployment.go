@@ -241,7 +241,7 @@ func (d *deployment) makeDatabase(ctx context.Context, server string) error {
 	return nil
 }
 
-// launch starts a program in a session of its own.
+// launch starts a program in its own session.
 func (d *deployment) launch(program, name string, env []string, args ...string) (*process, error) {
 	p := &process{
 		name: name, cmd: exec.Command(program, args...), lines: make(chan string, keptLines), done: make(chan struct{}), //nolint:gosec,noctx // programs that the user named; they are stopped in order

@@ -67,7 +67,7 @@ type Open string
 // OpenLoopback allows callers on this machine. It is the only value besides the empty one.
 const OpenLoopback Open = "loopback"
 
-// ProviderURLs are the base URLs of the providers' APIs by the providers' names. Each has a setting of its own, whose name
+// ProviderURLs are the base URLs of the providers' APIs by the providers' names. Each has its own setting, whose name
 // and default the provider's spec gives.
 type ProviderURLs map[string]string
 
