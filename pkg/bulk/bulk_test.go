@@ -233,7 +233,7 @@ func (w *world) settleUnknown(n int) int {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.counters.Count(l.Message.BulkID, stats.MessageState{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true})
+		w.counters.Count(l.Message.BulkID, stats.MessageState{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.UnknownOutcome, Waiting: true})
 	}
 	return len(taken)
 }

@@ -646,7 +646,7 @@ func (f *fake) Rescue(ctx context.Context, id uuid.UUID) error {
 		return err
 	}
 	for _, m := range f.messages([]uuid.UUID{id}) {
-		m.Status, m.Reason = message.Unknown, message.OutcomeUnknown
+		m.Status, m.Reason = message.Unknown, message.UnknownOutcome
 	}
 	return nil
 }

@@ -315,7 +315,7 @@ func TestFeedStopsItsCursorAtAnOpenMessage(t *testing.T) {
 	for name, open := range map[string]func(m *fakeMessage){
 		"pending": func(*fakeMessage) {},
 		"sending": func(m *fakeMessage) { m.Status, m.claimed = message.Sending, time.Now().Add(time.Hour) },
-		"waiting": func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.OutcomeUnknown, true },
+		"waiting": func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.UnknownOutcome, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, f *fake) {
@@ -462,7 +462,7 @@ func TestFeedParks(t *testing.T) {
 	}{
 		{"a message is resent later", func(f *fake) {
 			f.deliver(9)
-			f.settle(1, func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.OutcomeUnknown, true })
+			f.settle(1, func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.UnknownOutcome, true })
 		}, bulk.DefaultTiming().Reconcile},
 		{"the channel is paused with messages under way", func(f *fake) {
 			for _, c := range f.channels {
@@ -513,7 +513,7 @@ func TestCancelTakesBackWhatWaits(t *testing.T) {
 		f.until(time.Minute, "the window is full", func() bool { return f.waiting() == 20 })
 		f.deliver(5)
 		f.settle(1, func(m *fakeMessage) { m.Status, m.claimed = message.Sending, time.Now().Add(time.Minute) })
-		f.settle(1, func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.OutcomeUnknown, true })
+		f.settle(1, func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.UnknownOutcome, true })
 		pass(time.Second) // the feed goes on to the 27th message
 		if _, err := f.newService().Cancel(t.Context(), b.ID); err != nil {
 			t.Fatal(err)

@@ -24,7 +24,7 @@ const (
 	Deleted   State = "DELETED"   // the channel is not there any more
 )
 
-// Policy says what becomes of a message whose outcome is not known.
+// Policy says what becomes of a message with an unknown outcome.
 type Policy string
 
 // The policies for unknown outcomes.

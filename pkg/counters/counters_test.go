@@ -45,7 +45,7 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 		ctx, id := t.Context(), uuid.New()
 		redistest.Must(t, c.BeginRebuild(ctx, id))
 		redistest.Must(t, c.EndRebuild(ctx, id))
-		waiting := stats.MessageState{Seq: 0, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true}
+		waiting := stats.MessageState{Seq: 0, Status: message.Unknown, Reason: message.UnknownOutcome, Waiting: true}
 		sent := stats.MessageState{Seq: 0, Status: message.Sent, Cost: 1000}
 		delivered := stats.MessageState{Seq: 0, Status: message.Delivered, Cost: 1000}
 		refused := stats.MessageState{Seq: 70_000, Status: message.Failed, Reason: message.RecipientRefused}

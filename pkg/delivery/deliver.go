@@ -206,7 +206,7 @@ func unsendable(w *work) (Outcome, bool) {
 		return row.Skipped(w.suppressed, "the recipient is on the suppression list"), true
 	case w.Attempt >= MaxAttempts && w.token == uuid.Nil: // a claimed message is in its last attempt
 		reason := w.Reason
-		if reason == message.NoReason || reason == message.OutcomeUnknown {
+		if reason == message.NoReason || reason == message.UnknownOutcome {
 			reason = message.Poison
 		}
 		return row.Failed(reason, w.Failure), true

@@ -104,7 +104,7 @@ var (
 	unreachable = delivery.Response{Class: delivery.NotSent, Reason: message.Unreachable, Failure: &message.Failure{Code: "unreachable", Text: "x"}}
 	throttled   = delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeRate, Reason: message.ProviderUnavailable, RetryAfter: 9 * time.Second}
 	dead        = delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeChannel, Reason: message.ChannelCredentials, Failure: &message.Failure{Code: "401", Text: "revoked"}}
-	lost        = delivery.Response{Class: delivery.Unknown, Reason: message.OutcomeUnknown}
+	lost        = delivery.Response{Class: delivery.Unknown, Reason: message.UnknownOutcome}
 	refused     = delivery.Response{Class: delivery.Refused, Scope: delivery.ScopeMessage, Reason: message.RecipientRefused}
 )
 

@@ -16,7 +16,7 @@ type Row struct {
 	Single   bool      // it waits as QUEUED; a message of a bulk waits as PENDING
 	Attempt  int       // the number of the attempt, from 1
 	Part     int       // parts that the provider has accepted
-	Unknowns int       // earlier attempts whose outcome is not known
+	Unknowns int       // earlier attempts with an unknown outcome
 }
 
 // Outcome is what a message's row says after an attempt. With a token it is a compare-and-set on that claim; without one it
@@ -70,7 +70,7 @@ func (r Row) endedBeforeCall(status message.Status, reason message.Reason, text 
 }
 
 // ended applies the rule that a message which may have been delivered never ends as if it had not been: after an attempt
-// whose outcome is not known, or with an accepted part, it ends UNKNOWN with the reason of that end.
+// with an unknown outcome, or with an accepted part, it ends UNKNOWN with the reason of that end.
 func (r Row) ended(status message.Status, reason message.Reason, failure *message.Failure) Outcome {
 	if r.Unknowns > 0 || r.Part > 0 {
 		status = message.Unknown
@@ -81,7 +81,7 @@ func (r Row) ended(status message.Status, reason message.Reason, failure *messag
 // Unknown is the outcome of a call after which the message may or may not have been sent. After resendAfter it is sent once
 // more unless an event of the provider settles it first; 0: it is never sent again.
 func (r Row) Unknown(resendAfter time.Duration) Outcome {
-	return Outcome{row: r, status: message.Unknown, reason: message.OutcomeUnknown, dueAfter: resendAfter}
+	return Outcome{row: r, status: message.Unknown, reason: message.UnknownOutcome, dueAfter: resendAfter}
 }
 
 // Abandoned is Unknown for a claim that expired: its worker died or froze after it claimed the message at a time, and may

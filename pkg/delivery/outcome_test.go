@@ -72,11 +72,11 @@ func TestEachResponse(t *testing.T) {
 			delivery.Answered, message.AttemptRefused,
 		},
 		"the outcome is not known": {
-			answer(delivery.Unknown, delivery.ScopeNone, message.OutcomeUnknown),
+			answer(delivery.Unknown, delivery.ScopeNone, message.UnknownOutcome),
 			map[string]end{
-				"bulk":   {message.Unknown, message.OutcomeUnknown, false, timing.UnknownHold},
-				"single": {message.Unknown, message.OutcomeUnknown, false, 0},
-				"inline": {message.Unknown, message.OutcomeUnknown, false, 0},
+				"bulk":   {message.Unknown, message.UnknownOutcome, false, timing.UnknownHold},
+				"single": {message.Unknown, message.UnknownOutcome, false, 0},
+				"inline": {message.Unknown, message.UnknownOutcome, false, 0},
 			},
 			delivery.Failing, message.AttemptUnknown,
 		},
@@ -282,7 +282,7 @@ func TestWhichUnknownMessagesAreResent(t *testing.T) {
 			m.Content = &message.Content{Subject: "s", Text: "t"}
 			r.bulks.Store(m.BulkID, true)
 		})
-		if o := r.outcome(); o.Status != message.Unknown || o.Reason != message.OutcomeUnknown || o.Again != c.again {
+		if o := r.outcome(); o.Status != message.Unknown || o.Reason != message.UnknownOutcome || o.Again != c.again {
 			t.Errorf("%s: %s %s, again after %v", name, o.Status, o.Reason, o.Again)
 		}
 	}

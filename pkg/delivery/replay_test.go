@@ -79,7 +79,7 @@ func TestReplayWaitsForTheFirstRequest(t *testing.T) {
 		t.Errorf("being sent: %v", err)
 	}
 	dead := claim(-time.Second)
-	if got, err := s.Replay(t.Context(), dead); err != nil || got.Status != message.Unknown || got.Reason != message.OutcomeUnknown {
+	if got, err := s.Replay(t.Context(), dead); err != nil || got.Status != message.Unknown || got.Reason != message.UnknownOutcome {
 		t.Errorf("its sender died: %v, %v", got, err)
 	}
 	if m := w.load(dead); m.NextAttemptAt == nil {

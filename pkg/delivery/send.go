@@ -120,7 +120,7 @@ func (d *Deliverer) backoff(attempt int) time.Duration {
 	return b/2 + rand.N(b/2+1)
 }
 
-// resendAfter is how long a message whose outcome is not known waits for the provider's events before it is sent once more;
+// resendAfter is how long a message with an unknown outcome waits for the provider's events before it is sent once more;
 // 0: it is never sent again. The channel's policy decides. A single without an idempotency key is never sent again, because
 // its caller may repeat the request, and no message is sent again twice.
 func (d *Deliverer) resendAfter(m *message.Message, ch *channel.Channel) time.Duration {

@@ -100,7 +100,7 @@ func (s *Sender) sendOnce(ctx context.Context, req SendRequest, start time.Time)
 		// The sweep brings the row to its end. What is known now is that the row exists, and whether a call was made.
 		res = Result{Status: message.Queued}
 		if w.called {
-			res = Result{Status: message.Unknown, Reason: message.OutcomeUnknown}
+			res = Result{Status: message.Unknown, Reason: message.UnknownOutcome}
 		}
 	}
 	return &SendResult{m, res, w.event.Send}, nil

@@ -195,7 +195,7 @@ func TestASinglesAnswerWhenAPartFails(t *testing.T) {
 	r = newRig(t, nil)
 	r.onSend = func() { panic("adapter") }
 	sent := r.send()
-	if sent.Status != message.Unknown || sent.Reason != message.OutcomeUnknown || len(r.row.outcomes) != 0 || r.row.loaded.Message.Status != message.Sending {
+	if sent.Status != message.Unknown || sent.Reason != message.UnknownOutcome || len(r.row.outcomes) != 0 || r.row.loaded.Message.Status != message.Sending {
 		t.Errorf("the call panicked: %+v, outcomes %+v", sent.Result, r.row.outcomes)
 	}
 	if r.out.Load() != 0 || r.row.suspects != nil {

@@ -59,7 +59,7 @@ func TestARescueSettlesAnExpiredClaim(t *testing.T) {
 				t.Fatal(err)
 			}
 			attempt := *r.row.outcomes[0].Attempt
-			want := written{Status: message.Unknown, Reason: message.OutcomeUnknown, Part: 1, ProviderMessageID: "p0", Again: c.again}
+			want := written{Status: message.Unknown, Reason: message.UnknownOutcome, Part: 1, ProviderMessageID: "p0", Again: c.again}
 			if got := r.outcome(); !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: %+v, want %+v", name, got, want)
 			}
@@ -69,7 +69,7 @@ func TestARescueSettlesAnExpiredClaim(t *testing.T) {
 			if attempt != wantAttempt {
 				t.Errorf("%s: attempt %+v, want %+v", name, attempt, wantAttempt)
 			}
-			if want := (stats.MessageState{Seq: 7, Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: c.wait}); !slices.Equal(r.marks, []stats.MessageState{want}) {
+			if want := (stats.MessageState{Seq: 7, Status: message.Unknown, Reason: message.UnknownOutcome, Waiting: c.wait}); !slices.Equal(r.marks, []stats.MessageState{want}) {
 				t.Errorf("%s: counted %+v", name, r.marks)
 			}
 			if want := map[bool][]int64{true: {41}}[r.row.loaded.ChannelVersion != 0]; !slices.Equal(r.versions, want) {

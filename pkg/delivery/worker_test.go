@@ -97,7 +97,7 @@ func TestMessagesThatCannotBeSentEnd(t *testing.T) {
 		},
 		"out of attempts after an unknown outcome": {
 			func(_ *rig, m *message.Message) {
-				m.Attempt, m.Reason, m.Unknowns = delivery.MaxAttempts, message.OutcomeUnknown, 1
+				m.Attempt, m.Reason, m.Unknowns = delivery.MaxAttempts, message.UnknownOutcome, 1
 			},
 			written{Status: message.Unknown, Reason: message.Poison},
 		},

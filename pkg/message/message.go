@@ -109,7 +109,7 @@ type Message struct {
 	Reason     Reason
 	Failure    *Failure // what the provider said, when it refused
 	Attempt    int      // claims so far that may have reached the provider
-	Unknowns   int      // attempts whose outcome is not known
+	Unknowns   int      // attempts with an unknown outcome
 	Part       int      // parts that the provider has accepted (an Instagram message may have two)
 	Generation int      // counts how often the message was put back into the queue under a new task id
 	Suspect    Suspect  // whether rendering the message may end the process

@@ -49,7 +49,7 @@ func TestFold(t *testing.T) {
 
 // Counters hold these numbers: they never change, and there is room for more.
 func TestReasonNumbersAreStable(t *testing.T) {
-	for reason, want := range map[Reason]int{NoReason: 0, NoRecipient: 1, DuplicateRecipient: 3, OutcomeUnknown: 9, RecipientRefused: 10, Poison: 21} {
+	for reason, want := range map[Reason]int{NoReason: 0, NoRecipient: 1, DuplicateRecipient: 3, UnknownOutcome: 9, RecipientRefused: 10, Poison: 21} {
 		if got := reason.Number(); got != want {
 			t.Errorf("%s has number %d, want %d", reason, got, want)
 		}

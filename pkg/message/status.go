@@ -54,7 +54,7 @@ func ParseStatus(v string) (Status, bool) {
 type Reason string
 
 // The reasons. SKIPPED messages carry one of the first group or Erased, CANCELLED its own, FAILED the rest. UNKNOWN
-// messages carry OutcomeUnknown, or the reason why a message that may have been delivered is not sent once more.
+// messages carry UnknownOutcome, or the reason why a message that may have been delivered is not sent once more.
 const (
 	NoReason Reason = ""
 
@@ -67,7 +67,7 @@ const (
 	ManuallySuppressed Reason = "suppressed"          // somebody here put the address on the list
 
 	WasCancelled   Reason = "cancelled"       // the bulk was cancelled before this message left
-	OutcomeUnknown Reason = "outcome_unknown" // the bytes left and nothing came back
+	UnknownOutcome Reason = "outcome_unknown" // the bytes left and nothing came back
 
 	RecipientRefused    Reason = "recipient_refused"    // the provider does not accept the address
 	ConsentRefused      Reason = "consent_refused"      // the provider knows that the person opted out
@@ -90,7 +90,7 @@ const (
 // reasons numbers the list. A number is stored in counters: entries are only ever added at the end.
 var reasons = []Reason{
 	NoReason, NoRecipient, InvalidRecipient, DuplicateRecipient, Unsubscribed, SuppressedBounce, Complained,
-	ManuallySuppressed, WasCancelled, OutcomeUnknown, RecipientRefused, ConsentRefused, ContentRefused, SenderRefused,
+	ManuallySuppressed, WasCancelled, UnknownOutcome, RecipientRefused, ConsentRefused, ContentRefused, SenderRefused,
 	OutsideWindow, ProviderRefused, RenderInvalid, ChannelCredentials, ChannelRefused, Unreachable,
 	ProviderUnavailable, Poison, Erased, RenderCrashed, ChannelDeleted,
 }

@@ -46,7 +46,7 @@ func Trace(ctx context.Context) (context.Context, *Evidence) {
 // NoAnswer classifies a call that ended in an error instead of an answer.
 func NoAnswer(e *Evidence, err error) delivery.Response {
 	if e.Left() {
-		r := Unclear(0, "no_answer", "the provider's answer did not come")
+		r := Unknown(0, "no_answer", "the provider's answer did not come")
 		r.Detail = kind(err)
 		return r
 	}
@@ -69,10 +69,10 @@ func kind(err error) string {
 	return redact.Short(msg)
 }
 
-// Unclear is an answer, or the lack of one, after which the message may or may not have been sent.
-func Unclear(status int, code, text string) delivery.Response {
+// Unknown is an answer, or the lack of one, after which the message may or may not have been sent.
+func Unknown(status int, code, text string) delivery.Response {
 	return delivery.Response{
-		Class: delivery.Unknown, Reason: message.OutcomeUnknown, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: redact.Short(text)},
+		Class: delivery.Unknown, Reason: message.UnknownOutcome, HTTPStatus: status, Failure: &message.Failure{Code: code, Text: redact.Short(text)},
 	}
 }
 
@@ -119,10 +119,10 @@ func (a Answer) OfChannel(reason message.Reason) delivery.Response {
 	return delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeChannel, Reason: reason, HTTPStatus: a.Status, Failure: a.failure()}
 }
 
-// Unclear is an answer after which the message may or may not have been sent.
-func (a Answer) Unclear() delivery.Response {
+// Unknown is an answer after which the message may or may not have been sent.
+func (a Answer) Unknown() delivery.Response {
 	f := a.failure()
-	return delivery.Response{Class: delivery.Unknown, Reason: message.OutcomeUnknown, HTTPStatus: a.Status, Failure: f}
+	return delivery.Response{Class: delivery.Unknown, Reason: message.UnknownOutcome, HTTPStatus: a.Status, Failure: f}
 }
 
 // ByStatus classifies an answer without a known code by its HTTP status alone.
@@ -137,7 +137,7 @@ func (a Answer) ByStatus() delivery.Response {
 	case a.Status >= 400 && a.Status < 500:
 		return a.Refused(message.ProviderRefused)
 	default:
-		return a.Unclear()
+		return a.Unknown()
 	}
 }
 

@@ -230,7 +230,7 @@ func TestClassification(t *testing.T) {
 		return verdict{Class: delivery.NotSent, Fault: delivery.ScopeChannel, Reason: reason, Code: code}
 	}
 	unknown := func(code string) verdict {
-		return verdict{Class: delivery.Unknown, Reason: message.OutcomeUnknown, Code: code}
+		return verdict{Class: delivery.Unknown, Reason: message.UnknownOutcome, Code: code}
 	}
 	header := func(kv ...string) http.Header {
 		h := http.Header{}
@@ -452,7 +452,7 @@ func TestSimulatorMagic(t *testing.T) {
 		"email":                {"sendgrid", "ann@example.com", delivery.Accepted, ""},
 		"email refused":        {"sendgrid", "refused+1@simulator.test", delivery.Refused, message.RecipientRefused},
 		"email throttled":      {"sendgrid", "throttle@simulator.test", delivery.NotSent, message.ProviderUnavailable},
-		"email 500":            {"sendgrid", "500@simulator.test", delivery.Unknown, message.OutcomeUnknown},
+		"email 500":            {"sendgrid", "500@simulator.test", delivery.Unknown, message.UnknownOutcome},
 		"email unauthorized":   {"sendgrid", "unauthorized@simulator.test", delivery.NotSent, message.ChannelCredentials},
 		"sms":                  {"twilio", "+14155550100", delivery.Accepted, ""},
 		"sms invalid":          {"twilio", "+15005550001", delivery.Refused, message.RecipientRefused},
@@ -460,7 +460,7 @@ func TestSimulatorMagic(t *testing.T) {
 		"instagram":            {"instagram", "1234567890123456", delivery.Accepted, ""},
 		"instagram window":     {"instagram", "999000000000010", delivery.Refused, message.OutsideWindow},
 		"instagram token dead": {"instagram", "999000000000190", delivery.NotSent, message.ChannelCredentials},
-		"instagram 1357046":    {"instagram", "999000000001001", delivery.Unknown, message.OutcomeUnknown},
+		"instagram 1357046":    {"instagram", "999000000001001", delivery.Unknown, message.UnknownOutcome},
 	} {
 		e := adapters[c.adapter].envelope()
 		e.Recipient = c.recipient

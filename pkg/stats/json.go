@@ -70,7 +70,7 @@ func parseState(key string) (MessageState, error) {
 // numericReasons numbers the reasons of numeric keys. It is the list of the last version that stored them, and never changes.
 var numericReasons = []message.Reason{
 	message.NoReason, message.NoRecipient, message.InvalidRecipient, message.DuplicateRecipient, message.Unsubscribed,
-	message.SuppressedBounce, message.Complained, message.ManuallySuppressed, message.WasCancelled, message.OutcomeUnknown,
+	message.SuppressedBounce, message.Complained, message.ManuallySuppressed, message.WasCancelled, message.UnknownOutcome,
 	message.RecipientRefused, message.ConsentRefused, message.ContentRefused, message.SenderRefused, message.OutsideWindow,
 	message.ProviderRefused, message.RenderInvalid, message.ChannelCredentials, message.ChannelRefused, message.Unreachable,
 	message.ProviderUnavailable, message.Poison, message.Erased, message.RenderCrashed, message.ChannelDeleted,

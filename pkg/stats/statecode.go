@@ -24,7 +24,7 @@ type codeRange struct {
 // codeRanges lists the statuses in the order of their ranks. The gaps between the ranges leave room for eight-code ranges of
 // later statuses, and every range leaves room for later reasons. A new status needs an entry here and one in message.Settled.
 var codeRanges = []codeRange{
-	{message.Unknown, true, 1, 4, []message.Reason{message.OutcomeUnknown}},
+	{message.Unknown, true, 1, 4, []message.Reason{message.UnknownOutcome}},
 	{message.Unknown, false, 5, 64, message.Reasons()},
 	{message.Cancelled, false, 77, 8, []message.Reason{message.WasCancelled}},
 	{message.Skipped, false, 93, 32, []message.Reason{

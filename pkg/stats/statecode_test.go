@@ -72,7 +72,7 @@ func TestRangesPreserveTheOrderOfTheRanks(t *testing.T) {
 // A reason that no status declares would be missing in the statistics of its bulk.
 func TestEveryReasonHasACode(t *testing.T) {
 	for _, reason := range message.Reasons() {
-		if reason == message.OutcomeUnknown {
+		if reason == message.UnknownOutcome {
 			continue // UNKNOWN only
 		}
 		ends := slices.ContainsFunc(codeRanges, func(r codeRange) bool {
@@ -97,9 +97,9 @@ func TestEveryReasonHasACode(t *testing.T) {
 func TestStateCodesAreStable(t *testing.T) {
 	for code, want := range map[StateCode]MessageState{
 		1:   {Status: message.Unknown, Waiting: true},
-		2:   {Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true},
+		2:   {Status: message.Unknown, Reason: message.UnknownOutcome, Waiting: true},
 		5:   {Status: message.Unknown},
-		14:  {Status: message.Unknown, Reason: message.OutcomeUnknown},
+		14:  {Status: message.Unknown, Reason: message.UnknownOutcome},
 		29:  {Status: message.Unknown, Reason: message.ChannelDeleted},
 		78:  {Status: message.Cancelled, Reason: message.WasCancelled},
 		94:  {Status: message.Skipped, Reason: message.NoRecipient},
@@ -154,8 +154,8 @@ func TestCountsOfEarlierVersionsAreRead(t *testing.T) {
 		n int64
 		MessageState
 	}{
-		{3, MessageState{Status: message.Unknown, Reason: message.OutcomeUnknown, Waiting: true}},
-		{1, MessageState{Status: message.Unknown, Reason: message.OutcomeUnknown}},
+		{3, MessageState{Status: message.Unknown, Reason: message.UnknownOutcome, Waiting: true}},
+		{1, MessageState{Status: message.Unknown, Reason: message.UnknownOutcome}},
 		{2, MessageState{Status: message.Cancelled, Reason: message.WasCancelled}},
 		{4, MessageState{Status: message.Skipped, Reason: message.NoRecipient}},
 		{7, MessageState{Status: message.Skipped, Reason: message.Erased}},

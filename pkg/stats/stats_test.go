@@ -18,13 +18,13 @@ func TestFigures(t *testing.T) {
 	add(1, message.Bounced, message.SuppressedBounce, false)
 	add(2, message.Failed, message.RecipientRefused, false)
 	add(1, message.Skipped, message.NoRecipient, false)
-	add(1, message.Unknown, message.OutcomeUnknown, false)
-	add(3, message.Unknown, message.OutcomeUnknown, true)
+	add(1, message.Unknown, message.UnknownOutcome, false)
+	add(3, message.Unknown, message.UnknownOutcome, true)
 	add(4, message.Pending, "", false)
 	c.Cost = 146_000
 	want := Figures{
 		Total: 157, Sent: 146, Failed: 4, Pending: 7, Unknown: 4, SuccessRate: 92.99, Cost: 146_000,
-		Reasons: map[message.Reason]int64{message.RecipientRefused: 2, message.NoRecipient: 1, message.OutcomeUnknown: 1},
+		Reasons: map[message.Reason]int64{message.RecipientRefused: 2, message.NoRecipient: 1, message.UnknownOutcome: 1},
 	}
 	if d := cmp.Diff(want, Compute(157, c)); d != "" {
 		t.Error(d)

@@ -77,8 +77,8 @@ func TestFaultErasureInEveryState(t *testing.T) {
 			{message.Pending, "", 1, 0, false, message.Unknown, message.Erased}, // an earlier attempt may have delivered it
 			{message.Queued, "", 0, 1, true, message.Unknown, message.Erased},   // its first part went out
 			{message.Sending, "", 0, 0, true, message.Sending, ""},
-			{message.Unknown, message.OutcomeUnknown, 1, 0, true, message.Unknown, message.OutcomeUnknown},
-			{message.Unknown, message.OutcomeUnknown, 1, 0, false, message.Unknown, message.OutcomeUnknown},
+			{message.Unknown, message.UnknownOutcome, 1, 0, true, message.Unknown, message.UnknownOutcome},
+			{message.Unknown, message.UnknownOutcome, 1, 0, false, message.Unknown, message.UnknownOutcome},
 			{message.Sent, "", 0, 1, false, message.Sent, ""},
 			{message.Failed, message.RecipientRefused, 0, 0, false, message.Failed, message.RecipientRefused},
 			{message.Skipped, message.Unsubscribed, 0, 0, false, message.Skipped, message.Unsubscribed},
@@ -129,7 +129,7 @@ func TestFaultOutcomeAfterErasure(t *testing.T) {
 			"to be retried":    {func(r delivery.Row) delivery.Outcome { return r.Retry("", time.Minute) }, message.Skipped, message.Erased},
 			"given back":       {func(r delivery.Row) delivery.Outcome { return r.Release("", 0) }, message.Skipped, message.Erased},
 			"first of parts":   {func(r delivery.Row) delivery.Outcome { return r.NextPart(time.Minute) }, message.Unknown, message.Erased},
-			"to be sent again": {func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Minute) }, message.Unknown, message.OutcomeUnknown},
+			"to be sent again": {func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Minute) }, message.Unknown, message.UnknownOutcome},
 		} {
 			lead := saveAnn(t, s)
 			m := insertSingle(t, s, func(m *message.Message) { m.LeadID, m.Recipient = lead, annsPhone })

@@ -135,7 +135,7 @@ func classify(res *http.Response, body []byte) delivery.Response {
 	ok := res.StatusCode >= 200 && res.StatusCode < 300
 	switch {
 	case ok && (err != nil || doc.MessageID == ""):
-		return provider.Unclear(res.StatusCode, "no_message_id", "Meta answered without a message id")
+		return provider.Unknown(res.StatusCode, "no_message_id", "Meta answered without a message id")
 	case ok:
 		return delivery.Response{Class: delivery.Accepted, HTTPStatus: res.StatusCode, ProviderMessageID: doc.MessageID}
 	}
@@ -157,7 +157,7 @@ const backOff = time.Minute // Meta's limits are counted over minutes to an hour
 func byCode(a provider.Answer, e *graphError) delivery.Response {
 	switch e.Subcode {
 	case 1357046: // "invalid JSON reply": the message was sent although an error came back
-		return a.Unclear()
+		return a.Unknown()
 	case 2534022, 2018278:
 		return a.Refused(message.OutsideWindow)
 	case 1893063, 2534029, 2534041, 2018276:
@@ -179,7 +179,7 @@ func byCode(a provider.Answer, e *graphError) delivery.Response {
 	case e.Code == 100:
 		return a.Refused(message.ContentRefused)
 	case a.Status >= 500:
-		return a.Unclear()
+		return a.Unknown()
 	case e.Code == 1, e.Code == 2, e.Transient:
 		return a.NotNow(backOff)
 	case a.Status == http.StatusTooManyRequests:

@@ -117,7 +117,7 @@ func classify(e delivery.Envelope, res *rest.Response) delivery.Response {
 func accepted(status int, header http.Header, body string) delivery.Response {
 	id := header.Get("X-Message-Id")
 	if id == "" && strings.HasPrefix(strings.TrimSpace(body), "<") {
-		return provider.Unclear(status, "not_sendgrid", "a page came instead of SendGrid's answer")
+		return provider.Unknown(status, "not_sendgrid", "a page came instead of SendGrid's answer")
 	}
 	return delivery.Response{Class: delivery.Accepted, HTTPStatus: status, ProviderMessageID: id}
 }

@@ -69,7 +69,7 @@ func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Respo
 		return c.classify(ev, e, err)
 	}
 	if msg.Sid == nil || *msg.Sid == "" {
-		return provider.Unclear(c.status, "no_sid", "Twilio answered without a message SID")
+		return provider.Unknown(c.status, "no_sid", "Twilio answered without a message SID")
 	}
 	return delivery.Response{Class: delivery.Accepted, HTTPStatus: c.status, ProviderMessageID: *msg.Sid}
 }
@@ -181,7 +181,7 @@ func (c *carrier) classify(ev *provider.Evidence, e delivery.Envelope, err error
 	var r *refusal
 	if !errors.As(err, &r) {
 		if c.status != 0 {
-			return provider.Unclear(c.status, "unreadable", "Twilio's answer could not be read")
+			return provider.Unknown(c.status, "unreadable", "Twilio's answer could not be read")
 		}
 		return provider.NoAnswer(ev, err)
 	}
@@ -194,7 +194,7 @@ func (c *carrier) classify(ev *provider.Evidence, e delivery.Envelope, err error
 	case "30023", "30027", "63038": // daily caps
 		return a.NotNow(30 * time.Minute)
 	case "20500", "20503", "30020", "30021", "30410", "63009", "63010", "63012":
-		return a.Unclear()
+		return a.Unknown()
 	case "21211", "21214", "21612", "21217", "21401", "21407", "21614", "21408", "30003", "30005", "30006", "30011", "63003", "63024",
 		"21608": // 21608: a trial account reaches verified numbers only
 		return a.Refused(message.RecipientRefused)
