@@ -12,16 +12,20 @@ import (
 )
 
 // Bounds of one rendering, all fields of a message together. A step is about a microsecond of work: a tag, an object or a
-// loop round costs one, and so does a kibibyte that a filter reads or writes.
+// loop round costs one, and so does a kibibyte that a filter reads or writes. Steps bound the work independently of the speed
+// and load of the machine; wall time is the second line of defence, for work that a price underestimates. The prices are
+// measured: fault_test.go and the fuzz tests fail if a template takes more CPU time or memory than its bounds allow.
 const (
 	maxSteps    = 50_000
 	maxHeld     = 4 << 20 // bytes that variables may hold at one time
 	maxMade     = 8 << 20 // bytes that filters and captures may make
 	maxElements = 10_000  // of an array that a filter makes
-	elementSize = 32      // bytes that an element counts beside its content
-	writeSize   = 64      // bytes that one write counts beside its content
-	clockSteps  = 64      // steps between two looks at the clock
+	elementSize = 32      // bytes that an element counts in addition to its content: an interface and its header
+	writeSize   = 64      // bytes that a write counts in addition to its content, so that many short writes are not free
+	clockSteps  = 64      // steps between two readings of the clock, so that reading it costs little
 )
+
+// The errors of exceeded bounds. They name the bound, so that the author of a template can act on them.
 
 var (
 	errTooLong  = fmt.Errorf("renders to over %d bytes", MaxOutput)
@@ -33,20 +37,23 @@ var (
 	errGone     = errors.New("the request was cancelled")
 )
 
-// budget counts the work of one rendering and stops it at a bound. Each part charges the budget before it works.
+// budget counts the work of one rendering and stops it at a bound. Each part charges the budget before it does the work, so
+// the bound is exceeded by at most one charge. A budget belongs to one rendering and is not safe for concurrent use.
 type budget struct {
 	steps int
-	next  int // the step at which the clock is read
+	next  int // number of steps at which look must be called again; 0 after an error
 	until time.Time
 	done  <-chan struct{} // closed when the caller's context ends
-	err   error           // the bound that was exceeded; it stays
+	err   error           // the first bound that was exceeded; every later charge returns it
 
 	vars map[string]any // the library's copy of the bindings
-	held map[string]int // sizes of variables
+	held map[string]int // bytes by variable
 	sum  int            // of held
-	made int
+	made int            // bytes of intermediate text and arrays
 }
 
+// charge adds n steps and returns the error of an exceeded bound. It is called for every tag and write, so its common path is
+// one addition and one comparison.
 func (b *budget) charge(n int) error {
 	if b.steps += n; b.steps < b.next {
 		return nil
@@ -54,6 +61,7 @@ func (b *budget) charge(n int) error {
 	return b.look()
 }
 
+// look checks every bound on steps and time, and sets the next check.
 func (b *budget) look() error {
 	switch {
 	case b.err != nil:
@@ -74,6 +82,7 @@ func (b *budget) look() error {
 	return b.err
 }
 
+// fail records an exceeded bound and returns the first one that was recorded.
 func (b *budget) fail(err error) error {
 	if b.err == nil {
 		b.err, b.next = err, 0
@@ -81,7 +90,8 @@ func (b *budget) fail(err error) error {
 	return b.err
 }
 
-// make charges for new text or a new array.
+// make charges for size bytes of new text or of a new array. The garbage collector may not run during a rendering,
+// so maxMade bounds what was allocated and not what is alive.
 func (b *budget) make(size int) error {
 	if b.made += size; b.made > maxMade {
 		return b.fail(errMade)
@@ -89,7 +99,7 @@ func (b *budget) make(size int) error {
 	return b.charge(size >> 10)
 }
 
-// hold replaces the size of a variable.
+// hold records that a variable now has size bytes. Assigning a variable again releases its previous value.
 func (b *budget) hold(name string, size int) error {
 	if b.held == nil {
 		b.held = map[string]int{}
@@ -102,12 +112,15 @@ func (b *budget) hold(name string, size int) error {
 	return nil
 }
 
-// size returns the bytes that printing or comparing a value reads. A text that an array contains several times counts
-// each time. Counting stops beyond maxSize, for which no budget pays.
+// size returns the number of bytes that printing or comparing a value reads. A text that an array contains several times
+// counts each time, because printing writes it each time. Counting stops beyond maxSize: nested arrays of one large text would
+// take exponential time, and no budget covers such a value anyway.
 func size(v any) int { return grow(0, v) }
 
+// maxSize is the size at which a charge of one step per kibibyte exhausts the budget.
 const maxSize = maxSteps << 10
 
+// grow adds the size of v to n. The type switch covers the types of JSON values without reflection.
 func grow(n int, v any) int {
 	switch v := v.(type) {
 	case nil:
@@ -149,15 +162,17 @@ func grow(n int, v any) int {
 	return n + elementSize
 }
 
-// limitedWriter takes one field's or one capture's text.
+// limitedWriter collects the text of one field or one capture, at most MaxOutput bytes. Writes are charged in whole kibibytes;
+// the remainder is carried over, so that many short writes cost as much as one long one.
 type limitedWriter struct {
 	buf  bytes.Buffer
 	b    *budget
-	owed int // bytes that are not charged yet
+	owed int // bytes that are not yet charged, below 1 KiB between writes
 }
 
 var _ io.Writer = (*limitedWriter)(nil)
 
+// Write implements io.Writer.
 func (w *limitedWriter) Write(p []byte) (int, error) {
 	if w.buf.Len()+len(p) > MaxOutput {
 		return 0, w.b.fail(errTooLong)

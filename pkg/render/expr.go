@@ -6,21 +6,26 @@ import (
 	"github.com/osteele/liquid/values"
 )
 
-// The library's expressions know no budget: a comparison may walk arrays, a filter may multiply text, and neither can be
-// stopped. So expressions are parsed and evaluated here. The grammar and the values are the library's.
+// expr is a parsed expression. Expressions are parsed and evaluated here because those of the library have no budget: a
+// comparison may walk arrays, a filter may multiply text, and neither can be stopped. The grammar and the values are the
+// library's. An expr is immutable and safe for concurrent use.
 type expr interface {
+	// eval charges the budget and returns the value: nil, bool, int, float64, string, []any, map[string]any, or a type that
+	// only the library or a lead creates. The error is that of the budget, or of a value that a filter cannot take.
 	eval(b *budget) (any, error)
 }
 
-// exprParser reads one tag's or object's text. What it finds out about the whole template goes to the compiler.
+// exprParser parses the text of one tag or object by recursive descent, with one token of look-ahead. It records the names
+// that occur in the compiler.
 type exprParser struct {
 	lexer
-	tok     lexeme
-	depth   int
-	filters int
+	tok     lexeme // look-ahead
+	depth   int    // open parentheses and brackets
+	filters int    // filters so far
 	c       *compiler
 }
 
+// parser returns a parser at the first token of src.
 func (c *compiler) parser(src string) (*exprParser, error) {
 	p := &exprParser{lexer: lexer{src: src}, c: c}
 	return p, p.advance()
@@ -31,10 +36,12 @@ func (p *exprParser) advance() (err error) {
 	return err
 }
 
+// is reports whether the look-ahead is a token.
 func (p *exprParser) is(kind tokenKind, text string) bool {
 	return p.tok.kind == kind && p.tok.text == text
 }
 
+// accept skips a token if it is next, and reports whether it was.
 func (p *exprParser) accept(kind tokenKind, text string) (bool, error) {
 	if !p.is(kind, text) {
 		return false, nil
@@ -42,6 +49,7 @@ func (p *exprParser) accept(kind tokenKind, text string) (bool, error) {
 	return true, p.advance()
 }
 
+// expect skips a token; another one is a syntax error.
 func (p *exprParser) expect(kind tokenKind, text string) error {
 	if ok, err := p.accept(kind, text); ok || err != nil {
 		return err
@@ -49,6 +57,7 @@ func (p *exprParser) expect(kind tokenKind, text string) error {
 	return errSyntax
 }
 
+// end returns a syntax error if a token is left.
 func (p *exprParser) end() error {
 	if p.tok.kind != endOfArgs {
 		return errSyntax
@@ -56,7 +65,8 @@ func (p *exprParser) end() error {
 	return nil
 }
 
-// cond parses relations that "and" and "or" join, from left to right with equal precedence.
+// cond parses relations that "and" and "or" join. Both have the same precedence and associate to the left, which differs from
+// Shopify's Liquid and is the library's rule.
 func (p *exprParser) cond() (expr, error) {
 	left, err := p.rel()
 	for err == nil && (p.is(operator, "and") || p.is(operator, "or")) {
@@ -72,6 +82,8 @@ func (p *exprParser) cond() (expr, error) {
 	return left, err
 }
 
+// rel parses a comparison of two operands, or one operand with filters. As in the library, the operands of a comparison have
+// no filters; parentheses are needed for them.
 func (p *exprParser) rel() (expr, error) {
 	left, err := p.operand()
 	if err != nil {
@@ -88,7 +100,8 @@ func (p *exprParser) rel() (expr, error) {
 	return &relation{op, left, right}, err
 }
 
-// filtered parses the filters that follow a value.
+// filtered parses the filters that follow an operand. An unknown filter is a mistake of the template, so it is found here and
+// not when a message is delivered.
 func (p *exprParser) filtered(in expr) (expr, error) {
 	for {
 		ok, err := p.accept(punctuation, "|")
@@ -124,14 +137,16 @@ func (p *exprParser) filtered(in expr) (expr, error) {
 	}
 }
 
+// unknownFilter quotes the name, unless it is long enough to be a value in the wrong place.
 func unknownFilter(name string) error {
 	if len(name) > 40 {
-		return fmt.Errorf("a filter is not known, its name has %d bytes", len(name))
+		return fmt.Errorf("a filter with a name of %d bytes is not known", len(name))
 	}
 	return fmt.Errorf("the filter %q is not known or not allowed", name)
 }
 
-// operand parses a value with its properties and indexes.
+// operand parses a primary with properties and indexes. It records the custom fields that are named by
+// custom_fields.x and custom_fields["x"], for the sample lead.
 func (p *exprParser) operand() (expr, error) {
 	e, err := p.primary()
 	custom := false
@@ -164,6 +179,7 @@ func (p *exprParser) operand() (expr, error) {
 	return nil, err
 }
 
+// primary parses a literal, a name or a condition in parentheses.
 func (p *exprParser) primary() (expr, error) {
 	switch {
 	case p.tok.kind == literal:
@@ -179,6 +195,7 @@ func (p *exprParser) primary() (expr, error) {
 	return nil, errSyntax
 }
 
+// nested parses an expression in parentheses or brackets, at the opening token.
 func (p *exprParser) nested(closing string, inner func() (expr, error)) (expr, error) {
 	if p.depth++; p.depth > maxExprDepth {
 		return nil, fmt.Errorf("parentheses and brackets are nested more than %d deep", maxExprDepth)
@@ -194,18 +211,21 @@ func (p *exprParser) nested(closing string, inner func() (expr, error)) (expr, e
 	return e, p.expect(punctuation, closing)
 }
 
+// constant is a literal.
 type constant struct{ value any }
 
 func (c constant) eval(*budget) (any, error) { return c.value, nil }
 
+// name is the value of a variable or of a binding of the lead; nil if none has the name.
 type name string
 
 func (n name) eval(b *budget) (any, error) { return values.ToLiquid(b.vars[string(n)]), nil }
 
+// member is a property of a value: x.name. size, first and last are properties of texts and arrays.
 type member struct {
 	of   expr
 	name string
-	key  values.Value
+	key  values.Value // name as a value of the library, made once
 }
 
 func (m *member) eval(b *budget) (any, error) {
@@ -213,7 +233,7 @@ func (m *member) eval(b *budget) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fields, ok := v.(map[string]any); ok {
+	if fields, ok := v.(map[string]any); ok { // the common case, without the library's reflection
 		if f, ok := fields[m.name]; ok {
 			return f, nil
 		}
@@ -221,6 +241,7 @@ func (m *member) eval(b *budget) (any, error) {
 	return values.ValueOf(v).PropertyValue(m.key).Interface(), nil
 }
 
+// indexed is an element of an array or of a map: x[index].
 type indexed struct{ of, index expr }
 
 func (x *indexed) eval(b *budget) (any, error) {
@@ -232,7 +253,7 @@ func (x *indexed) eval(b *budget) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s, ok := i.(string); ok { // it is hashed
+	if s, ok := i.(string); ok { // a map hashes the whole text
 		if err := b.charge(len(s) >> 10); err != nil {
 			return nil, err
 		}
@@ -240,8 +261,9 @@ func (x *indexed) eval(b *budget) (any, error) {
 	return values.ValueOf(v).IndexValue(values.ValueOf(i)).Interface(), nil
 }
 
+// logical is left and right, or left or right. The right side is evaluated only if it decides the result.
 type logical struct {
-	and         bool
+	and         bool // false: or
 	left, right expr
 }
 
@@ -259,8 +281,10 @@ func (l *logical) eval(b *budget) (any, error) {
 	return truth(v), nil
 }
 
+// truth reports whether a condition holds: everything but nil and false is true in Liquid, also 0 and empty texts.
 func truth(v any) bool { return v != nil && v != false }
 
+// relation compares two values.
 type relation struct {
 	op          string
 	left, right expr
@@ -296,7 +320,8 @@ func (r *relation) eval(b *budget) (any, error) {
 	return values.Less(right, left) || values.Equal(left, right), nil
 }
 
-// compare charges what a comparison may read.
+// compare charges for the bytes that a comparison may read: a comparison ends at the end of the shorter value. Values of
+// different types, and scalars, compare in constant time.
 func (b *budget) compare(left, right any) error {
 	switch l := left.(type) {
 	case nil, bool, int, float64:
@@ -313,10 +338,12 @@ func (b *budget) compare(left, right any) error {
 	return b.charge(min(size(left), size(right)) >> 10)
 }
 
+// contains reports whether a text contains a text, or an array an element. The library prints a right side that is not a text
+// before it searches.
 func contains(b *budget, left, right any) (any, error) {
 	n := size(right)
 	if _, isText := right.(string); !isText {
-		if n > MaxOutput { // it would be printed
+		if n > MaxOutput {
 			return nil, b.fail(errTooLong)
 		}
 		n *= printWeight

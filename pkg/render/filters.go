@@ -14,30 +14,33 @@ import (
 	"github.com/osteele/tuesday"
 )
 
-// filter is one of the filters that templates may use. apply charges a step, and a step for each kibibyte that goes in and
-// comes out; what is slower than a gigabyte a second has a weight.
+// filter is a filter that templates may use. A call costs one step, weight steps for each kibibyte of its arguments, one for
+// each kibibyte of its result, and the steps of cost. A weight of 1 stands for a throughput of a gigabyte a second;
+// slower filters have a higher weight.
 type filter struct {
 	name   string
-	fn     reflect.Value
-	view   bool                    // gives back what went in, or a part of it
-	weight int                     // steps for a kibibyte that goes in
-	cost   func(args []any) int    // steps on top, nil for none
+	fn     reflect.Value           // called through the library, which converts the arguments
+	view   bool                    // returns its argument or a part of it, so the result costs nothing
+	weight int                     // steps for each kibibyte of the arguments
+	cost   func(args []any) int    // additional steps; nil for none. It is called after the arguments were charged
 	only   map[engineKind]struct{} // nil: everywhere
 }
 
-// printWeight is the weight of values that are printed: fmt takes a few microseconds for a kibibyte.
+// printWeight is the weight of arguments that are printed: fmt takes a few microseconds for each kibibyte.
 const printWeight = 4
 
-// allowed lists the standard filters of Liquid that the library has, and safe, which turns escaping off in HTML. Others are
-// refused: inspect, type and json double quotes and reveal Go types.
+// allowed contains the standard filters of Liquid that the library has, and safe, which turns escaping off in HTML. It is an
+// allow list, because a new version of the library may add filters without a bound. The library's inspect, type and json are
+// not on it: they multiply quotes and reveal Go types.
 var allowed = newFilters()
 
-// dictionary collects the library's filters.
+// dictionary collects the filters of the library.
 type dictionary map[string]any
 
 // AddFilter implements filters.FilterDictionary.
 func (d dictionary) AddFilter(name string, fn any) { d[name] = fn }
 
+// newFilters builds allowed. Filters that multiply their input are replaced by bounded ones, and slow ones by faster ones.
 func newFilters() map[string]*filter {
 	library := dictionary{}
 	filters.AddStandardFilters(library)
@@ -90,7 +93,7 @@ func newFilters() map[string]*filter {
 	return out
 }
 
-// filterNamed returns nil for what templates of a kind may not use.
+// filterNamed returns a filter, or nil if templates of a kind may not use it.
 func filterNamed(name string, kind engineKind) *filter {
 	f := allowed[name]
 	if f != nil && f.only != nil {
@@ -101,7 +104,7 @@ func filterNamed(name string, kind engineKind) *filter {
 	return f
 }
 
-// application is a filter in a template.
+// application is an expression that applies a filter.
 type application struct {
 	def  *filter
 	in   expr
@@ -109,7 +112,7 @@ type application struct {
 }
 
 func (a *application) eval(b *budget) (any, error) {
-	var buf [4]any
+	var buf [4]any // on the stack; most filters have at most three arguments beside the value
 	args := buf[:0]
 	v, err := a.in.eval(b)
 	if err != nil {
@@ -125,6 +128,8 @@ func (a *application) eval(b *budget) (any, error) {
 	return a.def.apply(b, args)
 }
 
+// apply charges for a call and makes it. Arguments are charged before the call, because a filter cannot be stopped; the result
+// is charged afterwards, which is safe because the bounded filters check its size before they allocate it.
 func (f *filter) apply(b *budget, args []any) (any, error) {
 	n := 0
 	for i, arg := range args {
@@ -163,8 +168,8 @@ func (f *filter) apply(b *budget, args []any) (any, error) {
 	return out, came(b, out)
 }
 
-// call converts the arguments and calls the filter's function. The library panics with what it cannot convert; its errors
-// quote values.
+// call converts the arguments and calls the function. Errors of the library quote values, so they are replaced by texts
+// without personal data; so are its panics with values that it cannot convert.
 func (f *filter) call(args []any) (out any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -185,7 +190,7 @@ func (f *filter) call(args []any) (out any, err error) {
 	return out, err
 }
 
-// prints reports whether an argument that is no text is turned into text, as a value or in the library's error.
+// prints reports whether the library prints an argument that is not a text: to convert it, or to quote it in an error.
 func (f *filter) prints(i int) bool {
 	t := f.fn.Type()
 	if i >= t.NumIn() {
@@ -195,7 +200,7 @@ func (f *filter) prints(i int) bool {
 	return kind != reflect.Slice && (kind != reflect.Interface || i > 0)
 }
 
-// came charges for the result of a filter.
+// came charges for the result of a filter and checks its size.
 func came(b *budget, out any) error {
 	switch out := out.(type) {
 	case string:
@@ -215,18 +220,19 @@ func came(b *budget, out any) error {
 	return nil
 }
 
+// isBound reports whether a filter exceeded a bound, as opposed to not accepting a value.
 func isBound(err error) bool {
 	return err != nil && (errors.Is(err, errTooLong) || errors.Is(err, errElements))
 }
 
-// sortCost is n log n comparisons, four for a step, which read the elements' text as often.
+// sortCost charges n log n comparisons, four for a step; each element's text is read log n times.
 func sortCost(args []any) int {
 	n := length(args[0])
 	log := bits.Len(uint(n))
 	return n*log/4 + log*(size(args[0])>>10)
 }
 
-// uniqCost counts what is compared with everything before it: elements that cannot be keys of a map.
+// uniqCost charges the pairwise comparisons of elements that cannot be map keys.
 func uniqCost(args []any) int {
 	a, ok := args[0].([]any)
 	if !ok {
@@ -245,7 +251,8 @@ func uniqCost(args []any) int {
 	return cost
 }
 
-// dateCost counts the layouts that are tried and the directives that are looked for with regular expressions.
+// dateCost charges 8 steps for the layouts that are tried, and 4 for each directive of the format, because the formatter
+// searches for each by a regular expression.
 func dateCost(args []any) int {
 	cost := 8
 	if len(args) > 1 {
@@ -256,6 +263,7 @@ func dateCost(args []any) int {
 	return cost
 }
 
+// length returns the number of elements of a slice or map, 0 for other values.
 func length(v any) int {
 	if rv := reflect.ValueOf(v); rv.Kind() == reflect.Slice || rv.Kind() == reflect.Map {
 		return rv.Len()
@@ -263,6 +271,8 @@ func length(v any) int {
 	return 0
 }
 
+// bounded calls make only if its result, of size bytes, is within MaxOutput. Text is measured before it is allocated: one
+// replace of 1 MB of a's by 1 MB would otherwise need 10¹² bytes.
 func bounded(size int, make func() string) (string, error) {
 	if size > MaxOutput {
 		return "", errTooLong
@@ -270,6 +280,7 @@ func bounded(size int, make func() string) (string, error) {
 	return make(), nil
 }
 
+// replaceBounded is strings.Replace with a bound; n < 0 replaces all.
 func replaceBounded(s, old, by string, n int) (string, error) {
 	count := strings.Count(s, old)
 	if n >= 0 && count > n {
@@ -278,10 +289,11 @@ func replaceBounded(s, old, by string, n int) (string, error) {
 	return bounded(len(s)+count*(len(by)-len(old)), func() string { return strings.Replace(s, old, by, n) })
 }
 
+// splitBounded is strings.Split with a bound. Unlike the library it keeps empty parts at the end.
 func splitBounded(s, sep string) ([]any, error) {
 	n := strings.Count(s, sep) + 1
 	if sep == "" {
-		n -= 2 // strings.Count counts the places between characters, with both ends
+		n -= 2 // strings.Count counts the positions between characters, including both ends
 	}
 	if n > maxElements {
 		return nil, errElements
@@ -294,6 +306,8 @@ func splitBounded(s, sep string) ([]any, error) {
 	return out, nil
 }
 
+// joinBounded joins the elements of an array, nil as nothing. It stops as soon as the text is too long: the separator alone
+// may have a megabyte.
 func joinBounded(a []any, sep func(string) string) (string, error) {
 	s := sep(" ")
 	var b strings.Builder
@@ -318,27 +332,29 @@ func joinBounded(a []any, sep func(string) string) (string, error) {
 	return b.String(), nil
 }
 
-// wideFormat finds a width of three digits and more in a date format: the formatter pads to any width.
+// wideFormat matches a width of three or more digits in a date format: the formatter pads to any width, so %999999999d would
+// allocate a gigabyte.
 var wideFormat = regexp.MustCompile(`%[^A-Za-z%]*[0-9]{3}`)
 
 const (
-	maxDateFormat = 256
-	maxDate       = 128 // bytes of a date in text; none of the layouts is longer
+	maxDateFormat = 256 // bytes
+	maxDate       = 128 // bytes of a date in text; all layouts are shorter
 )
 
-// dateBounded takes what is no text as the library converts it.
+// dateBounded formats a date: a text in one of the library's layouts, or a value that the library converts to a time. Its
+// errors are returned as they are, so they do not quote the value.
 func dateBounded(v any, format func(string) string) (string, error) {
 	if s, ok := v.(string); ok && len(s) > maxDate {
-		return "", errors.New("a text is no date")
+		return "", errors.New("a text is not a date")
 	}
 	t := time.Time{}
 	if v != nil {
 		if k := reflect.ValueOf(v).Kind(); k == reflect.Slice || k == reflect.Map { // the library's error would print it
-			return "", errors.New("a value is no date")
+			return "", errors.New("a value is not a date")
 		}
 		converted, err := values.Convert(v, reflect.TypeFor[time.Time]())
 		if err != nil {
-			return "", errors.New("a value is no date")
+			return "", errors.New("a value is not a date")
 		}
 		t, _ = converted.(time.Time)
 	}
@@ -349,6 +365,7 @@ func dateBounded(v any, format func(string) string) (string, error) {
 	return tuesday.Strftime(f, t)
 }
 
+// safe marks a value as HTML, so that it is written without escaping.
 func safe(v any) any {
 	if _, already := v.(values.SafeValue); already {
 		return v

@@ -9,43 +9,46 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what stands within one tag or object.
+// Bounds of the text within one tag or object.
 const (
 	maxArgs       = 16 << 10 // bytes
-	maxExprTokens = 200
-	maxExprDepth  = 16 // parentheses and brackets within each other
+	maxExprTokens = 200      // words and signs
+	maxExprDepth  = 16       // parentheses and brackets within each other; bounds the recursion of parser and evaluation
 	maxFilters    = 20
-	maxDigits     = 18 // of a number's whole part: it fits an int64
-	maxDecimals   = 30
+	maxDigits     = 18 // before the decimal point; every such number fits an int64
+	maxDecimals   = 30 // after the decimal point
 )
 
+// tokenKind is a class of tokens of Liquid's grammar.
 type tokenKind byte
 
 const (
-	endOfArgs tokenKind = iota
-	literal
-	identifier
-	keyword  // a name and a colon: "limit:"
-	property // a dot and a name: ".plan"
-	operator // == != < > <= >= contains and or in
-	punctuation
+	endOfArgs   tokenKind = iota
+	literal               // a text in quotes, a number, true, false or nil
+	identifier            // a name
+	keyword               // a name and a colon: "limit:"
+	property              // a dot and a name: ".plan"
+	operator              // == != < > <= >= contains and or in
+	punctuation           // ( ) [ ] | , : =
 )
 
+// lexeme is one token.
 type lexeme struct {
 	kind  tokenKind
-	text  string
-	value any // of a literal
+	text  string // for a literal a quote or nothing, so that it equals no word and no sign
+	value any    // of a literal: string, int, float64, bool or nil
 }
 
-// lexer splits the text of a tag or an object as Liquid's grammar has it. A mistake is told without quoting the text.
+// lexer splits the text of a tag or an object into tokens. Its errors do not quote the text, which may contain personal data.
 type lexer struct {
 	src   string
 	pos   int
-	count int
+	count int // tokens so far
 }
 
 var errSyntax = errors.New("syntax error")
 
+// next returns the next token, or endOfArgs.
 func (l *lexer) next() (lexeme, error) {
 	for l.pos < len(l.src) && isSpace(l.src[l.pos]) {
 		l.pos++
@@ -80,6 +83,7 @@ func (l *lexer) next() (lexeme, error) {
 	return l.sign()
 }
 
+// sign reads an operator or a punctuation character. Operators of two characters come first: <= is not < and =.
 func (l *lexer) sign() (lexeme, error) {
 	for _, op := range [...]string{"==", "!=", ">=", "<=", "<", ">"} {
 		if strings.HasPrefix(l.src[l.pos:], op) {
@@ -94,6 +98,8 @@ func (l *lexer) sign() (lexeme, error) {
 	return lexeme{}, errSyntax
 }
 
+// number reads a literal int, or a float64 if it has decimals. Numbers beyond the bounds are refused and not rounded. A dot
+// without a digit after it is not part of the number.
 func (l *lexer) number() (lexeme, error) {
 	start := l.pos
 	if l.src[l.pos] == '-' {
@@ -117,6 +123,7 @@ func (l *lexer) number() (lexeme, error) {
 	return lexeme{kind: literal, value: f}, err
 }
 
+// digits skips digits and returns their number.
 func (l *lexer) digits() int {
 	start := l.pos
 	for l.pos < len(l.src) && isDigit(l.src[l.pos]) {
@@ -125,6 +132,7 @@ func (l *lexer) digits() int {
 	return l.pos - start
 }
 
+// word reads an identifier, a keyword, a literal or an operator that is a word.
 func (l *lexer) word() (lexeme, error) {
 	name, err := l.name()
 	if err != nil {
@@ -145,7 +153,8 @@ func (l *lexer) word() (lexeme, error) {
 	return lexeme{kind: identifier, text: name}, nil
 }
 
-// name reads a letter or an underscore, letters, digits, marks, underscores and hyphens, and perhaps a question mark.
+// name reads a name: a letter or an underscore; then letters, digits, combining marks, underscores and hyphens; then an
+// optional question mark. Letters of all scripts are allowed, as in the library.
 func (l *lexer) name() (string, error) {
 	start := l.pos
 	for l.pos < len(l.src) {
@@ -157,7 +166,7 @@ func (l *lexer) name() (string, error) {
 		case c >= utf8.RuneSelf:
 			r, n := utf8.DecodeRuneInString(l.src[l.pos:])
 			if !unicode.IsLetter(r) && (l.pos == start || !unicode.IsDigit(r) && !unicode.IsMark(r)) {
-				return "", errors.New("syntax error: a name holds a character that is no letter")
+				return "", errors.New("syntax error: a name contains a character that is not a letter")
 			}
 			l.pos += n
 			continue

@@ -10,29 +10,32 @@ import (
 	"github.com/osteele/liquid/render"
 )
 
-// The library bounds nothing: neither parsing nor evaluation can be stopped, text can be doubled without end, and an
-// unclosed {{ is plain text. So this package splits and parses templates, evaluates expressions and runs tags and
-// filters itself, all on a budget. The library's parts do the rest: values and their comparison, filters, the walk
-// through blocks, white space, HTML escaping.
+// The Liquid library has no bounds: parsing and evaluation cannot be stopped, text can be doubled without limit, and an
+// unclosed {{ is plain text. So this package splits and parses templates, evaluates expressions and runs tags and filters
+// itself, on a budget. The library contributes values and their comparison, most filters, the walk through blocks, white
+// space control and HTML escaping, so that templates mean the same as in other Liquid products.
 
+// engineKind says how values are written into a field.
 type engineKind int
 
 const (
-	plainText engineKind = iota
-	escapedHTML
+	plainText   engineKind = iota // as they are
+	escapedHTML                   // HTML-escaped, except for values of the filter safe
 )
 
-// field is one parsed template, or text without any template syntax.
+// field is one parsed template, or text without template syntax. A nil field is an absent one and renders to nothing. It is
+// read-only after parseField, so concurrent renderings share it.
 type field struct {
 	source string
 	*compiler
-	root render.Node // nil: the source is the text
+	root render.Node // nil: the source contains no template syntax and is the text
 	cfg  render.Config
 }
 
-// asks says whether the template names a value.
+// asks reports whether an expression of the template names a binding.
 func (f *field) asks(name string) bool { return f != nil && f.compiler != nil && f.names[name] }
 
+// parseField parses one template. The library panics on some malformed sources; a panic is an error of the template.
 func parseField(ctx context.Context, source string, kind engineKind) (f *field, err error) {
 	if len(source) > MaxOutput {
 		return nil, fmt.Errorf("is over %d bytes long", MaxOutput)
@@ -59,8 +62,12 @@ func parseField(ctx context.Context, source string, kind engineKind) (f *field, 
 	return f, nil
 }
 
-// render fills the template; bindings are the caller's own, and get one more. The library works on a copy of them. It panics
-// when its writer fails, which is how the output is bounded.
+// render renders the template on a budget, which is shared by the fields of a message; the bytes held by variables are
+// counted per field. It adds the budget to bindings, which the caller must not share between goroutines; the library works on
+// a copy of them. An exceeded bound is returned as the budget's error, any other failure as a *valueError.
+//
+// The library panics when its writer fails, which is how limitedWriter bounds the output. So a panic is an error here, and
+// the budget's error takes precedence over the panic that it caused.
 func (f *field) render(b *budget, bindings map[string]any) (s string, err error) {
 	if f == nil {
 		return "", nil
@@ -96,7 +103,7 @@ func (f *field) render(b *budget, bindings map[string]any) (s string, err error)
 	return w.buf.String(), nil
 }
 
-// valueError says that a template does not render with the values that it got, as opposed to a bound.
+// valueError is a failure that depends on the values of the lead, as opposed to an exceeded bound.
 type valueError struct{ msg string }
 
 func (e *valueError) Error() string { return e.msg }

@@ -8,9 +8,10 @@ import (
 	"github.com/osteele/liquid/render"
 )
 
-const forloop = "forloop" // the variable that tells a loop's body where it is
+const forloop = "forloop" // the variable that contains the position of the innermost loop
 
-// loopBlock renders its body for each element, or else when no element is left.
+// loopBlock runs {% for %}: it renders the body for each element, or the else clause if no element is left. A value that is
+// neither array nor map renders nothing, not even the else clause.
 func loopBlock(node render.BlockNode) tagRunner {
 	return func(x execution) error {
 		items, ok, err := elements(x.b, x.v)
@@ -30,7 +31,9 @@ func loopBlock(node render.BlockNode) tagRunner {
 	}
 }
 
-// elements returns what a loop goes through: an array's elements, or pairs of a map's keys and values.
+// elements returns the elements of a loop: those of an array, or pairs of the keys and values of a map, in Go's random
+// order. ok is false for a value that has no elements. Bindings from JSON are []any and need no copy; typed slices and maps
+// are copied by reflection, which is charged by their length.
 func elements(b *budget, v any) (items []any, ok bool, err error) {
 	if items, ok := v.([]any); ok {
 		return items, true, nil
@@ -60,7 +63,8 @@ func elements(b *budget, v any) (items []any, ok bool, err error) {
 	return items, true, nil
 }
 
-// part returns the elements that the loop's modifiers leave.
+// part applies the modifiers of a loop. The order reversed, offset, limit is the library's and does not depend on the order
+// in the template. A negative offset or limit has no effect.
 func (l *loop) part(b *budget, items []any) ([]any, error) {
 	if l.reversed {
 		if err := b.charge(len(items) / 64); err != nil {
@@ -93,6 +97,7 @@ func (l *loop) part(b *budget, items []any) ([]any, error) {
 	return items, nil
 }
 
+// whole evaluates a modifier. A text of digits is not converted: it is an error.
 func whole(b *budget, x expr, what string) (int, error) {
 	v, err := x.eval(b)
 	if err != nil {
@@ -105,7 +110,11 @@ func whole(b *budget, x expr, what string) (int, error) {
 	return n, nil
 }
 
-// rounds renders the body for each element. The loop's variables are put back at the end.
+// rounds renders the body for each element. Afterwards the variables of the loop have their previous values, so that an
+// inner loop does not change the forloop of the outer one.
+//
+// A round costs one step, and one for each 256 bytes of text in the body: the library writes such text without a call to
+// this package, so rounds would otherwise be free.
 func (x execution) rounds(items []any) error {
 	vars := x.b.vars
 	defer func(outer, variable any) {
@@ -133,8 +142,10 @@ func (x execution) rounds(items []any) error {
 	return nil
 }
 
-const cycles = ".cycles" // of a loop: how often each group has been used
+// cycles is the key of forloop that counts the uses of each cycle group. The dot keeps it apart from the properties of forloop.
+const cycles = ".cycles"
 
+// cycle runs {% cycle %}: it writes the next of its texts. Cycles of one group share a position.
 func cycle(x execution) error {
 	place, _ := x.ctx.Bindings()[forloop].(map[string]any)
 	used, _ := place[cycles].(map[string]int)

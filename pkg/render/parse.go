@@ -5,9 +5,12 @@ import (
 	"strings"
 )
 
-const maxName = 100 // bytes of a variable's name that capture sets
+const maxName = 100 // bytes of the name of a variable that capture sets
 
-// parse reads the arguments of a tag or the text of an object, and adds the entry.
+// parse parses the arguments of a tag or the text of an object, computes its cost, and adds the entry to the compiler.
+//
+// The cost is one step, and one for each 16 tokens: evaluating an expression takes time in proportion to its tokens, apart
+// from filters and comparisons, which are charged separately.
 func (c *compiler) parse(e *entry, args string) error {
 	if len(args) > maxArgs {
 		return fmt.Errorf("over %d bytes in one tag or object", maxArgs)
@@ -49,12 +52,13 @@ func (c *compiler) parse(e *entry, args string) error {
 	if err := read(e); err != nil {
 		return err
 	}
-	if e.cost = 1; e.tag != "cycle" { // which writes one of its texts, however many it has
+	if e.cost = 1; e.tag != "cycle" { // a cycle writes one of its texts, regardless of their number
 		e.cost += p.count / 16
 	}
 	return p.end()
 }
 
+// condition parses the text of an object, or the arguments of if, unless, elsif and case.
 func (p *exprParser) condition(e *entry) error {
 	x, err := p.cond()
 	if err != nil {
@@ -67,6 +71,7 @@ func (p *exprParser) condition(e *entry) error {
 	return nil
 }
 
+// variable parses the name of a variable that a tag sets.
 func (p *exprParser) variable(e *entry) error {
 	if p.tok.kind != identifier {
 		return errSyntax
@@ -76,12 +81,13 @@ func (p *exprParser) variable(e *entry) error {
 	return p.advance()
 }
 
+// assign parses: variable = condition.
 func (p *exprParser) assign(e *entry) error {
 	if err := p.variable(e); err != nil {
 		return err
 	}
 	if p.tok.kind == property {
-		return fmt.Errorf("assign sets variables, and no properties of them")
+		return fmt.Errorf("assign cannot set a property of a variable")
 	}
 	if err := p.expect(punctuation, "="); err != nil {
 		return err
@@ -91,6 +97,7 @@ func (p *exprParser) assign(e *entry) error {
 	return err
 }
 
+// when parses one or more operands, separated by commas or "or".
 func (p *exprParser) when(e *entry) error {
 	for {
 		x, err := p.operand()
@@ -107,6 +114,7 @@ func (p *exprParser) when(e *entry) error {
 	}
 }
 
+// cycle parses an optional group, 'group':, and one or more texts.
 func (p *exprParser) cycle(e *entry) error {
 	for {
 		s, ok := p.tok.value.(string)
@@ -131,9 +139,11 @@ func (p *exprParser) cycle(e *entry) error {
 type loop struct {
 	limit, offset expr
 	reversed      bool
-	text          int // bytes of text in the body
+	text          int // bytes of text in the body, which each round writes
 }
 
+// loop parses: variable in operand, filters, and the modifiers reversed, limit, offset and cols in any order. cols belongs to
+// tablerow; the library accepts it for every loop and ignores it, and so does this package.
 func (p *exprParser) loop(e *entry) error {
 	if err := p.variable(e); err != nil {
 		return err

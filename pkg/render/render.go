@@ -2,8 +2,14 @@
 // untrusted input: parsing and rendering are bounded in time, steps, memory and output, and the data of a lead is never parsed
 // as a template. The package knows no channels, providers or storage.
 //
-// A template takes three passes: scan.go splits it into texts, tags and objects; parse.go and expr.go parse those; the Liquid
-// library walks the blocks and calls back into tags.go and loops.go, which charge a budget (budget.go) for all work.
+// A template takes three passes:
+//  1. scan.go splits it into texts, tags and objects in one linear pass.
+//  2. lex.go, parse.go and expr.go parse tags and objects into expressions. All mistakes of syntax end here.
+//  3. The Liquid library walks the blocks and calls back into tags.go and loops.go, which charge a budget (budget.go) for all
+//     work. filters.go and textfilters.go charge for the filters.
+//
+// The language is standard Liquid without include, render, tablerow, ranges, and the filters that reveal Go types.
+// library_test.go compares the results with those of the library on random templates.
 package render
 
 import (
@@ -21,24 +27,25 @@ import (
 
 // Bounds of one template.
 const (
-	MaxOutput = 1 << 20                // bytes that one rendered field may have, and one template's source
-	MaxTime   = 100 * time.Millisecond // wall time that a template may take when it is accepted
+	MaxOutput = 1 << 20                // bytes of one rendered field, and of the source of one template
+	MaxTime   = 100 * time.Millisecond // wall time of the trial renderings at acceptance
 
-	// deliverTime bounds rendering at delivery. It is generous because a busy machine stretches wall time, and a
-	// template that passed at acceptance must not fail for the machine's sake; maxSteps bounds the work exactly.
+	// deliverTime bounds rendering at delivery. It is fifty times MaxTime because a busy machine stretches wall time, and a
+	// template that was accepted must not fail for that reason. maxSteps bounds the work exactly.
 	deliverTime = 5 * time.Second
 )
 
 // Template is a message's content, parsed once and rendered for many leads. It is safe for concurrent use.
 type Template struct {
 	rules               *message.ContentRule // of the channel type
-	content             message.Content
+	content             message.Content      // as given, templates not rendered
 	subject, text, html *field
-	uses                map[string]bool // the values of a lead that the templates may ask for
+	uses                map[string]bool // the bindings that the templates name; others are not computed for a lead
 }
 
-// Compile parses the templates of content. Mistakes are field errors whose path is the name of the template and whose text
-// has the line. Compile stops with an error when ctx ends, so a caller checks ctx before it reports mistakes.
+// Compile parses the templates of content. Mistakes are field errors: the path is the name of the template, the text contains
+// the line, and neither quotes the template. Compile stops with an error when ctx ends, so a caller checks ctx before it
+// reports mistakes. Parsing takes linear time.
 func Compile(ctx context.Context, t message.ChannelType, c message.Content) (*Template, []message.FieldError) {
 	tpl := &Template{rules: &t.Spec().Content, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
@@ -64,10 +71,12 @@ func templateError(field string, err error) message.FieldError {
 	return message.FieldError{Loc: []any{field}, Msg: "template: " + err.Error(), Type: message.SlugValue}
 }
 
-// Check tries the templates, and reports what fails or goes beyond the bounds, with the template's name as the path.
-// Callers do it when they accept a message. With a lead the templates are rendered for it. Without, they are rendered
-// without values, and then for a sample lead that has every field, so that a condition on a field hides no work; with the sample
-// only the bounds count, because its values mean nothing. It stops when ctx ends.
+// Check renders the templates on trial when a message is accepted, and reports failures and exceeded bounds, with the name
+// of the template as the path. All renderings together may take MaxTime. It stops when ctx ends.
+//
+// With a lead the templates are rendered for it. Without a lead they are rendered twice: first without values, then for a
+// sample lead in which every field has a value, so that no condition on a field hides work. The values of the sample are
+// arbitrary, so of the second rendering only exceeded bounds are reported.
 func (t *Template) Check(ctx context.Context, lead *message.Lead) []message.FieldError {
 	until := time.Now().Add(MaxTime)
 	errs := t.try(&budget{until: until, done: ctx.Done()}, lead, false)
@@ -77,6 +86,8 @@ func (t *Template) Check(ctx context.Context, lead *message.Lead) []message.Fiel
 	return t.try(&budget{until: until, done: ctx.Done()}, t.sample(), true)
 }
 
+// try renders all fields on one budget. It stops at an exceeded bound, because the budget is then spent for the other fields
+// too. With boundsOnly it ignores errors that depend on the values of the lead.
 func (t *Template) try(b *budget, lead *message.Lead, boundsOnly bool) []message.FieldError {
 	var errs []message.FieldError
 	bindings := lead.Bindings(t.uses)
@@ -96,7 +107,8 @@ func (t *Template) try(b *budget, lead *message.Lead, boundsOnly bool) []message
 	return errs
 }
 
-// sample makes a lead in which every field that the templates can name has a value.
+// sample returns a lead in which every field that the templates name has a value. Each text is the title of its field: a
+// typical length, and nothing that a filter could parse by chance.
 func (t *Template) sample() *message.Lead {
 	lead := &message.Lead{ID: uuid.Max, Tags: []string{"First Tag", "Second Tag", "Third Tag"}, CustomFields: map[string]any{}}
 	for _, f := range lead.TextFields() {
@@ -112,7 +124,7 @@ func (t *Template) sample() *message.Lead {
 	return lead
 }
 
-// title makes "First Name" of first_name.
+// title converts first_name to "First Name".
 func title(name string) string {
 	words := strings.Fields(strings.ReplaceAll(name, "_", " "))
 	for i, w := range words {
@@ -122,15 +134,16 @@ func title(name string) string {
 	return strings.Join(words, " ")
 }
 
-// Rendered is what a provider is asked to send.
+// Rendered is the content that a provider sends to one lead.
 type Rendered struct {
 	message.Content
-	Segments int // parts in which the text is sent and charged; 0 for channel types without segments
+	Segments int // parts of an SMS, the unit of its price; 0 for channel types without segments
 }
 
-// Render fills the templates for one lead, or without values for nil. An error means that the message to this lead cannot be
-// sent: its text is empty, too long, beyond a bound, or does not render. The error contains no personal data. When ctx ends
-// the error is that of ctx.
+// Render renders the templates for one lead, or without values for nil. An error means that the message to this lead cannot
+// be sent: the text is empty or too long, a bound is exceeded, or a template does not render with these values. The error
+// contains no personal data, so it may be stored and shown. When ctx ends, the error is that of ctx: the caller must release
+// the message and not fail it.
 func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, error) {
 	out := Rendered{Content: t.content}
 	b := &budget{until: time.Now().Add(deliverTime), done: ctx.Done()}
@@ -145,7 +158,7 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 		case err == nil:
 		case errors.Is(err, errGone):
 			return Rendered{}, ctx.Err()
-		case errors.As(err, &value):
+		case errors.As(err, &value): // its text may describe a value of the lead
 			return Rendered{}, errors.New("a template does not render with this lead's values")
 		default:
 			return Rendered{}, err
@@ -163,7 +176,7 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 	return out, nil
 }
 
-// oneLine replaces control characters by spaces, so that a value cannot add a header.
+// oneLine replaces control characters by spaces, so that a value of a lead cannot add a header to an email (header injection).
 func oneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if message.IsControl(r) {
@@ -173,5 +186,5 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// Content returns the content with its templates as they were given.
+// Content returns the content as it was given to Compile.
 func (t *Template) Content() message.Content { return t.content }

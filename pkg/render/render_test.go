@@ -132,7 +132,7 @@ func TestFilterBounds(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, errs, c.want)
 		}
 	}
-	for source, want := range map[string]string{"{% assign a.b = 1 %}": "no properties", "{% if a %}{% endfor %}": "endfor closes nothing"} {
+	for source, want := range map[string]string{"{% assign a.b = 1 %}": "cannot set a property", "{% if a %}{% endfor %}": "endfor closes nothing"} {
 		if _, errs := Compile(t.Context(), message.SMS, message.Content{Text: source}); len(errs) != 1 || !strings.Contains(errs[0].Msg, want) {
 			t.Errorf("%s: %v, want %q", source, errs, want)
 		}

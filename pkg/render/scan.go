@@ -12,65 +12,73 @@ import (
 	"herald/pkg/message"
 )
 
-// The library's scanner is a regular expression that reads to the end of a line for each {{ that is not closed, and takes
-// what is not closed for text. So templates are split here, in one pass; everything is checked and parsed; and the
-// library gets a source of another kind: text, plain values, and tags with a number, which names an entry of the
-// compiler.
+// The library's scanner is a regular expression. For each unclosed {{ it reads to the end of the line, which takes quadratic
+// time, and it treats what is unclosed as text. So this file splits templates itself, in one pass. Tags and objects are
+// parsed at once, and the library gets a generated source: texts, plain values such as {{first_name}}, and tags such as
+// {%o 17%}, whose number is the index of an entry of the compiler. The library then contributes the structure of blocks and
+// the trimming of white space, and never sees the arguments.
+
+// Bounds of one template. The time and memory of parsing, and of the library's walk, are proportional to them.
 const (
-	maxTokens  = 5_000 // tags and objects in one template
-	maxAllArgs = 256 << 10
-	maxNesting = 30 // blocks within blocks
-	maxLoops   = 2  // loops within loops
-	maxPlain   = 500
-	// maxBraces are the braces in one text that the library's scanner is given to look at.
-	maxBraces   = 8
-	objectTag   = "o"
-	textTag     = "t"
-	lookedEvery = 64 // tokens between two looks at the caller
+	maxTokens  = 5_000     // tags and objects
+	maxAllArgs = 256 << 10 // bytes within the braces of all tags and objects
+	maxNesting = 30        // blocks within each other
+	maxLoops   = 2         // loops within each other: work grows with the power of this number
+	maxPlain   = 500       // values that the library writes itself, without a charge
+	maxBraces  = 8         // braces in one text that the library's scanner reads; a text with more becomes an entry
+	doneTokens = 64        // tokens between two checks of the caller's context
 )
 
-// entry is a tag, an object or a text as the tags of the library's source refer to it.
+// Tags of the generated source that Liquid does not have.
+const (
+	objectTag = "o"
+	textTag   = "t"
+)
+
+// entry is a parsed tag, object or text. A tag of the generated source refers to it by its index in compiler.entries. It is
+// read-only after the scan.
 type entry struct {
 	tag   string // name of the tag, "" for an object
 	line  int
-	text  string
-	exprs []expr
-	cost  int // steps that each run charges first; 0 for texts, break and continue
-	loop  loop
-	name  string // of a variable that the tag sets; of a cycle's group
-	list  []string
+	text  string   // of a textTag
+	exprs []expr   // several for when, at most one for other tags
+	cost  int      // steps that are charged before each execution; 0 for texts, break and continue
+	loop  loop     // of for
+	name  string   // the variable that the tag sets, the group of a cycle, or the only name of an object
+	list  []string // texts of a cycle
 
-	trimLeft, trimRight bool
-	stopLeft, stopRight bool // hyphens within raw trim nothing, and no hyphen trims across them
-	verbatim            bool // raw or comment: a text apart from its neighbours, which matters where white space is trimmed
-	plain               bool // nothing but a name
+	trimLeft, trimRight bool // hyphens inside the braces
+	stopLeft, stopRight bool // hyphens of raw within its own tags: they trim nothing, and no other hyphen trims across them
+	verbatim            bool // from raw or comment: must stay apart from adjacent texts if white space is trimmed
+	plain               bool // the expression is a name without filters and properties
 }
 
-// compiler holds what the parts of one template find out.
+// compiler collects the entries of one template, and the facts about the whole template that decide its generated source.
+// It is read-only after the scan.
 type compiler struct {
 	kind     engineKind
-	escape   render.Replacer // nil: text is written as it is
-	done     <-chan struct{}
+	escape   render.Replacer // nil: values are written as they are
+	done     <-chan struct{} // closed when the caller's context ends
 	entries  []*entry
-	blocks   []*entry
-	loops    int
-	args     int
-	count    int
-	names    map[string]bool // identifiers of all expressions
-	custom   map[string]bool // custom fields that are named
-	assigned map[string]bool
-	trims    bool // white space is trimmed somewhere
+	blocks   []*entry        // that are open
+	loops    int             // open loops
+	args     int             // bytes within braces so far
+	count    int             // tags and objects so far
+	names    map[string]bool // identifiers in all expressions
+	custom   map[string]bool // custom fields that expressions name
+	assigned map[string]bool // variables that assign, capture and for set
+	trims    bool            // a hyphen trims white space somewhere
 }
 
 func newCompiler(kind engineKind, done <-chan struct{}) *compiler {
 	return &compiler{kind: kind, done: done, names: map[string]bool{}, custom: map[string]bool{}, assigned: map[string]bool{}}
 }
 
-// scan splits and parses a template.
+// scan splits and parses a template. It returns the first mistake with its line.
 func (c *compiler) scan(src string) error {
 	line := 1
 	for len(src) > 0 {
-		if c.count%lookedEvery == 0 {
+		if c.count%doneTokens == 0 {
 			select {
 			case <-c.done:
 				return errGone
@@ -107,7 +115,7 @@ func (c *compiler) scan(src string) error {
 	return nil
 }
 
-// addText adds to the loops that are open.
+// addText adds the length of a text to every open loop: each of their rounds writes it.
 func (c *compiler) addText(n int) {
 	for _, b := range c.blocks {
 		if b.tag == "for" {
@@ -116,7 +124,7 @@ func (c *compiler) addText(n int) {
 	}
 }
 
-// opening returns where the next {{ or {% stands, or the length.
+// opening returns the index of the next {{ or {%, or the length of src.
 func opening(src string) int {
 	for at := 0; ; {
 		i := strings.IndexByte(src[at:], '{')
@@ -130,15 +138,16 @@ func opening(src string) int {
 	}
 }
 
-const white = " \t\n\f\r"
+const white = " \t\n\f\r" // the white space of regular expressions, as in the library
 
-// trimmed takes the hyphens and the white space off what stands within braces.
+// trimmed removes the hyphens and the white space at the ends of the text within braces.
 func trimmed(inner string) (s string, left, right bool) {
 	s, left = strings.CutPrefix(inner, "-")
 	s, right = strings.CutSuffix(s, "-")
 	return strings.Trim(s, white), left, right
 }
 
+// object reads the object at the start of src and returns its length. As in the library, an object ends in its line.
 func (c *compiler) object(src string, line int) (int, error) {
 	end := strings.Index(src[2:], "}}")
 	if end < 0 {
@@ -155,7 +164,8 @@ func (c *compiler) object(src string, line int) (int, error) {
 	return end + 4, nil
 }
 
-// tag reads a tag, and with raw and comment what they enclose.
+// tag reads the tag at the start of src and returns its length. For raw and comment this includes the end tag and everything
+// before it. raw becomes a text. comment becomes an empty text, which keeps its neighbours apart for trimming.
 func (c *compiler) tag(src string, line int) (int, error) {
 	unclosed := fmt.Errorf("line %d: {%% without %%}", line)
 	name, args, n := splitTag(src)
@@ -193,8 +203,9 @@ func (c *compiler) tag(src string, line int) (int, error) {
 	return n, nil
 }
 
-// splitTag reads a tag at the start of src: {%, a name, perhaps white space and arguments, %}. A % within takes the
-// character after it along, as in the library.
+// splitTag splits the tag at the start of src: {%, an optional hyphen, a name, optional arguments, %}. n is the length of the
+// tag, 0 if it is malformed or unclosed. A % within the arguments consumes the next character, as in the library, so %%} does
+// not end a tag.
 func splitTag(src string) (name, args string, n int) {
 	start := 2
 	if start < len(src) && src[start] == '-' {
@@ -226,7 +237,8 @@ func splitTag(src string) (name, args string, n int) {
 	}
 }
 
-// verbatim returns what stands before the tag that ends raw or comment, and the length of both.
+// verbatim returns the text before the end tag of raw or comment, and the length of both; size is 0 if the block is never
+// closed.
 func verbatim(src, endTag string) (inner string, size int) {
 	for at := 0; ; {
 		i := strings.Index(src[at:], "{%")
@@ -235,7 +247,7 @@ func verbatim(src, endTag string) (inner string, size int) {
 		}
 		at += i
 		rest := strings.TrimLeft(strings.TrimPrefix(src[at+2:], "-"), white)
-		// One that is never closed ends the search: the next would be read to the end of the template as well.
+		// An unclosed end tag ends the search. To try the next one would read the rest of the template again each time.
 		if after, ok := strings.CutPrefix(rest, endTag); ok && after != "" && !isNameStart(after[0]) && !isDigit(after[0]) {
 			if _, _, n := splitTag(src[at:]); n > 0 {
 				return src[:at], at + n
@@ -246,7 +258,8 @@ func verbatim(src, endTag string) (inner string, size int) {
 	}
 }
 
-// place checks that a tag is allowed where it stands.
+// place checks that a tag is allowed at its position, and keeps the stack of open blocks. The library would accept some of
+// these mistakes silently, for example an else outside a block.
 func (c *compiler) place(e *entry) error {
 	parent := ""
 	if n := len(c.blocks); n > 0 {
@@ -256,7 +269,7 @@ func (c *compiler) place(e *entry) error {
 		if slices.Contains(parents, parent) {
 			return nil
 		}
-		return fmt.Errorf("%s does not stand in %s", e.tag, strings.Join(parents, ", "))
+		return fmt.Errorf("%s is not inside %s", e.tag, strings.Join(parents, ", "))
 	}
 	switch e.tag {
 	case "assign", "break", "continue", "cycle":
@@ -287,7 +300,7 @@ func (c *compiler) place(e *entry) error {
 			c.loops--
 		}
 		return nil
-	case len(e.tag) > 40:
+	case len(e.tag) > 40: // not quoted, so that an error is not as long as the template
 		return errors.New("a tag is not known")
 	case isEnd:
 		return fmt.Errorf("%s closes nothing", e.tag)
@@ -295,7 +308,10 @@ func (c *compiler) place(e *entry) error {
 	return fmt.Errorf("the tag %s is not known", e.tag)
 }
 
-// source writes the template as the library gets it.
+// source generates the source for the library. size is the length of the template.
+//
+// The first maxPlain short fields of a lead are left to the library, which writes them without a call to this package: that
+// is the common template, and it renders faster. A variable of the template can have any length and never is left.
 func (c *compiler) source(size int) string {
 	var out strings.Builder
 	out.Grow(size + size/4)
@@ -327,10 +343,11 @@ func (c *compiler) source(size int) string {
 	return out.String()
 }
 
-// inline says whether a text can stand in the library's source as it is.
+// inline reports whether a text can be part of the generated source as it is: it must not be trimmed wrongly, cost the
+// library's scanner much time, or form a tag with its neighbours.
 func (c *compiler) inline(e *entry) bool {
 	return (!c.trims || !e.verbatim) && strings.Count(e.text, "{") <= maxBraces && opening(e.text) == len(e.text) && !strings.HasSuffix(e.text, "{")
 }
 
-// isList says whether a lead's value is more than a short text.
+// isList reports whether a binding of a lead can be longer than a short text.
 func isList(name string) bool { return name == "tags" || name == "custom_fields" }

@@ -12,15 +12,18 @@ import (
 	"github.com/osteele/liquid/values"
 )
 
-// stepBinding carries the budget to the tags. No template can name or assign it: it has spaces.
+// stepBinding is the binding that carries the budget to the tags: the library passes nothing else to them. The name contains
+// spaces, so no template can read or assign it.
 const stepBinding = "herald step counter"
 
+// break and continue travel to their loop as errors, through the library's renderers of the blocks between. Outside a loop
+// they are the template's error.
 var (
 	errBreak    = errors.New("break outside a loop")
 	errContinue = errors.New("continue outside a loop")
 )
 
-// execution is one run of a tag or block: what it works on. It is passed by value so that it stays off the heap.
+// execution is the context of one execution of a tag or block. It is passed by value so that it stays off the heap.
 type execution struct {
 	*entry
 	b   *budget
@@ -37,8 +40,8 @@ type (
 	blockCompiler = func(node render.BlockNode) tagRunner
 )
 
-// config makes the library's configuration for one template. The library walks the template, trims white space and writes;
-// the tags are those of this package.
+// config returns the library's configuration for one template. All tags are those of this package; the library contributes
+// the structure of blocks, the trimming of white space, and the writing of texts.
 func (c *compiler) config() render.Config {
 	cfg := render.NewConfig()
 	if c.kind == escapedHTML {
@@ -66,6 +69,7 @@ func (c *compiler) config() render.Config {
 	return cfg
 }
 
+// entry returns the entry that a tag of the generated source refers to.
 func (c *compiler) entry(args string) (*entry, error) {
 	i, err := strconv.Atoi(args)
 	if err != nil || i < 0 || i >= len(c.entries) {
@@ -74,6 +78,7 @@ func (c *compiler) entry(args string) (*entry, error) {
 	return c.entries[i], nil
 }
 
+// block adapts a blockCompiler to the library.
 func (c *compiler) block(compile blockCompiler) render.BlockCompiler {
 	return func(node render.BlockNode) (renderer, error) {
 		e, err := c.entry(node.Args)
@@ -113,6 +118,7 @@ func (c *compiler) clauses(node render.BlockNode) []*entry {
 	return list
 }
 
+// budgetOf returns the budget of a rendering, and gives it the bindings in which variables are set.
 func budgetOf(ctx render.Context) (*budget, error) {
 	vars := ctx.Bindings()
 	b, ok := vars[stepBinding].(*budget)
@@ -123,7 +129,8 @@ func budgetOf(ctx render.Context) (*budget, error) {
 	return b, nil
 }
 
-// writeText writes a text. An empty write before or after it keeps a neighbour's hyphen from trimming it.
+// writeText writes a text. The library trims up to the previous or next write, so an empty write before or after the text
+// protects its white space from the hyphen of a neighbour.
 func writeText(x execution) error {
 	pieces := [3]string{1: x.text}
 	for i, write := range [...]bool{x.stopLeft, x.text != "", x.stopRight} {
@@ -136,7 +143,8 @@ func writeText(x execution) error {
 	return nil
 }
 
-// writeObject writes a value. The writer that receives the text charges for it.
+// writeObject writes the value of an object, escaped in HTML unless the filter safe marked it. limitedWriter charges for the
+// text.
 func (c *compiler) writeObject(x execution) error {
 	if s, ok := x.v.(values.SafeValue); ok {
 		x.v = s.Value
@@ -146,6 +154,9 @@ func (c *compiler) writeObject(x execution) error {
 	return c.write(x.b, x.w, x.v)
 }
 
+// write writes a value in the library's form: an array as its elements, nil as nothing, a float64 without exponent. It charges
+// what the writer cannot see: nil and empty elements, the trimming of white space, which reads the text again, and printing
+// by reflection.
 func (c *compiler) write(b *budget, w io.Writer, v any) error {
 	switch v := values.ToLiquid(v).(type) {
 	case nil:
@@ -204,11 +215,13 @@ func (c *compiler) write(b *budget, w io.Writer, v any) error {
 	}
 }
 
+// escaper escapes HTML on the way to another writer. The escaped text is charged and bounded there.
 type escaper struct {
 	w       io.Writer
 	replace render.Replacer
 }
 
+// Write implements io.Writer.
 func (e *escaper) Write(p []byte) (int, error) { return e.WriteString(string(p)) }
 
 // WriteString implements io.StringWriter.
@@ -219,9 +232,11 @@ func (e *escaper) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
+// assign runs {% assign %}.
 func assign(x execution) error { return x.b.set(x.ctx, x.name, x.v) }
 
-// set sets a variable. A text is as cheap as its pointer; the parts of an array are walked.
+// set sets a variable and charges its size to the memory of the rendering. To find the size of an array costs steps; a text
+// has its length at hand.
 func (b *budget) set(ctx render.Context, name string, v any) error {
 	n := size(v)
 	if _, ok := v.(string); !ok {
@@ -236,7 +251,7 @@ func (b *budget) set(ctx render.Context, name string, v any) error {
 	return nil
 }
 
-// captureBlock is the library's capture with a bound: the library's own buffer grows as long as the body writes.
+// captureBlock runs {% capture %} with a bounded buffer. The text counts twice as made: the buffer has up to twice its length.
 func captureBlock(render.BlockNode) tagRunner {
 	return func(x execution) error {
 		w := &limitedWriter{b: x.b}
@@ -251,7 +266,7 @@ func captureBlock(render.BlockNode) tagRunner {
 	}
 }
 
-// ifBlock renders the first branch whose condition holds: that of if or unless, of an elsif, or else.
+// ifBlock runs {% if %} and {% unless %}: it renders the first branch whose condition holds.
 func (c *compiler) ifBlock(node render.BlockNode) tagRunner {
 	clauses := c.clauses(node)
 	return func(x execution) error {
@@ -271,7 +286,7 @@ func (c *compiler) ifBlock(node render.BlockNode) tagRunner {
 	}
 }
 
-// value evaluates the expression of a tag or object.
+// value evaluates the expression of a tag or object. An error gets the line of the tag.
 func (e *entry) value(b *budget) (any, error) {
 	v, err := e.exprs[0].eval(b)
 	if err != nil {
@@ -280,7 +295,8 @@ func (e *entry) value(b *budget) (any, error) {
 	return v, nil
 }
 
-// holds reports whether the clause of an if is chosen: an elsif by its condition, an else always.
+// holds reports whether a clause of an if is chosen: an elsif by its condition, an else always. The cost of an elsif is charged
+// when its condition is evaluated, so branches that are not reached cost nothing.
 func (e *entry) holds(b *budget) (bool, error) {
 	if e.tag == "else" {
 		return true, nil
@@ -292,7 +308,7 @@ func (e *entry) holds(b *budget) (bool, error) {
 	return truth(v), err
 }
 
-// caseBlock renders the first clause with a value equal to that of case, or else.
+// caseBlock runs {% case %}: it renders the first clause that matches the value.
 func (c *compiler) caseBlock(node render.BlockNode) tagRunner {
 	clauses := c.clauses(node)
 	return func(x execution) error {
@@ -309,7 +325,7 @@ func (c *compiler) caseBlock(node render.BlockNode) tagRunner {
 	}
 }
 
-// isChosenBy reports whether a clause of a case is for a value: a when with an equal one, an else always.
+// isChosenBy reports whether a clause of a case matches a value: a when by an equal operand, an else always.
 func (e *entry) isChosenBy(b *budget, v any) (bool, error) {
 	for _, x := range e.exprs {
 		if found, err := matches(b, x, v); err != nil || found {
@@ -319,6 +335,7 @@ func (e *entry) isChosenBy(b *budget, v any) (bool, error) {
 	return e.tag == "else", nil
 }
 
+// matches compares the value of a case with an operand of when.
 func matches(b *budget, x expr, v any) (bool, error) {
 	if err := b.charge(1); err != nil {
 		return false, err

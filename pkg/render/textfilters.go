@@ -7,10 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// The library makes regular expressions of these filters' arguments, which run for a hundred times as long and allow no
-// length over 1,000; its uniq compares every text with every other.
+// The filters of this file replace those of the library. The library compiles regular expressions from their arguments, which
+// run a hundred times as long and fail for lengths over 1,000; its uniq compares every text with every other. The results are
+// the same (library_test.go), down to the quirks that the comments mention.
 
-// stripHTML removes tags, each from a < to the next > in the same line.
+// stripHTML removes tags, each from a < to the next > in the same line. A < without a > in its line is kept. It runs in
+// linear time: after a line end, the search continues behind it.
 func stripHTML(s string) string {
 	var b strings.Builder
 	for {
@@ -25,7 +27,7 @@ func stripHTML(s string) string {
 			return b.String()
 		case s[open+end] == '>':
 			b.WriteString(s[:open])
-		default: // no tag starts in the rest of the line
+		default: // the line ends before a >, so no later < in this line can be closed either
 			b.WriteString(s[:open+end+1])
 		}
 		s = s[open+end+1:]
@@ -37,7 +39,9 @@ func stripHTML(s string) string {
 	return b.String()
 }
 
-// truncate shortens a text whose first line has over length characters; the ellipsis, counted in bytes, is part of it.
+// truncate shortens a text whose first line has more than length characters; lines after the first are kept. The ellipsis
+// counts as part of the length, in bytes. A length shorter than the ellipsis changes nothing. All three are quirks of the
+// library's regular expression.
 func truncate(s string, length func(int) int, ellipsis func(string) string) string {
 	n, el := length(50), ellipsis("...")
 	keep := n - len(el)
@@ -48,13 +52,13 @@ func truncate(s string, length func(int) int, ellipsis func(string) string) stri
 	if i := strings.IndexByte(s, '\n'); i >= 0 {
 		line = s[:i]
 	}
-	if len(line) <= n || utf8.RuneCountInString(line) <= n {
+	if len(line) <= n || utf8.RuneCountInString(line) <= n { // the first condition saves counting the common short line
 		return s
 	}
 	return s[:runes(s, keep)] + el + s[len(line):]
 }
 
-// runes returns the bytes of the first n characters.
+// runes returns the length in bytes of the first n characters of s.
 func runes(s string, n int) int {
 	for i := range s {
 		if n == 0 {
@@ -65,8 +69,9 @@ func runes(s string, n int) int {
 	return len(s)
 }
 
-// truncateWords keeps the first words. A text with fewer words is kept whole, and gets the ellipsis all the same when it
-// has as many characters as words are asked for: so the library does it.
+// truncateWords keeps the first length words and appends the ellipsis. A text with fewer words is kept whole. It still gets
+// the ellipsis if it has at least length characters without white space, which is a quirk of the library. Words are separated
+// by the white space of regular expressions (\s), which excludes the vertical tab.
 func truncateWords(s string, length func(int) int, ellipsis func(string) string) string {
 	n, el := length(15), ellipsis("...")
 	if n <= 0 {
@@ -94,7 +99,8 @@ func truncateWords(s string, length func(int) int, ellipsis func(string) string)
 	return s[:last] + el
 }
 
-// uniq keeps the first of equal elements.
+// uniq keeps the first of equal elements, in order. Hashable elements are compared by a map in linear time; the others, maps
+// and arrays, pairwise. uniqCost charges for the pairs.
 func uniq(a []any) []any {
 	var out []any
 	seen := map[any]bool{}
@@ -119,6 +125,7 @@ next:
 	return out
 }
 
+// hashable reports whether v can be a map key. The type switch avoids reflection for the types that JSON produces.
 func hashable(v any) bool {
 	switch v.(type) {
 	case nil, string, bool, int, int64, float64:
@@ -127,7 +134,8 @@ func hashable(v any) bool {
 	return reflect.ValueOf(v).Comparable()
 }
 
-// sortNatural sorts texts, or maps by a text in them, without regard to case.
+// sortNatural sorts texts, or maps by one of their texts, without regard to case. An array with anything but texts keeps its
+// order. The keys are folded once per element and not in each comparison.
 func sortNatural(a []any, key any) []any {
 	out := make([]any, len(a))
 	copy(out, a)
@@ -156,6 +164,7 @@ func sortNatural(a []any, key any) []any {
 	return out
 }
 
+// byKey sorts values by keys, and moves both together.
 type byKey struct {
 	values []any
 	keys   []string
