@@ -18,7 +18,7 @@ race: ## the suite under the race detector, without what only the SQLite suite r
 	go test -race -skip '/sqlite$$|TestFailureMatrix' ./...
 
 property: ## the same audience everywhere, for ten thousand random descriptions; every route with two thousand random values
-	go test ./pkg/store -run TestTheSameAudienceEverywhere -rapid.checks=10000
+	go test ./pkg/store/search -run TestTheSameAudienceEverywhere -rapid.checks=10000
 	go test ./api -run TestFaultValuesEveryRouteTakesWhatWasAccepted -rapid.checks=2000 -timeout 30m
 
 faults: ## the failure matrix in its long form, with its table; some ten minutes
@@ -31,7 +31,7 @@ pairs: ## 2,000 random pairs of concurrent writes on each database; some minutes
 	go test ./pkg/store -run TestFaultPairsOfWrites -faults.pairs=2000 -v -timeout 30m -count=1
 
 fuzz: ## each fuzz target for a minute
-	set -e; for t in api:FuzzSend pkg/wire:FuzzDecode pkg/lead:FuzzImport pkg/store:FuzzAudience pkg/render:FuzzTemplate pkg/render:FuzzTemplateGrammar pkg/audience:FuzzUsable \
+	set -e; for t in api:FuzzSend pkg/wire:FuzzDecode pkg/lead:FuzzImport pkg/store/search:FuzzAudience pkg/render:FuzzTemplate pkg/render:FuzzTemplateGrammar pkg/audience:FuzzUsable \
 	  pkg/access:FuzzToken pkg/access:FuzzIdempotencyKey; do \
 	  go test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime 60s -fuzzminimizetime 1s; done
 
@@ -44,4 +44,4 @@ contract: ## the OpenAPI document, as a public linter sees it; needs npx
 	d=$$(mktemp -d) && go run ./cmd/herald openapi > $$d/openapi.json && npx --yes $(REDOCLY) lint --config api/openapi/redocly.yaml $$d/openapi.json; s=$$?; rm -rf $$d; exit $$s
 
 bench: ## Go benchmarks of the hot parts; compare two runs with benchstat. `herald bench` measures the whole
-	go test -run '^$$' -bench 'Decode|Compile|Render|Segments|TakeAndSettle|Enqueue|Process|Count$$' -benchmem -count 3 ./pkg/wire ./pkg/render ./pkg/store ./pkg/queue
+	go test -run '^$$' -bench 'Decode|Compile|Render|Segments|TakeAndSettle|Enqueue|Process|Count$$' -benchmem -count 3 ./pkg/wire ./pkg/render ./pkg/store/ledger ./pkg/store/search ./pkg/queue ./pkg/counters

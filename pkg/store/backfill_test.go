@@ -3,9 +3,7 @@ package store_test
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -14,11 +12,8 @@ import (
 	"gorm.io/gorm"
 
 	"herald/pkg/delivery"
-	"herald/pkg/message"
 	"herald/pkg/store"
-	"herald/pkg/store/records"
 	"herald/pkg/store/storetest"
-	"herald/pkg/testenv"
 )
 
 // counting is a backfill over the numbers below end: it notes each number once, in steps of one batch.
@@ -40,8 +35,8 @@ func steps(t *testing.T, db *sql.DB) (all, different int) {
 
 // A backfill that is interrupted in the middle of a batch continues after the last whole batch, and runs once in all.
 func TestABackfillIsResumed(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		s, db := open(t, url), raw(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		db := storetest.Raw(t, s.URL)
 		broken := errors.New("the process dies")
 		dying := counting(4, func(n int) error {
 			if n == 2 {
@@ -60,7 +55,7 @@ func TestABackfillIsResumed(t *testing.T) {
 			t.Errorf("pending %v, %v", pending, err)
 		}
 		for range 2 { // done stays done
-			must(t, storetest.Open(t, url, storetest.Options{}).RunBackfills(t.Context(), whole))
+			must(t, storetest.Another(t, s).RunBackfills(t.Context(), whole))
 			if all, different := steps(t, db); all != 4 || different != 4 {
 				t.Errorf("%d steps, %d different, of 4", all, different)
 			}
@@ -73,16 +68,16 @@ func TestABackfillIsResumed(t *testing.T) {
 
 // Processes that run a backfill at the same time share its batches: each batch is executed once.
 func TestABackfillRunsOnceForAllProcesses(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		first, second := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		first, second := s, storetest.Another(t, s)
 		b := []store.Backfill{counting(6, func(int) error { return nil })}
-		for _, err := range together(
+		for _, err := range storetest.Together(
 			func() error { return first.RunBackfills(t.Context(), b) },
 			func() error { return second.RunBackfills(t.Context(), b) },
 		) {
 			must(t, err)
 		}
-		if all, different := steps(t, raw(t, url)); all != 6 || different != 6 {
+		if all, different := steps(t, storetest.Raw(t, s.URL)); all != 6 || different != 6 {
 			t.Errorf("%d steps, %d different, of 6", all, different)
 		}
 	})
@@ -105,46 +100,6 @@ func TestABackfillStopsWithItsProcess(t *testing.T) {
 	})
 }
 
-// Numbers of an earlier version become sort keys, however many leads have them, and filters find the same leads before, while
-// and after that.
-func TestNumbersBecomeSortKeys(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		s, db := open(t, url), raw(t, url)
-		const n = store.BackfillRows + 3
-		leads := make([]message.Lead, n)
-		for i := range leads {
-			leads[i] = message.Lead{ID: newID(), Email: fmt.Sprintf("n%d@example.com", i), CustomFields: map[string]any{"score": i}, CreatedAt: time.Now(), UpdatedAt: time.Now()}
-		}
-		must(t, s.InsertLeads(t.Context(), leads))
-		for i, l := range leads {
-			if i%2 == 0 {
-				_, err := db.ExecContext(t.Context(), "UPDATE leads SET custom_number = $1 WHERE id = $2", fmt.Sprintf(`{%q: %d}`, store.CustomKey("score"), i), l.ID.String())
-				must(t, err)
-			}
-		}
-		above := func() int {
-			t.Helper()
-			c := parseSettings(t, map[string]any{"filters": map[string]any{"conditions": []any{map[string]any{"field": "custom_fields.score", "operator": "gte", "value": json.Number("100")}}}})
-			return len(resolveAll(t, s, c, 1_000))
-		}
-		if got := above(); got != n-100 {
-			t.Errorf("before: %d leads", got)
-		}
-		must(t, s.RunBackfills(t.Context(), records.Backfills()))
-		if got := above(); got != n-100 {
-			t.Errorf("after: %d leads", got)
-		}
-		for i, l := range leads {
-			d, _ := message.ParseDecimal(strconv.Itoa(i))
-			var stored string
-			must(t, db.QueryRowContext(t.Context(), "SELECT custom_number ->> $1 FROM leads WHERE id = $2", store.CustomKey("score"), l.ID.String()).Scan(&stored))
-			if stored != d.SortKey() {
-				t.Fatalf("%d is stored as %q", i, stored)
-			}
-		}
-	})
-}
-
 // Messages are inserted, claimed and settled while a backfill runs.
 func TestServersWorkWhileABackfillRuns(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
@@ -153,9 +108,9 @@ func TestServersWorkWhileABackfillRuns(t *testing.T) {
 			done <- s.RunBackfills(t.Context(), []store.Backfill{counting(5, func(int) error { return nil })})
 		}()
 		for running := true; running; {
-			m := insertSingle(t, s, nil)
-			token, ok := claim(t, s, m.ID, time.Minute)
-			if !ok || !settle(t, s, delivery.Row{ID: m.ID, Token: token}.Sent(0)) {
+			m := storetest.InsertSingle(t, s, nil)
+			token, ok := storetest.Claim(t, s, m.ID, time.Minute)
+			if !ok || !storetest.Settle(t, s, delivery.Row{ID: m.ID, Token: token}.Sent(0)) {
 				t.Error("a message was not sent")
 			}
 			select {

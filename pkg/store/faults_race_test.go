@@ -18,6 +18,7 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/lead"
 	"herald/pkg/message"
+	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 )
 
@@ -66,6 +67,7 @@ var moves = map[string]struct {
 	from []bulk.Status
 	to   bulk.Status
 }{
+
 	"pause":  {[]bulk.Status{bulk.Processing}, bulk.Paused},
 	"resume": {[]bulk.Status{bulk.Paused}, bulk.Processing},
 	"cancel": {[]bulk.Status{bulk.Processing, bulk.Paused}, bulk.Cancelled},
@@ -159,7 +161,7 @@ var writes = []write{
 func (w *races) begin(n int, a, b write) *race {
 	t, s := w.t, w.s
 	r := &race{races: w, n: n}
-	now := micro(time.Now())
+	now := store.Stamp(time.Now())
 	l := message.Lead{ID: newID(), FirstName: r.secret(), Email: r.email(), CreatedAt: now, UpdatedAt: now}
 	r.lead = l.ID
 	must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
@@ -175,10 +177,10 @@ func (w *races) begin(n int, a, b write) *race {
 	if (a.name == "resume" || b.name == "resume") && a.name != "pause" && b.name != "pause" {
 		must(t, s.Move(t.Context(), r.bulk.ID, []bulk.Status{bulk.Processing}, bulk.Paused))
 	} else {
-		r.lease, _ = acquire(t, s, r.bulk.ID, time.Minute)
+		r.lease, _ = storetest.Acquire(t, s, r.bulk.ID, time.Minute)
 	}
 	row := func(bulkID uuid.UUID) uuid.UUID {
-		return insertSingle(t, s, func(m *message.Message) {
+		return storetest.InsertSingle(t, s, func(m *message.Message) {
 			m.BulkID, m.LeadID, m.ChannelID, m.ChannelType, m.Recipient, m.Status = bulkID, l.ID, w.ch.ID, w.ch.Type, r.email(), message.Pending
 			m.Metadata = []byte(`{"of":"` + r.secret() + `"}`)
 			m.NextAttemptAt = nil
@@ -187,13 +189,13 @@ func (w *races) begin(n int, a, b write) *race {
 	r.sent, r.resent = row(newBulk().ID), row(newBulk().ID)
 	if a.name == "settle" || b.name == "settle" {
 		var ok bool
-		if r.token, ok = claim(t, s, r.sent, time.Minute); !ok {
+		if r.token, ok = storetest.Claim(t, s, r.sent, time.Minute); !ok {
 			t.Fatal("claim")
 		}
 	}
 	r.twice = a.name == b.name
-	token, _ := claim(t, s, r.resent, time.Minute)
-	settle(t, s, delivery.Row{ID: r.resent, Token: token}.Unknown(time.Nanosecond))
+	token, _ := storetest.Claim(t, s, r.resent, time.Minute)
+	storetest.Settle(t, s, delivery.Row{ID: r.resent, Token: token}.Unknown(time.Nanosecond))
 	return r
 }
 
@@ -236,7 +238,8 @@ func (r *race) readable() (n int) {
 // Two writes at the same time on one lead, channel or bulk leave what one after the other would: no change that was answered
 // with success is lost, and nothing of an erased lead can be read.
 func TestFaultPairsOfWrites(t *testing.T) {
-	eachRaw(t, func(t *testing.T, s *storetest.Store, db *sql.DB) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		db := storetest.Raw(t, s.URL)
 		ch := storetest.Channel(t, s, message.Email)
 		w := &races{t, s, db, lead.NewService(s, s, s), ch}
 		random := rand.New(rand.NewPCG(1, 2))
@@ -246,7 +249,7 @@ func TestFaultPairsOfWrites(t *testing.T) {
 			r := w.begin(n, a, b)
 			begin, err := s.Bulk(t.Context(), r.bulk.ID)
 			must(t, err)
-			errs := [2]error(together(func() error { return a.do(r, 0) }, func() error { return b.do(r, 1) }))
+			errs := [2]error(storetest.Together(func() error { return a.do(r, 0) }, func() error { return b.do(r, 1) }))
 			gone := a.name == "DELETE" && errs[0] == nil || b.name == "DELETE" && errs[1] == nil
 			for i, one := range []write{a, b} {
 				if err := errs[i]; err != nil {
@@ -275,7 +278,7 @@ func TestFaultPairsOfWrites(t *testing.T) {
 		if len(erased) == 0 {
 			t.Error("no lead was erased")
 		}
-		if found := readable(t, db, erased...); found != nil {
+		if found := storetest.Readable(t, db, erased...); found != nil {
 			t.Errorf("still readable: %v", found)
 		}
 		t.Logf("%d pairs, %d leads erased", *pairs, len(erased))

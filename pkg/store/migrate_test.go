@@ -19,6 +19,30 @@ import (
 	"herald/pkg/testenv"
 )
 
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		s := storetest.Connect(t, url, storetest.Options{})
+		if err := s.CheckSchema(t.Context()); err == nil {
+			t.Error("an empty database passes as up to date")
+		}
+		applied, err := s.Migrate(t.Context())
+		must(t, err)
+		if len(applied) == 0 {
+			t.Error("nothing was applied")
+		}
+		must(t, s.CheckSchema(t.Context()))
+		if again, err := s.Migrate(t.Context()); err != nil || len(again) != 0 {
+			t.Errorf("the second time applied %v, %v", again, err)
+		}
+		status, err := s.MigrationStatus(t.Context())
+		must(t, err)
+		if len(status) != len(applied) || status[0].AppliedAt == nil {
+			t.Errorf("status %+v", status)
+		}
+	})
+}
+
 // filledVersion is the version that fillSQL fills: the one before the newest that changed a table of fillSQL.
 const filledVersion = 5
 
@@ -62,8 +86,9 @@ func migrateTo(t *testing.T, db *sql.DB, dialect string, version int64) {
 
 // A database that the previous version filled is migrated, and this version reads and continues what it finds there.
 func TestMigrationsOfAFilledDatabase(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		db := raw(t, url)
+		db := storetest.Raw(t, url)
 		s := storetest.Connect(t, url, storetest.Options{Sealer: storetest.Sealer(t)})
 		migrateTo(t, db, s.Dialect(), filledVersion)
 		hash := strings.Repeat("ab", 32)
@@ -110,7 +135,7 @@ func checkFilled(t *testing.T, s *storetest.Store) {
 	if !loaded.Claimed || loaded.Lead == nil || loaded.Lead.FirstName != "Ann" || loaded.ChannelVersion != 3 {
 		t.Fatalf("loaded %+v", loaded)
 	}
-	if !settle(t, s, delivery.Row{ID: loaded.Message.ID, Token: loaded.ClaimToken}.Sent(0)) {
+	if !storetest.Settle(t, s, delivery.Row{ID: loaded.Message.ID, Token: loaded.ClaimToken}.Sent(0)) {
 		t.Error("the claim is not in force")
 	}
 	if done, err := s.Finish(ctx, b.ID); !done || err != nil {
@@ -123,9 +148,10 @@ func checkFilled(t *testing.T, s *storetest.Store) {
 
 // Every migration can be undone and applied again.
 func TestMigrationsGoBothWays(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		s := storetest.Open(t, url, storetest.Options{})
-		db := raw(t, url)
+		db := storetest.Raw(t, url)
 		files, err := migrations.For(s.Dialect())
 		must(t, err)
 		p, err := goose.NewProvider(map[string]goose.Dialect{"postgres": goose.DialectPostgres, "sqlite": goose.DialectSQLite3}[s.Dialect()], db, files)

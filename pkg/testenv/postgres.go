@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -27,38 +28,56 @@ func Database(t testing.TB, kind string) string {
 	if kind == SQLite {
 		return "sqlite://" + filepath.Join(t.TempDir(), "test.db")
 	}
-	return databaseOn(t, postgresServer(), kind)
+	return databaseOn(t, PostgresServer(t), kind)
 }
 
 // databaseOn creates an empty database on a server and drops it when the test ends.
 func databaseOn(t testing.TB, server, kind string) string {
 	t.Helper()
+	databaseURL, drop, err := createDatabase(server, kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return databaseURL
+}
+
+// SharedDatabase creates an empty database of a PostgreSQL kind that outlives the test, for tests of one process that use it
+// in turn. The caller drops it. Without PostgreSQL the test is skipped; in CI it fails.
+func SharedDatabase(t testing.TB, kind string) (databaseURL string, drop func() error) {
+	t.Helper()
+	databaseURL, drop, err := createDatabase(PostgresServer(t), kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return databaseURL, drop
+}
+
+func createDatabase(server, kind string) (databaseURL string, drop func() error, err error) {
 	name := "herald_test_" + randomHex(8)
 	locale := ""
 	if kind == PostgresC {
 		locale = " TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, server)
-	if err != nil {
-		absent(t, "PostgreSQL at "+host(server), err)
+	if err := execute(server, "CREATE DATABASE "+name+locale); err != nil {
+		return "", nil, fmt.Errorf("create a database: %w", err)
 	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+locale); err != nil {
-		t.Fatalf("create a database: %v", err)
-	}
-	t.Cleanup(func() {
+	drop = func() error {
 		if err := execute(server, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("drop the database: %v", err)
+			return fmt.Errorf("drop the database: %w", err)
 		}
-	})
+		return nil
+	}
 	u, err := url.Parse(server)
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	u.Path = "/" + name
-	return u.String()
+	return u.String(), drop, nil
 }
 
 // execute runs statements on a connection of their own.

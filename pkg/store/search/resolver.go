@@ -266,10 +266,3 @@ func (r *Resolver) count(ctx context.Context, sql string, args []any) (n int64, 
 	err = r.query(ctx, sql, args, []any{&n}, func() {})
 	return n, err
 }
-
-// CountLeads counts the leads that match criteria, in one statement.
-func (r *Resolver) CountLeads(ctx context.Context, c *audience.Criteria) (int64, error) {
-	q := r.compiler()
-	n, err := r.count(ctx, "SELECT count(*) FROM leads WHERE "+q.criteria(c, true), q.args)
-	return n, store.WrapError("count the leads", err)
-}

@@ -20,6 +20,8 @@ import (
 // Store is one database with all its aggregates. A test calls their methods directly on it; it passes the Store itself, or one
 // aggregate of it, where a domain package needs a port.
 type Store struct {
+	URL     string // of the database
+	options Options
 	*store.DB
 	*ledger.Ledger
 	*ledger.Runs
@@ -49,11 +51,19 @@ type Options struct {
 // Open opens a database, applies the migrations, and closes it when the test ends.
 func Open(t testing.TB, databaseURL string, o Options) *Store {
 	t.Helper()
+	migrated := copySQLite(t, databaseURL)
 	s := Connect(t, databaseURL, o)
-	if _, err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
+	if !migrated {
+		_, err := s.Migrate(t.Context())
+		Must(t, err)
 	}
 	return s
+}
+
+// Another opens the database of a store once more, as another process does.
+func Another(t testing.TB, s *Store) *Store {
+	t.Helper()
+	return Connect(t, s.URL, s.options)
 }
 
 // Connect is Open without the migrations.
@@ -64,7 +74,7 @@ func Connect(t testing.TB, databaseURL string, o Options) *Store {
 		t.Fatal(err)
 	}
 	s := &Store{
-		DB: db, Ledger: ledger.New(db), Runs: ledger.NewRuns(db), Resolver: search.NewResolver(db, o.PageTime),
+		URL: databaseURL, options: o, DB: db, Ledger: ledger.New(db), Runs: ledger.NewRuns(db), Resolver: search.NewResolver(db, o.PageTime),
 		BulkStore: records.NewBulkStore(db), ChannelStore: records.NewChannelStore(db, o.Sealer), IdempotencyStore: records.NewIdempotencyStore(db),
 		KeyStore: records.NewKeyStore(db), LeadStore: records.NewLeadStore(db), MessageStore: records.NewMessageStore(db),
 		PreviewStore: records.NewPreviewStore(db), SuppressionStore: records.NewSuppressionStore(db),
@@ -76,7 +86,7 @@ func Connect(t testing.TB, databaseURL string, o Options) *Store {
 // SQLite opens an empty SQLite database for one test, with a random master key.
 func SQLite(t testing.TB) *Store {
 	t.Helper()
-	return Open(t, testenv.Database(t, testenv.SQLite), Options{Sealer: Sealer(t)})
+	return New(t, testenv.SQLite)
 }
 
 // Sealer returns a sealer with a random master key.

@@ -1,4 +1,4 @@
-package store_test
+package ledger_test
 
 import (
 	"crypto/sha256"
@@ -14,6 +14,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -68,7 +69,7 @@ func BenchmarkSingle(b *testing.B) {
 	for _, keyed := range []bool{false, true} {
 		b.Run(fmt.Sprintf("keyed=%t", keyed), func(b *testing.B) {
 			for b.Loop() {
-				now := micro(time.Now())
+				now := store.Stamp(time.Now())
 				m := &message.Message{
 					ID: newID(), ChannelID: ch.ID, ChannelType: ch.Type, Provider: ch.Provider, Recipient: "ann@example.com", MessageType: message.Transactional,
 					Priority: message.Normal, Content: &message.Content{Subject: "x", Text: "y"}, Status: message.Queued, CreatedAt: now, UpdatedAt: now, NextAttemptAt: &now,
@@ -126,7 +127,7 @@ func benchRows() []bulk.PlannedRow {
 // leased writes a bulk and takes its lease.
 func leased(b *testing.B, s *storetest.Store, ch *channel.Channel) (*bulk.Bulk, bulk.Lease) {
 	b.Helper()
-	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: micro(time.Now())}
+	row := &bulk.Bulk{ID: newID(), Channel: ch.Key, Provider: ch.Provider, MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: store.Stamp(time.Now())}
 	if err := s.InsertBulk(b.Context(), row, nil); err != nil {
 		b.Fatal(err)
 	}

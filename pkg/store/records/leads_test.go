@@ -1,87 +1,86 @@
-package store_test
+package records_test
 
 import (
-	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"herald/pkg/access"
 	"herald/pkg/lead"
 	"herald/pkg/message"
+	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
-// twice opens a database twice, as two processes do.
-func twice(t *testing.T, url string) (*storetest.Store, *storetest.Store) {
-	t.Helper()
-	o := storetest.Options{Sealer: storetest.Sealer(t)}
-	return storetest.Open(t, url, o), storetest.Open(t, url, o)
-}
-
-// together runs functions at the same time and returns their errors.
-func together(all ...func() error) []error {
-	errs := make([]error, len(all))
-	begin := make(chan struct{})
-	var wg sync.WaitGroup
-	for i, do := range all {
-		wg.Go(func() {
-			<-begin
-			errs[i] = do()
+func TestLeads(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		now := store.Stamp(time.Now())
+		full := message.Lead{
+			ID: newID(), FirstName: "Zoë", LastName: "O'Hara", Email: "Zoe@Example.com", Phone: "+4712345678", InstagramID: "178414000",
+			Company: `50% "Ünits" \ Co`, Title: "CTO", Status: "new", Source: "web", City: "Oslo", State: "Oslo", Country: "NO",
+			Timezone: "Europe/Oslo", Language: "nb", AssigneeID: "user-1", Tags: []string{"b", "a", "Import 10/05/25"},
+			CustomFields: map[string]any{"plan": "gold", "seats": json.Number("3.50"), "id": json.Number("9007199254740993"), "list": []any{"x", json.Number("1")}, "ok": true}, CreatedAt: now, UpdatedAt: now,
+			LastContactedAt: &now,
+		}
+		bare := message.Lead{ID: newID(), Email: "bare@example.com", CreatedAt: now, UpdatedAt: now}
+		must(t, s.InsertLeads(ctx, []message.Lead{full, bare}))
+		got, err := s.Lead(ctx, full.ID)
+		must(t, err)
+		if d := cmp.Diff(&full, got); d != "" {
+			t.Error(d)
+		}
+		_, err = s.UpdateLead(ctx, full.ID, func(l *message.Lead) error {
+			l.Tags, l.Company, l.CustomFields = []string{"c", "c"}, "New", nil
+			return nil
 		})
-	}
-	close(begin)
-	wg.Wait()
-	return errs
-}
-
-// raw opens a test's database without a Store.
-func raw(t *testing.T, url string) *sql.DB {
-	t.Helper()
-	driver, name := "pgx", url
-	if path, ok := strings.CutPrefix(url, "sqlite://"); ok {
-		driver, name = "sqlite", "file:"+path+"?_pragma=busy_timeout(10000)"
-	}
-	db, err := sql.Open(driver, name)
-	must(t, err)
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-// awaitLock waits until a statement on a PostgreSQL database waits for a lock.
-func awaitLock(t *testing.T, db *sql.DB) {
-	t.Helper()
-	testenv.Eventually(t, 20*time.Second, "a statement waits for a lock", func() bool {
-		var n int
-		must(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").Scan(&n))
-		return n > 0
+		must(t, err)
+		got, err = s.Lead(ctx, full.ID)
+		must(t, err)
+		if !slices.Equal(got.Tags, []string{"c"}) || got.Company != "New" || got.CustomFields != nil {
+			t.Errorf("after the second write: %+v", got)
+		}
+		if _, err := s.Lead(ctx, newID()); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("an unknown lead: %v", err)
+		}
+		list, err := s.Leads(ctx, uuid.Nil, 10)
+		must(t, err)
+		if len(list) != 2 || list[0].ID.String() > list[1].ID.String() {
+			t.Errorf("list: %d", len(list))
+		}
+		next, err := s.Leads(ctx, list[0].ID, 10)
+		must(t, err)
+		if len(next) != 1 || next[0].ID != list[1].ID {
+			t.Errorf("next page: %+v", next)
+		}
+		var match []message.Lead
+		must(t, s.MergeLeads(ctx, lead.Batch{
+			Importer: newID(), IDs: []uuid.UUID{bare.ID}, Emails: []string{"zoe@example.com"}, Phones: []string{"+4712345678"},
+			Merge: func(stored []message.Lead) (created, updated []message.Lead) {
+				match = stored
+				return nil, nil
+			},
+		}))
+		if len(match) != 2 {
+			t.Errorf("matched %d leads, want 2", len(match))
+		}
 	})
-}
-
-func newLead(t *testing.T, s *storetest.Store, change func(*message.Lead)) uuid.UUID {
-	t.Helper()
-	now := micro(time.Now().Add(-time.Hour))
-	l := message.Lead{ID: newID(), FirstName: "Old", Email: newID().String() + "@example.com", CreatedAt: now, UpdatedAt: now}
-	if change != nil {
-		change(&l)
-	}
-	must(t, s.InsertLeads(t.Context(), []message.Lead{l}))
-	return l.ID
 }
 
 // Updates of one lead at the same time, from two processes, are all kept, whichever fields they change.
 func TestFaultUpdatesOfOneLead(t *testing.T) {
 	const rounds = 100
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		a, b := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		a, b := s, storetest.Another(t, s)
 		ctx := t.Context()
-		id := newLead(t, a, nil)
+		id := storetest.Lead(t, a, nil)
 		update := func(s *storetest.Store, change func(*message.Lead)) func() error {
 			return func() error {
 				_, err := s.UpdateLead(ctx, id, func(l *message.Lead) error {
@@ -93,7 +92,7 @@ func TestFaultUpdatesOfOneLead(t *testing.T) {
 		}
 		for i := range rounds {
 			want := fmt.Sprint(i)
-			must(t, errors.Join(together(
+			must(t, errors.Join(storetest.Together(
 				update(a, func(l *message.Lead) { l.Company = want }),
 				update(b, func(l *message.Lead) { l.City = want }),
 				update(b, func(l *message.Lead) { l.Tags = append(l.Tags, want) }), // built on what is there: none is lost
@@ -117,7 +116,7 @@ func TestFaultUpdatesOfOneLead(t *testing.T) {
 // An update that fails changes nothing, keeps no lock, and its error is the caller's. The time of creation never changes.
 func TestFaultAnUpdateThatIsRefused(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
-		id := newLead(t, s, nil)
+		id := storetest.Lead(t, s, nil)
 		was, err := s.Lead(t.Context(), id)
 		must(t, err)
 		refused := errors.New("refused")
@@ -148,9 +147,9 @@ func TestFaultAnUpdateThatIsRefused(t *testing.T) {
 // Only the columns that differ are written: what the store keeps for a column that was not changed stays as it is, also in a
 // form that the update would write differently.
 func TestFaultOnlyChangedColumnsAreWritten(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		s, db := open(t, url), raw(t, url)
-		id := newLead(t, s, func(l *message.Lead) { l.CustomFields = map[string]any{"n": 1} })
+	each(t, func(t *testing.T, s *storetest.Store) {
+		db := storetest.Raw(t, s.URL)
+		id := storetest.Lead(t, s, func(l *message.Lead) { l.CustomFields = map[string]any{"n": 1} })
 		_, err := db.ExecContext(t.Context(), `UPDATE leads SET custom_fields = '{"n": 9007199254740993}', city_fold = 'by hand' WHERE id = $1`, id.String())
 		must(t, err)
 		_, err = s.UpdateLead(t.Context(), id, func(l *message.Lead) error {
@@ -169,11 +168,11 @@ func TestFaultOnlyChangedColumnsAreWritten(t *testing.T) {
 // A lead that is erased beside its updates never exists again, in whichever order they come.
 func TestFaultUpdatesBesideAnErasure(t *testing.T) {
 	const rounds = 100
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		a, b := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		a, b := s, storetest.Another(t, s)
 		ctx := t.Context()
 		for range rounds {
-			id := newLead(t, a, nil)
+			id := storetest.Lead(t, a, nil)
 			update := func(s *storetest.Store) func() error {
 				return func() error {
 					_, err := s.UpdateLead(ctx, id, func(l *message.Lead) error {
@@ -186,7 +185,7 @@ func TestFaultUpdatesBesideAnErasure(t *testing.T) {
 					return err
 				}
 			}
-			must(t, errors.Join(together(update(a), func() error { return b.EraseLead(ctx, id) }, update(b), update(a))...))
+			must(t, errors.Join(storetest.Together(update(a), func() error { return b.EraseLead(ctx, id) }, update(b), update(a))...))
 			if l, err := a.Lead(ctx, id); !message.IsCode(err, message.CodeNotFound) {
 				t.Fatalf("the erased lead is there: %+v, %v", l, err)
 			}
@@ -196,9 +195,10 @@ func TestFaultUpdatesBesideAnErasure(t *testing.T) {
 
 // An update that waits for an erasure finds no lead.
 func TestFaultAnUpdateThatWaitsForAnErasure(t *testing.T) {
-	url := testenv.Database(t, testenv.Postgres)
-	s, db := open(t, url), raw(t, url)
-	id := newLead(t, s, nil)
+	t.Parallel()
+	s := storetest.New(t, testenv.Postgres)
+	db := storetest.Raw(t, s.URL)
+	id := storetest.Lead(t, s, nil)
 	tx, err := db.BeginTx(t.Context(), nil)
 	must(t, err)
 	defer tx.Rollback()
@@ -212,7 +212,7 @@ func TestFaultAnUpdateThatWaitsForAnErasure(t *testing.T) {
 		})
 		updated <- err
 	}()
-	awaitLock(t, db)
+	storetest.AwaitLock(t, db)
 	must(t, tx.Commit())
 	if err := <-updated; !message.IsCode(err, message.CodeNotFound) {
 		t.Errorf("updated: %v", err)
@@ -224,8 +224,8 @@ func TestFaultAnUpdateThatWaitsForAnErasure(t *testing.T) {
 
 // Of several that store one id, also in batches, one does, and the others are conflicts that write nothing.
 func TestFaultOneIDIsStoredOnce(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		a, b := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		a, b := s, storetest.Another(t, s)
 		ctx, now := t.Context(), time.Now()
 		for i := range 60 {
 			id := newID()
@@ -239,7 +239,7 @@ func TestFaultOneIDIsStoredOnce(t *testing.T) {
 				inserts[n] = func() error { return []*storetest.Store{a, b}[n%2].InsertLeads(ctx, batches[n]) }
 			}
 			won := 0
-			for n, err := range together(inserts...) {
+			for n, err := range storetest.Together(inserts...) {
 				switch {
 				case err == nil:
 					won++
@@ -260,10 +260,11 @@ func TestFaultOneIDIsStoredOnce(t *testing.T) {
 
 // A batch that the database ends because of a deadlock is merged again, with the leads as they are then.
 func TestFaultADeadlockIsRepeated(t *testing.T) {
-	url := testenv.Database(t, testenv.Postgres)
-	s, db := open(t, url), raw(t, url)
+	t.Parallel()
+	s := storetest.New(t, testenv.Postgres)
+	db := storetest.Raw(t, s.URL)
 	ctx := t.Context()
-	first, second := newLead(t, s, nil), newLead(t, s, nil)
+	first, second := storetest.Lead(t, s, nil), storetest.Lead(t, s, nil)
 	tx, err := db.BeginTx(ctx, nil)
 	must(t, err)
 	defer tx.Rollback()
@@ -283,7 +284,7 @@ func TestFaultADeadlockIsRepeated(t *testing.T) {
 			return nil, stored
 		}})
 	}()
-	awaitLock(t, db) // the batch has the first, and waits for the second
+	storetest.AwaitLock(t, db) // the batch has the first, and waits for the second
 	_, err = tx.ExecContext(ctx, "UPDATE leads SET company = 'Theirs' WHERE id = '"+first.String()+"'")
 	must(t, err)
 	must(t, tx.Commit())
@@ -293,77 +294,4 @@ func TestFaultADeadlockIsRepeated(t *testing.T) {
 			t.Errorf("%+v, %v", l, err)
 		}
 	}
-}
-
-// A key that is taken again while it is deleted for its age stays.
-func TestFaultAKeyTakenAgainIsNotForgotten(t *testing.T) {
-	url := testenv.Database(t, testenv.Postgres)
-	s, db := open(t, url), raw(t, url)
-	ctx := t.Context()
-	for _, asBulk := range []bool{false, true} {
-		name := fmt.Sprint("taken ", asBulk)
-		old, err := insertUnder(t, s, keyed("", name, "first"), asBulk)
-		must(t, err)
-		other, err := insertUnder(t, s, keyed("", name+" other", ""), asBulk)
-		must(t, err)
-		age := micro(time.Now().Add(-access.KeepEffects - time.Minute))
-		_, err = db.ExecContext(ctx, "UPDATE idempotency_keys SET created_at = $1 WHERE effect_id IN ($2, $3)", age, old.String(), other.String())
-		must(t, err)
-		tx, err := db.BeginTx(ctx, nil)
-		must(t, err)
-		defer tx.Rollback()
-		again := newID()
-		_, err = tx.ExecContext(ctx, "UPDATE idempotency_keys SET effect_id = $1, created_at = now() WHERE effect_id = $2", again.String(), old.String())
-		must(t, err)
-		forgotten := make(chan error)
-		go func() { forgotten <- s.ForgetEffects(ctx) }()
-		awaitLock(t, db)
-		must(t, tx.Commit())
-		must(t, <-forgotten)
-		if e, err := s.Effect(ctx, keyed("", name, "first")); err != nil || e.ID != again {
-			t.Errorf("the key that was taken again: %+v, %v", e, err)
-		}
-		if _, err := s.Effect(ctx, keyed("", name+" other", "")); !message.IsCode(err, message.CodeNotFound) {
-			t.Errorf("the old key beside it: %v", err)
-		}
-		if _, err := insertUnder(t, s, keyed("", name, "first"), asBulk); !errors.Is(err, access.ErrKeyTaken) {
-			t.Errorf("the same request is done again: %v", err)
-		}
-	}
-}
-
-// A key stands for seven days: one of 6 days and 23 hours refuses another effect and is not forgotten, one of 7 days and an
-// hour is free, for singles and bulks and for whichever of them had it before.
-func TestFaultAKeyStandsForSevenDays(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		s, db := open(t, url), raw(t, url)
-		for _, before := range []bool{false, true} {
-			for _, after := range []bool{false, true} {
-				for _, c := range []struct {
-					age   time.Duration
-					taken bool
-				}{{6*24*time.Hour + 23*time.Hour, true}, {7*24*time.Hour + time.Hour, false}, {10 * time.Minute, true}, {11 * time.Minute, true}} {
-					name := fmt.Sprint(before, after, c.age)
-					first, err := insertUnder(t, s, keyed("", name, ""), before)
-					must(t, err)
-					_, err = db.ExecContext(t.Context(), "UPDATE idempotency_keys SET created_at = $1 WHERE effect_id = $2", micro(time.Now().Add(-c.age)), first.String())
-					must(t, err)
-					if c.taken {
-						must(t, s.ForgetEffects(t.Context()))
-					}
-					second, err := insertUnder(t, s, keyed("", name, ""), after)
-					if errors.Is(err, access.ErrKeyTaken) != c.taken || (err == nil) == c.taken {
-						t.Errorf("%s: %v", name, err)
-					}
-					want := first
-					if !c.taken {
-						want = second
-					}
-					if e, err := s.Effect(t.Context(), keyed("", name, "")); err != nil || e.ID != want || e.Bulk != (want == first && before || want == second && after) {
-						t.Errorf("%s: effect %+v, %v", name, e, err)
-					}
-				}
-			}
-		}
-	})
 }

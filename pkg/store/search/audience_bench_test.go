@@ -1,4 +1,4 @@
-package store_test
+package search_test
 
 import (
 	"context"
@@ -61,7 +61,7 @@ func BenchmarkResolve(b *testing.B) {
 		name     string
 		settings map[string]any
 	}{{"all", map[string]any{"all_leads": true}}, {"half", tagged("half 1")}, {"percent", tagged("percent 7")}} {
-		criteria := parseSettings(b, c.settings)
+		criteria := storetest.ParseSettings(b, c.settings, moment)
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				var pages []time.Duration
@@ -87,32 +87,6 @@ func BenchmarkResolve(b *testing.B) {
 	}
 }
 
-// How long it takes to count who fits: substrings of three characters and more, tags and assignees by index, shorter
-// substrings by looking at every lead.
-func BenchmarkCount(b *testing.B) {
-	s := benchStore(b)
-	condition := func(field, op, value string) map[string]any {
-		return map[string]any{"filters": map[string]any{"conditions": []any{map[string]any{"field": field, "operator": op, "value": value}}}}
-	}
-	for name, settings := range map[string]map[string]any{
-		"keyword-of-7": {"search_keyword": "first77"}, "keyword-of-2": {"search_keyword": "77"}, "two-keywords": {"search_keyword": "first77 company"},
-		"contains-3": condition("first_name", "contains", "t99"), "contains-2": condition("first_name", "contains", "st"),
-		"email-equals": condition("email", "equals", "lead777@example27.com"), "tag-1-percent": tagged("percent 7"), "tag-half": tagged("half 1"),
-		"assignees": {"assignees": []any{"user-1", "user-2"}},
-	} {
-		criteria := parseSettings(b, settings)
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				n, err := s.CountLeads(context.Background(), criteria)
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.ReportMetric(float64(n), "leads")
-			}
-		})
-	}
-}
-
 // BenchmarkParse reads a filter of five hundred conditions, from the request's tree to the criteria.
 func BenchmarkParse(b *testing.B) {
 	var conditions []any
@@ -123,7 +97,7 @@ func BenchmarkParse(b *testing.B) {
 	var c *audience.Criteria
 	b.ReportAllocs()
 	for b.Loop() {
-		c = parseSettings(b, settings)
+		c = storetest.ParseSettings(b, settings, moment)
 	}
 	if len(c.Filter.Children) != 500 {
 		b.Fatal("lost conditions")

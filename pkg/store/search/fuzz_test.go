@@ -1,4 +1,4 @@
-package store_test
+package search_test
 
 import (
 	"encoding/json"
@@ -43,7 +43,7 @@ func FuzzAudience(f *testing.F) {
 			}
 			return
 		}
-		if _, err := s.CountLeads(t.Context(), &c); err != nil {
+		if _, err := s.Resolve(t.Context(), &c, message.Email, "", 10); err != nil {
 			t.Errorf("%s: %v", b, err)
 		}
 		c.Match(audience.NewPerson(lead))

@@ -1,4 +1,4 @@
-package store_test
+package records_test
 
 import (
 	"errors"
@@ -6,19 +6,86 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
 
+func testChannel() channel.Channel {
+	return channel.Channel{
+		Key: channel.Key{ID: newID(), Type: message.Email}, Provider: "sendgrid", Name: "Mail", Sender: "a@acme.test", SenderName: "Acme",
+		AllowedSenders: []string{"*@acme.test"}, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.very-secret-value")},
+		Price: 1000, PriceMedia: 2000, Currency: "USD", RatePerSecond: 2.5, Default: true, OnUnknown: channel.ResendOnce, Region: "NO", State: channel.Active,
+	}
+}
+
+func TestChannels(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		c := testChannel()
+		must(t, s.InsertChannel(ctx, &c))
+		got, err := s.Channel(ctx, c.Key)
+		must(t, err)
+		if d := cmp.Diff(&c, got, cmp.Comparer(func(a, b channel.Secret) bool { return a.Reveal() == b.Reveal() })); d != "" {
+			t.Error(d)
+		}
+		if err := s.InsertChannel(ctx, &c); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("the same key again: %v", err)
+		}
+		sms := c
+		sms.Type = message.SMS
+		must(t, s.InsertChannel(ctx, &sms)) // one id, another type
+		if _, err := s.DefaultChannel(ctx, message.InstagramDM); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("no default: %v", err)
+		}
+		def, err := s.DefaultChannel(ctx, message.SMS)
+		must(t, err)
+		if def.Key != sms.Key {
+			t.Errorf("default is %v", def.Key)
+		}
+		must(t, s.PauseChannel(ctx, c.Key, got.Version-1, "an older key"))
+		if got, err := s.Channel(ctx, c.Key); err != nil || got.State != channel.Active {
+			t.Errorf("paused for what was true before its change: %v, %v", got, err)
+		}
+		must(t, s.PauseChannel(ctx, c.Key, got.Version, "dead key"))
+		got, err = s.Channel(ctx, c.Key)
+		must(t, err)
+		if got.State != channel.Paused || got.StateReason != "dead key" {
+			t.Errorf("state %s %q", got.State, got.StateReason)
+		}
+		first, err := s.Channels(ctx, channel.Key{}, 1)
+		must(t, err)
+		rest, err := s.Channels(ctx, first[0].Key, 10)
+		must(t, err)
+		if len(first) != 1 || len(rest) != 1 || rest[0].Type != message.SMS {
+			t.Errorf("pages: %v %v", first, rest)
+		}
+	})
+}
+
+// A sealed credential must not open in another row: a copy of it there is of no use.
+func TestCredentialsAreSealed(t *testing.T) {
+	t.Parallel()
+	c := testChannel()
+	s := storetest.New(t, testenv.SQLite)
+	must(t, s.InsertChannel(t.Context(), &c))
+	other := storetest.Open(t, s.URL, storetest.Options{Sealer: storetest.Sealer(t)}) // another master key
+	if _, err := other.Channel(t.Context(), c.Key); err == nil {
+		t.Error("opened with another key")
+	}
+}
+
 // Changes of one channel at the same time, from two processes, are all kept: a pause is not undone by a new name.
 func TestFaultUpdatesOfOneChannel(t *testing.T) {
 	const rounds = 100
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		a, b := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		a, b := s, storetest.Another(t, s)
 		ctx := t.Context()
 		c := testChannel()
 		must(t, a.InsertChannel(ctx, &c))
@@ -37,7 +104,7 @@ func TestFaultUpdatesOfOneChannel(t *testing.T) {
 					return err
 				}
 			}
-			must(t, errors.Join(together(
+			must(t, errors.Join(storetest.Together(
 				update(a, func(c *channel.Channel) { c.State = state }),
 				update(b, func(c *channel.Channel) { c.Name = want }),
 				update(a, func(c *channel.Channel) { c.Credentials["webhook_public_key"] = channel.NewSecret(want) }),
@@ -58,8 +125,8 @@ func TestFaultUpdatesOfOneChannel(t *testing.T) {
 
 // A pause for a reason that was met with one version does not stop a channel that was changed since, at whatever moment.
 func TestFaultAPauseIsOfOneVersion(t *testing.T) {
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		a, b := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		a, b := s, storetest.Another(t, s)
 		ctx := t.Context()
 		c := testChannel()
 		must(t, a.InsertChannel(ctx, &c))
@@ -67,7 +134,7 @@ func TestFaultAPauseIsOfOneVersion(t *testing.T) {
 			seen, err := a.Channel(ctx, c.Key)
 			must(t, err)
 			name := fmt.Sprint(i)
-			must(t, errors.Join(together(
+			must(t, errors.Join(storetest.Together(
 				func() error { return a.PauseChannel(ctx, c.Key, seen.Version, "dead key") },
 				func() error {
 					_, err := b.UpdateChannel(ctx, c.Key, func(c *channel.Channel) error {
@@ -121,15 +188,15 @@ func TestFaultVersionsOutliveAChannel(t *testing.T) {
 func orderOver(k channel.Key) *bulk.Bulk {
 	return &bulk.Bulk{
 		ID: newID(), Channel: k, Provider: "sendgrid", MessageType: message.Marketing, Priority: message.Normal, Request: []byte(`{}`),
-		Status: bulk.Processing, CreatedAt: micro(time.Now()),
+		Status: bulk.Processing, CreatedAt: store.Stamp(time.Now()),
 	}
 }
 
 // Of a bulk and the deletion of its channel at the same moment one is refused: no open bulk is without its channel.
 func TestFaultADeletionBesideABulk(t *testing.T) {
 	const rounds = 120
-	testenv.EachDatabase(t, func(t *testing.T, url string) {
-		a, b := twice(t, url)
+	each(t, func(t *testing.T, s *storetest.Store) {
+		a, b := s, storetest.Another(t, s)
 		ctx := t.Context()
 		deleted := 0
 		for i := range rounds {
@@ -137,11 +204,11 @@ func TestFaultADeletionBesideABulk(t *testing.T) {
 			order := orderOver(c.Key)
 			var key *access.IdempotencyKey
 			if i%2 == 1 {
-				key = keyed("", order.ID.String(), "")
+				key = storetest.IdempotencyKey("", order.ID.String(), "")
 			}
 			insert := func() error { return a.InsertBulk(ctx, order, key) }
 			remove := func() error { return b.DeleteChannel(ctx, c.Key) }
-			errs := together(insert, remove)
+			errs := storetest.Together(insert, remove)
 			written, gone := errs[0] == nil, errs[1] == nil
 			if written == gone {
 				t.Fatalf("round %d: bulk %v, deletion %v", i, errs[0], errs[1])
@@ -166,8 +233,9 @@ func TestFaultADeletionBesideABulk(t *testing.T) {
 
 // A deletion that waits for a bulk which is being written sees it, and a bulk that waits for a deletion finds no channel.
 func TestFaultADeletionThatWaits(t *testing.T) {
-	url := testenv.Database(t, testenv.Postgres)
-	s, db := open(t, url), raw(t, url)
+	t.Parallel()
+	s := storetest.New(t, testenv.Postgres)
+	db := storetest.Raw(t, s.URL)
 	ctx := t.Context()
 	c := storetest.Channel(t, s, message.Email)
 
@@ -182,7 +250,7 @@ VALUES ($1, $2, 'EMAIL', '', '', '', '{}', '{}', '{}', 'PROCESSING', now())`, ne
 	must(t, err)
 	result := make(chan error)
 	go func() { result <- s.DeleteChannel(ctx, c.Key) }()
-	awaitLock(t, db)
+	storetest.AwaitLock(t, db)
 	must(t, tx.Commit())
 	if err := <-result; !message.IsCode(err, message.CodeConflict) {
 		t.Errorf("deleted under an open bulk: %v", err)
@@ -195,7 +263,7 @@ VALUES ($1, $2, 'EMAIL', '', '', '', '{}', '{}', '{}', 'PROCESSING', now())`, ne
 	_, err = tx.ExecContext(ctx, "DELETE FROM channels WHERE id = $1", other.ID.String())
 	must(t, err)
 	go func() { result <- s.InsertBulk(ctx, orderOver(other.Key), nil) }()
-	awaitLock(t, db)
+	storetest.AwaitLock(t, db)
 	must(t, tx.Commit())
 	if err := <-result; !message.IsCode(err, message.CodeNotFound) {
 		t.Errorf("a bulk over a channel that is gone: %v", err)
@@ -204,8 +272,8 @@ VALUES ($1, $2, 'EMAIL', '', '', '', '{}', '{}', '{}', 'PROCESSING', now())`, ne
 
 // A bulk that is being written waits for no change of its channel, and the other way round.
 func TestFaultABulkBesideAChange(t *testing.T) {
-	url := testenv.Database(t, testenv.Postgres)
-	s := open(t, url)
+	t.Parallel()
+	s := storetest.New(t, testenv.Postgres)
 	c := storetest.Channel(t, s, message.Email)
 	inside := make(chan struct{})
 	written := make(chan error)
@@ -235,7 +303,7 @@ func TestFaultABulkKnowsItsChannelsVersion(t *testing.T) {
 			must(t, s.InsertBulk(ctx, order, nil))
 			read, err := s.Bulk(ctx, order.ID)
 			must(t, err)
-			_, acquired := acquire(t, s, order.ID, time.Minute)
+			_, acquired := storetest.Acquire(t, s, order.ID, time.Minute)
 			for name, b := range map[string]*bulk.Bulk{"the caller's": order, "read": read, "acquired": acquired} {
 				if b.ChannelVersion != changed.Version {
 					t.Errorf("%s: version %d, want %d", name, b.ChannelVersion, changed.Version)

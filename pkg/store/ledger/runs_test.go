@@ -1,0 +1,441 @@
+package ledger_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"herald/pkg/bulk"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/stats"
+	"herald/pkg/store/storetest"
+)
+
+func move(t *testing.T, s *storetest.Store, b *bulk.Bulk, to bulk.Status) {
+	t.Helper()
+	must(t, s.Move(t.Context(), b.ID, []bulk.Status{bulk.Processing, bulk.Paused}, to))
+}
+
+func skipped(n int) []bulk.PlannedRow {
+	rows := make([]bulk.PlannedRow, n)
+	for i := range rows {
+		rows[i] = bulk.PlannedRow{ID: newID(), LeadID: newID(), Status: message.Skipped, Reason: message.NoRecipient}
+	}
+	return rows
+}
+
+func TestLease(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		ids := []uuid.UUID{newID(), newID()}
+		b := storetest.InsertBulk(t, s, ids)
+		running, err := s.Running(ctx, uuid.Nil)
+		must(t, err)
+		if len(running) != 1 || running[0] != (bulk.Running{ID: b.ID, Channel: b.Channel, Priority: b.Priority, Free: true, Due: true, Accepted: b.CreatedAt}) {
+			t.Errorf("running %v", running)
+		}
+		lease, got := storetest.Acquire(t, s, b.ID, time.Minute)
+		if !slices.Equal(got.Criteria.LeadIDs, ids) || got.StartedAt == nil || got.Content.Subject != "s" {
+			t.Errorf("acquired %+v", got)
+		}
+		if running, err := s.Running(ctx, lease.Token); err != nil || len(running) != 1 || running[0].Free || !running[0].Mine {
+			t.Errorf("a held bulk is free: %v, %v", running, err)
+		}
+		if running, err := s.Running(ctx, uuid.New()); err != nil || len(running) != 1 || running[0].Mine {
+			t.Errorf("a bulk that another holds: %v, %v", running, err)
+		}
+		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("acquired twice: %v", err)
+		}
+		held, err := s.Renew(ctx, lease.Token, -time.Second) // it has run out now
+		must(t, err)
+		if !slices.Equal(held, []uuid.UUID{b.ID}) {
+			t.Errorf("renewed %v", held)
+		}
+		_, _ = storetest.Acquire(t, s, b.ID, time.Minute)
+		if held, err := s.Renew(ctx, lease.Token, time.Minute); err != nil || len(held) != 0 {
+			t.Errorf("renewed a lease that another has: %v, %v", held, err)
+		}
+		for name, err := range map[string]error{
+			"release": s.Release(ctx, lease, 0),
+			"advance": s.Advance(ctx, lease, 1, 0),
+			"add":     s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b}),
+		} {
+			if err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
+				t.Errorf("%s under a lost lease: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestPlanFeedAndFinish(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		rows := storetest.PlannedRows(t, s, 3)
+		rows[1] = bulk.PlannedRow{ID: newID(), LeadID: rows[1].LeadID, Status: message.Skipped, Reason: message.NoRecipient}
+		page := bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Cursor: "3", NotFound: 2}
+		must(t, s.AddPage(ctx, page))
+		if err := s.AddPage(ctx, page); err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
+			t.Errorf("the same page again: %v", err)
+		}
+		duplicate := rows[0]
+		duplicate.ID, duplicate.LeadID = newID(), newID()
+		storetest.InsertLeadsOf(t, s, []bulk.PlannedRow{duplicate})
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: []bulk.PlannedRow{duplicate}, Cursor: "4", Done: true}))
+		if last, err := s.Walk(ctx, b.ID, 3, 1); err != nil || last[0].State.Status != message.Skipped || last[0].State.Reason != message.DuplicateRecipient {
+			t.Errorf("a second message to the same address: %+v, %v", last, err)
+		}
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		if got.Total != 4 || !got.Planned || got.NotFound != 2 || got.PlanCursor != "4" {
+			t.Errorf("bulk %+v", got)
+		}
+
+		walk, err := s.Walk(ctx, b.ID, 1, 10)
+		must(t, err)
+		if len(walk) != 3 || walk[0].State.Seq != 1 || walk[0].State.Reason != message.NoRecipient || walk[1].State.Status != message.Pending {
+			t.Errorf("walk %+v", walk)
+		}
+		must(t, s.Advance(ctx, lease, 4, 2))
+		must(t, s.Advance(ctx, lease, 3, 1)) // never back
+		got, err = s.Bulk(ctx, b.ID)
+		must(t, err)
+		if got.FeedSeq != 4 || got.SettledSeq != 2 {
+			t.Errorf("cursors %d %d", got.FeedSeq, got.SettledSeq)
+		}
+
+		if done, err := s.Finish(ctx, b.ID); done || err != nil {
+			t.Errorf("finished with open messages: %v, %v", done, err)
+		}
+		for i, outcome := range []func(delivery.Row) delivery.Outcome{
+			func(r delivery.Row) delivery.Outcome { return r.Sent(5) },
+			func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Hour) },
+		} {
+			token, _ := storetest.Claim(t, s, rows[2*i].ID, time.Minute)
+			if !storetest.Settle(t, s, outcome(delivery.Row{ID: rows[2*i].ID, Token: token})) {
+				t.Fatal("settle")
+			}
+		}
+		if done, err := s.Finish(ctx, b.ID); done || err != nil {
+			t.Errorf("finished with an UNKNOWN message that will be sent again: %v, %v", done, err)
+		}
+		due, err := s.Due(ctx, 10, time.Hour)
+		must(t, err)
+		if len(due) != 0 {
+			t.Errorf("due before its time: %v", due)
+		}
+		l, err := s.Load(ctx, rows[2].ID)
+		must(t, err)
+		if l.Message.Status != message.Unknown || l.Message.BulkID != b.ID || l.Message.Seq != 2 {
+			t.Errorf("waiting %+v", l.Message)
+		}
+	})
+}
+
+func TestFinishKeepsTheCounts(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		rows := storetest.PlannedRows(t, s, 3)
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Done: true}))
+		refusal := &message.Failure{Code: "21211", Text: "no such number"}
+		for i, outcome := range []func(delivery.Row) delivery.Outcome{
+			func(r delivery.Row) delivery.Outcome { return r.Sent(1000) },
+			func(r delivery.Row) delivery.Outcome { return r.Sent(500) },
+			func(r delivery.Row) delivery.Outcome { return r.Failed(message.RecipientRefused, refusal) },
+		} {
+			token, _ := storetest.Claim(t, s, rows[i].ID, time.Minute)
+			storetest.Settle(t, s, outcome(delivery.Row{ID: rows[i].ID, Token: token}))
+		}
+		done, err := s.Finish(ctx, b.ID)
+		must(t, err)
+		again, err := s.Finish(ctx, b.ID)
+		must(t, err)
+		if !done || !again {
+			t.Error("not finished")
+		}
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		tally, err := s.Tally(ctx, b.ID)
+		must(t, err)
+		if got.Status != bulk.Completed || got.CompletedAt == nil || got.Final == nil || got.Final.Settled() != 3 || got.Final.Cost != 1500 {
+			t.Errorf("bulk %+v %+v", got, got.Final)
+		}
+		if d := cmp.Diff(*got.Final, tally); d != "" {
+			t.Error(d)
+		}
+		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("a finished bulk was acquired: %v", err)
+		}
+		list, err := s.Bulks(ctx, uuid.Nil, 10)
+		must(t, err)
+		if len(list) != 1 || list[0].Criteria.LeadIDs != nil {
+			t.Errorf("list %+v", list)
+		}
+	})
+}
+
+// A bulk that is paused is not run and does not end, whatever asks; its resume makes it one to be run.
+func TestFaultAPausedBulkStandsStill(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: skipped(2), Done: true}))
+		move(t, s, b, bulk.Paused)
+		other := bulk.Lease{BulkID: b.ID, Token: uuid.New()}
+		if _, err := s.Acquire(ctx, other, time.Minute); !message.IsCode(err, message.CodeConflict) {
+			t.Errorf("a paused bulk was acquired: %v", err)
+		}
+		if done, err := s.Finish(ctx, b.ID); done || err != nil {
+			t.Errorf("a paused bulk was finished: %v", err)
+		}
+		if err := s.Abandon(ctx, lease, "x"); !errors.Is(err, bulk.ErrLeaseLost) {
+			t.Errorf("a paused bulk was abandoned: %v", err)
+		}
+		if held, err := s.Renew(ctx, lease.Token, time.Minute); err != nil || len(held) != 0 {
+			t.Errorf("renewed %v %v", held, err)
+		}
+		if running, err := s.Running(ctx, lease.Token); err != nil || len(running) != 0 {
+			t.Errorf("running %v %v", running, err)
+		}
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		if got.Status != bulk.Paused || got.Final != nil {
+			t.Errorf("%+v", got)
+		}
+		must(t, s.Move(ctx, b.ID, []bulk.Status{bulk.Paused}, bulk.Processing))
+		if done, err := s.Finish(ctx, b.ID); !done || err != nil {
+			t.Errorf("not finished: %v", err)
+		}
+	})
+}
+
+// A bulk without its plan does not end, unless it is cancelled: then what it has is its audience.
+func TestFinishNeedsThePlan(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: skipped(2)}))
+		if done, err := s.Finish(ctx, b.ID); done || err != nil {
+			t.Errorf("finished without its plan: %v", err)
+		}
+		move(t, s, b, bulk.Cancelled)
+		if err := s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 2, Rows: skipped(1)}); !errors.Is(err, bulk.ErrLeaseLost) {
+			t.Errorf("a cancelled bulk was added to: %v", err)
+		}
+		if done, err := s.Finish(ctx, b.ID); !done || err != nil {
+			t.Errorf("not finished: %v", err)
+		}
+		if got, err := s.Bulk(ctx, b.ID); err != nil || got.Status != bulk.Cancelled || got.Final.Settled() != 2 {
+			t.Errorf("%+v %v", got, err)
+		}
+	})
+}
+
+// One statement renews all leases of a token, and tells which are left.
+func TestFaultOneStatementRenewsAllLeases(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		token := uuid.New()
+		var bulks []*bulk.Bulk
+		for range 5 {
+			b := storetest.InsertBulk(t, s, nil)
+			_, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: token}, time.Minute)
+			must(t, err)
+			bulks = append(bulks, b)
+		}
+		foreign := storetest.InsertBulk(t, s, nil)
+		_, _ = storetest.Acquire(t, s, foreign.ID, time.Minute)
+		move(t, s, bulks[0], bulk.Paused)
+		move(t, s, bulks[1], bulk.Cancelled)
+		must(t, s.Release(ctx, bulk.Lease{BulkID: bulks[2].ID, Token: token}, time.Hour))
+		held, err := s.Renew(ctx, token, -time.Second) // they have run out now
+		must(t, err)
+		slices.SortFunc(held, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+		if !slices.Equal(held, []uuid.UUID{bulks[3].ID, bulks[4].ID}) {
+			t.Errorf("held %v", held)
+		}
+		_, _ = storetest.Acquire(t, s, bulks[3].ID, time.Minute) // another's
+		if held, err = s.Renew(ctx, token, time.Minute); err != nil || !slices.Equal(held, []uuid.UUID{bulks[4].ID}) {
+			t.Errorf("held %v, %v", held, err)
+		}
+		must(t, s.ReleaseAll(ctx, token))
+		running, err := s.Running(ctx, token)
+		must(t, err)
+		for _, b := range running {
+			if want := b.ID != foreign.ID && b.ID != bulks[3].ID; b.Free != want || b.Mine {
+				t.Errorf("%+v", b)
+			}
+			if want := b.ID != bulks[2].ID; b.Due != want {
+				t.Errorf("due: %+v", b)
+			}
+		}
+		if len(running) != 5 {
+			t.Errorf("%d are running", len(running))
+		}
+	})
+}
+
+// What a runner reads of bulks that wait is bounded for each channel, in the order of their turns, and says what is to be done.
+func TestFaultALookIsBounded(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		token := uuid.New()
+		const n = 70
+		first := storetest.InsertBulk(t, s, nil)
+		ids := []uuid.UUID{first.ID}
+		for range n - 1 { // over the same channel
+			b := *first
+			b.ID = newID()
+			must(t, s.InsertBulk(ctx, &b, nil))
+			ids = append(ids, b.ID)
+		}
+		for i, id := range ids[:3] { // they have had a turn, the first of them last
+			_, err := s.Acquire(ctx, bulk.Lease{BulkID: id, Token: token}, time.Minute)
+			must(t, err)
+			must(t, s.Release(ctx, bulk.Lease{BulkID: id, Token: token}, -time.Duration(i+1)*time.Minute))
+		}
+		mine := bulk.Lease{BulkID: ids[n-1], Token: token}
+		b, err := s.Acquire(ctx, mine, time.Minute)
+		must(t, err)
+		rows := storetest.PlannedRows(t, s, 2)
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: mine, Bulk: b, Rows: rows, Done: true}))
+		must(t, s.Advance(ctx, mine, 1, 0))
+		running, err := s.Running(ctx, token)
+		must(t, err)
+		byID := map[uuid.UUID]bulk.Running{}
+		for _, r := range running {
+			byID[r.ID] = r
+		}
+		for _, id := range ids[:64] {
+			if r, ok := byID[id]; !ok || !r.Free || !r.Due || r.Planned || r.Unfed || r.Open || r.Mine {
+				t.Errorf("%+v %v", r, ok)
+			}
+		}
+		if r := byID[ids[n-1]]; r.Free || !r.Mine || !r.Planned || !r.Unfed || !r.Open {
+			t.Errorf("with a lease: %+v", r)
+		}
+		if len(running) != 1+64+3 {
+			t.Errorf("%d bulks are read", len(running))
+		}
+		if a, b := byID[ids[0]].TurnAt, byID[ids[2]].TurnAt; !b.Before(a) || b.IsZero() || !byID[ids[5]].TurnAt.IsZero() {
+			t.Errorf("turns %v %v", a, b)
+		}
+	})
+}
+
+// Only the process that has the lease abandons a bulk, and only before its plan is made.
+func TestFaultAbandonCancelsWithAReason(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		if err := s.Abandon(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, "x"); !errors.Is(err, bulk.ErrLeaseLost) {
+			t.Errorf("abandoned by another: %v", err)
+		}
+		must(t, s.Abandon(ctx, lease, "too slow"))
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		if got.Status != bulk.Cancelled || got.StatusReason != "too slow" || got.Final != nil {
+			t.Errorf("%+v", got)
+		}
+		whole := storetest.InsertBulk(t, s, nil)
+		lease, _ = storetest.Acquire(t, s, whole.ID, time.Minute)
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: whole, Rows: skipped(1), Done: true}))
+		if err := s.Abandon(ctx, lease, "x"); !errors.Is(err, bulk.ErrLeaseLost) {
+			t.Errorf("abandoned with its plan made: %v", err)
+		}
+	})
+}
+
+// A page without its rows' addresses in doubt, one with them, and one without rows are each written whole or not at all.
+func TestAPageIsWrittenWhole(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		first := storetest.PlannedRows(t, s, 3)
+		for i := range first {
+			first[i].FirstSeen = true
+		}
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: first, Cursor: "1", NotFound: 1}))
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Cursor: "2"}))
+		again := storetest.PlannedRows(t, s, 2)
+		again[0].Hash, again[0].Recipient = first[1].Hash, first[1].Recipient
+		for _, stale := range []bulk.PlanPage{
+			{Lease: lease, Bulk: b, Base: 2, Rows: storetest.PlannedRows(t, s, 1)},
+			{Lease: bulk.Lease{BulkID: b.ID, Token: uuid.New()}, Bulk: b, Base: 3, Rows: again},
+		} {
+			if err := s.AddPage(ctx, stale); !errors.Is(err, bulk.ErrLeaseLost) {
+				t.Errorf("a stale page: %v", err)
+			}
+		}
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: again, Cursor: "3", NotFound: 2, Done: true}))
+		rows, err := s.Walk(ctx, b.ID, 0, 10)
+		must(t, err)
+		var marks []stats.MessageState
+		for _, r := range rows {
+			marks = append(marks, r.State)
+		}
+		if len(rows) != 5 || marks[3].Reason != message.DuplicateRecipient || marks[4].Status != message.Pending {
+			t.Errorf("%+v", marks)
+		}
+		if got, err := s.Bulk(ctx, b.ID); err != nil || got.Total != 5 || got.NotFound != 3 || got.PlanCursor != "3" || !got.Planned {
+			t.Errorf("%+v %v", got, err)
+		}
+	})
+}
+
+// A suppression stops exactly the message types and the channel type that it names, whatever its reason.
+func TestSuppressedByTypeAndReason(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		type stop struct {
+			channel message.ChannelType
+			typ     message.MessageType
+			reason  message.Reason
+		}
+		var stops []stop
+		hashOf := func(c stop) message.Hash {
+			return message.HashAddress(string(c.channel) + string(c.typ) + string(c.reason))
+		}
+		for _, channel := range []message.ChannelType{message.Email, message.SMS} {
+			for _, typ := range message.MessageTypes {
+				for _, reason := range message.SuppressionReasons {
+					stops = append(stops, stop{channel, typ, reason})
+				}
+			}
+		}
+		hashes := []message.Hash{message.HashAddress("not suppressed")}
+		for _, c := range stops {
+			hashes = append(hashes, hashOf(c))
+			must(t, s.PutSuppression(t.Context(), &message.Suppression{
+				ID: newID(), Type: c.channel, Hash: hashOf(c), Reason: c.reason, MessageTypes: []message.MessageType{c.typ}, CreatedAt: time.Now(),
+			}))
+		}
+		for _, channel := range []message.ChannelType{message.Email, message.SMS, message.InstagramDM} {
+			for _, typ := range message.MessageTypes {
+				want := map[message.Hash]message.Reason{}
+				for _, c := range stops {
+					if c.channel == channel && c.typ == typ {
+						want[hashOf(c)] = c.reason
+					}
+				}
+				got, err := s.Suppressed(t.Context(), channel, typ, hashes)
+				must(t, err)
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("%s %s: %s", channel, typ, d)
+				}
+			}
+		}
+	})
+}

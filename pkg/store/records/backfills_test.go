@@ -1,0 +1,56 @@
+package records_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"herald/pkg/message"
+	"herald/pkg/store"
+	"herald/pkg/store/records"
+	"herald/pkg/store/storetest"
+)
+
+// Numbers of an earlier version become sort keys, however many leads have them, and filters find the same leads before, while
+// and after that.
+func TestNumbersBecomeSortKeys(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		db := storetest.Raw(t, s.URL)
+		const n = store.BackfillRows + 3
+		leads := make([]message.Lead, n)
+		for i := range leads {
+			leads[i] = message.Lead{ID: newID(), Email: fmt.Sprintf("n%d@example.com", i), CustomFields: map[string]any{"score": i}, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+		}
+		must(t, s.InsertLeads(t.Context(), leads))
+		for i, l := range leads {
+			if i%2 == 0 {
+				_, err := db.ExecContext(t.Context(), "UPDATE leads SET custom_number = $1 WHERE id = $2", fmt.Sprintf(`{%q: %d}`, store.CustomKey("score"), i), l.ID.String())
+				must(t, err)
+			}
+		}
+		above := func() int {
+			t.Helper()
+			c := storetest.ParseSettings(t, map[string]any{"filters": map[string]any{"conditions": []any{map[string]any{
+				"field": "custom_fields.score", "operator": "gte", "value": json.Number("100"),
+			}}}}, time.Now())
+			return len(storetest.ResolveAll(t, s, c, 1_000))
+		}
+		if got := above(); got != n-100 {
+			t.Errorf("before: %d leads", got)
+		}
+		must(t, s.RunBackfills(t.Context(), records.Backfills()))
+		if got := above(); got != n-100 {
+			t.Errorf("after: %d leads", got)
+		}
+		for i, l := range leads {
+			d, _ := message.ParseDecimal(strconv.Itoa(i))
+			var stored string
+			must(t, db.QueryRowContext(t.Context(), "SELECT custom_number ->> $1 FROM leads WHERE id = $2", store.CustomKey("score"), l.ID.String()).Scan(&stored))
+			if stored != d.SortKey() {
+				t.Fatalf("%d is stored as %q", i, stored)
+			}
+		}
+	})
+}
