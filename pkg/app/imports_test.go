@@ -60,7 +60,7 @@ var ours = map[string][]string{
 	"queue":            {"bulk", "message", "queue/asynqfast", "queue/asynqredis", "redisconn"},
 	"queue/asynqfast":  {"batch", "queue/asynqredis"},
 	"queue/asynqredis": {},
-	"provider":         {"message", "channel", "delivery", "redact", "render"},
+	"provider":         {"message", "channel", "delivery", "provider/transport", "redact", "render"},
 
 	"event":         {"message"},
 	"store":         {"access", "audience", "bulk", "channel", "event", "message", "stats"},
@@ -68,10 +68,11 @@ var ours = map[string][]string{
 	"store/records": {"access", "audience", "bulk", "channel", "event", "lead", "message", "stats", "store", "store/search"},
 	"store/ledger":  {"access", "batch", "bulk", "channel", "delivery", "event", "message", "stats", "store"},
 
-	"provider/sendgrid":  {"message", "channel", "delivery", "provider", "render"},
-	"provider/twilio":    {"message", "channel", "delivery", "provider", "render"},
-	"provider/instagram": {"message", "channel", "delivery", "provider", "render"},
+	"provider/sendgrid":  {"message", "channel", "delivery", "provider", "provider/transport", "render"},
+	"provider/twilio":    {"message", "channel", "delivery", "provider", "provider/transport", "render"},
+	"provider/instagram": {"message", "channel", "delivery", "provider", "provider/transport", "render"},
 	"provider/simulator": {},
+	"provider/transport": {},
 }
 
 var domain = []string{"message", "wire", "access", "render", "audience", "lead", "channel", "stats", "delivery", "bulk", "event"}

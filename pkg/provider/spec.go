@@ -6,18 +6,19 @@ import (
 
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
+	"herald/pkg/provider/transport"
 )
 
-// Spec is a provider: what its channels need, and the constructor of its adapter. An adapter's package declares one, and
-// package vendors lists it.
+// Spec is a provider: the requirements of its channels and the constructor of its adapter. Each adapter's package declares one,
+// and package vendors lists it.
 type Spec struct {
 	channel.ProviderSpec
 
-	// New makes the adapter. Channels without a base URL use baseURL; all calls go through client.
+	// New returns the adapter. It uses baseURL for channels without a base URL, and client for all calls.
 	New func(baseURL string, client *http.Client) delivery.Provider
 }
 
-// Registry is a checked list of providers. It is read only.
+// Registry is a checked list of providers. It is read only and safe for concurrent use.
 type Registry struct {
 	specs     []Spec
 	providers channel.Providers
@@ -54,8 +55,7 @@ func (r *Registry) Names() []string {
 	return names
 }
 
-// Adapters makes the adapter of every provider, by name, each with an HTTP client of its own. urls replaces base URLs by
-// the provider's name.
+// Adapters makes the adapter of every provider, by name, // the provider's name.
 func (r *Registry) Adapters(urls map[string]string) map[string]delivery.Provider {
 	adapters := make(map[string]delivery.Provider, len(r.specs))
 	for i := range r.specs {
@@ -64,7 +64,7 @@ func (r *Registry) Adapters(urls map[string]string) map[string]delivery.Provider
 		if u == "" {
 			u = s.BaseURL
 		}
-		adapters[s.Name] = s.New(u, NewHTTPClient())
+		adapters[s.Name] = s.New(u, transport.NewClient())
 	}
 	return adapters
 }

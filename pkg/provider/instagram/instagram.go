@@ -1,5 +1,5 @@
-// Package instagram sends Instagram direct messages over Meta's Graph API (the Instagram API with Instagram login).
-// Meta takes text and image in two calls; the image goes first, and delivery keeps each call's outcome.
+// Package instagram sends Instagram direct messages with Meta's Graph API (the Instagram API with Instagram login). Meta takes text
+// and image in two calls. The image goes first, and delivery records the outcome of each call.
 package instagram
 
 import (
@@ -10,12 +10,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider"
+	"herald/pkg/provider/transport"
 )
 
 // Spec registers the provider.
@@ -31,21 +31,21 @@ var Spec = provider.Spec{
 	New: func(baseURL string, client *http.Client) delivery.Provider { return New(baseURL, client) },
 }
 
-// Version is the version of the Graph API.
+// Version is the version of the Graph API. Meta keeps a version for about two years.
 const Version = "v26.0"
 
 const maxBody = 1 << 20 // bytes of an answer that are read
 
-// Provider implements delivery.Provider.
+// Provider implements delivery.Provider. It is safe for concurrent use.
 type Provider struct {
 	url    string
 	client *http.Client
 }
 
-// New makes a Provider. The URL is used by channels that name none of their own.
+// New returns a Provider. It uses url for channels without a base URL.
 func New(url string, client *http.Client) *Provider { return &Provider{url: url, client: client} }
 
-// Parts implements delivery.Provider: an image and a text are a call each.
+// Parts implements delivery.Provider. An image and a text are two calls.
 func (p *Provider) Parts(c *message.Content) int {
 	if c.ImageURL != "" && strings.TrimSpace(c.Text) != "" {
 		return 2
@@ -90,10 +90,10 @@ func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Respo
 	}
 	body, err := json.Marshal(build(e))
 	if err != nil {
-		return provider.NoAnswer(&provider.Evidence{}, err)
+		return provider.NoAnswer(&transport.Evidence{}, err)
 	}
-	ctx, ev := provider.Trace(ctx)
-	// The account's id, not "me": a token of another account then fails instead of sending from it.
+	ctx, ev := transport.Trace(ctx)
+	// The path names the account's id instead of "me", so that a token of another account fails instead of sending from it.
 	target := strings.TrimSuffix(base, "/") + "/" + Version + "/" + e.Channel.Sender + "/messages"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
@@ -123,7 +123,7 @@ type graphError struct {
 	Trace     string `json:"fbtrace_id"`
 }
 
-// own says whether it has what every error of the Graph API has, and errors of other servers have not together.
+// own reports whether the error has the members that every error of the Graph API has. Errors of other servers do not have all three.
 func (e *graphError) own() bool { return e.Type != "" && e.Trace != "" && e.Code > 0 }
 
 func classify(res *http.Response, body []byte) delivery.Response {
@@ -151,39 +151,24 @@ func classify(res *http.Response, body []byte) delivery.Response {
 	return byCode(a, doc.Error)
 }
 
-const backOff = time.Minute // Meta's limits are counted over minutes to an hour
-
-// byCode decides by Meta's code, and the subcode where it matters. The meanings are those of Meta's error tables.
+// byCode returns the response to an error of Meta. The subcode decides if the table has it, because it is more specific; then the
+// code; then the HTTP status.
 func byCode(a provider.Answer, e *graphError) delivery.Response {
-	switch e.Subcode {
-	case 1357046: // "invalid JSON reply": the message was sent although an error came back
-		return a.Unknown()
-	case 2534022, 2018278:
-		return a.Refused(message.OutsideWindow)
-	case 1893063, 2534029, 2534041, 2018276:
-		return a.OfChannel(message.ChannelRefused)
-	case 2534014, 2018001:
-		return a.Refused(message.RecipientRefused)
+	if row, ok := subcodes[strconv.Itoa(e.Subcode)]; ok {
+		return a.As(row.Verdict)
+	}
+	code := e.Code
+	if code >= firstPermission && code <= lastPermission {
+		code = firstPermission
+	}
+	if row, ok := codes[strconv.Itoa(code)]; ok {
+		return a.As(row.Verdict)
 	}
 	switch {
-	case e.Code == 190:
-		return a.OfChannel(message.ChannelCredentials)
-	case e.Code == 4, e.Code == 17, e.Code == 32, e.Code == 613, e.Code == 341, e.Code == 80002, e.Code == 80006:
-		return a.NotNow(backOff)
-	case e.Code == 368: // blocked for a while, for a policy
-		return a.NotNow(10 * backOff)
-	case e.Code == 3, e.Code == 10, e.Code >= 200 && e.Code <= 299:
-		return a.OfChannel(message.ChannelRefused)
-	case e.Code == 551:
-		return a.Refused(message.RecipientRefused)
-	case e.Code == 100:
-		return a.Refused(message.ContentRefused)
-	case a.Status >= 500:
-		return a.Unknown()
-	case e.Code == 1, e.Code == 2, e.Transient:
-		return a.NotNow(backOff)
-	case a.Status == http.StatusTooManyRequests:
-		return a.NotNow(backOff)
+	case a.Status >= http.StatusInternalServerError:
+		return a.As(provider.MaybeSent)
+	case e.Transient, a.Status == http.StatusTooManyRequests:
+		return a.As(provider.Throttle(minBackOff))
 	}
-	return a.Refused(message.ProviderRefused)
+	return a.As(provider.Refuse(message.ProviderRefused))
 }

@@ -1,11 +1,12 @@
-// Package sendgrid sends email over SendGrid's v3 API: the vendor's SDK builds the request, one tuned client carries
-// it, and every answer gets its class.
+// Package sendgrid sends email with SendGrid's v3 API. The vendor's SDK builds the request; package transport carries it, so that
+// each failed call has evidence of whether it was sent.
 package sendgrid
 
 import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/sendgrid/rest"
@@ -16,6 +17,7 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider"
+	"herald/pkg/provider/transport"
 )
 
 // Spec registers the provider.
@@ -30,21 +32,21 @@ var Spec = provider.Spec{
 	New: func(baseURL string, client *http.Client) delivery.Provider { return New(baseURL, client) },
 }
 
-// MessageIDArg is the custom argument that carries our message id; SendGrid puts it into every event.
+// MessageIDArg is the custom argument that holds the id of the message. SendGrid repeats it in each event.
 const MessageIDArg = "herald_message_id"
 
-// Provider implements delivery.Provider.
+// Provider implements delivery.Provider. It is safe for concurrent use.
 type Provider struct {
 	url    string
 	client *rest.Client
 }
 
-// New makes a Provider. The URL is used by channels that name none of their own.
+// New returns a Provider. It uses url for channels without a base URL.
 func New(url string, client *http.Client) *Provider {
 	return &Provider{url: url, client: &rest.Client{HTTPClient: client}}
 }
 
-// Parts implements delivery.Provider: an email is one call.
+// Parts implements delivery.Provider. An email is one call.
 func (p *Provider) Parts(*message.Content) int { return 1 }
 
 // Send implements delivery.Provider.
@@ -53,11 +55,11 @@ func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Respo
 	if e.Channel.BaseURL != "" {
 		url = e.Channel.BaseURL
 	}
-	// A request of its own per send: the SDK's client writes the body into a shared one.
+	// Each send gets a new request, because the SDK's client shares one between calls.
 	req := sendgrid.GetRequest(e.Channel.Credentials["api_key"].Reveal(), "/v3/mail/send", url)
 	req.Method = rest.Post
 	req.Body = mail.GetRequestBody(build(e))
-	ctx, ev := provider.Trace(ctx)
+	ctx, ev := transport.Trace(ctx)
 	res, err := p.client.SendWithContext(ctx, req)
 	if err != nil {
 		return provider.NoAnswer(ev, err)
@@ -89,31 +91,37 @@ func build(e delivery.Envelope) *mail.SGMailV3 {
 	return m
 }
 
-// classify reads SendGrid's answer. Any 2xx is an acceptance (202, and 200 in sandbox mode).
+// statuses is the table of SendGrid's errors. SendGrid has no error codes: the HTTP status decides, and for 400 the field at fault.
+// https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/responses
+var statuses = provider.NewCodes(
+	provider.Row("400", provider.Refuse(message.ContentRefused), "a field of the request is invalid"),
+	provider.Row("400 personalizations", provider.Refuse(message.RecipientRefused), "the recipient is invalid"),
+	provider.Row("403", provider.RefuseSender(), "the sender is not a verified identity, or the key may not send"),
+	provider.Row("404", provider.PauseChannel(message.ChannelRefused), "the path does not exist: the base URL is wrong"),
+	provider.Row("405", provider.PauseChannel(message.ChannelRefused), "the method is not allowed: the base URL is wrong"),
+	provider.Row("413", provider.Refuse(message.ContentRefused), "the message is larger than 30 MB"),
+)
+
+// classify returns the response to SendGrid's answer. Every 2xx is an acceptance: 202, and 200 in sandbox mode.
 func classify(e delivery.Envelope, res *rest.Response) delivery.Response {
 	header := http.Header(res.Headers)
 	if res.StatusCode >= 200 && res.StatusCode < 300 {
 		return accepted(res.StatusCode, header, res.Body)
 	}
-	a := provider.Answer{Status: res.StatusCode, Header: header}
+	a := provider.Answer{Status: res.StatusCode, Header: header, OwnSender: e.Content.Sender != ""}
 	var field string
 	a.Text, field, a.Own = readError(res.Body)
-	switch {
-	case a.Status == http.StatusForbidden && e.Content.Sender != "":
-		return a.Refused(message.SenderRefused) // the message's own sender, not the channel's
-	case a.Status == http.StatusForbidden:
-		return a.OfChannel(message.ChannelRefused)
-	case a.Status == http.StatusBadRequest && strings.Contains(field, "personalizations"):
-		return a.Refused(message.RecipientRefused)
-	case a.Status == http.StatusBadRequest || a.Status == http.StatusRequestEntityTooLarge:
-		return a.Refused(message.ContentRefused)
-	case a.Status == http.StatusNotFound || a.Status == http.StatusMethodNotAllowed:
-		return a.OfChannel(message.ChannelRefused) // a wrong base URL
+	status := strconv.Itoa(a.Status)
+	if a.Status == http.StatusBadRequest && strings.Contains(field, "personalizations") {
+		status += " personalizations"
+	}
+	if row, ok := statuses[status]; ok {
+		return a.As(row.Verdict)
 	}
 	return a.ByStatus()
 }
 
-// accepted tells a real acceptance from some other server's page with a 2xx status.
+// accepted returns the response to a 2xx status. An HTML page without SendGrid's id comes from another server.
 func accepted(status int, header http.Header, body string) delivery.Response {
 	id := header.Get("X-Message-Id")
 	if id == "" && strings.HasPrefix(strings.TrimSpace(body), "<") {
@@ -122,7 +130,7 @@ func accepted(status int, header http.Header, body string) delivery.Response {
 	return delivery.Response{Class: delivery.Accepted, HTTPStatus: status, ProviderMessageID: id}
 }
 
-// errorDoc is SendGrid's documented error. Every entry has a field, null where none is at fault.
+// errorDoc is SendGrid's documented error. Each entry has a field, which is null if no field is at fault.
 type errorDoc struct {
 	Errors []struct {
 		Message string          `json:"message"`
@@ -133,8 +141,8 @@ type errorDoc struct {
 	ID string `json:"id"`
 }
 
-// readError returns what SendGrid says is wrong and with which field, and whether it is SendGrid that says so: other
-// servers have lists of errors too, of another form.
+// readError returns the text of the first error and the field at fault. own says that the body has SendGrid's form: other servers
+// answer with lists of errors too.
 func readError(body string) (text, field string, own bool) {
 	var doc errorDoc
 	if json.Unmarshal([]byte(body), &doc) != nil || len(doc.Errors) == 0 {

@@ -1,5 +1,6 @@
-// Package twilio sends SMS and MMS over Twilio's Programmable Messaging: the vendor's SDK builds the request and reads
-// the answer, a client of our own carries it, with the caller's context, and keeps what the SDK would throw away.
+// Package twilio sends SMS and MMS with Twilio's Programmable Messaging API. The vendor's SDK builds the request and reads the
+// answer. A carrier below the SDK makes the call: it passes the caller's context on, leaves evidence of whether the request was
+// sent, and keeps the status and headers that the SDK drops.
 package twilio
 
 import (
@@ -21,6 +22,7 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider"
+	"herald/pkg/provider/transport"
 )
 
 // Spec registers the provider.
@@ -39,16 +41,16 @@ var Spec = provider.Spec{
 
 const maxBody = 1 << 20 // bytes of an answer that are read
 
-// Provider implements delivery.Provider.
+// Provider implements delivery.Provider. It is safe for concurrent use.
 type Provider struct {
 	url    string
 	client *http.Client
 }
 
-// New makes a Provider. The URL is used by channels that name none of their own.
+// New returns a Provider. It uses url for channels without a base URL.
 func New(url string, client *http.Client) *Provider { return &Provider{url: url, client: client} }
 
-// Parts implements delivery.Provider: an SMS is one call, whatever its segments.
+// Parts implements delivery.Provider. An SMS is one call for any number of segments.
 func (p *Provider) Parts(*message.Content) int { return 1 }
 
 // Send implements delivery.Provider.
@@ -57,13 +59,13 @@ func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Respo
 	if e.Channel.BaseURL != "" {
 		base = e.Channel.BaseURL
 	}
-	ctx, ev := provider.Trace(ctx)
+	ctx, ev := transport.Trace(ctx)
 	c := &carrier{ctx: ctx, http: p.client, base: base, sid: e.Channel.Credentials["account_sid"].Reveal()}
 	c.user, c.password = c.sid, e.Channel.Credentials["auth_token"].Reveal()
 	if key := e.Channel.Credentials["api_key_sid"]; !key.Empty() {
 		c.user, c.password = key.Reveal(), e.Channel.Credentials["api_key_secret"].Reveal()
 	}
-	// The handler is made by hand: the SDK's constructor lets environment variables change the host.
+	// The SDK's constructor is not used: it lets environment variables change the host.
 	msg, err := openapi.NewApiService(&client.RequestHandler{Client: c}).CreateMessage(build(e))
 	if err != nil {
 		return c.classify(ev, e, err)
@@ -102,7 +104,7 @@ type carrier struct {
 	header                    http.Header
 }
 
-// refusal is an answer that is no 2xx.
+// refusal is an answer with a status other than 2xx.
 type refusal struct{ answer provider.Answer }
 
 func (r *refusal) Error() string { return "HTTP " + strconv.Itoa(r.answer.Status) }
@@ -110,16 +112,16 @@ func (r *refusal) Error() string { return "HTTP " + strconv.Itoa(r.answer.Status
 // AccountSid implements client.BaseClient.
 func (c *carrier) AccountSid() string { return c.sid }
 
-// SetTimeout implements client.BaseClient; the context has the timeout.
+// SetTimeout implements client.BaseClient. It does nothing: the context has the deadline.
 func (c *carrier) SetTimeout(time.Duration) {}
 
-// SetOauth implements client.BaseClient; Herald uses keys.
+// SetOauth implements client.BaseClient. It does nothing: Herald authenticates with keys.
 func (c *carrier) SetOauth(client.OAuth) {}
 
 // OAuth implements client.BaseClient.
 func (c *carrier) OAuth() client.OAuth { return nil }
 
-// SendRequest implements client.BaseClient.
+// SendRequest implements client.BaseClient. It replaces the host that the SDK chose by the base URL.
 func (c *carrier) SendRequest(method, rawURL string, data url.Values, headers map[string]interface{}, _ ...byte) (*http.Response, error) {
 	target, err := url.Parse(rawURL)
 	if err != nil {
@@ -153,8 +155,8 @@ func (c *carrier) SendRequest(method, rawURL string, data url.Values, headers ma
 	return res, nil
 }
 
-// Twilio's documented errors have a code of five digits, the HTTP status, and a link to the error's page. Many servers have
-// a code and a message.
+// Twilio's documented errors have a code of five digits, the HTTP status, and a link to the error's page. A code and a message
+// alone do not identify Twilio: many servers send these.
 const (
 	codeDigits = 5
 	moreInfo   = "https://www.twilio.com/docs/"
@@ -175,9 +177,8 @@ func answerOf(res *http.Response, body []byte) provider.Answer {
 	return a
 }
 
-// classify decides by Twilio's own code, and by the HTTP status where it gave none that is known. The codes' meanings
-// are those of Twilio's error dictionary.
-func (c *carrier) classify(ev *provider.Evidence, e delivery.Envelope, err error) delivery.Response {
+// classify returns the response to a failed call. Twilio's code decides, or the HTTP status if the code is not in the table.
+func (c *carrier) classify(ev *transport.Evidence, e delivery.Envelope, err error) delivery.Response {
 	var r *refusal
 	if !errors.As(err, &r) {
 		if c.status != 0 {
@@ -186,29 +187,9 @@ func (c *carrier) classify(ev *provider.Evidence, e delivery.Envelope, err error
 		return provider.NoAnswer(ev, err)
 	}
 	a := r.answer
-	switch a.Code {
-	case "20003", "20005", "20006", "20403", "20008", "30002":
-		return a.OfChannel(message.ChannelCredentials)
-	case "20429", "21611", "14107", "30001", "30022", "30017", "63017", "63018", "21730":
-		return a.NotNow(time.Second)
-	case "30023", "30027", "63038": // daily caps
-		return a.NotNow(30 * time.Minute)
-	case "20500", "20503", "30020", "30021", "30410", "63009", "63010", "63012":
-		return a.Unknown()
-	case "21211", "21214", "21612", "21217", "21401", "21407", "21614", "21408", "30003", "30005", "30006", "30011", "63003", "63024",
-		"21608": // 21608: a trial account reaches verified numbers only
-		return a.Refused(message.RecipientRefused)
-	case "21610", "30004", "63014", "63033":
-		return a.Refused(message.ConsentRefused)
-	case "21602", "21617", "21618", "21619", "21620", "21623", "30007", "30019", "63005", "63021", "63013":
-		return a.Refused(message.ContentRefused)
-	case "63016":
-		return a.Refused(message.OutsideWindow)
-	case "21212", "21603", "21606", "21607", "21701", "21703", "21704", "21705", "30018", "30024", "30032", "30034", "63007", "21609":
-		if e.Content.Sender != "" {
-			return a.Refused(message.SenderRefused)
-		}
-		return a.OfChannel(message.ChannelRefused)
+	a.OwnSender = e.Content.Sender != ""
+	if row, ok := codes[a.Code]; ok {
+		return a.As(row.Verdict)
 	}
 	return a.ByStatus()
 }

@@ -1,4 +1,4 @@
-package provider
+package transport
 
 import (
 	"bufio"
@@ -84,7 +84,7 @@ func post(t *testing.T, c *http.Client, url, body string) (status int, answer st
 // client is a client whose connections end with the test.
 func client(t *testing.T) (*http.Client, *transport) {
 	t.Helper()
-	c := NewHTTPClient()
+	c := NewClient()
 	t.Cleanup(c.CloseIdleConnections)
 	return c, c.Transport.(*transport)
 }
@@ -93,9 +93,9 @@ func client(t *testing.T) (*http.Client, *transport) {
 func age(tr *transport) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	for _, lines := range tr.idle {
-		for _, l := range lines {
-			l.since = l.since.Add(-time.Second)
+	for _, conns := range tr.idle {
+		for _, c := range conns {
+			c.idleSince = c.idleSince.Add(-time.Second)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func TestAnswersAreReadWhole(t *testing.T) {
 			client, _ := client(t)
 			for range 2 {
 				status, body, ev, err := post(t, client, p.url, "x")
-				if status != c.status || body != c.body || err != nil || !ev.Left() {
+				if status != c.status || body != c.body || err != nil || !ev.BytesSent() {
 					t.Errorf("%d %q %v", status, body, err)
 				}
 			}
@@ -166,7 +166,7 @@ func TestClosedConnectionsAreNoticed(t *testing.T) {
 	for n := range int64(5) {
 		age(tr)
 		status, _, ev, err := post(t, c, p.url, "x")
-		if status != 202 || err != nil || !ev.Left() {
+		if status != 202 || err != nil || !ev.BytesSent() {
 			t.Fatalf("call %d: %d %v", n, status, err)
 		}
 		<-closed
@@ -189,8 +189,8 @@ func TestWhatLeftIsNotRepeated(t *testing.T) {
 		t.Fatal(status, err)
 	}
 	_, _, ev, err := post(t, c, p.url, "x")
-	if err == nil || !ev.Left() {
-		t.Errorf("left %v, %v", ev.Left(), err)
+	if err == nil || !ev.BytesSent() {
+		t.Errorf("sent %v, %v", ev.BytesSent(), err)
 	}
 	if p.conns.Load() != 1 || p.requests.Load() != 2 {
 		t.Errorf("%d connections, %d requests", p.conns.Load(), p.requests.Load())
@@ -215,20 +215,20 @@ func TestNothingLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := func(body io.Reader) (*http.Response, *Evidence, error) {
-		l, err := tr.line(t.Context(), u)
+		conn, err := tr.connect(t.Context(), u)
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw := l.wire.Conn
-		l.wire.Conn, l.used = broken{raw}, true
+		raw := conn.counting.Conn
+		conn.counting.Conn, conn.reused = broken{raw}, true
 		defer raw.Close()
 		ctx, ev := Trace(t.Context())
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err = l.call(req, ev); err == nil || ev.Left() {
-			t.Errorf("left %v, %v", ev.Left(), err)
+		if _, err = conn.roundTrip(req, ev); err == nil || ev.BytesSent() {
+			t.Errorf("sent %v, %v", ev.BytesSent(), err)
 		}
 		if !rewind(&req) {
 			return nil, ev, err
@@ -236,8 +236,8 @@ func TestNothingLeft(t *testing.T) {
 		res, err := tr.RoundTrip(req)
 		return res, ev, err
 	}
-	if res, ev, err := call(strings.NewReader("again")); err != nil || res.StatusCode != 202 || !ev.Left() {
-		t.Errorf("%v, left %v", err, ev.Left())
+	if res, ev, err := call(strings.NewReader("again")); err != nil || res.StatusCode != 202 || !ev.BytesSent() {
+		t.Errorf("%v, sent %v", err, ev.BytesSent())
 	}
 	if _, _, err := call(io.MultiReader(strings.NewReader("once"))); err == nil {
 		t.Error("a body that can be read only once was sent")
@@ -275,7 +275,7 @@ func TestEndlessAnswer(t *testing.T) {
 		}
 	})
 	c, _ := client(t)
-	if _, _, ev, err := post(t, c, p.url, "x"); !errors.Is(err, errTooLong) || !ev.Left() {
+	if _, _, ev, err := post(t, c, p.url, "x"); !errors.Is(err, errTooLong) || !ev.BytesSent() {
 		t.Errorf("%v", err)
 	}
 }
@@ -287,7 +287,7 @@ func TestOtherProtocol(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r)
 	})
 	c, _ := client(t)
-	if status, _, ev, err := post(t, c, p.url, "x"); err == nil || !ev.Left() {
+	if status, _, ev, err := post(t, c, p.url, "x"); err == nil || !ev.BytesSent() {
 		t.Errorf("%d", status)
 	}
 }
@@ -318,8 +318,8 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Do(req); !errors.Is(err, context.Canceled) || !ev.Left() {
-		t.Errorf("%v, left %v", err, ev.Left())
+	if _, err := c.Do(req); !errors.Is(err, context.Canceled) || !ev.BytesSent() {
+		t.Errorf("%v, sent %v", err, ev.BytesSent())
 	}
 	hang.Store(false)
 	if status, _, _, err := post(t, c, p.url, "x"); status != 202 || err != nil {
@@ -339,8 +339,8 @@ func TestDeadlinesAreOfOneCall(t *testing.T) {
 		t.Fatal(status, err)
 	}
 	tr.mu.Lock()
-	for _, lines := range tr.idle {
-		_ = lines[0].conn.SetDeadline(past)
+	for _, conns := range tr.idle {
+		_ = conns[0].conn.SetDeadline(longPast)
 	}
 	tr.mu.Unlock()
 	age(tr)
@@ -362,12 +362,12 @@ func TestTLS(t *testing.T) {
 	c, tr := client(t)
 	tr.tls.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	var untrusted *tls.CertificateVerificationError
-	if _, _, ev, err := post(t, c, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), "x"); !errors.As(err, &untrusted) || ev.Left() {
-		t.Errorf("a certificate for another host: %v, left %v", err, ev.Left())
+	if _, _, ev, err := post(t, c, strings.Replace(srv.URL, "127.0.0.1", "localhost", 1), "x"); !errors.As(err, &untrusted) || ev.BytesSent() {
+		t.Errorf("a certificate for another host: %v, sent %v", err, ev.BytesSent())
 	}
 	for range 3 {
 		status, _, ev, err := post(t, c, srv.URL, "x")
-		if status != 202 || err != nil || !ev.Left() {
+		if status != 202 || err != nil || !ev.BytesSent() {
 			t.Fatalf("%d %v", status, err)
 		}
 	}
@@ -398,11 +398,11 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	if p.conns.Load() > 32 || p.requests.Load() != 32*20 || int64(tr.kept) != p.conns.Load() {
 		t.Errorf("%d connections, %d kept, %d requests", p.conns.Load(), tr.kept, p.requests.Load())
 	}
-	tr.expire(time.Now().Add(-time.Hour))
+	tr.closeIdleSince(time.Now().Add(-time.Hour))
 	if tr.kept == 0 || tr.sweep == nil {
 		t.Error("connections were closed before their time")
 	}
-	tr.expire(time.Now())
+	tr.closeIdleSince(time.Now())
 	if tr.kept != 0 || len(tr.idle) != 0 || tr.sweep != nil {
 		t.Errorf("%d kept of %d hosts", tr.kept, len(tr.idle))
 	}
@@ -422,13 +422,13 @@ func TestProxy(t *testing.T) {
 	c, tr := client(t)
 	tr.proxy = http.ProxyURL(via)
 	tr.proxied.Proxy = tr.proxy
-	if status, body, ev, err := post(t, c, "http://vendor.example", "x"); status != 202 || body != "vendor.example" || err != nil || !ev.Left() {
+	if status, body, ev, err := post(t, c, "http://vendor.example", "x"); status != 202 || body != "vendor.example" || err != nil || !ev.BytesSent() {
 		t.Errorf("%d %q %v", status, body, err)
 	}
 	proxy.Close()
 	c.CloseIdleConnections()
-	if _, _, ev, err := post(t, c, "http://vendor.example", "x"); err == nil || ev.Left() {
-		t.Errorf("left %v, %v", ev.Left(), err)
+	if _, _, ev, err := post(t, c, "http://vendor.example", "x"); err == nil || ev.BytesSent() {
+		t.Errorf("sent %v, %v", ev.BytesSent(), err)
 	}
 }
 

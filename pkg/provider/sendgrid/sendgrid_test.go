@@ -1,0 +1,174 @@
+package sendgrid
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"herald/pkg/channel"
+	"herald/pkg/delivery"
+	"herald/pkg/message"
+	"herald/pkg/provider/providertest"
+	"herald/pkg/testenv"
+)
+
+func sgError(status int, text, field string) providertest.Reply {
+	return providertest.Reply{Status: status, Body: `{"errors":[{"message":"` + text + `","field":` + field + `}]}`}
+}
+
+var adapter = providertest.Adapter{
+	Spec: Spec,
+	Channel: channel.Channel{
+		Sender: "news@acme.test", SenderName: "Acme", Credentials: providertest.Credentials("api_key", "SG.top-secret-key"),
+	},
+	Recipient: "ann@example.com",
+	Content:   message.Content{Subject: "Hi", Text: "Hello", HTML: "<p>Hello</p>"},
+	Accept:    providertest.Reply{Status: 202, Header: providertest.Header("X-Message-Id", "abc")},
+	ID:        "abc",
+	Quote: func(text string) providertest.Reply {
+		return sgError(400, text, `"personalizations.0.to.0.email"`)
+	},
+	Failures: map[string]providertest.Failure{
+		"400 recipient":        sgError(400, "bad", `"personalizations.0.to.0.email"`).Means(providertest.Refused(message.RecipientRefused, "http_400")),
+		"400 content":          sgError(400, "bad", `"content"`).Means(providertest.Refused(message.ContentRefused, "http_400")),
+		"400 without a field":  sgError(400, "bad", "null").Means(providertest.Refused(message.ContentRefused, "http_400")),
+		"401":                  sgError(401, "revoked", "null").Means(providertest.ChannelPaused(message.ChannelCredentials, "http_401")),
+		"403":                  sgError(403, "from", `"from"`).Means(providertest.ChannelPaused(message.ChannelRefused, "http_403")),
+		"404":                  providertest.Reply{Status: 404}.Means(providertest.ChannelPaused(message.ChannelRefused, "provider_unreachable")),
+		"405":                  providertest.Reply{Status: 405}.Means(providertest.ChannelPaused(message.ChannelRefused, "provider_unreachable")),
+		"413 page of a proxy":  providertest.Reply{Status: 413, Body: "<html>"}.Means(providertest.Refused(message.ContentRefused, "provider_unreachable")),
+		"415":                  providertest.Reply{Status: 415}.Means(providertest.Refused(message.ProviderRefused, "provider_unreachable")),
+		"429":                  sgError(429, "too many requests", "null").Means(providertest.Throttled(0, "http_429")),
+		"429 with Retry-After": providertest.Reply{Status: 429, Header: providertest.Header("Retry-After", "7")}.Means(providertest.Throttled(7*time.Second, "provider_unreachable")),
+		"500":                  providertest.Reply{Status: 500}.Means(providertest.Unknown("provider_unreachable")),
+		"502 page":             providertest.Reply{Status: 502, Body: "<html>"}.Means(providertest.Unknown("provider_unreachable")),
+		"503":                  providertest.Reply{Status: 503}.Means(providertest.Unknown("provider_unreachable")),
+		"503 vendor":           sgError(503, "down", "null").Means(providertest.Unknown("http_503")),
+		"504":                  providertest.Reply{Status: 504}.Means(providertest.Unknown("provider_unreachable")),
+		"302":                  providertest.Reply{Status: 302, Header: providertest.Header("Location", "http://127.0.0.1:1/")}.Means(providertest.Unknown("provider_unreachable")),
+		"other error":          providertest.Reply{Status: 400, Body: `{"errors":["bad"]}`}.Means(providertest.Refused(message.ContentRefused, "provider_unreachable")),
+		"no field":             providertest.Reply{Status: 400, Body: `{"errors":[{"message":"bad"}]}`}.Means(providertest.Refused(message.ContentRefused, "provider_unreachable")),
+		"no text":              providertest.Reply{Status: 400, Body: `{"errors":[{"message":"","field":null}]}`}.Means(providertest.Refused(message.ContentRefused, "provider_unreachable")),
+		"more members":         providertest.Reply{Status: 400, Body: `{"errors":[{"message":"bad","field":null,"path":"/x"}]}`}.Means(providertest.Refused(message.ContentRefused, "provider_unreachable")),
+		"503 with Retry-After": providertest.Reply{Status: 503, Header: providertest.Header("Retry-After", "3")}.Means(providertest.Throttled(3*time.Second, "provider_unreachable")),
+	},
+}
+
+func TestConformance(t *testing.T) { providertest.Run(t, adapter) }
+
+func TestStatuses(t *testing.T) {
+	want := map[string]providertest.Outcome{
+		"400":                  providertest.Refused(message.ContentRefused, "http_400"),
+		"400 personalizations": providertest.Refused(message.RecipientRefused, "http_400"),
+		"403":                  providertest.ChannelPaused(message.ChannelRefused, "http_403"),
+		"404":                  providertest.ChannelPaused(message.ChannelRefused, "http_404"),
+		"405":                  providertest.ChannelPaused(message.ChannelRefused, "http_405"),
+		"413":                  providertest.Refused(message.ContentRefused, "http_413"),
+	}
+	status := map[string]int{"400": 400, "400 personalizations": 400, "403": 403, "404": 404, "405": 405, "413": 413}
+	adapter.CheckCodes(t, statuses, want, func(code string) providertest.Reply {
+		field := "null"
+		if strings.HasSuffix(code, "personalizations") {
+			field = `"personalizations"`
+		}
+		return sgError(status[code], "bad", field)
+	})
+}
+
+func TestRequests(t *testing.T) {
+	const body = `{"from":{"name":"Acme","email":"news@acme.test"},"subject":"Hi","personalizations":[{"to":[{"email":"ann@example.com"}],` +
+		`"custom_args":{"herald_message_id":"` + providertest.MessageID + `"}}],` +
+		`"content":[{"type":"text/plain","value":"Hello"},{"type":"text/html","value":"\u003cp\u003eHello\u003c/p\u003e"}]}`
+	for name, c := range map[string]struct {
+		change func(a *providertest.Adapter)
+		body   string
+	}{
+		"email": {func(*providertest.Adapter) {}, body},
+		"own sender": {
+			func(a *providertest.Adapter) { a.Content.Sender, a.Content.SenderName = "ceo@acme.test", "The CEO" },
+			strings.Replace(body, `{"name":"Acme","email":"news@acme.test"}`, `{"name":"The CEO","email":"ceo@acme.test"}`, 1),
+		},
+		"html only": {func(a *providertest.Adapter) { a.Content.Text = " " }, strings.Replace(body, `{"type":"text/plain","value":"Hello"},`, "", 1)},
+		"text only": {
+			func(a *providertest.Adapter) { a.Content.HTML = " " }, strings.Replace(body, `,{"type":"text/html","value":"\u003cp\u003eHello\u003c/p\u003e"}`, "", 1),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := adapter
+			c.change(&a)
+			v := providertest.Serve(t, a.Accept)
+			a.Send(t, v.URL)
+			got, _ := v.Last()
+			want := providertest.Request{
+				Method: http.MethodPost, Path: "/v3/mail/send", Authorization: "Bearer SG.top-secret-key", ContentType: "application/json", Body: c.body,
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// An email is one call, also with fields of other types.
+func TestParts(t *testing.T) {
+	if n := New("http://x", nil).Parts(&message.Content{Text: "a", ImageURL: "https://x.test/a.png"}); n != 1 {
+		t.Errorf("%d parts", n)
+	}
+}
+
+// In sandbox mode SendGrid accepts with 200. An empty body without an id is an acceptance too; an HTML page is not.
+func TestAcceptances(t *testing.T) {
+	for name, c := range map[string]struct {
+		reply providertest.Reply
+		want  providertest.Outcome
+	}{
+		"sandbox":         {providertest.Reply{Status: 200, Header: providertest.Header("X-Message-Id", "abc")}, providertest.Outcome{Class: delivery.Accepted, ID: "abc"}},
+		"without an id":   {providertest.Reply{Status: 202}, providertest.Outcome{Class: delivery.Accepted}},
+		"page":            {providertest.Reply{Status: 200, Body: " \n<html>"}, providertest.Unknown("not_sendgrid")},
+		"page with an id": {providertest.Reply{Status: 202, Header: providertest.Header("X-Message-Id", "abc"), Body: "<html>"}, providertest.Outcome{Class: delivery.Accepted, ID: "abc"}},
+	} {
+		if d := cmp.Diff(c.want, providertest.OutcomeOf(adapter.Send(t, providertest.Serve(t, c.reply).URL))); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+// A message with its own sender must not pause its channel if that sender is refused.
+func TestOwnSenderRefused(t *testing.T) {
+	a := adapter
+	a.Content.Sender = "x@acme.test"
+	got := providertest.OutcomeOf(a.Send(t, providertest.Serve(t, sgError(403, "from", `"from"`)).URL))
+	if d := cmp.Diff(providertest.Refused(message.SenderRefused, "http_403"), got); d != "" {
+		t.Error(d)
+	}
+}
+
+// The simulator's recipients that stand for outcomes have these outcomes.
+func TestSimulator(t *testing.T) {
+	sim, u := testenv.Simulator(t)
+	for recipient, want := range map[string]providertest.Outcome{
+		"refused+1@simulator.test":    providertest.Refused(message.RecipientRefused, "http_400"),
+		"throttle@simulator.test":     providertest.Throttled(0, "http_429"),
+		"unavailable@simulator.test":  providertest.Throttled(time.Second, "provider_unreachable"),
+		"500@simulator.test":          providertest.Unknown("provider_unreachable"),
+		"html@simulator.test":         providertest.Unknown("provider_unreachable"),
+		"reset@simulator.test":        providertest.Unknown("no_answer"),
+		"unauthorized@simulator.test": providertest.ChannelPaused(message.ChannelCredentials, "http_401"),
+		"forbidden@simulator.test":    providertest.ChannelPaused(message.ChannelRefused, "http_403"),
+	} {
+		a := adapter
+		a.Recipient = recipient
+		if d := cmp.Diff(want, providertest.OutcomeOf(a.Send(t, u))); d != "" {
+			t.Errorf("%s: %s", recipient, d)
+		}
+	}
+	if r := adapter.Send(t, u); r.Class != delivery.Accepted {
+		t.Errorf("%+v", r)
+	}
+	if got := sim.Accepted("ann@example.com"); len(got) != 1 || got[0].MessageID != providertest.MessageID || got[0].Subject != "Hi" {
+		t.Errorf("record %+v", got)
+	}
+}
