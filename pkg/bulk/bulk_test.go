@@ -34,7 +34,6 @@ type world struct {
 	timing   bulk.Timing
 	ch       *channel.Channel
 	state    channel.State // how its provider behaves
-	others   map[channel.Key]*channel.Channel
 
 	mu    sync.Mutex
 	tasks map[uuid.UUID]int // how often each message was enqueued
@@ -43,7 +42,8 @@ type world struct {
 	gone  error // instead of the channel
 	errs  []string
 
-	events []string
+	events  []string
+	running *bulk.Runner // the last that was started; Wake wakes it
 }
 
 const timeout = 30 * time.Second
@@ -76,28 +76,28 @@ func (w *world) Enqueue(_ context.Context, _ message.ChannelType, _ message.Prio
 	}
 	return nil
 }
-func (w *world) Wake(context.Context, uuid.UUID) error              { return nil }
+func (w *world) Wake(context.Context, uuid.UUID) error {
+	w.mu.Lock()
+	r := w.running
+	w.mu.Unlock()
+	if r != nil {
+		r.Wake()
+	}
+	return nil
+}
 func (w *world) State(context.Context, channel.Key) channel.State   { return w.state }
 func (w *world) Rate(_ context.Context, c *channel.Channel) float64 { return c.RatePerSecond }
 func (w *world) Workers(context.Context) (int, error)               { return 1, nil }
-func (w *world) Get(_ context.Context, k channel.Key) (*channel.Channel, error) {
+func (w *world) Get(context.Context, channel.Key) (*channel.Channel, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := *w.ch
-	if other := w.others[k]; other != nil {
-		c = *other
-	}
 	return &c, w.gone
 }
 func (w *world) AtLeast(ctx context.Context, k channel.Key, _ int64) (*channel.Channel, error) {
 	return w.Get(ctx, k)
 }
 
-func (w *world) set(s channel.State) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ch.State = s
-}
 func (w *world) Rescue(context.Context, uuid.UUID) error { return nil }
 func (w *world) BulkEvent(_ context.Context, event string, _ uuid.UUID, _ ...any) {
 	w.mu.Lock()
@@ -112,7 +112,10 @@ func (w *world) BulkError(_ context.Context, during string, _ uuid.UUID, err err
 }
 
 func timing() bulk.Timing {
-	return bulk.Timing{Poll: 10 * time.Millisecond, Lease: 3 * time.Second, Reconcile: 50 * time.Millisecond, Stall: 50 * time.Millisecond, Retry: 10 * time.Millisecond, TimeSlice: 20 * time.Millisecond}
+	return bulk.Timing{
+		Poll: 50 * time.Millisecond, Lease: 15 * time.Second, Reconcile: 100 * time.Millisecond, Stall: 100 * time.Millisecond,
+		Retry: 10 * time.Millisecond, TimeSlice: 20 * time.Millisecond,
+	}
 }
 
 func (w *world) runner(window int) *bulk.Runner {
@@ -120,6 +123,9 @@ func (w *world) runner(window int) *bulk.Runner {
 		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
 		Channels: w, Health: w, Observer: w, Timing: w.timing, Window: window,
 	})
+	w.mu.Lock()
+	w.running = r
+	w.mu.Unlock()
 	r.Start()
 	w.t.Cleanup(r.Stop)
 	return r
@@ -171,71 +177,32 @@ func (w *world) take(n int) []uuid.UUID {
 // deliver settles up to n of the enqueued messages as sent, as a worker would, counting them or not.
 func (w *world) deliver(n int, count bool) {
 	w.t.Helper()
-	for _, id := range w.take(n) {
-		w.deliverOne(id, count)
+	var all sync.WaitGroup
+	for _, id := range w.take(n) { // at once, so that they share statements and commits
+		all.Go(func() { w.deliverOne(id, count) })
 	}
+	all.Wait()
 }
 
 func (w *world) deliverOne(id uuid.UUID, count bool) {
 	w.t.Helper()
 	token := uuid.New()
 	if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
-		w.t.Fatalf("claim: %v %v", ok, err)
+		w.t.Errorf("claim: %v %v", ok, err)
+		return
 	}
 	if _, err := w.store.Settle(w.t.Context(), delivery.Row{ID: id, Token: token}.Sent(3)); err != nil {
-		w.t.Fatal(err)
+		w.t.Error(err)
+		return
 	}
 	l, err := w.store.Load(w.t.Context(), id)
 	if err != nil {
-		w.t.Fatal(err)
+		w.t.Error(err)
+		return
 	}
 	if count {
 		w.counters.Count(l.Message.BulkID, stats.MessageState{Seq: l.Message.Seq, Status: message.Sent, Cost: 3})
 	}
-}
-
-// deliverOf settles the n messages of one bulk as they come into the queue, and leaves others there.
-func (w *world) deliverOf(b *bulk.Bulk, n int) {
-	w.t.Helper()
-	testenv.Eventually(w.t, timeout, "its messages come", func() bool {
-		for _, id := range w.take(w.enqueued()) {
-			l, err := w.store.Load(w.t.Context(), id)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			if l.Message.BulkID == b.ID {
-				w.deliverOne(id, true)
-				n--
-				continue
-			}
-			w.mu.Lock()
-			w.queue = append(w.queue, id)
-			w.mu.Unlock()
-		}
-		return n == 0
-	})
-}
-
-// settleUnknown settles up to n of the enqueued messages as UNKNOWN, to be resent in an hour, and returns how many.
-func (w *world) settleUnknown(n int) int {
-	w.t.Helper()
-	taken := w.take(n)
-	for _, id := range taken {
-		token := uuid.New()
-		if ok, err := w.store.Claim(w.t.Context(), delivery.Claim{ID: id, Token: token, TTL: time.Minute}); err != nil || !ok {
-			w.t.Fatalf("claim: %v %v", ok, err)
-		}
-		o := delivery.Row{ID: id, Token: token}.Unknown(time.Hour)
-		if _, err := w.store.Settle(w.t.Context(), o); err != nil {
-			w.t.Fatal(err)
-		}
-		l, err := w.store.Load(w.t.Context(), id)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.counters.Count(l.Message.BulkID, stats.MessageState{Seq: l.Message.Seq, Status: message.Unknown, Reason: message.UnknownOutcome, Waiting: true})
-	}
-	return len(taken)
 }
 
 func (w *world) finished(b *bulk.Bulk) *bulk.View {
@@ -253,8 +220,9 @@ func (w *world) finished(b *bulk.Bulk) *bulk.View {
 }
 
 func TestTheWindowBoundsTheQueue(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	const n, window = 300, 40
+	const n, window = 100, 20
 	w.timing.Reconcile, w.timing.Stall = time.Hour, time.Hour // this test's queue is slow, which must not look like a loss
 	w.runner(window)
 	b := w.accept(n)
@@ -263,7 +231,7 @@ func TestTheWindowBoundsTheQueue(t *testing.T) {
 		if e := w.enqueued(); e > window {
 			t.Fatalf("%d tasks wait, the window is %d", e, window)
 		}
-		took := min(w.enqueued(), 30)
+		took := min(w.enqueued(), 15)
 		w.deliver(took, true)
 		done += took
 	}
@@ -279,15 +247,16 @@ func TestTheWindowBoundsTheQueue(t *testing.T) {
 
 // Another process goes on where one stopped: no row is written twice, and nobody is left out.
 func TestAnotherRunnerGoesOn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	const n = 200
-	first := w.runner(50)
+	const n = 80
+	first := w.runner(20)
 	b := w.accept(n)
-	testenv.Eventually(t, timeout, "the window is full", func() bool { return w.enqueued() == 50 })
+	testenv.Eventually(t, timeout, "the window is full", func() bool { return w.enqueued() == 20 })
 	first.Stop()
-	w.deliver(50, true)
+	w.deliver(20, true)
 	w.runner(1000)
-	testenv.Eventually(t, timeout, "the rest is fed", func() bool { return w.enqueued() == n-50 })
+	testenv.Eventually(t, timeout, "the rest is fed", func() bool { return w.enqueued() == n-20 })
 	w.deliver(n, true)
 	if v := w.finished(b); v.Figures.Total != n || v.Sent != n {
 		t.Errorf("%+v", v.Figures)
@@ -296,16 +265,17 @@ func TestAnotherRunnerGoesOn(t *testing.T) {
 
 // All of Redis is lost in the middle: the figures never show a part as the whole, and end exact.
 func TestLostCountersAreMadeAnew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	const n = 120
-	w.runner(60)
+	const n = 60
+	w.runner(30)
 	b := w.accept(n)
-	testenv.Eventually(t, timeout, "the window is full", func() bool { return w.enqueued() == 60 })
-	w.deliver(30, true)
+	testenv.Eventually(t, timeout, "the window is full", func() bool { return w.enqueued() == 30 })
+	w.deliver(15, true)
 	if err := w.rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := w.service.Get(t.Context(), b.ID); err != nil || v.Sent != 30 {
+	if v, err := w.service.Get(t.Context(), b.ID); err != nil || v.Sent != 15 {
 		t.Fatalf("figures after the loss: %+v, %v", v, err)
 	}
 	allSent := func() bool { // counts arrive a moment after their deliveries
@@ -326,6 +296,7 @@ func TestLostCountersAreMadeAnew(t *testing.T) {
 
 // Counts that never arrived, and tasks that vanished, are found by the reconciler.
 func TestReconcileRepairsCountsAndTasks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n = 40
 	w.runner(1000)
@@ -346,6 +317,7 @@ func TestReconcileRepairsCountsAndTasks(t *testing.T) {
 
 // Redis comes back with an older state: counts of messages that are long settled are missing.
 func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n = 40
 	w.runner(1000)
@@ -384,6 +356,7 @@ func (w *world) drop() int {
 }
 
 func TestPauseAndResume(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n, window = 100, 20
 	w.runner(window)
@@ -428,6 +401,7 @@ func TestPauseAndResume(t *testing.T) {
 
 // A cancelled bulk ends at once: what waits is taken back, what is under way runs to its end, and the counts are exact.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	const n, window = 100, 20
 	w.runner(window)
@@ -475,6 +449,7 @@ func TestCancel(t *testing.T) {
 
 // While a channel is paused its bulks feed nothing, and say why; then they go on by themselves.
 func TestABulkWaitsForItsChannel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	set := func(s channel.State, reason string) {
 		w.mu.Lock()
@@ -505,6 +480,7 @@ func TestABulkWaitsForItsChannel(t *testing.T) {
 }
 
 func TestTheQueueComesBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.fail = errors.New("redis is gone")
 	w.runner(100)
@@ -523,6 +499,7 @@ func TestTheQueueComesBack(t *testing.T) {
 }
 
 func TestAnAudienceOfNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.runner(10)
 	b, err := w.service.Accept(t.Context(), bulk.Request{
@@ -537,6 +514,7 @@ func TestAnAudienceOfNobody(t *testing.T) {
 }
 
 func TestDrainAnswersWhoWaits(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t) // no runner: the bulk never ends
 	b := w.accept(1)
 	answered := make(chan error, 1)

@@ -24,6 +24,7 @@ func (w *world) vanish() {
 
 // A bulk whose channel is gone is shown as such, alone and among others, and can be paused, resumed and cancelled.
 func TestFaultABulkWithoutItsChannel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	waits, paused := w.accept(3), w.accept(2)
 	w.vanish()
@@ -64,6 +65,7 @@ func TestFaultABulkWithoutItsChannel(t *testing.T) {
 
 // Another error of the channel's store is an error of the list, not a bulk without a channel.
 func TestFaultAChannelThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	b := w.accept(1)
 	w.gone = message.Unavailable("the database", nil)
@@ -78,6 +80,7 @@ func TestFaultAChannelThatCannotBeRead(t *testing.T) {
 // A bulk over a channel that was changed in another process a moment before is planned over the channel as it is then, though
 // this process has an older one in its cache.
 func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]struct {
 		change func(*channel.Channel)
 		phone  string

@@ -37,6 +37,7 @@ func window(n int) func(d *bulk.RunnerDeps) {
 // Messages go into the queue in their order, each once, and the cursor follows them. Messages that the plan settled get no
 // task, and are counted when the cursor passes them.
 func TestFeedEnqueuesEachMessageOnce(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.workers = 2
 		leads := f.newLeads(3_000)
@@ -92,6 +93,7 @@ func TestFeedEnqueuesEachMessageOnce(t *testing.T) {
 
 // A page that was just planned is fed from memory, and only then; a bulk that was planned earlier is read from the ledger.
 func TestFeedReadsTheLedgerOnlyWhereItMust(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(10))
 		f.start()
@@ -117,6 +119,7 @@ func TestFeedReadsTheLedgerOnlyWhereItMust(t *testing.T) {
 
 // The share is filled again when a quarter of it is free.
 func TestFeedRefillsByQuarters(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.accept(f.newChannel(0), f.newLeads(400))
 		f.start(window(100))
@@ -136,6 +139,7 @@ func TestFeedRefillsByQuarters(t *testing.T) {
 
 // The last messages do not wait for a quarter of the window.
 func TestFeedDoesNotHoldBackTheLastMessages(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(101))
 		f.start(window(100))
@@ -150,6 +154,7 @@ func TestFeedDoesNotHoldBackTheLastMessages(t *testing.T) {
 
 // The counters are read soon after something was counted, every 100 ms while messages move, and once a second otherwise.
 func TestFeedReadsCountersAsOftenAsTheyChange(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.accept(f.newChannel(0), f.newLeads(100))
 		r := f.start(window(50), func(d *bulk.RunnerDeps) { d.Timing.Stall = time.Hour; d.Timing.Reconcile = time.Hour })
@@ -187,6 +192,7 @@ func TestFeedReadsCountersAsOftenAsTheyChange(t *testing.T) {
 
 // Counters expire in Redis. A bulk that runs longer than that puts the end off once an hour.
 func TestFeedKeepsTheCounters(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(2))
 		f.start()
@@ -207,6 +213,7 @@ func TestFeedKeepsTheCounters(t *testing.T) {
 
 // A bulk that is over at once does not need its counters kept: they were made just now.
 func TestFeedDoesNotKeepNewCounters(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(2))
 		f.start()
@@ -219,6 +226,7 @@ func TestFeedDoesNotKeepNewCounters(t *testing.T) {
 
 // Counters that are lost are rebuilt from all messages that were fed, and every message that waits is enqueued again.
 func TestFeedRebuildsLostCounters(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(200))
 		f.start(window(100))
@@ -244,6 +252,7 @@ func TestFeedRebuildsLostCounters(t *testing.T) {
 
 // Only rows below the cursor are counted: those above are counted when they are fed.
 func TestFeedCountsNothingAboveItsCursor(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(40)
 		f.leads[leads[30]] = message.Lead{ID: leads[30]}
@@ -264,6 +273,7 @@ func TestFeedCountsNothingAboveItsCursor(t *testing.T) {
 
 // A count that was lost is found when nothing has moved for Stall, and then at growing intervals up to Reconcile.
 func TestFeedReconcilesABulkThatStalls(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(10))
 		f.start()
@@ -288,6 +298,7 @@ func TestFeedReconcilesABulkThatStalls(t *testing.T) {
 
 // While messages move a bulk is reconciled every Reconcile.
 func TestFeedReconcilesABulkThatMoves(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(100))
 		f.start(func(d *bulk.RunnerDeps) { d.Timing.Reconcile = 20 * time.Second })
@@ -312,6 +323,7 @@ func TestFeedReconcilesABulkThatMoves(t *testing.T) {
 
 // The cursor of settled messages stops at the first that is not over.
 func TestFeedStopsItsCursorAtAnOpenMessage(t *testing.T) {
+	t.Parallel()
 	for name, open := range map[string]func(m *fakeMessage){
 		"pending": func(*fakeMessage) {},
 		"sending": func(m *fakeMessage) { m.Status, m.claimed = message.Sending, time.Now().Add(time.Hour) },
@@ -339,6 +351,7 @@ func TestFeedStopsItsCursorAtAnOpenMessage(t *testing.T) {
 
 // A message whose task vanished is enqueued again when it is seen PENDING a second time, not earlier: it may wait its turn.
 func TestFeedEnqueuesAMessageThatStaysPending(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(10))
 		f.start()
@@ -359,6 +372,7 @@ func TestFeedEnqueuesAMessageThatStaysPending(t *testing.T) {
 
 // Reconciling counts what was settled and not counted, and leaves messages to another process that holds them.
 func TestFeedRepairsWhatWasLost(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(4))
 		f.start()
@@ -388,6 +402,7 @@ func TestFeedRepairsWhatWasLost(t *testing.T) {
 
 // Redis that comes back with an older state knows fewer ended messages than the ledger.
 func TestFeedRebuildsCountersOfAnOlderTime(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(10))
 		f.start()
@@ -407,6 +422,7 @@ func TestFeedRebuildsCountersOfAnOlderTime(t *testing.T) {
 
 // A page is enqueued first and the cursor moved then: a death in between enqueues it again. Counting comes last.
 func TestFeedRepeatsAPageThatFailed(t *testing.T) {
+	t.Parallel()
 	for _, port := range []string{"Enqueue", "Advance", "CountAll"} {
 		t.Run(port, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, f *fake) {
@@ -431,6 +447,7 @@ func TestFeedRepeatsAPageThatFailed(t *testing.T) {
 // While a channel is paused nothing is enqueued: not by the feed, and not by reconciling. When it goes on, every message that
 // waits is enqueued, since workers drop the tasks of a paused channel.
 func TestFeedRespectsAPausedChannel(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c := f.newChannel(0)
 		b := f.accept(c, f.newLeads(100))
@@ -455,6 +472,7 @@ func TestFeedRespectsAPausedChannel(t *testing.T) {
 
 // A bulk that can do nothing gives its lease back, and says when to look at it again.
 func TestFeedParks(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		fed  func(f *fake) // what becomes of the ten messages in the queue
@@ -492,6 +510,7 @@ func TestFeedParks(t *testing.T) {
 
 // A bulk that waits for a place, or for a channel that is paused while nothing is under way, is looked at again at once.
 func TestFeedParksWithoutDelay(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c := f.newChannel(0)
 		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
@@ -507,6 +526,7 @@ func TestFeedParksWithoutDelay(t *testing.T) {
 
 // Cancelling takes back what waits, lets what is under way end, and counts exactly.
 func TestCancelTakesBackWhatWaits(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(100))
 		f.start(window(20))
@@ -560,6 +580,7 @@ func TestCancelTakesBackWhatWaits(t *testing.T) {
 
 // Finishing ends the lease by itself, which is neither a loss nor released once more.
 func TestFinishEndsTheLease(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.fails("Finish", 2, errDown)
 		b := f.accept(f.newChannel(0), f.newLeads(1))
@@ -574,6 +595,7 @@ func TestFinishEndsTheLease(t *testing.T) {
 
 // A message that the counters hold for settled and the ledger for open keeps the bulk from ending.
 func TestFinishBelievesTheLedger(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(2))
 		f.start()
@@ -592,6 +614,7 @@ func TestFinishBelievesTheLedger(t *testing.T) {
 
 // The queue's failure does not stop reconciling of other bulks, and a stop of the runner ends a retry at once.
 func TestStopEndsARetry(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Enqueue", func(context.Context, int) error { return errDown })
 		b := f.accept(f.newChannel(0), f.newLeads(2))

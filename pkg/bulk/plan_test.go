@@ -31,6 +31,7 @@ func (f *fake) planned(b *bulk.Bulk) func() bool {
 
 // The first page is small so that the first messages leave soon; each page goes on where the one before ended.
 func TestPlanGoesPageByPage(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := append(f.newLeads(2_600), uuid.New(), uuid.New())
 		b := f.accept(f.newChannel(0), leads)
@@ -76,6 +77,7 @@ func TestPlanGoesPageByPage(t *testing.T) {
 // An address that an earlier page has is not first seen, whichever process planned that page: otherwise the unique index would
 // refuse the page for ever.
 func TestPlanOfAnotherProcessGoesOnWithASharedAddress(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(1_200)
 		shared := f.leads[leads[0]].Email
@@ -120,6 +122,7 @@ func TestPlanOfAnotherProcessGoesOnWithASharedAddress(t *testing.T) {
 
 // One process plans all pages, so an address of its own earlier page is known and looked for.
 func TestPlanSkipsAnAddressOfAnEarlierPage(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(700)
 		l := f.leads[leads[600]]
@@ -143,6 +146,7 @@ func TestPlanSkipsAnAddressOfAnEarlierPage(t *testing.T) {
 
 // Each lead's row says why it gets no message. A suppressed address does not take the place of a later one.
 func TestPlanDecidesForEachLead(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(7)
 		set := func(i int, email string) {
@@ -181,6 +185,7 @@ func TestPlanDecidesForEachLead(t *testing.T) {
 }
 
 func TestPlanOfLeadsWithoutAddressLooksUpNoSuppression(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(2)
 		for _, id := range leads {
@@ -200,6 +205,7 @@ func TestPlanOfLeadsWithoutAddressLooksUpNoSuppression(t *testing.T) {
 
 // National numbers are read in the channel's region; a channel that is gone has none.
 func TestPlanUsesTheChannelsRegion(t *testing.T) {
+	t.Parallel()
 	for _, gone := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			leads := f.newLeads(1)
@@ -225,6 +231,7 @@ func TestPlanUsesTheChannelsRegion(t *testing.T) {
 
 // A page that could not be written is written again, as it was.
 func TestPlanRepeatsAPageThatFailed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.fails("AddPage", 1, errDown)
 		b := f.accept(f.newChannel(0), f.newLeads(700))
@@ -250,7 +257,7 @@ func words(n int) func(r *bulk.Request) {
 	return func(r *bulk.Request) { r.Criteria.Words = make([]string, n) }
 }
 
-// resolving blocks the resolution of pages until the test lets them go, and tells how many are under way.
+// resolving blocks the resolution of pages until the test closes release, and counts the pages that are under way.
 type resolving struct {
 	f       *fake
 	under   int
@@ -258,10 +265,16 @@ type resolving struct {
 	release chan struct{}
 }
 
-func (f *fake) blockResolve() *resolving {
+// blockResolve blocks the pages of audiences that cost at least minComparisons per lead.
+func (f *fake) blockResolve(minComparisons int) *resolving {
 	r := &resolving{f: f, release: make(chan struct{})}
-	f.on("Resolve", func(ctx context.Context, _ int) error {
+	f.on("Resolve", func(ctx context.Context, n int) error {
 		f.mu.Lock()
+		criteria := f.calls["Resolve"][n-1].args[0].(audience.Criteria)
+		if criteria.Comparisons() < minComparisons {
+			f.mu.Unlock()
+			return nil
+		}
 		r.under++
 		r.most = max(r.most, r.under)
 		f.mu.Unlock()
@@ -279,6 +292,7 @@ func (f *fake) blockResolve() *resolving {
 
 // From 200 comparisons per lead on, a process resolves one page at a time.
 func TestPlanResolvesExpensiveAudiencesOneAtATime(t *testing.T) {
+	t.Parallel()
 	for comparisons, want := range map[int]int{199: 3, 200: 1} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			c, leads := f.newChannel(0), f.newLeads(1)
@@ -286,7 +300,7 @@ func TestPlanResolvesExpensiveAudiencesOneAtATime(t *testing.T) {
 			for range 3 {
 				bulks = append(bulks, f.accept(c, leads, words(comparisons)))
 			}
-			blocked := f.blockResolve()
+			blocked := f.blockResolve(0)
 			f.start()
 			pass(10 * time.Second)
 			if blocked.most != want {
@@ -300,10 +314,11 @@ func TestPlanResolvesExpensiveAudiencesOneAtATime(t *testing.T) {
 
 // A bulk whose expensive audience has to wait is looked at again after two seconds.
 func TestPlanOfAnExpensiveAudienceComesBack(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0), f.newLeads(1)
 		first := f.accept(c, leads, words(200))
-		blocked := f.blockResolve()
+		blocked := f.blockResolve(0)
 		f.start()
 		pass(time.Second)
 		second := f.accept(c, leads, words(200))
@@ -322,6 +337,7 @@ func TestPlanOfAnExpensiveAudienceComesBack(t *testing.T) {
 
 // Criteria that look cheap are expensive once a page of them has taken more than a second.
 func TestPlanLearnsThatAnAudienceIsExpensive(t *testing.T) {
+	t.Parallel()
 	for took, want := range map[time.Duration]int{900 * time.Millisecond: 2, 1_100 * time.Millisecond: 1} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			c, leads := f.newChannel(0), f.newLeads(1_200)
@@ -349,6 +365,7 @@ func TestPlanLearnsThatAnAudienceIsExpensive(t *testing.T) {
 
 // The database gives up a page three times in a row: the bulk is cancelled, with a reason, and its messages are taken back.
 func TestPlanAbandonsAnAudienceThatIsTooSlow(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Resolve", func(_ context.Context, n int) error {
 			if n == 1 || n == 4 { // the first page after two failures before, and so the second one is given up at last
@@ -387,6 +404,7 @@ func TestPlanAbandonsAnAudienceThatIsTooSlow(t *testing.T) {
 
 // A bulk that cannot be abandoned because the database does not answer is tried again.
 func TestPlanAbandonsAgainAfterAFailure(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Resolve", func(context.Context, int) error { return audience.ErrTooSlow })
 		f.fails("Abandon", 1, errDown)
@@ -401,6 +419,7 @@ func TestPlanAbandonsAgainAfterAFailure(t *testing.T) {
 
 // A lease that is lost while a page is written ends the run at once, and nothing more is written.
 func TestPlanEndsWithItsLease(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), f.newLeads(700))
 		f.on("AddPage", func(context.Context, int) error { return bulk.ErrLeaseLost })
@@ -417,6 +436,7 @@ func TestPlanEndsWithItsLease(t *testing.T) {
 
 // A channel that cannot be read holds the plan up until it can.
 func TestPlanWaitsForItsChannel(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.fails("AtLeast", 3, message.Unavailable("read the channel", errDown))
 		b := f.accept(f.newChannel(0), f.newLeads(1))

@@ -29,6 +29,7 @@ func (f *fake) setEmail(id uuid.UUID, email string) {
 
 // A dry run decides for every lead as the plan does, within a page and across pages.
 func TestPreviewDecidesAsThePlan(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := append(f.newLeads(2_500), uuid.New(), uuid.New())
 		f.setEmail(leads[1], "")
@@ -71,6 +72,7 @@ func TestPreviewDecidesAsThePlan(t *testing.T) {
 }
 
 func TestPreviewCountsRepeatedAddressesWhereTheyAreAllowed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(1_500)
 		f.setEmail(leads[1], "l0@example.com")
@@ -86,6 +88,7 @@ func TestPreviewCountsRepeatedAddressesWhereTheyAreAllowed(t *testing.T) {
 
 // The cost is that of the first hundred messages that can be rendered, for all; five are shown.
 func TestPreviewEstimates(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(300)
 		c := f.newChannel(0)
@@ -114,6 +117,7 @@ func TestPreviewEstimates(t *testing.T) {
 
 // A lead that was erased after it was resolved is neither shown nor paid for, and the others stand for it.
 func TestPreviewOfALeadThatIsErasedMeanwhile(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(4)
 		c := f.newChannel(0)
@@ -132,6 +136,7 @@ func TestPreviewOfALeadThatIsErasedMeanwhile(t *testing.T) {
 }
 
 func TestPreviewOfNoLead(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		preview, err := f.newPreviewer(0).Preview(t.Context(), newRequest(f.newChannel(0), nil))
 		if err != nil || preview.Total != 0 || preview.Cost != 0 || preview.Seconds != 0 || len(f.called("LeadsByID")) != 0 || len(f.called("Suppressed")) != 0 {
@@ -142,6 +147,7 @@ func TestPreviewOfNoLead(t *testing.T) {
 
 // A dry run ends after its timeout, ten seconds by default. The end of the caller is not a timeout.
 func TestPreviewHasATimeout(t *testing.T) {
+	t.Parallel()
 	for timeout, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Second: time.Second} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			f.on("Resolve", hang)
@@ -163,6 +169,7 @@ func TestPreviewHasATimeout(t *testing.T) {
 }
 
 func TestPreviewReportsErrors(t *testing.T) {
+	t.Parallel()
 	for _, port := range []string{"Resolve", "Suppressed", "LeadsByID"} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			f.fails(port, 1, errDown)
@@ -182,6 +189,7 @@ func TestPreviewReportsErrors(t *testing.T) {
 
 // TestExplain covers a lead with and without a message, and one that was erased.
 func TestExplain(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		leads := f.newLeads(3)
 		c := f.newChannel(0)

@@ -34,6 +34,7 @@ func oneBulk(f *fake, change ...func(d *bulk.RunnerDeps)) (*bulk.Runner, *bulk.B
 
 // A lease is renewed for the whole process every third of its length.
 func TestLeasesAreRenewed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		_, b := oneBulk(f)
 		token := f.leaseOf(b)
@@ -54,6 +55,7 @@ func TestLeasesAreRenewed(t *testing.T) {
 }
 
 func TestNoLeaseNoRenewal(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.start()
 		pass(time.Minute)
@@ -65,6 +67,7 @@ func TestNoLeaseNoRenewal(t *testing.T) {
 
 // While renewals fail, or are not answered, the runner leaves its bulk when the lease ends, not earlier.
 func TestALeaseEndsWithoutRenewal(t *testing.T) {
+	t.Parallel()
 	for name, renew := range map[string]func(ctx context.Context, n int) error{
 		"error": func(context.Context, int) error { return errDown },
 		"no answer": func(ctx context.Context, _ int) error {
@@ -88,6 +91,7 @@ func TestALeaseEndsWithoutRenewal(t *testing.T) {
 
 // A lease counts from the question: an answer that is late by half a lease does not make it longer.
 func TestALeaseCountsFromItsQuestion(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Acquire", func(context.Context, int) error { time.Sleep(7 * time.Second); return nil })
 		f.on("Renew", func(context.Context, int) error { return errDown })
@@ -102,6 +106,7 @@ func TestALeaseCountsFromItsQuestion(t *testing.T) {
 }
 
 func TestARenewalCountsFromItsQuestion(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Renew", func(_ context.Context, n int) error {
 			if n > 1 {
@@ -120,6 +125,7 @@ func TestARenewalCountsFromItsQuestion(t *testing.T) {
 
 // A renewal, or a look, that does not name a bulk says that another process has it, or that it was paused.
 func TestALostLeaseEndsTheRun(t *testing.T) {
+	t.Parallel()
 	for name, timing := range map[string]func(d *bulk.RunnerDeps){
 		"seen by the renewal": func(d *bulk.RunnerDeps) { d.Timing.Poll = time.Hour },
 		"seen by the look":    func(d *bulk.RunnerDeps) { d.Timing.Lease = time.Hour },
@@ -143,6 +149,7 @@ func TestALostLeaseEndsTheRun(t *testing.T) {
 
 // A bulk that was acquired while a renewal or a look was under way is not in its answer, and not lost.
 func TestANewLeaseIsNotLostToAnOldQuestion(t *testing.T) {
+	t.Parallel()
 	for _, port := range []string{"Renew", "Running"} {
 		t.Run(port, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, f *fake) {
@@ -161,6 +168,7 @@ func TestANewLeaseIsNotLostToAnOldQuestion(t *testing.T) {
 
 // Stop gives every lease back, so that another process goes on at once.
 func TestStopReleasesEveryLease(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		r, b := oneBulk(f)
 		token := f.leaseOf(b)
@@ -171,24 +179,26 @@ func TestStopReleasesEveryLease(t *testing.T) {
 		if len(f.reported()) != 0 || f.events("left") != 0 {
 			t.Errorf("failures %v, left %d", f.reported(), f.events("left"))
 		}
-		before := len(f.calls)
+		before := f.total
 		pass(time.Minute)
-		if n := len(f.calls) - before; n != 0 {
+		if n := f.total - before; n != 0 {
 			t.Errorf("%d calls after the stop", n)
 		}
 	})
 }
 
 func TestStopOfARunnerThatNeverStarted(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		bulk.NewRunner(bulk.RunnerDeps{Leases: f}).Stop()
-		if len(f.calls) != 0 {
-			t.Errorf("%d calls", len(f.calls))
+		if f.total != 0 {
+			t.Errorf("%d calls", f.total)
 		}
 	})
 }
 
 func TestAFailureToReleaseIsReported(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("ReleaseAll", func(context.Context, int) error { return errDown })
 		r, _ := oneBulk(f)
@@ -201,6 +211,7 @@ func TestAFailureToReleaseIsReported(t *testing.T) {
 
 // A runner looks for work once a second, and when it is woken, but never more often than every 20 ms.
 func TestLooksForWork(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		r := f.start()
 		pass(10*time.Second + time.Millisecond)
@@ -225,6 +236,7 @@ func TestLooksForWork(t *testing.T) {
 
 // Looking takes at most a quarter of the time as long as a look is quick, and pauses 100 ms at most.
 func TestSlowLooksAreRarer(t *testing.T) {
+	t.Parallel()
 	for took, want := range map[time.Duration]time.Duration{
 		10 * time.Millisecond:  40 * time.Millisecond,
 		20 * time.Millisecond:  80 * time.Millisecond,
@@ -246,6 +258,7 @@ func TestSlowLooksAreRarer(t *testing.T) {
 }
 
 func TestAFailedLookIsReportedAndRepeated(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.fails("Running", 3, errDown)
 		f.start()
@@ -259,6 +272,7 @@ func TestAFailedLookIsReportedAndRepeated(t *testing.T) {
 
 // A bulk that another process acquired first is nothing to report.
 func TestAConflictIsNoFailure(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.fails("Acquire", 1, message.Errorf(message.CodeConflict, "another process runs it"))
 		b := f.accept(f.newChannel(0), f.newLeads(1))
@@ -271,6 +285,7 @@ func TestAConflictIsNoFailure(t *testing.T) {
 }
 
 func TestAFailureToAcquireIsReported(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.fails("Acquire", 1, errDown)
 		b := f.accept(f.newChannel(0), f.newLeads(1))
@@ -284,6 +299,7 @@ func TestAFailureToAcquireIsReported(t *testing.T) {
 
 // A paused bulk is left alone until it is resumed.
 func TestPausedBulksAreLeftAlone(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		_, b := oneBulk(f)
 		s := f.newService()
@@ -308,6 +324,7 @@ func TestPausedBulksAreLeftAlone(t *testing.T) {
 // Bulks of a channel with one place are run in this order: before all others those that waited longest, where HIGH counts as
 // a minute more, LOW as a minute less, and a bulk that had no turn yet as a minute more.
 func TestBulksTakeTurnsInOrder(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0.5), f.newLeads(30) // a window of 20 tasks: two places
 		start := time.Now()
@@ -325,7 +342,7 @@ func TestBulksTakeTurnsInOrder(t *testing.T) {
 				row.CreatedAt, row.turnAt = start.Add(-time.Hour), start.Add(-ago)
 			}
 			for _, id := range leads {
-				row.rows = append(row.rows, &fakeMessage{PlannedRow: bulk.PlannedRow{ID: uuid.New(), LeadID: id, Status: message.Pending}, bulk: row, seq: int64(len(row.rows))})
+				f.addRow(row, fakeMessage{PlannedRow: bulk.PlannedRow{ID: uuid.New(), LeadID: id, Status: message.Pending}})
 			}
 			row.Total = 30
 			names[b.ID] = name
@@ -360,6 +377,7 @@ func TestBulksTakeTurnsInOrder(t *testing.T) {
 // A channel's window follows its rate, 1.5 seconds of it and at least 20; without a rate it follows the workers, 2,000 each
 // and 20,000 at most. It is shared by the bulks of the channel, or, without a rate, by all bulks.
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		rate    float64
@@ -400,6 +418,7 @@ func TestWindow(t *testing.T) {
 
 // Each bulk gets its share of a channel's window, and no less than ten tasks.
 func TestTheWindowIsSharedEvenly(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		rate        float64
 		bulks       int
@@ -437,6 +456,7 @@ func TestTheWindowIsSharedEvenly(t *testing.T) {
 
 // The bulks of a channel never have more tasks in the queue than its window, also while they come and go.
 func TestTheWindowIsNeverExceeded(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		ch, leads := f.newChannel(40), f.newLeads(150) // 60 tasks, 6 places
 		var bulks []*bulk.Bulk
@@ -459,6 +479,7 @@ func TestTheWindowIsNeverExceeded(t *testing.T) {
 
 // With others in line, a bulk gives its place away after its time slice. Alone it keeps it.
 func TestATurnEndsForOthers(t *testing.T) {
+	t.Parallel()
 	for others, want := range map[int]bool{0: false, 3: true} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			c, leads := f.newChannel(0.5), f.newLeads(1_000) // two places
@@ -489,6 +510,7 @@ func TestATurnEndsForOthers(t *testing.T) {
 
 // A turn lasts its time slice: within it a bulk keeps its place although others wait.
 func TestATurnLastsItsTimeSlice(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0.5), f.newLeads(1_000)
 		for range 4 {
@@ -524,6 +546,7 @@ func TestATurnLastsItsTimeSlice(t *testing.T) {
 
 // Beside the bulks that have a place, a process plans four that wait for one.
 func TestFourBulksArePlannedWithoutAPlace(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0), f.newLeads(1)
 		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
@@ -531,7 +554,7 @@ func TestFourBulksArePlannedWithoutAPlace(t *testing.T) {
 		for range 10 {
 			bulks = append(bulks, f.accept(c, leads))
 		}
-		blocked := f.blockResolve()
+		blocked := f.blockResolve(0)
 		f.start()
 		pass(5 * time.Second)
 		if blocked.most != 4 {
@@ -546,13 +569,14 @@ func TestFourBulksArePlannedWithoutAPlace(t *testing.T) {
 
 // Bulks that only wait for messages under way are looked after sixteen at a time.
 func TestSixteenBulksAreLookedAfterAtATime(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0), f.newLeads(1)
 		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
 		for range 40 {
 			b := f.accept(c, leads)
 			row := f.bulks[b.ID]
-			row.rows = []*fakeMessage{{PlannedRow: bulk.PlannedRow{ID: uuid.New(), Status: message.Sending}, bulk: row, claimed: time.Now().Add(time.Hour)}}
+			f.addRow(row, fakeMessage{PlannedRow: bulk.PlannedRow{ID: uuid.New(), Status: message.Sending}, claimed: time.Now().Add(time.Hour)})
 			row.Planned, row.Total, row.FeedSeq = true, 1, 1
 		}
 		under, most := 0, 0
@@ -580,13 +604,14 @@ func TestSixteenBulksAreLookedAfterAtATime(t *testing.T) {
 
 // A channel has at most 64 places in a process, whatever its window, and more bulks than one look shows are found.
 func TestManyBulksOfOneChannel(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0), f.newLeads(1)
 		var bulks []*bulk.Bulk
 		for range 200 {
 			bulks = append(bulks, f.accept(c, leads))
 		}
-		blocked := f.blockResolve()
+		blocked := f.blockResolve(0)
 		f.start(func(d *bulk.RunnerDeps) { d.Timing.Poll, d.Timing.TimeSlice = time.Hour, time.Hour })
 		pass(time.Second)
 		f.runner.Wake() // one look shows 64 bulks of a channel
@@ -604,6 +629,7 @@ func TestManyBulksOfOneChannel(t *testing.T) {
 
 // A channel that cannot be read keeps the window that it had; one that is gone is fed like any other.
 func TestAChannelThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c := f.newChannel(40) // 60 tasks
 		b := f.accept(c, f.newLeads(200))
@@ -630,6 +656,7 @@ func TestAChannelThatCannotBeRead(t *testing.T) {
 }
 
 func TestABulkOfAChannelThatCannotBeReadWaits(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Get", func(context.Context, int) error { return errDown })
 		b := f.accept(f.newChannel(0), f.newLeads(10))

@@ -39,6 +39,7 @@ func firstSeen(rows []PlannedRow) (n int) {
 
 // No address is forgotten, and few new ones are taken for seen: more would cost look-ups, fewer would need more memory.
 func TestSeenAddresses(t *testing.T) {
+	t.Parallel()
 	const million = 1_000_000
 	s := &seenAddresses{complete: true}
 	if rows := addresses(0, 10); s.filter != nil {
@@ -64,6 +65,7 @@ func TestSeenAddresses(t *testing.T) {
 
 // A process that goes on with another's plan cannot know the addresses of the earlier pages, and needs no filter.
 func TestSeenAddressesOfAnIncompletePlan(t *testing.T) {
+	t.Parallel()
 	s := &seenAddresses{}
 	s.add(addresses(0, 10))
 	rows := addresses(10, 20)
@@ -75,6 +77,7 @@ func TestSeenAddressesOfAnIncompletePlan(t *testing.T) {
 
 // Rows that may repeat an address, and rows that are skipped, neither are new nor make others seen.
 func TestSeenAddressesIgnoreRowsWithoutDedupe(t *testing.T) {
+	t.Parallel()
 	s := &seenAddresses{complete: true}
 	rows := addresses(0, 10)
 	for i := range rows {

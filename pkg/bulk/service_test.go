@@ -22,6 +22,7 @@ func hang(ctx context.Context, _ int) error {
 }
 
 func TestAcceptWritesTheBulk(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		r := newRequest(f.newChannel(0), f.newLeads(3))
 		r.Priority, r.Criteria.AllowDuplicateRecipients, r.Key = message.Low, true, &access.IdempotencyKey{Caller: "k"}
@@ -45,6 +46,7 @@ func TestAcceptWritesTheBulk(t *testing.T) {
 }
 
 func TestAcceptRefuses(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(r *bulk.Request)
 		store  error
@@ -79,6 +81,7 @@ func isInvalid(err error) bool { return message.IsCode(err, message.CodeInvalid)
 
 // The wake-up is best effort: Redis that fails or hangs costs a second and a report, not the request.
 func TestAcceptDoesWithoutRedis(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Wake", hang)
 		began := time.Now()
@@ -91,6 +94,7 @@ func TestAcceptDoesWithoutRedis(t *testing.T) {
 
 // TestMoves fixes which status each change may start from, and what follows it.
 func TestMoves(t *testing.T) {
+	t.Parallel()
 	all := bulk.Statuses
 	for _, c := range []struct {
 		name   string
@@ -132,8 +136,8 @@ func TestMoves(t *testing.T) {
 func sentBulk(f *fake) *bulk.Bulk {
 	b := f.accept(f.newChannel(0), f.newLeads(3))
 	row := f.bulks[b.ID]
-	for i := range 3 {
-		row.rows = append(row.rows, &fakeMessage{PlannedRow: bulk.PlannedRow{ID: uuid.New(), Status: message.Sent}, bulk: row, seq: int64(i), cost: 3})
+	for range 3 {
+		f.addRow(row, fakeMessage{PlannedRow: bulk.PlannedRow{ID: uuid.New(), Status: message.Sent}, cost: 3})
 	}
 	row.rows[2].Status = message.Pending
 	row.Total, row.Planned = 3, true
@@ -144,6 +148,7 @@ func sentBulk(f *fake) *bulk.Bulk {
 
 // A bulk's figures come from its final counts, else from the counters, else from the ledger.
 func TestGetReadsTheFigures(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		set   func(f *fake, b *bulk.Bulk)
@@ -183,6 +188,7 @@ func TestGetReadsTheFigures(t *testing.T) {
 }
 
 func TestGetReportsErrors(t *testing.T) {
+	t.Parallel()
 	for port, want := range map[string]error{"Bulk": errDown, "Tally": errDown, "Get": errDown, "Bulks": errDown} {
 		t.Run(port, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, f *fake) {
@@ -212,6 +218,7 @@ func TestGetReportsErrors(t *testing.T) {
 
 // A view shows its channel's state until the bulk is over: the operator's, or how the provider behaves.
 func TestGetShowsTheChannel(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		state    channel.State
@@ -245,6 +252,7 @@ func TestGetShowsTheChannel(t *testing.T) {
 }
 
 func TestListPages(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c := f.newChannel(0)
 		var ids []string
@@ -273,6 +281,7 @@ func TestListPages(t *testing.T) {
 
 // Waiting reads the row after 10, 20, 40, 80, 160 ms, and then every 250 ms.
 func TestWaitBacksOff(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := sentBulk(f)
 		began := time.Now()
@@ -291,6 +300,7 @@ func TestWaitBacksOff(t *testing.T) {
 }
 
 func TestWaitEnds(t *testing.T) {
+	t.Parallel()
 	wait := func(t *testing.T, f *fake, ctx context.Context, d time.Duration, meanwhile func(s *bulk.Service, b *bulk.Bulk)) (*bulk.View, time.Duration, error) {
 		t.Helper()
 		b := sentBulk(f)
@@ -350,6 +360,7 @@ func TestWaitEnds(t *testing.T) {
 
 // Templates are parsed once per bulk, also when its messages begin together.
 func TestTemplatesAreParsedOnce(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), nil, func(r *bulk.Request) { r.Content.Text = "Hello {{ first_name }}" })
 		f.on("Bulk", func(context.Context, int) error { time.Sleep(time.Second); return nil })
@@ -375,6 +386,7 @@ func TestTemplatesAreParsedOnce(t *testing.T) {
 
 // A message whose context ends does not take the templates from the others, and a failure is not kept.
 func TestTemplatesOutliveTheirFirstReader(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		b := f.accept(f.newChannel(0), nil)
 		templates := bulk.NewTemplates(f)
@@ -399,6 +411,7 @@ func TestTemplatesOutliveTheirFirstReader(t *testing.T) {
 
 // The cache keeps a thousand bulks; the templates of the one that was not used for longest are read again.
 func TestTemplatesAreBounded(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c := f.newChannel(0)
 		templates := bulk.NewTemplates(f)
