@@ -69,7 +69,7 @@ func keyedSends(t *testing.T) string {
 	s.load(1)
 	s.sim.SetLatency(20 * time.Millisecond)
 	s.start("worker")
-	patient, err := client.New(s.base, client.WithPatience(2*time.Minute))
+	patient, err := client.New(s.base, client.WithRetryTimeout(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

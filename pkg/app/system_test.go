@@ -99,7 +99,7 @@ func (s *system) startAPI(env ...string) *process {
 	}
 	s.base = "http://" + address
 	var err error
-	if s.api, err = client.New(s.base, client.WithPatience(0)); err != nil {
+	if s.api, err = client.New(s.base, client.WithRetryTimeout(0)); err != nil {
 		s.t.Fatal(err)
 	}
 	s.eventually(30*time.Second, "the API is ready", func() bool { return s.api.Ready(context.Background()) == nil })

@@ -17,7 +17,7 @@ import (
 	"herald/pkg/message"
 )
 
-// SendOption is a choice of one send.
+// SendOption configures one send.
 type SendOption func(*call)
 
 // UnderKey sets the Idempotency-Key of a send, so that a caller that restarts can repeat it safely. Without this option each
@@ -26,17 +26,17 @@ func UnderKey(key string) SendOption {
 	return func(r *call) { r.headers[contract.HeaderIdempotencyKey] = quote(key) }
 }
 
-// Waiting lets a bulk send wait for its figures, up to a minute, to the second.
+// Waiting makes a bulk send wait for its figures, at most 60 s. d is truncated to seconds.
 func Waiting(d time.Duration) SendOption {
 	return func(r *call) { r.headers[contract.HeaderPrefer] = "wait=" + strconv.Itoa(int(d/time.Second)) }
 }
 
-// Replayed is told whether the answer is that of an earlier request under the same key.
+// Replayed stores whether an earlier request used the same key, so that this one had no effect.
 func Replayed(yes *bool) SendOption {
 	return noting(func(h http.Header) { *yes = h.Get(contract.HeaderReplayed) == "true" })
 }
 
-// ProviderTook is told how long the provider took to answer, 0 when the answer does not say.
+// ProviderTook stores the response time of the provider; 0 if no provider was called.
 func ProviderTook(d *time.Duration) SendOption {
 	return noting(func(h http.Header) {
 		ms, _ := strconv.ParseFloat(strings.TrimPrefix(h.Get(contract.HeaderServerTiming), "provider;dur="), 64)
@@ -44,6 +44,7 @@ func ProviderTook(d *time.Duration) SendOption {
 	})
 }
 
+// noting adds a function that receives the headers of the response. Several options may add one.
 func noting(what func(h http.Header)) SendOption {
 	return func(r *call) {
 		before := r.note
@@ -56,7 +57,7 @@ func noting(what func(h http.Header)) SendOption {
 	}
 }
 
-// quote writes a key as a string of HTTP's structured fields.
+// quote encodes a key as a string of HTTP's structured fields (RFC 9651, section 3.3.3).
 func quote(key string) string {
 	out := make([]byte, 0, len(key)+2)
 	out = append(out, '"')
@@ -69,6 +70,7 @@ func quote(key string) string {
 	return string(append(out, '"'))
 }
 
+// send makes a send under a random idempotency key, unless an option sets another one.
 func (c *Client) send(ctx context.Context, body, into any, prefer string, options []SendOption) error {
 	r := call{route: contract.RouteSend, body: body, headers: map[string]string{contract.HeaderIdempotencyKey: quote(uuid.NewString())}, repeatable: true}
 	if prefer != "" {
@@ -80,33 +82,33 @@ func (c *Client) send(ctx context.Context, body, into any, prefer string, option
 	return c.do(ctx, r, into)
 }
 
-// Send sends one message and returns what became of it; a message that the provider refused is no error.
+// Send sends a single and returns its outcome. A message that the provider refused is an outcome and not an error.
 func (c *Client) Send(ctx context.Context, req SendRequest, options ...SendOption) (*SendResponse, error) {
 	var out SendResponse
 	return &out, c.send(ctx, req, &out, "", options)
 }
 
-// SendBulk orders a bulk and returns how it stands: at once, or as long as Waiting says.
+// SendBulk sends a bulk and returns its state: immediately after acceptance, or later as Waiting says.
 func (c *Client) SendBulk(ctx context.Context, req SendRequest, options ...SendOption) (*Bulk, error) {
 	var out Bulk
 	return &out, c.send(ctx, req, &out, "respond-async", options)
 }
 
-// DryRun tells whom a bulk would reach, and sends nothing.
+// DryRun returns the audience, cost and samples of a bulk, and sends nothing.
 func (c *Client) DryRun(ctx context.Context, req SendRequest) (*Preview, error) {
 	var out Preview
 	req.DryRun = true
 	return &out, c.send(ctx, req, &out, "", nil)
 }
 
-// SendJSON sends a request that is JSON already and returns the answer as JSON.
+// SendJSON sends an encoded request, single or bulk, and returns the response as JSON. A bulk is not waited for.
 func (c *Client) SendJSON(ctx context.Context, request []byte, options ...SendOption) ([]byte, error) {
 	var out rawJSON
 	err := c.send(ctx, rawJSON(request), &out, "respond-async", options)
 	return out, err
 }
 
-// rawJSON passes through as it is.
+// rawJSON is JSON that is sent and received verbatim.
 type rawJSON []byte
 
 // MarshalJSON implements json.Marshaler.
@@ -118,15 +120,15 @@ func (r *rawJSON) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// get reads one thing. args are the parameters of the route's path, in their order.
+// get reads one object. args are the parameters of the path, in their order.
 func get[T any](ctx context.Context, c *Client, route contract.Route, args ...string) (*T, error) {
 	var out T
 	return &out, c.do(ctx, call{route: route, args: args, repeatable: true}, &out)
 }
 
-const pageSize = 200
+const pageSize = 200 // items; the maximum of the API
 
-// all walks a list page by page. It ends with the first error.
+// all returns an iterator over a list. It reads a page when the previous one is consumed, and ends with the first error.
 func all[T any](ctx context.Context, c *Client, route contract.Route, query url.Values) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		q := url.Values{"limit": {strconv.Itoa(pageSize)}}
@@ -158,7 +160,7 @@ func (c *Client) Message(ctx context.Context, id string) (*Message, error) {
 	return get[Message](ctx, c, contract.RouteGetMessage, id)
 }
 
-// MessageFilter narrows a list of messages down; what is empty does not.
+// MessageFilter filters a list of messages. Empty fields match every message; the others must all match.
 type MessageFilter struct {
 	BulkID        string
 	LeadID        string
@@ -169,6 +171,7 @@ type MessageFilter struct {
 	CreatedBefore time.Time
 }
 
+// query encodes the filter as the query of the list. Times are rounded down to seconds.
 func (f MessageFilter) query() url.Values {
 	q := url.Values{}
 	for name, v := range map[string]string{
@@ -186,50 +189,53 @@ func (f MessageFilter) query() url.Values {
 	return q
 }
 
-// Messages walks the ledger, newest first.
+// Messages iterates over the messages that match a filter, newest first.
 func (c *Client) Messages(ctx context.Context, f MessageFilter) iter.Seq2[Message, error] {
 	return all[Message](ctx, c, contract.RouteListMessages, f.query())
 }
 
-// Bulk returns how a bulk stands, and its request.
+// Bulk returns the state of a bulk, and its request.
 func (c *Client) Bulk(ctx context.Context, id string) (*Bulk, error) {
 	return get[Bulk](ctx, c, contract.RouteGetBulk, id)
 }
 
-// Bulks walks the bulks, newest first.
+// Bulks iterates over the bulks, newest first.
 func (c *Client) Bulks(ctx context.Context) iter.Seq2[Bulk, error] {
 	return all[Bulk](ctx, c, contract.RouteListBulks, nil)
 }
 
-// PauseBulk stops a bulk until it is resumed.
+// PauseBulk pauses a bulk. Deliveries in progress are completed.
 func (c *Client) PauseBulk(ctx context.Context, id string) (*Bulk, error) {
 	return c.steer(ctx, contract.RoutePauseBulk, id)
 }
 
-// ResumeBulk lets a paused bulk go on.
+// ResumeBulk continues a paused bulk.
 func (c *Client) ResumeBulk(ctx context.Context, id string) (*Bulk, error) {
 	return c.steer(ctx, contract.RouteResumeBulk, id)
 }
 
-// CancelBulk ends a bulk.
+// CancelBulk cancels a bulk. Messages that were not sent end as CANCELLED.
 func (c *Client) CancelBulk(ctx context.Context, id string) (*Bulk, error) {
 	return c.steer(ctx, contract.RouteCancelBulk, id)
 }
 
+// steer changes the state of a bulk. It is not idempotent: a second pause is a conflict.
 func (c *Client) steer(ctx context.Context, route contract.Route, id string) (*Bulk, error) {
 	var out Bulk
 	return &out, c.do(ctx, call{route: route, args: []string{id}}, &out)
 }
 
-// Over says whether nothing more can happen to a bulk.
+// Over reports whether a bulk has ended: its state no longer changes.
 func Over(b *Bulk) bool { return b.CompletedAt != nil }
 
+// Intervals at which WatchBulk reads a bulk.
 const (
 	firstWatch = 50 * time.Millisecond
 	maxWatch   = time.Second
 )
 
-// WatchBulk yields how a bulk stands, whenever that has changed, until it is over or fails to be read.
+// WatchBulk yields the state of a bulk each time it changes, until the bulk has ended or cannot be read. It polls; the
+// interval doubles up to maxWatch while nothing changes.
 func (c *Client) WatchBulk(ctx context.Context, id string) iter.Seq2[*Bulk, error] {
 	return func(yield func(*Bulk, error) bool) {
 		var last *Bulk
@@ -240,7 +246,7 @@ func (c *Client) WatchBulk(ctx context.Context, id string) iter.Seq2[*Bulk, erro
 				return
 			}
 			if last == nil || b.MessagesPending != last.MessagesPending || b.TotalLeads != last.TotalLeads || b.Status != last.Status || Over(b) {
-				pause = min(pause, maxWatch/4) // it moves: look more often
+				pause = min(pause, maxWatch/4) // a changing bulk is polled more often
 				if !yield(b, nil) || Over(b) {
 					return
 				}
@@ -258,12 +264,12 @@ func (c *Client) WatchBulk(ctx context.Context, id string) iter.Seq2[*Bulk, erro
 	}
 }
 
-// ExplainLead tells why a lead was, or was not, among those of a bulk.
+// ExplainLead explains the result of a bulk for one lead.
 func (c *Client) ExplainLead(ctx context.Context, bulkID, leadID string) (*Explanation, error) {
 	return get[Explanation](ctx, c, contract.RouteExplainLead, bulkID, leadID)
 }
 
-// Channels walks the channels in the order of their ids.
+// Channels iterates over the channels in the order of their ids.
 func (c *Client) Channels(ctx context.Context) iter.Seq2[Channel, error] {
 	return all[Channel](ctx, c, contract.RouteListChannels, nil)
 }
@@ -279,18 +285,18 @@ func (c *Client) CreateChannel(ctx context.Context, ch NewChannel) (*Channel, er
 	return &out, c.do(ctx, call{route: contract.RouteCreateChannel, body: ch}, &out)
 }
 
-// ChangeChannel changes what the patch names.
+// ChangeChannel changes the fields of a channel that the patch contains.
 func (c *Client) ChangeChannel(ctx context.Context, id string, t message.ChannelType, p Patch) (*Channel, error) {
 	var out Channel
 	return &out, c.do(ctx, call{route: contract.RouteChangeChannel, args: []string{id, string(t)}, body: p, repeatable: true}, &out)
 }
 
-// DeleteChannel removes a channel.
+// DeleteChannel deletes a channel. It is a conflict while bulks or messages wait for the channel.
 func (c *Client) DeleteChannel(ctx context.Context, id string, t message.ChannelType) error {
 	return c.do(ctx, call{route: contract.RouteDeleteChannel, args: []string{id, string(t)}}, nil)
 }
 
-// Leads walks the leads in the order of their ids.
+// Leads iterates over the leads in the order of their ids.
 func (c *Client) Leads(ctx context.Context) iter.Seq2[Lead, error] {
 	return all[Lead](ctx, c, contract.RouteListLeads, nil)
 }
@@ -300,24 +306,24 @@ func (c *Client) Lead(ctx context.Context, id string) (*Lead, error) {
 	return get[Lead](ctx, c, contract.RouteGetLead, id)
 }
 
-// CreateLead stores a lead.
+// CreateLead creates a lead. An id that is in use is a conflict.
 func (c *Client) CreateLead(ctx context.Context, l NewLead) (*Lead, error) {
 	var out Lead
 	return &out, c.do(ctx, call{route: contract.RouteCreateLead, body: l}, &out)
 }
 
-// ChangeLead changes what the patch names.
+// ChangeLead changes the fields of a lead that the patch contains.
 func (c *Client) ChangeLead(ctx context.Context, id string, p Patch) (*Lead, error) {
 	var out Lead
 	return &out, c.do(ctx, call{route: contract.RouteChangeLead, args: []string{id}, body: p, repeatable: true}, &out)
 }
 
-// EraseLead forgets a person.
+// EraseLead erases a person: the lead, and its personal data in all messages. Suppressions remain.
 func (c *Client) EraseLead(ctx context.Context, id string) error {
 	return c.do(ctx, call{route: contract.RouteEraseLead, args: []string{id}}, nil)
 }
 
-// Format is the kind of an imported file.
+// Format is the media type of an imported file.
 type Format string
 
 // The formats.
@@ -326,8 +332,8 @@ const (
 	NDJSON Format = contract.MediaNDJSON
 )
 
-// ImportLeads imports a file of up to 100 MB as it is read. It is not repeated: rows before a failure stay imported, and
-// importing a file again updates what it imported, if its rows have ids, emails or phones.
+// ImportLeads imports a file of at most 100 MB while it is read. It is not retried, because a reader can be read once. Rows
+// before a failure stay imported; a second import of the file updates them if they have ids, emails or phones.
 func (c *Client) ImportLeads(ctx context.Context, f Format, file io.Reader) (*ImportReport, error) {
 	if f != CSV && f != NDJSON {
 		return nil, fmt.Errorf("leads are imported from CSV or NDJSON, not %q", f)
@@ -336,7 +342,7 @@ func (c *Client) ImportLeads(ctx context.Context, f Format, file io.Reader) (*Im
 	return &out, c.do(ctx, call{route: contract.RouteImportLeads, stream: file, mediaType: string(f)}, &out)
 }
 
-// Suppressions walks the suppressions, newest first, of a type or an address where these are not empty.
+// Suppressions iterates over the suppressions, newest first. An empty type or address matches all.
 func (c *Client) Suppressions(ctx context.Context, t message.ChannelType, address string) iter.Seq2[Suppression, error] {
 	q := url.Values{}
 	if t != "" {
@@ -348,18 +354,18 @@ func (c *Client) Suppressions(ctx context.Context, t message.ChannelType, addres
 	return all[Suppression](ctx, c, contract.RouteListSuppressions, q)
 }
 
-// Suppress puts an address on the list; doing so again changes nothing.
+// Suppress adds a suppression. It is idempotent.
 func (c *Client) Suppress(ctx context.Context, s NewSuppression) (*Suppression, error) {
 	var out Suppression
 	return &out, c.do(ctx, call{route: contract.RouteCreateSuppression, body: s, repeatable: true}, &out)
 }
 
-// LiftSuppression lets an address be contacted again.
+// LiftSuppression deletes a suppression, so that its address can be contacted again.
 func (c *Client) LiftSuppression(ctx context.Context, id string) error {
 	return c.do(ctx, call{route: contract.RouteDeleteSuppression, args: []string{id}}, nil)
 }
 
-// Ready says whether the API is ready for requests.
+// Ready returns nil if the API accepts requests, and otherwise the reason.
 func (c *Client) Ready(ctx context.Context) error {
 	return c.do(ctx, call{route: contract.RouteReady}, nil)
 }

@@ -1,5 +1,6 @@
-// Package client speaks to Herald's API: typed requests and answers, a context for every call, iterators over lists, and
-// retries that never do a thing twice. Sends carry an Idempotency-Key, so that they may be repeated when an answer is lost.
+// Package client is the Go client of the API: typed requests and responses, a context for every call, iterators over lists,
+// and retries that never repeat an effect. Each send carries an Idempotency-Key, so it is repeated safely when its response
+// is lost. Routes and types come from package contract.
 package client
 
 import (
@@ -20,13 +21,13 @@ import (
 	"herald/pkg/contract"
 )
 
-// The contract's own types, for requests and answers.
+// The types of requests and responses, so that callers need no second import.
 type (
-	// SendRequest asks for a message, or a message to many.
+	// SendRequest is the request of a single or a bulk.
 	SendRequest = contract.SendRequest
-	// MessageData is what a message says.
+	// MessageData is the content of a message.
 	MessageData = contract.MessageData
-	// BulkSettings describe whom a bulk reaches.
+	// BulkSettings describe the audience of a bulk.
 	BulkSettings = contract.BulkSettings
 	// FilterRequest is a group of conditions.
 	FilterRequest = contract.FilterRequest
@@ -34,13 +35,13 @@ type (
 	FilterNode = contract.FilterNode
 	// Condition compares one field of a lead.
 	Condition = contract.FilterCondition
-	// SendResponse tells what became of a single.
+	// SendResponse is the outcome of a single.
 	SendResponse = contract.SendResponse
-	// Bulk is how a bulk stands.
+	// Bulk is the state of a bulk.
 	Bulk = contract.Bulk
-	// Preview is what a bulk would do.
+	// Preview is the result of a dry run.
 	Preview = contract.Preview
-	// Explanation tells why a lead was sent to or not.
+	// Explanation explains the result of a bulk for one lead.
 	Explanation = contract.Explanation
 	// Message is one message of the ledger.
 	Message = contract.Message
@@ -48,82 +49,83 @@ type (
 	Channel = contract.Channel
 	// NewChannel registers a sending account.
 	NewChannel = contract.NewChannel
-	// ChannelFields are those of a channel that can be changed.
+	// ChannelFields are the optional fields of a channel.
 	ChannelFields = contract.ChannelFields
-	// Lead is a person.
+	// Lead is a contact in the address book.
 	Lead = contract.Lead
-	// NewLead is a person to be stored.
+	// NewLead creates a lead.
 	NewLead = contract.NewLead
-	// LeadFields are those of a lead that its owner writes.
+	// LeadFields are the writable fields of a lead.
 	LeadFields = contract.LeadFields
-	// ImportReport is what became of an imported file.
+	// ImportReport is the result of an import.
 	ImportReport = contract.ImportReport
 	// Suppression is an address that must not be contacted.
 	Suppression = contract.Suppression
-	// NewSuppression puts an address on the list.
+	// NewSuppression adds a suppression.
 	NewSuppression = contract.NewSuppression
-	// FieldError is one thing that is wrong with one field.
+	// FieldError is one mistake in one field of a request.
 	FieldError = contract.FieldError
 )
 
-// Patch changes what it names, by the names on the wire; nil empties a field.
+// Patch contains the fields to change, by their names on the wire; nil empties a field. It is a map because a Go struct cannot
+// tell an absent field from an empty one.
 type Patch map[string]any
 
-// Client is safe for concurrent use.
+// Client makes calls to one API. It is safe for concurrent use.
 type Client struct {
 	base    *url.URL
 	key     string
 	http    *http.Client
-	timeout time.Duration // of a call with its retries; 0: one attempt
+	timeout time.Duration // of a call including its retries; 0: one attempt
 }
 
-// Option is a choice that New takes.
+// Option configures a Client.
 type Option func(*Client)
 
-// WithKey sends an API key with every request.
+// WithKey sets the API key of all requests.
 func WithKey(key string) Option { return func(c *Client) { c.key = key } }
 
-// WithHTTPClient uses a client of the caller's.
+// WithHTTPClient replaces the HTTP client, its timeouts and its connection pool.
 func WithHTTPClient(h *http.Client) Option { return func(c *Client) { c.http = h } }
 
-// WithPatience is how long a call goes on trying while the API does not answer or says to come back, DefaultPatience
-// without it; 0: every call is made once.
-func WithPatience(d time.Duration) Option { return func(c *Client) { c.timeout = d } }
+// WithRetryTimeout sets how long a call is retried while the API does not respond or asks to retry. The default is
+// DefaultRetryTimeout; with 0 every call is made once.
+func WithRetryTimeout(d time.Duration) Option { return func(c *Client) { c.timeout = d } }
 
-// DefaultPatience outlasts the restart of a server.
-const DefaultPatience = 30 * time.Second
+// DefaultRetryTimeout is longer than the restart of a server takes.
+const DefaultRetryTimeout = 30 * time.Second
 
 const (
-	firstRetry     = 100 * time.Millisecond
-	maxRetry       = 5 * time.Second
-	answerTimeout  = 90 * time.Second // above the longest wait for a bulk
-	maxAnswer      = 64 << 20
-	connsPerServer = 256
+	firstRetry     = 100 * time.Millisecond // delay before the first retry, with jitter
+	maxRetry       = 5 * time.Second        // longest delay, unless Retry-After is longer
+	answerTimeout  = 90 * time.Second       // until the headers of a response; above the longest wait for a bulk
+	maxAnswer      = 64 << 20               // bytes of a JSON response
+	connsPerServer = 256                    // idle connections: the default of 2 would reconnect under concurrency
 )
 
-// New makes a Client of an API at a URL, for example http://127.0.0.1:8080.
+// New returns a Client of the API at a URL, for example http://127.0.0.1:8080.
 func New(baseURL string, options ...Option) (*Client, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("%q is no http or https URL", baseURL)
+		return nil, fmt.Errorf("parse base URL: %q is not an http or https URL", baseURL)
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // the standard library's own
 	t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = connsPerServer, answerTimeout
-	c := &Client{base: u, http: &http.Client{Transport: t}, timeout: DefaultPatience}
+	c := &Client{base: u, http: &http.Client{Transport: t}, timeout: DefaultRetryTimeout}
 	for _, o := range options {
 		o(c)
 	}
 	return c, nil
 }
 
-// Error is an answer that says no.
+// Error is a response with an HTTP status of 400 or above.
 type Error struct {
-	Status     int    // HTTP's
-	Code       string // for programs; invalid when Fields says what is wrong
-	Detail     string // for people
-	Fields     []FieldError
-	RetryAfter time.Duration
-	RequestID  string // finds the request in the server's log
+	Status     int           // of HTTP
+	Code       string        // kind of the failure; "invalid" if Fields lists the mistakes, empty if a proxy responded
+	Detail     string        // description for people
+	Fields     []FieldError  // mistakes of the request
+	RetryAfter time.Duration // minimum delay before a retry; 0 if the server named none
+	RequestID  string        // id of the request in the server's log
 }
 
 // Error implements error.
@@ -135,27 +137,27 @@ func (e *Error) Error() string {
 	return msg
 }
 
-// IsStatus says whether err is an answer with an HTTP status.
+// IsStatus reports whether err is an Error with this HTTP status.
 func IsStatus(err error, status int) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Status == status
 }
 
-// call is one request.
+// call is a request of one method of Client.
 type call struct {
 	route      contract.Route
-	args       []string // of the parameters of the route's path, in their order
+	args       []string // of the parameters of the path, in their order
 	query      url.Values
-	body       any                 // encoded as JSON, unless stream is set
-	stream     io.Reader           // of mediaType; it can be read once, so the call is made once
-	mediaType  string              //
-	headers    map[string]string   //
-	repeatable bool                // doing it twice is the same as doing it once
-	note       func(h http.Header) // told the headers of the answer
+	body       any       // encoded as JSON, unless stream is set
+	stream     io.Reader // can be read once, so the call is never retried
+	mediaType  string    // of stream
+	headers    map[string]string
+	repeatable bool                // idempotent: may be retried if the response is lost
+	note       func(h http.Header) // receives the headers of a successful response
 }
 
-// do makes a call and decodes the response into into. It retries with exponential back-off while a repetition is safe and may
-// help.
+// do makes a call and decodes the response into into. It retries with exponential back-off and jitter as long as a retry is
+// safe, may succeed, and the timeout has not passed.
 func (c *Client) do(ctx context.Context, r call, into any) error {
 	var body []byte
 	if r.body != nil {
@@ -176,17 +178,18 @@ func (c *Client) do(ctx context.Context, r call, into any) error {
 	return err
 }
 
-// errCut is the error of a download that broke off. Its writer has a part, so the call is not repeated.
+// errCut is the error of a download that broke off. The writer already has a part, so the call is not retried.
 var errCut = errors.New("the download broke off")
 
-// retryable reports whether a failed call may be repeated, and sets the minimum delay that the server asked for.
+// retryable reports whether a failed call is retried, and sets the minimum delay that the server asked for. 429 is always
+// retried, because the server rejected the request before it had an effect.
 func (c *Client) retryable(ctx context.Context, r call, err error, minimum *time.Duration) bool {
 	if c.timeout == 0 || r.stream != nil || ctx.Err() != nil || errors.Is(err, errCut) {
 		return false
 	}
 	var e *Error
 	if !errors.As(err, &e) {
-		return r.repeatable // no answer: nobody knows whether it was done
+		return r.repeatable // no response: the request may have taken effect
 	}
 	*minimum = e.RetryAfter
 	return e.Status == http.StatusTooManyRequests || (r.repeatable && e.passes())
@@ -205,7 +208,8 @@ func (p *retryBackoff) NextBackOff() time.Duration {
 	return d
 }
 
-// passes says whether the same request may do better later: the server is busy, restarting, or at work on it.
+// passes reports whether the same request may succeed later: the server is busy or restarting, or an earlier request under
+// the same idempotency key is in progress.
 func (e *Error) passes() bool {
 	switch e.Status {
 	case http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -216,7 +220,7 @@ func (e *Error) passes() bool {
 	return false
 }
 
-// path returns the path of a call, its parameters filled in.
+// path returns the path of a call with its parameters, escaped.
 func (r *call) path() string {
 	parts, args := strings.Split(r.route.Path, "/"), r.args
 	for i, p := range parts {
@@ -227,7 +231,7 @@ func (r *call) path() string {
 	return strings.Join(parts, "/")
 }
 
-// once makes a call one time. An answer goes into into as JSON, or as it comes where into is an io.Writer.
+// once makes one attempt of a call. It decodes the response as JSON into into, or copies it if into is an io.Writer.
 func (c *Client) once(ctx context.Context, r call, body []byte, into any) error {
 	u := c.base.JoinPath(r.path())
 	u.RawQuery = r.query.Encode()
@@ -253,12 +257,12 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 	if r.route.Media != "" {
 		req.Header.Set("Accept", r.route.Media)
 	}
-	if c.key != "" && r.route.Access == contract.Keyed { // other routes have no use for it
+	if c.key != "" && r.route.Access == contract.Keyed { // a credential is not sent where it is not needed
 		req.Header.Set("Authorization", "Bearer "+c.key)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", c.base.Host, err)
+		return fmt.Errorf("call %s: %w", c.base.Host, err)
 	}
 	defer res.Body.Close()
 	if to, ok := into.(io.Writer); ok && res.StatusCode < http.StatusBadRequest {
@@ -281,14 +285,15 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 		return nil
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber() // a lead's custom fields have numbers that no float64 holds
+	dec.UseNumber() // custom fields may contain numbers beyond the precision of float64
 	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	return nil
 }
 
-// failure reads an answer that says no. One that is not Herald's, a proxy's for example, has its status only.
+// failure converts a response with an error status. The response of another program, for example a proxy, yields its status
+// only.
 func failure(res *http.Response, body []byte) error {
 	e := &Error{Status: res.StatusCode, RequestID: res.Header.Get("X-Request-Id")}
 	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil {

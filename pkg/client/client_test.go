@@ -300,10 +300,10 @@ func TestWhatIsNotRepeated(t *testing.T) {
 func TestPatienceAndContext(t *testing.T) {
 	_, base := herald(t)
 	tr := startTrouble(t, base, 1<<30, status(503))
-	if _, err := connect(t, tr.URL, client.WithPatience(0)).Send(t.Context(), hello("x@example.com")); !client.IsStatus(err, 503) || tr.seen.Load() != 1 {
+	if _, err := connect(t, tr.URL, client.WithRetryTimeout(0)).Send(t.Context(), hello("x@example.com")); !client.IsStatus(err, 503) || tr.seen.Load() != 1 {
 		t.Errorf("without patience: %v, %d requests", err, tr.seen.Load())
 	}
-	if _, err := connect(t, tr.URL, client.WithPatience(time.Second)).Send(t.Context(), hello("x@example.com")); !client.IsStatus(err, 503) || tr.seen.Load() < 3 {
+	if _, err := connect(t, tr.URL, client.WithRetryTimeout(time.Second)).Send(t.Context(), hello("x@example.com")); !client.IsStatus(err, 503) || tr.seen.Load() < 3 {
 		t.Errorf("with some: %v, %d requests", err, tr.seen.Load())
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

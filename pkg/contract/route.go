@@ -7,8 +7,8 @@ import (
 	"herald/pkg/message"
 )
 
-// Route declares one route of the API. The server admits and authorizes requests by it, the OpenAPI document is made from
-// it, and the client makes its calls by it.
+// Route declares one route of the API. The server routes, authorizes and admits requests by it, the client builds its calls
+// from it, and the OpenAPI document describes it. A route without a declaration cannot be served.
 type Route struct {
 	ID     string // of the operation in the OpenAPI document
 	Method string
@@ -37,35 +37,38 @@ type Route struct {
 	Errors        []int    // statuses of failure besides those that Failures derives
 }
 
-// Access says what a caller of a route must present.
+// Access is the kind of credential that a route requires.
 type Access int
 
 const (
-	// Keyed takes an API key with the route's scope. It is the zero value, so a new route is closed unless it says otherwise.
+	// Keyed requires an API key with the scope of the route. It is the zero value, so a route is closed unless declared
+	// otherwise.
 	Keyed Access = iota
-	// Signed takes no API key: the request itself proves where it comes from, by the signature of a webhook or the token of
-	// an unsubscribe link. The route's handler must verify that proof before it does anything.
+	// Signed requires no API key: the request itself proves its origin, by the signature of a webhook or the token of an
+	// unsubscribe link. The handler must verify the proof before it does anything else.
 	Signed
-	// Open takes nothing.
+	// Open requires no credential.
 	Open
 )
 
-// Admission is the class of requests among which a request needs a place.
+// Admission is the class in which a request needs a place before its handler runs. Classes have separate numbers of places,
+// so that slow requests of one class do not delay those of another (load shedding, see package api/request).
 type Admission int
 
 const (
-	// AdmitRequest is for requests that take milliseconds. Their body is read before they take a place.
+	// AdmitRequest is for requests that take milliseconds. The body is read before the request takes a place, so a slow client
+	// holds none.
 	AdmitRequest Admission = iota
 	// AdmitUpload is for requests whose body is read as a stream and may take minutes.
 	AdmitUpload
-	// AdmitDownload is for requests whose answer is written as a stream and may take minutes: a CSV file, server-sent events.
+	// AdmitDownload is for requests whose response is written as a stream and may take minutes: a CSV file, server-sent events.
 	AdmitDownload
 	// AdmitAlways is for requests that are answered from memory: probes and the document. They need no place, so they are
 	// answered under overload too.
 	AdmitAlways
 )
 
-// Upload is a media type of a body that is not JSON of a type of this package.
+// Upload is an accepted media type of a body that is not JSON of a type of this package.
 type Upload struct{ Media, Example string }
 
 // Media types.
@@ -88,16 +91,17 @@ const (
 	HeaderRetryAfter        = "Retry-After"
 )
 
-// Codes of problems that are HTTP's own; the others are message.Codes.
+// Codes of problems that HTTP defines; all others are message.Codes.
 const (
 	CodeMethod   = "method_not_allowed"
 	CodeInternal = "internal"
 )
 
-// MaxSmallBody bounds the body of a route that declares no other bound, in bytes: a lead with all it may have fits.
+// MaxSmallBody is the maximum size of a body, in bytes, for routes that declare no other bound. It fits a lead with all
+// fields at their bounds.
 const MaxSmallBody = 256 << 10
 
-// BodyLimit returns how many bytes the body of a request may have.
+// BodyLimit returns the maximum size of a body of the route, in bytes.
 func (r *Route) BodyLimit() int64 {
 	if r.MaxBody > 0 {
 		return r.MaxBody
@@ -108,20 +112,20 @@ func (r *Route) BodyLimit() int64 {
 // HasBody reports whether a request of the route has a body.
 func (r *Route) HasBody() bool { return r.Request != nil || len(r.Uploads) > 0 }
 
-// PathParameters are the parameters that paths have.
+// PathParameters declares the parameters that occur in paths. The tag name is the parameter's name on the wire.
 type PathParameters struct {
 	ID     string              `name:"id" doc:"The object's id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Type   message.ChannelType `name:"type" doc:"The channel's type, in any letter case." enum:"type" example:"EMAIL"`
 	LeadID string              `name:"lead_id" doc:"The lead's id." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
 }
 
-// PageQuery asks for one page of a list.
+// PageQuery is the query of every list.
 type PageQuery struct {
 	Limit  int    `name:"limit" doc:"The maximum number of items; default 50." min:"1" max:"200" example:"50"`
 	Cursor string `name:"cursor" doc:"The next_cursor of the previous page." pattern:"^[A-Za-z0-9_-]+$" example:"MDFhMjA5NjAtNjJiMC03OTZmLTljZmItNWIzYTM2NDk1YWVi"`
 }
 
-// MessagesQuery narrows the list of messages down. What is absent does not.
+// MessagesQuery filters the list of messages. Parameters that are present must all match.
 type MessagesQuery struct {
 	BulkID        string              `name:"bulk_id" doc:"Messages of this bulk." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Status        message.Status      `name:"status" doc:"Messages with this status, in any letter case." enum:"status" example:"SENT"`
@@ -133,7 +137,7 @@ type MessagesQuery struct {
 	PageQuery
 }
 
-// SuppressionsQuery narrows the list of suppressions down. What is absent does not.
+// SuppressionsQuery filters the list of suppressions. Parameters that are present must all match.
 type SuppressionsQuery struct {
 	Type    message.ChannelType `name:"type" doc:"Suppressions of this type of channel, in any letter case." enum:"type" example:"EMAIL"`
 	Address string              `name:"address" doc:"Suppressions of this address." example:"stella@example.com"`
