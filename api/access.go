@@ -21,11 +21,11 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		if !s.takesKey(c) {
 			return next(c)
 		}
-		inUse, err := s.Keys.InUse(r.Context())
+		inUse, err := s.deps.Keys.InUse(r.Context())
 		switch {
 		case err != nil:
 			return err
-		case !inUse && s.Local:
+		case !inUse && s.deps.Local:
 			if err := fromThisMachine(r); err != nil {
 				return err
 			}
@@ -35,7 +35,7 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return message.Errorf(message.CodeUnauthorized, "an API key is required: send the header Authorization: Bearer hk_…")
 		}
-		k, err := s.Keys.Authenticate(r.Context(), strings.TrimSpace(token))
+		k, err := s.deps.Keys.Authenticate(r.Context(), strings.TrimSpace(token))
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func TestEveryRouteNeedsItsKey(t *testing.T) {
 	_, h.token = h.key(access.Key{Scopes: access.Scopes})
 	_, expired := h.key(access.Key{Scopes: access.Scopes, ExpiresAt: &past})
 	revokedKey, revoked := h.key(access.Key{Scopes: access.Scopes})
-	if err := h.app.Keys.Keys.RevokeAPIKey(t.Context(), revokedKey.ID); err != nil {
+	if err := h.app.Keys.Revoke(t.Context(), revokedKey.ID); err != nil {
 		t.Fatal(err)
 	}
 	all := h.token

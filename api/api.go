@@ -53,7 +53,7 @@ type Deps struct {
 
 // Server answers requests. It implements http.Handler and is safe for concurrent use.
 type Server struct {
-	Deps
+	deps  Deps
 	echo  *echo.Echo
 	table map[string]route // by method and path pattern
 	gate  *request.Gate
@@ -81,9 +81,9 @@ func (s *Server) routes() []route {
 		{contract.RouteGetMessage, s.getMessage},
 		{contract.RouteListBulks, s.listBulks},
 		{contract.RouteGetBulk, s.getBulk},
-		{contract.RoutePauseBulk, s.changeBulk(s.Bulks.Pause)},
-		{contract.RouteResumeBulk, s.changeBulk(s.Bulks.Resume)},
-		{contract.RouteCancelBulk, s.changeBulk(s.Bulks.Cancel)},
+		{contract.RoutePauseBulk, s.changeBulk(s.deps.Bulks.Pause)},
+		{contract.RouteResumeBulk, s.changeBulk(s.deps.Bulks.Resume)},
+		{contract.RouteCancelBulk, s.changeBulk(s.deps.Bulks.Cancel)},
 		{contract.RouteExplainLead, s.explainLead},
 		{contract.RouteListChannels, s.listChannels},
 		{contract.RouteCreateChannel, s.createChannel},
@@ -123,7 +123,7 @@ func Document() ([]byte, error) {
 
 // New returns a Server that answers every route of the contract.
 func New(d Deps) (*Server, error) {
-	s := &Server{Deps: d, gate: request.NewGate(d.Limits)}
+	s := &Server{deps: d, gate: request.NewGate(d.Limits)}
 	return s, s.serve(s.routes())
 }
 
@@ -182,6 +182,6 @@ func page(c echo.Context, html []byte) error {
 }
 
 func (s *Server) ready(c echo.Context) error {
-	h := s.Health(c.Request().Context())
+	h := s.deps.Health(c.Request().Context())
 	return c.JSON(h.Code(), h)
 }

@@ -73,7 +73,7 @@ func (s *Server) createChannel(c echo.Context) error {
 	if err := errs.Err(); err != nil {
 		return err
 	}
-	if err := s.Channels.Create(c.Request().Context(), ch); err != nil {
+	if err := s.deps.Channels.Create(c.Request().Context(), ch); err != nil {
 		return request.Under(err, "body")
 	}
 	return c.JSON(http.StatusCreated, shownChannel(c, ch))
@@ -92,7 +92,7 @@ func (s *Server) getChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ch, err := s.Channels.Get(c.Request().Context(), k)
+	ch, err := s.deps.Channels.Get(c.Request().Context(), k)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (s *Server) listChannels(c echo.Context) error {
 	if err := q.Close(); err != nil {
 		return err
 	}
-	items, err := s.Channels.List(c.Request().Context(), key, limit+1)
+	items, err := s.deps.Channels.List(c.Request().Context(), key, limit+1)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (s *Server) patchChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ch, err := s.Channels.Update(c.Request().Context(), k, func(ch *channel.Channel) error {
+	ch, err := s.deps.Channels.Update(c.Request().Context(), k, func(ch *channel.Channel) error {
 		patchFields(o, ch)
 		return errs.Err()
 	})
@@ -231,7 +231,7 @@ func (s *Server) deleteChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Channels.Delete(c.Request().Context(), k); err != nil {
+	if err := s.deps.Channels.Delete(c.Request().Context(), k); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -32,7 +32,11 @@ type edge struct {
 	store  *storetest.Store
 	http   *http.Server
 	addr   string
+	rates  *rates
 }
+
+// rates is the limiter of the API keys, which a test may set.
+type rates struct{ access.Limiter }
 
 // ledger lists messages when it is let go.
 type ledger struct {
@@ -79,10 +83,11 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 		t.Fatal(err)
 	}
 	s := storetest.Open(t, testenv.Database(t, testenv.SQLite), storetest.Options{Sealer: sealer})
+	limits := &rates{}
 	d := Deps{
 		Leads: lead.NewService(s, s, s), Channels: channel.NewRegistry(s, s, s, vendors.All.Providers()), Messages: s, Effects: s,
-		Keys: access.NewKeyring(access.KeyringDeps{
-			Keys: s, Usage: s, Checksums: access.NewChecksums(make([]byte, 32)), Failed: func(_ context.Context, err error) { t.Error(err) },
+		Keys: access.NewKeyring(access.Deps{
+			Keys: s, Usage: s, Limiter: limits, Checksums: access.NewChecksums(make([]byte, 32)), Failed: func(_ context.Context, err error) { t.Error(err) },
 		}),
 		Telemetry: telemetry.New(slog.New(slog.DiscardHandler)), Limits: request.Limits{InFlight: 16},
 		Health: func(context.Context) telemetry.Health { return telemetry.Health{Ready: true} },
@@ -98,7 +103,7 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &edge{t: t, server: server, store: s, http: server.HTTPServer(), addr: l.Addr().String()}
+	e := &edge{t: t, server: server, store: s, http: server.HTTPServer(), addr: l.Addr().String(), rates: limits}
 	if serve != nil {
 		serve(e)
 	}
@@ -117,7 +122,7 @@ func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 // key makes an API key and returns its header.
 func (e *edge) key(scopes ...access.Scope) string {
 	e.t.Helper()
-	token, err := e.server.Keys.Create(e.t.Context(), &access.Key{Scopes: scopes}, false)
+	token, err := e.server.deps.Keys.Create(e.t.Context(), &access.Key{Scopes: scopes}, false)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func (s *Server) fail(err error, c echo.Context) {
 		c.Response().Header().Set(echo.HeaderWWWAuthenticate, `Bearer realm="herald"`)
 	}
 	if werr := c.JSON(status, body); werr != nil {
-		s.Telemetry.Failure(c.Request().Context(), "answer", werr)
+		s.deps.Telemetry.Failure(c.Request().Context(), "answer", werr)
 	}
 }
 
@@ -142,12 +142,12 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			if err != nil {
 				s.fail(err, c)
 			}
-			s.Telemetry.Request(c.Request().Context(), telemetry.Request{
+			s.deps.Telemetry.Request(c.Request().Context(), telemetry.Request{
 				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: request.Caller(c),
 				Shed: request.Shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})
 			if r := s.routeOf(c); cut && r != nil && r.Admission == contract.AdmitDownload {
-				s.Telemetry.Failure(c.Request().Context(), "answer", err)
+				s.deps.Telemetry.Failure(c.Request().Context(), "answer", err)
 				panic(http.ErrAbortHandler) // cut the connection, or the client would take the part for the whole answer
 			}
 		}()

@@ -362,7 +362,7 @@ func TestFaultWhatIsShedAsksNothing(t *testing.T) {
 	effects := &lost{asked: make(chan struct{}, 100)}
 	e := newEdge(t, func(d *Deps) { d.Effects = effects }, nil)
 	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
-	if err := e.server.Channels.Create(t.Context(), ch); err != nil {
+	if err := e.server.deps.Channels.Create(t.Context(), ch); err != nil {
 		t.Fatal(err)
 	}
 	key := e.key(access.Send) + "Idempotency-Key: k\r\n"

@@ -59,7 +59,7 @@ func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, 
 		return false, nil
 	}
 	ctx := c.Request().Context()
-	effect, err := s.Effects.Effect(ctx, key)
+	effect, err := s.deps.Effects.Effect(ctx, key)
 	switch {
 	case message.IsCode(err, message.CodeNotFound):
 		return false, nil
@@ -68,14 +68,14 @@ func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, 
 	case effect.Fingerprint != key.Fingerprint:
 		return true, message.InvalidField(message.SlugValue, "was used for another request", "header", contract.HeaderIdempotencyKey)
 	case effect.Bulk:
-		b, err := s.Bulks.Get(ctx, effect.ID)
+		b, err := s.deps.Bulks.Get(ctx, effect.ID)
 		if err != nil {
 			return true, err
 		}
 		c.Response().Header().Set(contract.HeaderReplayed, "true")
 		return true, s.answerBulk(c, b.Bulk)
 	}
-	sent, err := s.Sender.Replay(ctx, effect.ID)
+	sent, err := s.deps.Sender.Replay(ctx, effect.ID)
 	if err != nil {
 		return true, err
 	}

@@ -40,7 +40,7 @@ func (s *Server) createLead(c echo.Context) error {
 	if err := errs.Err(); err != nil {
 		return err
 	}
-	if err := s.Leads.Create(c.Request().Context(), l); err != nil {
+	if err := s.deps.Leads.Create(c.Request().Context(), l); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusCreated, shownLead(c, l))
@@ -59,7 +59,7 @@ func (s *Server) getLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.Leads.Get(c.Request().Context(), id)
+	l, err := s.deps.Leads.Get(c.Request().Context(), id)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s *Server) listLeads(c echo.Context) error {
 	if err := q.Close(); err != nil {
 		return err
 	}
-	items, err := s.Leads.List(c.Request().Context(), after, limit+1)
+	items, err := s.deps.Leads.List(c.Request().Context(), after, limit+1)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (s *Server) importLeads(c echo.Context) error {
 	_ = answer.SetWriteDeadline(time.Now().Add(limit + writeTimeout))
 	ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
 	defer cancel()
-	report, err := s.Leads.Import(ctx, format, body)
+	report, err := s.deps.Leads.Import(ctx, format, body)
 	_ = answer.SetWriteDeadline(time.Now().Add(writeTimeout))
 	switch {
 	case body.Err() != nil: // the cause of any other error
@@ -126,7 +126,7 @@ func (s *Server) patchLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := s.Leads.Update(c.Request().Context(), id, func(l *message.Lead) error {
+	l, err := s.deps.Leads.Update(c.Request().Context(), id, func(l *message.Lead) error {
 		lead.Patch(o.Object, l)
 		return errs.Err()
 	})
@@ -141,7 +141,7 @@ func (s *Server) eraseLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Leads.Erase(c.Request().Context(), id); err != nil {
+	if err := s.deps.Leads.Erase(c.Request().Context(), id); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

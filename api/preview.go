@@ -51,7 +51,7 @@ func (s *Server) explainLead(c echo.Context) error {
 	if !ok {
 		return message.InvalidField(message.SlugUUID, "must be a UUID", "path", "lead_id")
 	}
-	e, err := s.Preview.Explain(c.Request().Context(), id, leadID)
+	e, err := s.deps.Preview.Explain(c.Request().Context(), id, leadID)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (s *Server) getBulk(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.Bulks.Get(c.Request().Context(), id)
+	v, err := s.deps.Bulks.Get(c.Request().Context(), id)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func (s *Server) listBulks(c echo.Context) error {
 	if err := q.Close(); err != nil {
 		return err
 	}
-	views, err := s.Bulks.List(c.Request().Context(), before, limit+1)
+	views, err := s.deps.Bulks.List(c.Request().Context(), before, limit+1)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (s *Server) getMessage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	m, attempts, err := s.Messages.Message(c.Request().Context(), id)
+	m, attempts, err := s.deps.Messages.Message(c.Request().Context(), id)
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (s *Server) listMessages(c echo.Context) error {
 	if err := q.Close(); err != nil {
 		return err
 	}
-	items, err := s.Messages.Messages(c.Request().Context(), f, before, limit+1)
+	items, err := s.deps.Messages.Messages(c.Request().Context(), f, before, limit+1)
 	if err != nil {
 		return err
 	}

@@ -53,8 +53,8 @@ func TestRejectedRequestsNameTheirRoute(t *testing.T) {
 	e := newEdge(t, func(d *Deps) {
 		d.Telemetry = telemetry.New(slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		d.Limits.InFlight, d.Messages = 1, l
-		d.Keys.Limiter = exhausted{}
 	}, nil)
+	e.rates.Limiter = exhausted{}
 	reader, other, limited := e.key(access.Read), e.key(access.Read), e.limitedKey(access.Read)
 	check := func(what, method, path, headers string, status int, route string) {
 		t.Helper()
@@ -93,7 +93,7 @@ func (exhausted) Allow(context.Context, string, float64) time.Duration { return 
 // limitedKey makes an API key with a rate and returns its header.
 func (e *edge) limitedKey(scopes ...access.Scope) string {
 	e.t.Helper()
-	token, err := e.server.Keys.Create(context.Background(), &access.Key{Scopes: scopes, Rate: 0.1}, false)
+	token, err := e.server.deps.Keys.Create(context.Background(), &access.Key{Scopes: scopes, Rate: 0.1}, false)
 	if err != nil {
 		e.t.Fatal(err)
 	}

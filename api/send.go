@@ -197,13 +197,13 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 		if err != nil {
 			return nil, err
 		}
-		ch, err := s.Channels.Default(ctx, t)
+		ch, err := s.deps.Channels.Default(ctx, t)
 		if message.IsCode(err, message.CodeNotFound) {
 			return nil, message.InvalidField(message.SlugValue, "no default channel is configured for "+string(t), "body", "sender_identifier")
 		}
 		return ch, err
 	}
-	named, err := s.Channels.Find(ctx, req.channelID)
+	named, err := s.deps.Channels.Find(ctx, req.channelID)
 	if err != nil {
 		return nil, err
 	}
@@ -256,7 +256,7 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 	if err := s.chargeSend(c, req); err != nil {
 		return err
 	}
-	sent, err := s.Sender.Send(c.Request().Context(), delivery.SendRequest{
+	sent, err := s.deps.Sender.Send(c.Request().Context(), delivery.SendRequest{
 		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
 		MessageType: req.messageType, Priority: req.priority, Key: req.key,
 	})
@@ -312,7 +312,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	if req.dryRun {
 		return s.dryRun(c, order)
 	}
-	b, err := s.Bulks.Accept(ctx, order)
+	b, err := s.deps.Bulks.Accept(ctx, order)
 	if err != nil {
 		return underData(err)
 	}
@@ -326,7 +326,7 @@ func (s *Server) dryRun(c echo.Context, order bulk.Request) error {
 		return err
 	}
 	defer leave()
-	p, err := s.Preview.Preview(c.Request().Context(), order)
+	p, err := s.deps.Preview.Preview(c.Request().Context(), order)
 	if errors.Is(err, audience.ErrTooSlow) {
 		return message.InvalidField(message.SlugValue, fmt.Sprintf("a dry run may take %.0f s, and resolving this audience takes longer: "+
 			"narrow its criteria, use fewer contains conditions, or send without a dry run", bulk.PreviewTimeout.Seconds()), "body", "dry_run")
@@ -353,10 +353,10 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	if grant.Wait(c) != nil {
 		wait = 0
 	}
-	v, err := s.Bulks.Wait(ctx, b.ID, wait)
+	v, err := s.deps.Bulks.Wait(ctx, b.ID, wait)
 	if err != nil {
 		// The bulk is stored and will be sent, so an error here must not look like a rejection.
-		s.Telemetry.BulkError(ctx, "wait", b.ID, err)
+		s.deps.Telemetry.BulkError(ctx, "wait", b.ID, err)
 		v = &bulk.View{Bulk: b}
 	}
 	return c.JSON(http.StatusOK, shownBulk(c, v))
@@ -385,5 +385,5 @@ func (s *Server) prefer(c echo.Context) (time.Duration, string) {
 	if async {
 		return 0, "respond-async"
 	}
-	return s.BulkWait, ""
+	return s.deps.BulkWait, ""
 }

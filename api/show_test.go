@@ -72,7 +72,7 @@ func TestRequestIDsOfCallers(t *testing.T) {
 
 // The Prefer header says how long a bulk send waits, up to a minute.
 func TestPreferences(t *testing.T) {
-	s := &Server{Deps: Deps{BulkWait: 10 * time.Second}}
+	s := &Server{deps: Deps{BulkWait: 10 * time.Second}}
 	for header, want := range map[string]struct {
 		wait    time.Duration
 		applied string

@@ -41,7 +41,7 @@ func (s *Server) createSuppression(c echo.Context) error {
 	if err := errs.Err(); err != nil {
 		return err
 	}
-	if err := s.Leads.Suppress(c.Request().Context(), sup); err != nil {
+	if err := s.deps.Leads.Suppress(c.Request().Context(), sup); err != nil {
 		return request.Under(err, "body")
 	}
 	if !request.Allowed(c, access.Read) { // the entry may be an older one, whose note and address the key must not read
@@ -66,7 +66,7 @@ func (s *Server) listSuppressions(c echo.Context) error {
 	if err := q.Close(); err != nil {
 		return err
 	}
-	items, err := s.Leads.ListSuppressions(c.Request().Context(), t, address, before, limit+1)
+	items, err := s.deps.Leads.ListSuppressions(c.Request().Context(), t, address, before, limit+1)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *Server) deleteSuppression(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Leads.DropSuppression(c.Request().Context(), id); err != nil {
+	if err := s.deps.Leads.DropSuppression(c.Request().Context(), id); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -65,7 +65,7 @@ func withKeys(ctx context.Context, create bool, work func(k *access.Keyring) err
 		return err
 	}
 	defer s.Close()
-	return work(access.NewKeyring(access.KeyringDeps{Keys: s.Keys, Usage: s.Keys, Checksums: sums}))
+	return work(access.NewKeyring(access.Deps{Keys: s.Keys, Usage: s.Keys, Checksums: sums}))
 }
 
 // checksums returns the checksums for new keys. They must come from the master key of the API.
@@ -151,7 +151,7 @@ type keysListCmd struct {
 // Run lists the keys.
 func (c *keysListCmd) Run(ctx context.Context) error {
 	return withKeys(ctx, false, func(keys *access.Keyring) error {
-		list, err := keys.Keys.APIKeys(ctx)
+		list, err := keys.List(ctx)
 		if err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ type keysRevokeCmd struct {
 // Run revokes a key.
 func (c *keysRevokeCmd) Run(ctx context.Context) error {
 	return withKeys(ctx, false, func(keys *access.Keyring) error {
-		if err := keys.Keys.RevokeAPIKey(ctx, c.ID); err != nil {
+		if err := keys.Revoke(ctx, c.ID); err != nil {
 			return err
 		}
 		if c.JSON {

@@ -109,7 +109,7 @@ func ring(s *shelf, sums Checksums) (*Keyring, *time.Time) {
 		s.keys = map[string]*Key{}
 	}
 	now := time.Now()
-	r := NewKeyring(KeyringDeps{Keys: s, Usage: s, Checksums: sums, Failed: func(context.Context, error) {}})
+	r := NewKeyring(Deps{Keys: s, Usage: s, Checksums: sums, Failed: func(context.Context, error) {}})
 	r.now = func() time.Time { return now }
 	return r, &now
 }
@@ -345,7 +345,7 @@ func TestUseIsRecorded(t *testing.T) {
 	}
 	*now = now.Add(cacheTTL)
 	var failed error
-	r.Failed = func(_ context.Context, err error) { failed = err }
+	r.deps.Failed = func(_ context.Context, err error) { failed = err }
 	s.touchErr = errors.New("disk full")
 	taken(t, r, "after a minute, though it cannot be recorded", token)
 	if s.touches != 2 || !errors.Is(failed, s.touchErr) {
@@ -372,7 +372,7 @@ func TestRateOfAKey(t *testing.T) {
 		s, l := &shelf{}, &limits{wait: 2 * time.Second}
 		r, _ := ring(s, NewChecksums(masterA))
 		k, token := mint(t, r)
-		r.Limiter, r.Rate, s.keys[k.ID].Rate = l, c.deployment, c.own
+		r.deps.Limiter, r.deps.Rate, s.keys[k.ID].Rate = l, c.deployment, c.own
 		_, err := r.Authenticate(t.Context(), token)
 		if c.want == 0 {
 			if err != nil || l.id != "" {

@@ -37,8 +37,8 @@ type Limiter interface {
 	Allow(ctx context.Context, keyID string, perSecond float64) time.Duration
 }
 
-// KeyringDeps is what a Keyring works with.
-type KeyringDeps struct {
+// Deps are the ports and settings of a Keyring.
+type Deps struct {
 	Keys      Keys
 	Usage     KeyUsage
 	Limiter   Limiter
@@ -55,8 +55,8 @@ type KeyringDeps struct {
 // forgedTTL for tokens with a wrong checksum: their master key may have been exchanged). The cache holds existing keys only,
 // so a flood does not evict them.
 type Keyring struct {
-	KeyringDeps
-	now func() time.Time
+	deps Deps
+	now  func() time.Time
 
 	queries singleflight.Group // by what they look for
 	cache   *lru.Cache[string, *cachedKey]
@@ -93,24 +93,33 @@ const (
 )
 
 // NewKeyring makes a Keyring.
-func NewKeyring(d KeyringDeps) *Keyring {
+func NewKeyring(d Deps) *Keyring {
 	cache, err := lru.New[string, *cachedKey](maxCached)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	return &Keyring{KeyringDeps: d, now: time.Now, cache: cache, asked: map[string]time.Time{}}
+	return &Keyring{deps: d, now: time.Now, cache: cache, asked: map[string]time.Time{}}
 }
 
 // Create stores a new key with the name, scopes, rate and expiry of k, fills in the other fields and returns the token, which
 // cannot be read again. With only it creates nothing, and returns an empty token, when any key exists.
 func (r *Keyring) Create(ctx context.Context, k *Key, only bool) (token string, err error) {
-	token, k.ID, k.Hash = r.Checksums.newToken()
+	token, k.ID, k.Hash = r.deps.Checksums.newToken()
 	k.CreatedAt = time.Now().UTC().Truncate(time.Second)
-	made, err := r.Keys.InsertAPIKey(ctx, k, only)
+	made, err := r.deps.Keys.InsertAPIKey(ctx, k, only)
 	if err != nil || !made {
 		return "", err
 	}
 	return token, nil
+}
+
+// List returns all keys, revoked and expired ones included. Their secrets are not stored.
+func (r *Keyring) List(ctx context.Context) ([]Key, error) { return r.deps.Keys.APIKeys(ctx) }
+
+// Revoke revokes a key. It takes effect in all processes within cacheTTL and cannot be undone. A missing key is a
+// message.Error not_found.
+func (r *Keyring) Revoke(ctx context.Context, id string) error {
+	return r.deps.Keys.RevokeAPIKey(ctx, id)
 }
 
 // InUse reports whether requests need a key: whether any key exists, revoked or not.
@@ -121,7 +130,7 @@ func (r *Keyring) InUse(ctx context.Context) (bool, error) {
 	if inUse || fresh {
 		return inUse, nil
 	}
-	found, err := r.Usage.AnyAPIKey(ctx)
+	found, err := r.deps.Usage.AnyAPIKey(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -155,10 +164,10 @@ func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
 	r.touch(ctx, k)
 	rate := k.Rate
 	if rate == 0 {
-		rate = r.Rate
+		rate = r.deps.Rate
 	}
 	if rate > 0 {
-		if wait := r.Limiter.Allow(ctx, k.ID, rate); wait > 0 {
+		if wait := r.deps.Limiter.Allow(ctx, k.ID, rate); wait > 0 {
 			return nil, &message.Error{
 				Code: message.CodeThrottled, Message: fmt.Sprintf("this API key is limited to %g requests per second", rate), RetryAfter: wait,
 			}
@@ -184,7 +193,7 @@ func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
 		if c, ok := r.cache.Get(id); ok && r.now().Before(c.until) {
 			return c.key, nil
 		}
-		k, err := r.Keys.APIKey(ctx, id)
+		k, err := r.deps.Keys.APIKey(ctx, id)
 		switch {
 		case message.IsCode(err, message.CodeNotFound):
 			r.cache.Remove(id)
@@ -203,7 +212,7 @@ func (r *Keyring) find(ctx context.Context, t *token) (*Key, error) {
 
 // worthAsking rejects a token that must not cost a query: its checksum does not prove it, and no key has its id.
 func (r *Keyring) worthAsking(ctx context.Context, t *token) error {
-	trust := r.Checksums.trustOf(t)
+	trust := r.deps.Checksums.trustOf(t)
 	if trust == proven {
 		return nil
 	}
@@ -227,7 +236,7 @@ func (r *Keyring) exists(ctx context.Context, id string, t trust) (bool, error) 
 		return known, nil
 	}
 	_, err := r.query(ctx, allKeys, func(ctx context.Context) (any, error) {
-		keys, err := r.Keys.APIKeys(ctx)
+		keys, err := r.deps.Keys.APIKeys(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -276,7 +285,7 @@ func (r *Keyring) touch(ctx context.Context, k *Key) {
 	if !due {
 		return
 	}
-	if err := r.Usage.TouchAPIKey(ctx, k.ID); err != nil {
-		r.Failed(ctx, err)
+	if err := r.deps.Usage.TouchAPIKey(ctx, k.ID); err != nil {
+		r.deps.Failed(ctx, err)
 	}
 }

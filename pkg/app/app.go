@@ -163,7 +163,7 @@ func (a *App) build() error {
 	a.telemetry.AddGauges(a.gauges())
 	a.counters = counters.New(countersRedis, func(err error) { a.telemetry.Failure(context.Background(), "count", err) })
 	a.Channels = channel.NewRegistry(a.Stores.Channels, a.Stores.Channels, a.Stores.Channels, vendors.All.Providers())
-	a.Keys = access.NewKeyring(access.KeyringDeps{
+	a.Keys = access.NewKeyring(access.Deps{
 		Keys: a.Stores.Keys, Usage: a.Stores.Keys, Limiter: ratelimit.NewKeyLimiter(countersRedis), Rate: cfg.KeyRate, Checksums: a.checksums,
 		Failed: func(ctx context.Context, err error) { a.telemetry.Failure(ctx, "note the use of an API key", err) },
 	})

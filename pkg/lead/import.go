@@ -48,7 +48,7 @@ func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Repor
 	if err != nil {
 		return Report{Errors: []Rejected{}}, err
 	}
-	w := newWriter(ctx, s.store, s.imports)
+	w := newWriter(ctx, s.deps.store, s.imports)
 	rows := newBatch(w.shared.batchSize)
 	for {
 		l, line, err := src.next()

@@ -59,24 +59,31 @@ type Eraser interface {
 
 // Service implements the use cases around leads. It is safe for concurrent use.
 type Service struct {
-	store Store
-	Suppressions
-	eraser  Eraser
+	deps    deps
 	imports *importer
+}
+
+// deps are the ports of a Service.
+type deps struct {
+	store        Store
+	suppressions Suppressions
+	eraser       Eraser
 }
 
 // NewService makes a Service.
 func NewService(store Store, suppressions Suppressions, eraser Eraser) *Service {
-	return &Service{store, suppressions, eraser, newImporter()}
+	return &Service{deps{store, suppressions, eraser}, newImporter()}
 }
 
 // Erase erases a person, see Eraser.
-func (s *Service) Erase(ctx context.Context, id uuid.UUID) error { return s.eraser.EraseLead(ctx, id) }
+func (s *Service) Erase(ctx context.Context, id uuid.UUID) error {
+	return s.deps.eraser.EraseLead(ctx, id)
+}
 
 // Update changes a lead and returns the result. Updates of one lead run one after the other; change may be called more than
 // once. The error is change's, or a message.Error, not_found for a missing lead.
 func (s *Service) Update(ctx context.Context, id uuid.UUID, change func(*message.Lead) error) (*message.Lead, error) {
-	return s.store.UpdateLead(ctx, id, func(l *message.Lead) error {
+	return s.deps.store.UpdateLead(ctx, id, func(l *message.Lead) error {
 		if err := change(l); err != nil {
 			return err
 		}
@@ -97,23 +104,33 @@ func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error 
 	if len(sup.MessageTypes) == 0 {
 		sup.MessageTypes = message.DefaultMessageTypes(sup.Reason)
 	}
-	return s.PutSuppression(ctx, sup)
+	return s.deps.suppressions.PutSuppression(ctx, sup)
+}
+
+// ListSuppressions returns at most limit entries with ids below before, newest first. An empty type or address matches all.
+func (s *Service) ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
+	return s.deps.suppressions.ListSuppressions(ctx, t, address, before, limit)
+}
+
+// DropSuppression removes an entry. A missing entry is a message.Error not_found.
+func (s *Service) DropSuppression(ctx context.Context, id uuid.UUID) error {
+	return s.deps.suppressions.DropSuppression(ctx, id)
 }
 
 // Get returns one lead, or a message.Error not_found.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*message.Lead, error) {
-	return s.store.Lead(ctx, id)
+	return s.deps.store.Lead(ctx, id)
 }
 
 // List returns at most limit leads with ids above after, in the order of their ids.
 func (s *Service) List(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
-	return s.store.Leads(ctx, after, limit)
+	return s.deps.store.Leads(ctx, after, limit)
 }
 
 // Create stores a new lead and fills in its id, where it has none, and its times. An id that is in use is a conflict.
 func (s *Service) Create(ctx context.Context, l *message.Lead) error {
 	stamp(l, time.Now())
-	err := s.store.InsertLeads(ctx, []message.Lead{*l})
+	err := s.deps.store.InsertLeads(ctx, []message.Lead{*l})
 	if message.IsCode(err, message.CodeConflict) {
 		return message.Errorf(message.CodeConflict, "a lead with the id %s exists already", l.ID)
 	}

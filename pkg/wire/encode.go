@@ -10,11 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// piece is the size of the buffer of an encoder, in bytes.
+// piece is the size of the buffer of an encoder in bytes, and the unit in which long strings are escaped.
 const piece = 4 << 10
 
-// Encode writes a tree of Decode as json.Marshal would, piece by piece: json.Marshal holds the whole text, which may be six
-// times as long as what it was read from. It ends with the writer's first error.
+// Encode writes a tree of Decode with the result of json.Marshal, in pieces. json.Marshal holds the whole text, which may be
+// six times as long as its source because of escapes. Encode stops at the first error of the writer and returns it.
 func Encode(w io.Writer, v any) error {
 	e := &encoder{w: w}
 	e.value(v)
@@ -28,6 +28,7 @@ type encoder struct {
 	err error
 }
 
+// flush writes the buffer. After an error it only empties the buffer.
 func (e *encoder) flush() {
 	if e.err == nil {
 		_, e.err = e.w.Write(e.buf)
@@ -77,6 +78,7 @@ func (e *encoder) value(v any) {
 	}
 }
 
+// leaf writes a value that is neither a container nor a string nor a number: true, false or null.
 func (e *encoder) leaf(v any) {
 	b, err := json.Marshal(v)
 	if err != nil && e.err == nil {
@@ -85,7 +87,8 @@ func (e *encoder) leaf(v any) {
 	e.add(string(b))
 }
 
-// text writes a string, a long one in pieces: how a character is escaped does not depend on its neighbours.
+// text writes a string, a long one in pieces. That is correct because the escape of a character does not depend on its
+// neighbours.
 func (e *encoder) text(s string) {
 	e.add(`"`)
 	for s != "" && e.err == nil {
@@ -114,7 +117,7 @@ func fits(v any, limit int) bool {
 	return Encode(&bounded{left: limit}, v) == nil
 }
 
-// bounded takes so many bytes and no more.
+// bounded is a writer that fails after a number of bytes. It stores nothing.
 type bounded struct{ left int }
 
 var errLong = errors.New("too long")

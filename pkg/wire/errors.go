@@ -9,17 +9,18 @@ import (
 	"herald/pkg/message"
 )
 
-// Bounds of an error response: it must not be several times as long as its request.
+// Bounds of an error response. Without them a small request could cause a response of many times its size.
 const (
 	MaxMistakes = 100
 	maxLoc      = 100 // bytes of one name in a path
-	maxMsg      = 500 // bytes of a text
+	maxMsg      = 500 // bytes of one description
 )
 
-// Errors collects the mistakes of a document: the first MaxMistakes in full, the others as a count. The zero value is ready.
+// Errors collects the mistakes of a document: the first MaxMistakes in full, the others as a count. The zero value is ready
+// to use. It is not safe for concurrent use.
 type Errors struct {
 	list []message.FieldError
-	more int // beyond those in the list
+	more int // mistakes that are not in list
 }
 
 // Add records a mistake at a path.
@@ -36,7 +37,7 @@ func (e *Errors) Add(slug, msg string, loc ...any) {
 	e.list = append(e.list, message.FieldError{Loc: loc, Msg: cut(msg, maxMsg), Type: slug})
 }
 
-// full reports whether the list is full. If so, it counts the mistake that the caller has.
+// full reports whether the list is full. If so, it counts the mistake that the caller is about to add.
 func (e *Errors) full() bool {
 	if len(e.list) < MaxMistakes {
 		return false
@@ -55,7 +56,7 @@ func (e *Errors) AddUnder(list []message.FieldError, loc ...any) {
 	}
 }
 
-// Err returns all mistakes as one message.Error, or nil. When there were more than MaxMistakes, a last entry counts the others.
+// Err returns all mistakes as one message.Error, or nil. If more than MaxMistakes were added, a last entry counts the others.
 func (e *Errors) Err() error {
 	list := e.list
 	if e.more > 0 {
@@ -66,12 +67,13 @@ func (e *Errors) Err() error {
 	return message.Invalid(list)
 }
 
-// Bounded returns a list of mistakes that was not collected here within the bounds of those that were.
+// Bounded applies the bounds of Errors to a list of mistakes that another package collected. A list that Err made is returned
+// unchanged.
 func Bounded(list []message.FieldError) []message.FieldError {
 	var e Errors
 	for i, f := range list {
 		if i == MaxMistakes && f.Type == message.SlugMore {
-			return append(e.list, f) // it was
+			return append(e.list, f) // the count of Err
 		}
 		e.Add(f.Type, f.Msg, f.Loc...)
 	}
@@ -80,10 +82,10 @@ func Bounded(list []message.FieldError) []message.FieldError {
 	return err.Fields
 }
 
-// List returns what was collected, MaxMistakes at most.
+// List returns the mistakes that were added first, at most MaxMistakes.
 func (e *Errors) List() []message.FieldError { return e.list }
 
-// cut shortens a text to a number of bytes, at a character's end.
+// cut shortens a text to at most limit bytes, at the end of a character, and appends an ellipsis.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

@@ -15,16 +15,17 @@ import (
 	"herald/pkg/message"
 )
 
-// Object reads one JSON object. Every method records its mistake and returns the zero value; a field that is absent
-// or null is no mistake unless Require is called for it.
+// Object reads one JSON object. Every method records its mistake and returns the zero value, so a caller reads all fields
+// without checks and looks at the errors once. A field that is absent or null is no mistake unless Require is called for it.
+// Close must be called at the end: it records unknown fields. An Object is not safe for concurrent use.
 type Object struct {
 	errs *Errors
-	loc  []any
-	m    map[string]any
-	read map[string]bool
+	loc  []any           // path of the object
+	m    map[string]any  // as decoded
+	read map[string]bool // fields that a method read
 }
 
-// NewObject takes v as an object at a path, or records that it is none and returns nil.
+// NewObject returns a reader of v, an object at a path. For any other value it records a mistake and returns nil.
 func NewObject(errs *Errors, v any, loc ...any) *Object {
 	m, ok := v.(map[string]any)
 	if !ok {
@@ -39,11 +40,12 @@ func (o *Object) At(name ...any) []any { return append(slices.Clone(o.loc), name
 
 // Fail records a mistake with one of the object's fields.
 func (o *Object) Fail(slug, msg string, name ...any) {
-	if !o.errs.full() { // a path costs something, and a long array can have many mistakes
+	if !o.errs.full() { // building a path allocates, and a long array can have many mistakes
 		o.errs.Add(slug, msg, o.At(name...)...)
 	}
 }
 
+// get returns a field and marks it as read; false for absent and null.
 func (o *Object) get(name string) (any, bool) {
 	o.read[name] = true
 	v, ok := o.m[name]
@@ -56,10 +58,10 @@ func (o *Object) Has(name string) bool {
 	return ok && v != nil
 }
 
-// Value returns the whole object as it was decoded.
+// Value returns the whole object as decoded. It is not a copy.
 func (o *Object) Value() map[string]any { return o.m }
 
-// Raw returns a field's value as it was decoded.
+// Raw returns the value of a field as decoded, false if it is absent or null.
 func (o *Object) Raw(name string) (any, bool) { return o.get(name) }
 
 // Require records fields that are absent or null.
@@ -71,7 +73,7 @@ func (o *Object) Require(names ...string) {
 	}
 }
 
-// String reads a string of at most limit characters.
+// String reads a string of at most limit characters (code points); 0: unbounded.
 func (o *Object) String(name string, limit int) string {
 	v, ok := o.get(name)
 	if !ok {
@@ -89,7 +91,7 @@ func (o *Object) String(name string, limit int) string {
 	return s
 }
 
-// UUID reads an id of 8-4-4-4-12 hex digits.
+// UUID reads an id in the form of ParseUUID.
 func (o *Object) UUID(name string) uuid.UUID {
 	if !o.Has(name) {
 		o.read[name] = true
@@ -107,7 +109,8 @@ func (o *Object) UUID(name string) uuid.UUID {
 	return id
 }
 
-// ParseUUID reads the one form of a UUID that the API takes: 8-4-4-4-12 hex digits, any version, not all zero.
+// ParseUUID parses the only form of a UUID that the API accepts: 8-4-4-4-12 hex digits, any version, not all zero. uuid.Parse
+// alone also accepts URNs, braces and bare digits.
 func ParseUUID(s string) (uuid.UUID, bool) {
 	if len(s) != 36 {
 		return uuid.Nil, false
@@ -129,7 +132,8 @@ func (o *Object) Bool(name string) bool {
 	return b
 }
 
-// Number reads a number between lower and upper, both included, or nil when it is absent.
+// Number reads a number between lower and upper, both inclusive, with at most message.MaxFraction decimals; nil if it is
+// absent.
 func (o *Object) Number(name string, lower, upper float64) *float64 {
 	v, ok := o.get(name)
 	if !ok {
@@ -148,8 +152,8 @@ func (o *Object) Number(name string, lower, upper float64) *float64 {
 	return &f
 }
 
-// ParseTime reads an RFC 3339 time as it is stored: in UTC, to the microsecond. wrong
-// describes the mistake, "" for none.
+// ParseTime parses an RFC 3339 time and returns it as it is stored: in UTC, truncated to microseconds. wrong describes the
+// mistake and is "" for none.
 func ParseTime(s string) (t time.Time, wrong string) {
 	t, err := time.Parse(time.RFC3339, s)
 	switch {
@@ -161,7 +165,7 @@ func ParseTime(s string) (t time.Time, wrong string) {
 	return t.UTC().Truncate(time.Microsecond), ""
 }
 
-// Time reads an RFC 3339 time, or nil when it is absent.
+// Time reads an RFC 3339 time; nil if it is absent.
 func (o *Object) Time(name string) *time.Time {
 	if !o.Has(name) {
 		o.read[name] = true
@@ -180,7 +184,7 @@ func (o *Object) Time(name string) *time.Time {
 	return &t
 }
 
-// Child reads an object, or returns nil when it is absent or none.
+// Child returns a reader of an object within this one; nil if it is absent or not an object. Errors go to the same list.
 func (o *Object) Child(name string) *Object {
 	v, ok := o.get(name)
 	if !ok {
@@ -189,7 +193,7 @@ func (o *Object) Child(name string) *Object {
 	return NewObject(o.errs, v, o.At(name)...)
 }
 
-// List reads an array of at most limit elements. A null among them is a mistake.
+// List reads an array of at most limit elements; 0: unbounded. The elements are not checked.
 func (o *Object) List(name string, limit int) []any {
 	v, ok := o.get(name)
 	if !ok {
@@ -227,7 +231,7 @@ func (o *Object) Strings(name string, elements, limit int) []string {
 	return out
 }
 
-// UUIDs reads an array of ids.
+// UUIDs reads an array of at most elements ids.
 func (o *Object) UUIDs(name string, elements int) []uuid.UUID {
 	list := o.List(name, elements)
 	out := make([]uuid.UUID, 0, len(list))
@@ -243,8 +247,8 @@ func (o *Object) UUIDs(name string, elements int) []uuid.UUID {
 	return out
 }
 
-// Free reads a free-form object of at most limit bytes once it is encoded. Its numbers are within message.NumberBound, with
-// their digits as given and without exponents.
+// Free reads a free-form object whose encoding has at most limit bytes. Numbers must be within message.NumberBound; they keep
+// all digits, and exponents are expanded, so that the databases compare them exactly. It changes the decoded tree.
 func (o *Object) Free(name string, limit int) map[string]any {
 	v, ok := o.get(name)
 	if !ok {
@@ -267,8 +271,8 @@ func (o *Object) Free(name string, limit int) map[string]any {
 	return m
 }
 
-// plain brings the numbers in a tree to their plain form, and records those that are beyond the bounds. It returns the
-// value that takes the place of v.
+// plain converts the numbers in a tree to their plain form, in place, and records those that exceed the bounds. It returns
+// the replacement of v.
 func (o *Object) plain(v any, loc []any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -289,7 +293,8 @@ func (o *Object) plain(v any, loc []any) any {
 	return v
 }
 
-// Unsupported records present fields that the contract names and this version does not implement.
+// Unsupported records fields that are present, that the contract names, and that this version does not implement: ignoring
+// them would change the meaning of the request.
 func (o *Object) Unsupported(names ...string) {
 	for _, n := range names {
 		o.read[n] = true

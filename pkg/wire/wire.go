@@ -1,7 +1,11 @@
-// Package wire reads JSON strictly. Decode turns a body into a tree and refuses everything that a lenient decoder accepts:
-// trailing data, keys given twice, NUL characters, invalid UTF-8, too much depth and too many values. Object reads the tree
+// Package wire reads JSON strictly. Decode turns a body into a tree and rejects everything that a lenient decoder accepts:
+// trailing data, duplicate keys, NUL characters, invalid UTF-8, too much depth and too many values. Object reads the tree
 // with types and collects every mistake with its path, so that a caller learns all of them from one response. The package
 // knows no HTTP and no route.
+//
+// Two passes are needed because encoding/json stops at the first mistake and ignores unknown fields, which could change the
+// meaning of a send. Memory is bounded in three steps: Weigh estimates the tree before it exists, Decode counts its values,
+// Errors and Encode bound what is made from it.
 package wire
 
 import (
@@ -21,7 +25,7 @@ import (
 
 // Bounds of a document.
 const (
-	MaxDepth = 32      // how deeply arrays and objects may be nested
+	MaxDepth = 32      // arrays and objects within each other; bounds the recursion of all readers of a tree
 	MaxNodes = 200_000 // values and keys; 100,000 lead ids take half of them
 )
 
@@ -50,6 +54,7 @@ func Decode(body []byte) (any, error) {
 	return nil, invalidJSON(err, d.text.InputOffset())
 }
 
+// invalidJSON is the error of a document that is not JSON. EOF is described, because its own text means nothing to callers.
 func invalidJSON(err error, offset int64) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		err = errors.New("unexpected end of the document")
@@ -67,15 +72,15 @@ func tooManyNodes() error {
 // stop at a number of values.
 type decoder struct {
 	text  *jsontext.Decoder
-	body  bytes.Buffer // jsontext parses directly from a bytes.Buffer
-	nodes int
+	body  bytes.Buffer // jsontext parses a bytes.Buffer in place and copies any other reader
+	nodes int          // values and keys so far
 }
 
-// decoders keeps the state of finished decoders: without it a short request allocates a fifth more.
+// decoders reuses decoders: without the pool a short request allocates a fifth more.
 var decoders = sync.Pool{New: func() any { return &decoder{text: new(jsontext.Decoder)} }}
 
 var decoderOptions = []jsontext.Options{
-	jsontext.AllowDuplicateNames(true), // object finds them in its map
+	jsontext.AllowDuplicateNames(true), // object detects them by its map; jsontext would need a second one
 	jsontext.AllowInvalidUTF8(true),    // Decode has checked the bytes; an unpaired surrogate escape becomes U+FFFD
 }
 
@@ -86,7 +91,7 @@ func newDecoder(body []byte) *decoder {
 	return d
 }
 
-// release returns the decoder to the pool, without the body.
+// release returns the decoder to the pool, without the body, so that the pool does not keep it alive.
 func (d *decoder) release() {
 	d.body = bytes.Buffer{}
 	d.text.Reset(&d.body)
@@ -109,7 +114,7 @@ func (d *decoder) document() (any, error) {
 	return v, nil
 }
 
-// next reads a token. Every value and every key is one; so is the end of an object or array, which count does not bound.
+// next reads a token and counts values and keys. The ends of objects and arrays are not counted.
 func (d *decoder) next() (jsontext.Token, error) {
 	tok, err := d.text.ReadToken()
 	if kind := tok.Kind(); err != nil || kind == '}' || kind == ']' {
@@ -144,6 +149,7 @@ func (d *decoder) value(tok jsontext.Token) (any, error) {
 	return nil, nil //nolint:nilnil // JSON's null
 }
 
+// stringOf returns a string or key. NUL is refused because PostgreSQL cannot store it.
 func stringOf(tok jsontext.Token) (string, error) {
 	s := tok.String()
 	if strings.IndexByte(s, 0) >= 0 {
@@ -152,6 +158,7 @@ func stringOf(tok jsontext.Token) (string, error) {
 	return s, nil
 }
 
+// array reads the rest of an array.
 func (d *decoder) array() (any, error) {
 	list := []any{}
 	for {
@@ -170,6 +177,8 @@ func (d *decoder) array() (any, error) {
 	}
 }
 
+// object reads the rest of an object. Duplicate keys are refused: parsers disagree on which one counts, so a proxy in front
+// could check another value than the one that takes effect.
 func (d *decoder) object() (any, error) {
 	m := map[string]any{}
 	for {
