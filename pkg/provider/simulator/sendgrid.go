@@ -1,0 +1,98 @@
+package simulator
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// SendGrid is the name of SendGrid's provider.
+const SendGrid = "sendgrid"
+
+// MagicDomain is the domain of email addresses that stand for an outcome. The local part up to a plus names a fault, as in
+// refused+1@simulator.test.
+const MagicDomain = "simulator.test"
+
+var sendGrid = vendor{
+	name: SendGrid,
+	path: []string{"v3", "mail", "send"},
+	read: readSendGrid,
+	refusals: map[Fault]answer{
+		Throttle:    sendGridError(429, "too many requests", ""),
+		Unauthorize: sendGridUnauthorized,
+		Forbid:      sendGridError(403, "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved.", "from"),
+		Refuse:      sendGridError(400, "Does not contain a valid address.", "personalizations.0.to.0.email"),
+	},
+	quote: func(text string) answer { return sendGridError(400, text, "personalizations.0.to.0.email") },
+}
+
+var sendGridUnauthorized = sendGridError(401, "The provided authorization grant is invalid, expired, or revoked", "")
+
+func sendGridError(status int, text, field string) answer {
+	return func(c *fasthttp.RequestCtx) {
+		var f any
+		if field != "" {
+			f = field
+		}
+		writeJSON(c, status, map[string]any{"errors": []any{map[string]any{"message": text, "field": f, "help": nil}}})
+	}
+}
+
+type sendGridMail struct {
+	From             sendGridAddress `json:"from"`
+	Subject          string          `json:"subject"`
+	Personalizations []struct {
+		To         []sendGridAddress `json:"to"`
+		CustomArgs map[string]string `json:"custom_args"`
+	} `json:"personalizations"`
+	Content []struct {
+		Value string `json:"value"`
+	} `json:"content"`
+}
+
+type sendGridAddress struct {
+	Email string `json:"email"`
+}
+
+func readSendGrid(c *fasthttp.RequestCtx, _ []string) (sent, answer) {
+	if !strings.HasPrefix(authorization(c), "Bearer SG") {
+		return sent{}, sendGridUnauthorized
+	}
+	var m sendGridMail
+	if err := readJSON(c, &m); err != nil {
+		return sent{}, sendGridError(400, "Bad Request", "")
+	}
+	if len(m.Personalizations) != 1 || len(m.Personalizations[0].To) != 1 {
+		return sent{}, sendGridError(400, "The personalizations field is required and must have at least one personalization.", "personalizations")
+	}
+	if m.From.Email == "" || m.Subject == "" || len(m.Content) == 0 || m.Content[0].Value == "" {
+		return sent{}, sendGridError(400, "The subject is required.", "subject")
+	}
+	to := m.Personalizations[0].To[0].Email
+	return sent{
+		Accepted: Accepted{
+			Recipient: to, MessageID: m.Personalizations[0].CustomArgs["herald_message_id"], Subject: m.Subject, Text: m.Content[0].Value, From: m.From.Email,
+		},
+		fault: magicFault(to),
+		ok: func(c *fasthttp.RequestCtx, id string) {
+			c.Response.Header.Set("X-Message-Id", id)
+			c.SetStatusCode(fasthttp.StatusAccepted)
+		},
+	}, nil
+}
+
+// magicFault returns the fault for which an address at MagicDomain stands.
+func magicFault(to string) Fault {
+	local, domain, _ := strings.Cut(to, "@")
+	name, _, _ := strings.Cut(local, "+")
+	if fault := Fault(name); domain == MagicDomain && sendGridFaults[fault] {
+		return fault
+	}
+	return None
+}
+
+// sendGridFaults are the faults that an address can name: all except Quote, whose text contains the address.
+var sendGridFaults = map[Fault]bool{
+	Throttle: true, Unauthorize: true, Forbid: true, Refuse: true, Unavailable: true, ServerError: true, ErrorAfter: true, HTML: true, Empty: true, Reset: true,
+	ResetAfter: true, Hang: true, HangAfter: true,
+}

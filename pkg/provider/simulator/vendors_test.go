@@ -1,0 +1,183 @@
+package simulator
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	registry "herald/pkg/provider/vendors"
+)
+
+// Every provider has a simulated vendor, and every entry of the table is complete.
+func TestEveryProviderIsSimulated(t *testing.T) {
+	var names []string
+	for _, v := range vendors {
+		names = append(names, v.name)
+		if len(v.path) == 0 || v.read == nil || v.quote == nil {
+			t.Errorf("%s is incomplete", v.name)
+		}
+		for _, f := range []Fault{Throttle, Unauthorize, Forbid, Refuse} {
+			if v.refusals[f] == nil {
+				t.Errorf("%s has no answer to %s", v.name, f)
+			}
+		}
+	}
+	slices.Sort(names)
+	want := slices.Sorted(slices.Values(registry.All.Names()))
+	if !slices.Equal(names, want) {
+		t.Errorf("simulated %v, registered %v", names, want)
+	}
+}
+
+// calls are a valid call to each vendor.
+var calls = map[string]struct {
+	path, body string
+	header     []string
+	accepted   int
+}{
+	SendGrid: {
+		"/v3/mail/send",
+		`{"from":{"email":"a@acme.test"},"subject":"s","personalizations":[{"to":[{"email":"x@example.com"}]}],"content":[{"type":"text/plain","value":"c"}]}`,
+		[]string{"Authorization", "Bearer SG.x"}, 202,
+	},
+	Twilio: {
+		"/2010-04-01/Accounts/AC1/Messages.json", "To=%2B14155550100&From=x&Body=y",
+		[]string{"Content-Type", "application/x-www-form-urlencoded", "Authorization", "Basic YTpi"}, 201,
+	},
+	Instagram: {"/v26.0/1/messages", `{"recipient":{"id":"1"},"message":{"text":"x"}}`, []string{"Authorization", "Bearer x"}, 200},
+}
+
+func post(t *testing.T, url, vendor string) (status int, retryAfter string, err error) {
+	t.Helper()
+	c := calls[vendor]
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+c.path, strings.NewReader(c.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(c.header); i += 2 {
+		req.Header.Set(c.header[i], c.header[i+1])
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	return res.StatusCode, res.Header.Get("Retry-After"), nil
+}
+
+func start(t *testing.T) (*Simulator, string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New()
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Close()
+		s.Close() // has no effect
+		if err := <-done; err != nil {
+			t.Errorf("Serve after Close: %v", err)
+		}
+	})
+	return s, "http://" + l.Addr().String()
+}
+
+// Each fault has its status at each vendor, and accepts the message first exactly if its name ends in _after.
+func TestFaults(t *testing.T) {
+	s, u := start(t)
+	statuses := map[Fault]map[string]int{
+		Throttle: {SendGrid: 429, Twilio: 429, Instagram: 400}, Unauthorize: {SendGrid: 401, Twilio: 401, Instagram: 401},
+		Forbid: {SendGrid: 403, Twilio: 400, Instagram: 400}, Refuse: {SendGrid: 400, Twilio: 400, Instagram: 400},
+		Quote: {SendGrid: 400, Twilio: 400, Instagram: 400},
+	}
+	for fault, status := range map[Fault]int{Unavailable: 503, ServerError: 500, ErrorAfter: 500, HTML: 502, Empty: 200, "no such fault": 500, Reset: 0, ResetAfter: 0} {
+		statuses[fault] = map[string]int{SendGrid: status, Twilio: status, Instagram: status}
+	}
+	statuses[None] = map[string]int{}
+	for name, c := range calls {
+		statuses[None][name] = c.accepted
+	}
+	for fault, byVendor := range statuses {
+		for name, want := range byVendor {
+			s.Reset()
+			s.Script(Rule{Provider: name, Fault: fault})
+			status, wait, err := post(t, u, name)
+			if status != want || (err != nil) != (want == 0) {
+				t.Errorf("%s, %s: status %d, %v, want %d", name, fault, status, err, want)
+			}
+			if (wait != "") != (fault == Unavailable) {
+				t.Errorf("%s, %s: Retry-After %q", name, fault, wait)
+			}
+			accepted := fault == None || fault == ErrorAfter || fault == ResetAfter
+			if n := s.Report().ByProvider[name]; (n == 1) != accepted || n > 1 {
+				t.Errorf("%s, %s: %d accepted", name, fault, n)
+			}
+		}
+	}
+}
+
+// A rule applies to the calls that it names, the given number of times, in the order of the script.
+func TestScript(t *testing.T) {
+	s, u := start(t)
+	s.Script(Rule{Provider: Twilio, Fault: Refuse}, Rule{Recipient: "y@", Fault: Refuse}, Rule{Recipient: "x@", Fault: ServerError, Times: 2, RetryIn: 7}, Rule{Fault: HTML, Times: 1})
+	for i, want := range []struct {
+		vendor string
+		status int
+		wait   string
+	}{{SendGrid, 500, "7"}, {SendGrid, 500, "7"}, {SendGrid, 502, ""}, {SendGrid, 202, ""}, {Twilio, 400, ""}, {Instagram, 200, ""}} {
+		if status, wait, err := post(t, u, want.vendor); status != want.status || wait != want.wait || err != nil {
+			t.Errorf("call %d: %d, %q, %v", i, status, wait, err)
+		}
+	}
+	if r := s.Report(); r.Accepted != 2 || r.Recipients != 2 || r.First.IsZero() || r.Last.Before(r.First) {
+		t.Errorf("%+v", r)
+	}
+	if times := s.Times(); times["x@example.com"] != 1 || times["1 text"] != 1 {
+		t.Errorf("%v", times)
+	}
+}
+
+// A limit holds per second and per vendor. Nine calls take less than nine seconds.
+func TestLimit(t *testing.T) {
+	s, u := start(t)
+	s.SetLimit(SendGrid, 1)
+	refused := 0
+	for range 9 {
+		if status, _, _ := post(t, u, SendGrid); status == 429 {
+			refused++
+		}
+	}
+	if accepted := int(s.Report().ByProvider[SendGrid]); refused == 0 || accepted != 9-refused {
+		t.Errorf("%d accepted, %d refused", accepted, refused)
+	}
+	if status, _, _ := post(t, u, Twilio); status != 201 {
+		t.Errorf("another vendor: %d", status)
+	}
+	s.SetLimit(SendGrid, 0)
+	for range 9 {
+		if status, _, _ := post(t, u, SendGrid); status != 202 {
+			t.Fatalf("without a limit: %d", status)
+		}
+	}
+}
+
+// The record keeps the latest messages and counts all.
+func TestRecordIsBounded(t *testing.T) {
+	s := New()
+	for range maxRecords + 1 {
+		s.accept(Accepted{Provider: SendGrid, Recipient: "a"})
+	}
+	if n := len(s.Accepted("a")); n != maxRecords/2+1 {
+		t.Errorf("%d records", n)
+	}
+	if r := s.Report(); r.Accepted != maxRecords+1 || r.Repeated["sendgrid a"] != maxRecords+1 {
+		t.Errorf("%+v", r)
+	}
+	if n := len(s.Accepted("b")); n != 0 {
+		t.Errorf("%d records of another recipient", n)
+	}
+}
