@@ -14,6 +14,8 @@ import (
 	"herald/pkg/app"
 	"herald/pkg/channel"
 	"herald/pkg/config"
+	"herald/pkg/store"
+	"herald/pkg/store/records"
 )
 
 func printJSON(v any) error {
@@ -58,11 +60,11 @@ func openCurrent(ctx context.Context, cfg *config.Config, sealer *channel.Sealer
 }
 
 type migrateCmd struct {
-	Action string `arg:"" optional:"" default:"up" enum:"up,status" help:"up or status."`
+	Action string `arg:"" optional:"" default:"up" enum:"up,status" help:"up applies the migrations; status lists them and the backfills, with the rows done."`
 	JSON   bool   `help:"Print JSON."`
 }
 
-// Run brings the schema of DATABASE_URL, or of the embedded file, up to date.
+// Run brings the schema of DATABASE_URL, or of the embedded file, up to date, or shows its state.
 func (m *migrateCmd) Run(ctx context.Context) error {
 	cfg, err := parse()
 	if err != nil {
@@ -87,21 +89,36 @@ func (m *migrateCmd) Run(ctx context.Context) error {
 		fmt.Println("the schema is up to date")
 		return nil
 	}
-	status, err := s.DB.MigrationStatus(ctx)
+	return m.status(ctx, s.DB)
+}
+
+// status prints the migrations of the schema, and the data migrations that workers execute while they serve.
+func (m *migrateCmd) status(ctx context.Context, db *store.DB) error {
+	migrations, err := db.MigrationStatus(ctx)
+	if err != nil {
+		return err
+	}
+	backfills, err := db.BackfillStatus(ctx, records.Backfills())
 	if err != nil {
 		return err
 	}
 	if m.JSON {
-		return printJSON(status)
+		return printJSON(map[string]any{"migrations": migrations, "backfills": backfills})
 	}
-	for _, st := range status {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MIGRATION\tAPPLIED")
+	for _, st := range migrations {
 		when := "pending"
 		if st.AppliedAt != nil {
 			when = st.AppliedAt.Format(time.RFC3339)
 		}
-		fmt.Printf("%-40s %s\n", st.Name, when)
+		fmt.Fprintf(w, "%s\t%s\n", st.Name, when)
 	}
-	return nil
+	fmt.Fprintln(w, "\nBACKFILL\tSTATE\tROWS DONE")
+	for _, b := range backfills {
+		fmt.Fprintf(w, "%s\t%s\t%d\n", b.Name, b.State, b.RowsDone)
+	}
+	return w.Flush()
 }
 
 type configCmd struct {

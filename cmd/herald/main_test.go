@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -83,8 +84,20 @@ func TestMigrateAndConfig(t *testing.T) {
 	if code, out := execute(t, "migrate", "--json"); code != 0 || !json.Valid(out) {
 		t.Errorf("migrate: %d %s", code, out)
 	}
-	var status []struct{ AppliedAt *string }
-	if code, out := execute(t, "migrate", "status", "--json"); code != 0 || json.Unmarshal(out, &status) != nil || len(status) == 0 || status[0].AppliedAt == nil {
+	var status struct {
+		Migrations []struct {
+			AppliedAt *string `json:"applied_at"`
+		}
+		Backfills []struct {
+			Name, State string
+			RowsDone    *int64 `json:"rows_done"`
+		}
+	}
+	if code, out := execute(t, "migrate", "status", "--json"); code != 0 || json.Unmarshal(out, &status) != nil || len(status.Migrations) == 0 || status.Migrations[0].AppliedAt == nil ||
+		len(status.Backfills) == 0 || status.Backfills[0].State != "pending" || status.Backfills[0].RowsDone == nil || *status.Backfills[0].RowsDone != 0 {
+		t.Errorf("status: %d %s", code, out)
+	}
+	if code, out := execute(t, "migrate", "status"); code != 0 || !strings.Contains(string(out), status.Backfills[0].Name) || !strings.Contains(string(out), "ROWS DONE") {
 		t.Errorf("status: %d %s", code, out)
 	}
 	if code, out := execute(t, "config"); code != 0 || len(out) == 0 {

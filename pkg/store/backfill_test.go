@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
@@ -18,12 +19,12 @@ import (
 
 // counting is a backfill over the numbers below end: it notes each number once, in steps of one batch.
 func counting(end int, each func(n int) error) store.Backfill {
-	return store.Backfill{Name: "counting", Batch: func(tx *gorm.DB, cursor string) (string, bool, error) {
+	return store.Backfill{Name: "counting", Batch: func(tx *gorm.DB, cursor string) (store.BatchResult, error) {
 		n, _ := strconv.Atoi(cursor)
 		if err := tx.Exec("INSERT INTO outbox (type, subject_id, data, created_at) VALUES (?, ?, '{}', ?)", "step "+strconv.Itoa(n), uuid.New(), time.Now()).Error; err != nil {
-			return "", false, err
+			return store.BatchResult{}, err
 		}
-		return strconv.Itoa(n + 1), n+1 == end, each(n)
+		return store.BatchResult{Cursor: strconv.Itoa(n + 1), Rows: 3, Done: n+1 == end}, each(n)
 	}}
 }
 
@@ -51,6 +52,16 @@ func TestABackfillIsResumed(t *testing.T) {
 			t.Fatalf("%d steps, %d different, before the interruption", all, different)
 		}
 		whole := []store.Backfill{counting(4, func(int) error { return nil })}
+		other := store.Backfill{Name: "other"}
+		expect := func(state string, rows int64) {
+			t.Helper()
+			got, err := s.BackfillStatus(t.Context(), append([]store.Backfill{other}, whole...))
+			must(t, err)
+			if d := cmp.Diff([]store.BackfillStatus{{Name: "other", State: store.BackfillPending}, {Name: "counting", State: state, RowsDone: rows}}, got); d != "" {
+				t.Error(d)
+			}
+		}
+		expect(store.BackfillRunning, 6) // 2 of 4 batches of 3 rows
 		if pending, err := s.PendingBackfills(t.Context(), whole); err != nil || len(pending) != 1 {
 			t.Errorf("pending %v, %v", pending, err)
 		}
@@ -60,6 +71,7 @@ func TestABackfillIsResumed(t *testing.T) {
 				t.Errorf("%d steps, %d different, of 4", all, different)
 			}
 		}
+		expect(store.BackfillDone, 12)
 		if pending, err := s.PendingBackfills(t.Context(), whole); err != nil || len(pending) != 0 {
 			t.Errorf("pending %v, %v", pending, err)
 		}

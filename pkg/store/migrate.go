@@ -15,7 +15,7 @@ import (
 func (db *DB) goose() (*goose.Provider, error) {
 	files, err := migrations.For(db.Dialect())
 	if err != nil {
-		return nil, fmt.Errorf("migrations: %w", err)
+		return nil, fmt.Errorf("open the migrations: %w", err)
 	}
 	if db.pools == nil {
 		return goose.NewProvider(goose.DialectSQLite3, db.sql, files)
@@ -23,7 +23,7 @@ func (db *DB) goose() (*goose.Provider, error) {
 	// Several processes may migrate at once: an advisory lock lets one of them, and the others wait for it.
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {
-		return nil, fmt.Errorf("migrations: %w", err)
+		return nil, fmt.Errorf("open the migrations: %w", err)
 	}
 	return goose.NewProvider(goose.DialectPostgres, db.sql, files, goose.WithSessionLocker(locker))
 }
@@ -36,7 +36,7 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 	}
 	results, err := p.Up(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return nil, fmt.Errorf("apply the migrations: %w", err)
 	}
 	var names []string
 	for _, r := range results {
@@ -45,10 +45,10 @@ func (db *DB) Migrate(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Migration is one migration of the schema. AppliedAt is nil for a pending one.
+// Migration is one migration of the schema.
 type Migration struct {
-	Name      string
-	AppliedAt *time.Time
+	Name      string     `json:"name"`
+	AppliedAt *time.Time `json:"applied_at"` // nil: pending
 }
 
 // MigrationStatus lists every migration that this binary knows.
@@ -59,7 +59,7 @@ func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	}
 	status, err := p.Status(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("migration status: %w", err)
+		return nil, fmt.Errorf("read the state of the migrations: %w", err)
 	}
 	out := make([]Migration, len(status))
 	for i, st := range status {
@@ -74,16 +74,22 @@ func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
 
 // CheckSchema returns an error when a migration is pending. A server must not run on a schema that is behind its version.
 func (db *DB) CheckSchema(ctx context.Context) error {
+	behind, err := db.schemaIsBehind(ctx)
+	if err == nil && behind {
+		err = errors.New("check the schema: it is behind this version: run `herald migrate up`")
+	}
+	return err
+}
+
+// schemaIsBehind reports whether a migration of this binary is pending.
+func (db *DB) schemaIsBehind(ctx context.Context) (bool, error) {
 	p, err := db.goose()
 	if err != nil {
-		return err
+		return false, err
 	}
 	pending, err := p.HasPending(ctx)
 	if err != nil {
-		return fmt.Errorf("check the schema: %w", err)
+		return false, fmt.Errorf("check the schema: %w", err)
 	}
-	if pending {
-		return errors.New("the database's schema is behind this version: run `herald migrate up`")
-	}
-	return nil
+	return pending, nil
 }

@@ -14,6 +14,7 @@ import (
 	"herald/migrations"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
+	"herald/pkg/store"
 	"herald/pkg/store/records"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
@@ -25,6 +26,9 @@ func TestSchema(t *testing.T) {
 		s := storetest.Connect(t, url, storetest.Options{})
 		if err := s.CheckSchema(t.Context()); err == nil {
 			t.Error("an empty database passes as up to date")
+		}
+		if status, err := s.BackfillStatus(t.Context(), records.Backfills()); err != nil || len(status) != len(records.Backfills()) || status[0].State != store.BackfillPending {
+			t.Errorf("backfills of an empty database: %+v, %v", status, err)
 		}
 		applied, err := s.Migrate(t.Context())
 		must(t, err)

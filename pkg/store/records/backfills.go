@@ -1,6 +1,8 @@
 package records
 
 import (
+	"fmt"
+
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
@@ -16,11 +18,12 @@ func Backfills() []store.Backfill {
 // sortKeysOfNumbers rewrites custom_number of leads. Earlier versions stored JSON numbers there; filters compare sort keys
 // (message.Decimal), which are exact for every number and cannot fail. A lead whose custom fields cannot be decoded keeps what
 // it has.
-func sortKeysOfNumbers(tx *gorm.DB, cursor string) (next string, done bool, err error) {
+func sortKeysOfNumbers(tx *gorm.DB, cursor string) (store.BatchResult, error) {
 	after := uuid.Nil
 	if cursor != "" {
+		var err error
 		if after, err = uuid.Parse(cursor); err != nil {
-			return "", false, err
+			return store.BatchResult{}, fmt.Errorf("parse the cursor: %w", err)
 		}
 	}
 	type lead struct {
@@ -28,10 +31,10 @@ func sortKeysOfNumbers(tx *gorm.DB, cursor string) (next string, done bool, err 
 		undecodable error
 	}
 	var leads []lead
-	err = store.EachLead(tx.Clauses(store.LockUpdate).Where("id > ? AND custom_number IS NOT NULL", after).Order("id").Limit(store.BackfillRows),
+	err := store.EachLead(tx.Clauses(store.LockUpdate).Where("id > ? AND custom_number IS NOT NULL", after).Order("id").Limit(store.BackfillRows),
 		func(l *message.Lead, undecodable error) { leads = append(leads, lead{*l, undecodable}) })
 	if err != nil || len(leads) == 0 {
-		return cursor, true, err
+		return store.BatchResult{Cursor: cursor, Done: true}, err
 	}
 	for i := range leads {
 		if leads[i].undecodable != nil {
@@ -40,8 +43,8 @@ func sortKeysOfNumbers(tx *gorm.DB, cursor string) (next string, done bool, err 
 		row := store.RowOfLead(&leads[i].Lead)
 		keys := row.CustomNumber()
 		if err := tx.Exec("UPDATE leads SET custom_number = ? WHERE id = ? AND custom_number <> ?", keys, row.ID, keys).Error; err != nil {
-			return "", false, err
+			return store.BatchResult{}, err
 		}
 	}
-	return leads[len(leads)-1].ID.String(), len(leads) < store.BackfillRows, nil
+	return store.BatchResult{Cursor: leads[len(leads)-1].ID.String(), Rows: len(leads), Done: len(leads) < store.BackfillRows}, nil
 }

@@ -41,6 +41,9 @@ func TestNumbersBecomeSortKeys(t *testing.T) {
 			t.Errorf("before: %d leads", got)
 		}
 		must(t, s.RunBackfills(t.Context(), records.Backfills()))
+		if status, err := s.BackfillStatus(t.Context(), records.Backfills()); err != nil || status[0].RowsDone != n || status[0].State != store.BackfillDone {
+			t.Errorf("status %+v, %v, want %d rows", status, err, n)
+		}
 		if got := above(); got != n-100 {
 			t.Errorf("after: %d leads", got)
 		}
