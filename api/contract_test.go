@@ -99,6 +99,7 @@ func readDocument(base string) (*document, error) {
 // TestMain also fails when all tests were run and an operation of the document was never answered with success: then
 // nothing was held against what it says.
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "6") // most tests wait for a timer or a database; -parallel has precedence
 	code := m.Run()
 	d := contractOnce.doc
 	if code == 0 && d != nil && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == "" && flag.Lookup("test.fuzz").Value.String() == "" {

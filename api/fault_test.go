@@ -50,6 +50,7 @@ func concrete(r route) string {
 
 // An API that is not in open mode rejects every request without a key, also while no key exists.
 func TestFaultNotOpenAndNoKeys(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, func(d *Deps) { d.Local = false }, nil)
 	for _, r := range e.server.routes() {
 		for what, headers := range map[string]string{"nothing": "", "a key that is none": "Authorization: Bearer hk_0123456789abcdef_x\r\n"} {
@@ -65,6 +66,7 @@ func TestFaultNotOpenAndNoKeys(t *testing.T) {
 
 // The scope is looked at before the body: withheld bodies of requests that may not be made hold nothing.
 func TestFaultScopeBeforeBody(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, nil, patient)
 	keys := map[access.Scope]string{}
 	for _, s := range access.Scopes {
@@ -90,6 +92,7 @@ func TestFaultScopeBeforeBody(t *testing.T) {
 
 // A body that is too large is refused before it is read, or as soon as it shows, and the bound is named.
 func TestFaultBodiesAreBounded(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, func(d *Deps) { d.Local = true }, nil)
 	for _, r := range e.server.routes() {
 		if r.Scope == "" {
@@ -117,6 +120,7 @@ func TestFaultBodiesAreBounded(t *testing.T) {
 }
 
 func TestFaultNodesAndMistakesAreBounded(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, func(d *Deps) { d.Local = true }, nil)
 	send := func(body string) said {
 		got := e.call("POST", contract.RouteSend.Path, "", body)
@@ -173,6 +177,7 @@ const halfCounts = maxBody + 1 + readingCost // half of a body, and the room for
 
 // One key holds a quarter of the memory, and other keys go on.
 func TestFaultAKeyHoldsAQuarterOfTheMemory(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, nil, patient)
 	hostile, other := e.key(access.Send), e.key(access.Send, access.Read)
 	refused := e.withhold(10, hostile)
@@ -190,6 +195,7 @@ func TestFaultAKeyHoldsAQuarterOfTheMemory(t *testing.T) {
 
 // All callers together hold so much and no more; the keyless mode has one caller, and no share of it.
 func TestFaultAllHoldSoMuch(t *testing.T) {
+	t.Parallel()
 	for what, keys := range map[string]int{"without keys": 0, "of many keys": 10} {
 		e := newEdge(t, func(d *Deps) { d.Local = keys == 0 }, patient)
 		headers := make([]string, max(keys, 1))
@@ -212,6 +218,7 @@ func TestFaultAllHoldSoMuch(t *testing.T) {
 
 // One key holds at most a quarter of the places, and other keys are not affected.
 func TestFaultAKeyHoldsAQuarterOfThePlaces(t *testing.T) {
+	t.Parallel()
 	l := &ledger{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	e := newEdge(t, func(d *Deps) { d.Messages = l }, nil)
 	hostile, other := e.key(access.Read), e.key(access.Read)
@@ -239,6 +246,7 @@ func TestFaultAKeyHoldsAQuarterOfThePlaces(t *testing.T) {
 
 // Without keys one caller may hold all places.
 func TestFaultTheKeylessCallerHasAllPlaces(t *testing.T) {
+	t.Parallel()
 	l := &ledger{entered: make(chan struct{}, 100), release: make(chan struct{})}
 	e := newEdge(t, func(d *Deps) { d.Messages, d.Local = l, true }, nil)
 	var wg sync.WaitGroup
@@ -268,6 +276,7 @@ func quick(uploads bool, l request.ReadLimits) func(e *edge) {
 
 // A body whose rest is withheld ends in time, however much of it came, and the bound is named.
 func TestFaultBodiesArriveAtARate(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, func(d *Deps) { d.Local = true }, quick(false, request.ReadLimits{MinRate: minRate, Grace: 300 * time.Millisecond, Total: time.Minute}))
 	for what, b := range map[string]struct {
 		length int
@@ -299,6 +308,7 @@ func TestFaultBodiesArriveAtARate(t *testing.T) {
 
 // A key imports two files at a time, a slow one is cut, and other keys import meanwhile.
 func TestFaultImports(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, nil, quick(true, request.ReadLimits{MinRate: minRate, Grace: 3 * time.Second, Total: time.Minute}))
 	csv := "Content-Type: text/csv\r\n"
 	hostile, other, reader := e.key(access.Send)+csv, e.key(access.Send)+csv, e.key(access.Read)
@@ -323,6 +333,7 @@ func TestFaultImports(t *testing.T) {
 
 // An import has a total time limit at any rate, and at most four imports run at once.
 func TestFaultImportsEnd(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, nil, quick(true, request.ReadLimits{MinRate: 1, Grace: time.Hour, Total: 3 * time.Second}))
 	var lines []*line
 	for i := range 2 {
@@ -342,6 +353,7 @@ func TestFaultImportsEnd(t *testing.T) {
 // A request whose body is complete is not ended by the time that bodies have: net/http takes the deadline away as it reads
 // on, to see whether the caller hangs up.
 func TestFaultALongAnswerIsNotCut(t *testing.T) {
+	t.Parallel()
 	effects := &lost{asked: make(chan struct{}, 1), wait: func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
@@ -359,6 +371,7 @@ func TestFaultALongAnswerIsNotCut(t *testing.T) {
 
 // A request with an Idempotency-Key that is shed causes no query, for each reason of shedding.
 func TestFaultWhatIsShedAsksNothing(t *testing.T) {
+	t.Parallel()
 	effects := &lost{asked: make(chan struct{}, 100)}
 	e := newEdge(t, func(d *Deps) { d.Effects = effects }, nil)
 	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
@@ -402,6 +415,7 @@ func TestFaultFingerprintsStay(t *testing.T) {
 
 // What a request may have, its key's share holds: no request is told to come back for ever.
 func TestFaultTheLargestRequestFitsItsShare(t *testing.T) {
+	t.Parallel()
 	e := newEdge(t, nil, nil)
 	key := e.key(access.Send)
 	for what, body := range map[string]string{

@@ -326,6 +326,7 @@ func (m *mutator) parameters(method, path string, op *operation, body string) {
 
 // Every invalid request on every route is answered with 4xx, and nothing is written.
 func TestEveryWrongRequestIsRefused(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		refuseEverything(t, launch(t, func(c *config.Config) { c.DatabaseURL = url }), launch(t, func(*config.Config) {}))
 	})

@@ -48,6 +48,7 @@ func (l *requestLog) last(t *testing.T) loggedRequest {
 
 // Metrics and log name the route of every request, including requests that are rejected before their handler runs.
 func TestRejectedRequestsNameTheirRoute(t *testing.T) {
+	t.Parallel()
 	log := &requestLog{}
 	l := &ledger{entered: make(chan struct{}, 1), release: make(chan struct{})}
 	e := newEdge(t, func(d *Deps) {

@@ -162,6 +162,7 @@ func (r *testRoutes) end() { r.steps <- step{done: true} }
 
 // A download that fails half-way is cut, so that its client does not take a part for the whole.
 func TestADownloadThatFailsIsCut(t *testing.T) {
+	t.Parallel()
 	e, r := newEdgeWith(t, nil, nil)
 	res := e.open(routeExport.Path, e.key(access.Read))
 	r.steps <- step{row: "row\n"}
@@ -174,6 +175,7 @@ func TestADownloadThatFailsIsCut(t *testing.T) {
 
 // A client that stops reading ends its download.
 func TestADownloadThatIsNotReadEnds(t *testing.T) {
+	t.Parallel()
 	e, r := newEdgeWith(t, func(d *Deps) { d.Limits.Write = 200 * time.Millisecond }, nil)
 	res := e.open(routeExport.Path, e.key(access.Read))
 	row, deadline := strings.Repeat("x", 1<<20), time.After(20*time.Second)
@@ -191,6 +193,7 @@ func TestADownloadThatIsNotReadEnds(t *testing.T) {
 
 // One key has two downloads, all together eight, and short requests go on beside them.
 func TestDownloadsAreFew(t *testing.T) {
+	t.Parallel()
 	e, r := newEdgeWith(t, nil, nil)
 	var open []*http.Response
 	for range 4 {
@@ -216,6 +219,7 @@ func TestDownloadsAreFew(t *testing.T) {
 
 // A download needs the key and the scope of its route, and takes no parameters.
 func TestADownloadNeedsItsKey(t *testing.T) {
+	t.Parallel()
 	e, _ := newEdgeWith(t, nil, nil)
 	e.call("GET", routeExport.Path, "", "").wants(t, "no key", 401, "unauthorized")
 	e.call("GET", routeExport.Path, e.key(access.Send, access.Admin), "").wants(t, "other scopes", 403, "scope read")
@@ -224,6 +228,7 @@ func TestADownloadNeedsItsKey(t *testing.T) {
 
 // A signed route takes no key, gets the body as it came, and is bounded like any other.
 func TestSignedRoutes(t *testing.T) {
+	t.Parallel()
 	e, r := newEdgeWith(t, nil, nil)
 	_ = e.key(access.Read) // keys are in use
 	body := `{"event" : "x"}`
@@ -246,6 +251,7 @@ func TestSignedRoutes(t *testing.T) {
 // Requests without a key hold a quarter of the places and of the memory together: a flood of forged webhooks leaves the
 // rest to callers with keys.
 func TestAFloodOfUnsignedRequests(t *testing.T) {
+	t.Parallel()
 	e, _ := newEdgeWith(t, nil, func(e *edge) {
 		quick(false, request.ReadLimits{MinRate: 1, Grace: time.Hour, Total: time.Hour})(e)
 		big := routeHook

@@ -160,6 +160,7 @@ func (p prober) want(status int, method, path, body string, headers ...string) a
 // What can be written can be read, changed, sent, filtered, imported over and deleted; what is refused wrote nothing; and
 // nothing answers 5xx.
 func TestFaultValuesEveryRouteTakesWhatWasAccepted(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
 		bulk := h.send(`{"sender_type":"email","bulk_settings":{"filters":{"conditions":[{"field":"custom_fields.k0","operator":"gte","value":9007199254740993}]}},
@@ -277,6 +278,7 @@ func (p prober) channel() {
 
 // Every digit of a number counts, wherever it is shown or compared.
 func TestFaultValuesKeepTheirDigits(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
 		id := h.lead(`"email":"a@example.com","custom_fields":{"n":9007199254740993,"in":{"list":[17841400000000123,0.10000000000000000001]},"sim":89014103211118510720,"price":12.50}`)
@@ -313,6 +315,7 @@ func TestFaultValuesKeepTheirDigits(t *testing.T) {
 
 // Values that some part cannot carry are refused at every way in, with their place and the bound, and nothing is written.
 func TestFaultValuesAreRefusedAtEveryWayIn(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
 		id := h.lead(`"email":"a@example.com"`)
@@ -361,6 +364,7 @@ func TestFaultValuesAreRefusedAtEveryWayIn(t *testing.T) {
 
 // A write whose answer fails has written nothing.
 func TestFaultValuesAFailedWriteWroteNothing(t *testing.T) {
+	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
 		// The row cannot be read back.
