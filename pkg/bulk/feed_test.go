@@ -627,3 +627,124 @@ func TestStopEndsARetry(t *testing.T) {
 		}
 	})
 }
+
+// A page that is read from the ledger has 2,000 messages at most.
+func TestFeedReadsTheLedgerInPages(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		f.workers = 3 // a window of 6,000 tasks
+		c := f.newChannel(0)
+		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
+		b := f.accept(c, f.newLeads(5_000))
+		f.start()
+		f.until(time.Minute, "it is parked", func() bool { return f.now(b).Planned && f.leaseOf(b) == uuid.Nil })
+		f.changed(c, func(c *channel.Channel) { c.State = channel.Active })
+		f.until(time.Minute, "all are fed", func() bool { return f.now(b).FeedSeq == 5_000 })
+		var pages []string
+		for _, c := range f.called("Walk") {
+			pages = append(pages, fmt.Sprint(c.args[1], "+", c.args[2]))
+		}
+		if got := fmt.Sprint(pages); got != "[0+2000 2000+2000 4000+1000]" {
+			t.Errorf("read %s", got)
+		}
+	})
+}
+
+// The pause between two reads of the counters doubles from 5 to 100 ms while messages move, and to 1 s afterwards.
+func TestFeedReadsCountersAtDoublingIntervals(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		f.accept(f.newChannel(0), f.newLeads(100))
+		f.start(window(50), func(d *bulk.RunnerDeps) { d.Timing.Stall, d.Timing.Reconcile = time.Hour, time.Hour })
+		f.until(time.Minute, "the window is full", func() bool { return f.waiting() == 50 })
+		pass(10 * time.Second)
+		f.deliver(5)
+		before := len(f.called("Follow"))
+		pass(5 * time.Second)
+		reads := f.called("Follow")[before:]
+		var gaps []string
+		for i := range reads[1:] {
+			gaps = append(gaps, fmt.Sprint(reads[i+1].at.Sub(reads[i].at)))
+		}
+		want := "[5ms 10ms 20ms 40ms 80ms 100ms 100ms 100ms 100ms 100ms 100ms 100ms 100ms 100ms 100ms 200ms 400ms 800ms 1s]"
+		if got := fmt.Sprint(gaps); got != want {
+			t.Errorf("\n got %s\nwant %s", got, want)
+		}
+	})
+}
+
+// slowPages makes each page of a plan but the first take a minute.
+func slowPages(f *fake) {
+	f.on("Resolve", func(ctx context.Context, n int) error {
+		if n == 1 {
+			return nil
+		}
+		select {
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	})
+}
+
+// A bulk is fed while it is planned. It keeps its lease and does not try to finish before its last page is planned.
+func TestFeedFollowsThePlan(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		slowPages(f)
+		b := f.accept(f.newChannel(0), f.newLeads(1_600)) // pages of 500, 1,000 and 100
+		f.start()
+		for _, fed := range []int64{500, 1_500} {
+			f.until(2*time.Minute, "a page is fed", func() bool { return f.now(b).FeedSeq == fed })
+			f.deliver(1_000)
+		}
+		pass(30 * time.Second)
+		if n := len(f.called("Finish")); n != 0 || len(f.called("Release")) != 0 || f.now(b).Planned {
+			t.Errorf("tried to finish %d times, released %d times before the plan is complete", n, len(f.called("Release")))
+		}
+		f.finish(b)
+		if n := len(f.called("Acquire")); n != 1 {
+			t.Errorf("acquired %d times", n)
+		}
+	})
+}
+
+// While no message was fed, the counters and the ledger have nothing to say.
+func TestFeedReadsNothingBeforeTheFirstMessage(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		blocked := f.blockResolve(0)
+		b := f.accept(f.newChannel(0), f.newLeads(1))
+		f.start()
+		pass(2 * time.Minute)
+		for _, port := range []string{"Follow", "Read", "Walk", "Enqueue"} {
+			if n := len(f.called(port)); n != 0 {
+				t.Errorf("%s was called %d times", port, n)
+			}
+		}
+		close(blocked.release)
+		f.finish(b)
+	})
+}
+
+// A channel that is active again while its bulk is still planned: workers dropped the bulk's tasks during the pause, so all of
+// them are enqueued at once. Without that, two looks would pass before.
+func TestFeedEnqueuesAgainAfterAPauseDuringThePlan(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		slowPages(f)
+		c := f.newChannel(0)
+		b := f.accept(c, f.newLeads(600))
+		f.start(func(d *bulk.RunnerDeps) { d.Timing.Stall = time.Hour; d.Timing.Reconcile = time.Hour })
+		f.until(time.Minute, "the first page is fed", func() bool { return f.now(b).FeedSeq == 500 })
+		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
+		pass(3 * time.Second)
+		f.dropTasks()
+		f.changed(c, func(c *channel.Channel) { c.State = channel.Active })
+		f.until(3*time.Second, "the first page is in the queue again", func() bool { return f.waiting() == 500 })
+		if f.now(b).Planned || f.events("left") != 0 || len(f.called("Release")) != 0 {
+			t.Error("the bulk was parked or planned meanwhile")
+		}
+		f.finish(b)
+	})
+}

@@ -349,8 +349,9 @@ func TestBulksTakeTurnsInOrder(t *testing.T) {
 		}
 		add("low, new", 10*time.Second, message.Low, false)                  // counts as 10 s ago
 		add("normal, turn 59 s ago", 59*time.Second, message.Normal, true)   // 59 s
-		add("normal, new", 1*time.Second, message.Normal, false)             // 61 s
 		add("high, turn 3 s ago", 3*time.Second, message.High, true)         // 63 s
+		add("normal, turn 100 s ago", 100*time.Second, message.Normal, true) // 100 s
+		add("normal, new", 50*time.Second, message.Normal, false)            // 110 s
 		add("high, new", 0, message.High, false)                             // 120 s
 		add("normal, turn 121 s ago", 121*time.Second, message.Normal, true) // 121 s
 		add("low, turn 5 min ago", 5*time.Minute, message.Low, true)         // 240 s
@@ -363,7 +364,7 @@ func TestBulksTakeTurnsInOrder(t *testing.T) {
 		for _, id := range f.order() {
 			got = append(got, names[id])
 		}
-		want := []string{"low, turn 5 min ago", "normal, turn 121 s ago", "high, new", "high, turn 3 s ago", "normal, new", "normal, turn 59 s ago", "low, new"}
+		want := []string{"low, turn 5 min ago", "normal, turn 121 s ago", "high, new", "normal, new", "normal, turn 100 s ago", "high, turn 3 s ago", "normal, turn 59 s ago", "low, new"}
 		for i := 0; i < len(want)-1; i += 2 { // each pair gets the two places at once
 			slices.Sort(got[i : i+2])
 			slices.Sort(want[i : i+2])
