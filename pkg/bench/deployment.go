@@ -29,7 +29,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"herald/pkg/client"
-	"herald/pkg/pause"
 	"herald/pkg/provider/vendors"
 )
 
@@ -405,7 +404,9 @@ func (d *deployment) begun(ctx context.Context) bool {
 		if r, err := d.witness(ctx); err == nil && r.Accepted > 0 {
 			return true
 		}
-		if !pause.For(ctx, lookEvery) {
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
 			return false
 		}
 	}

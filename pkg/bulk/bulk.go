@@ -40,35 +40,37 @@ var Statuses = []Status{Processing, Paused, Completed, Cancelled}
 type Bulk struct {
 	ID             uuid.UUID
 	Channel        channel.Key
-	ChannelVersion int64 // the channel's when the bulk was written; it is planned over that or a later one
+	ChannelVersion int64 // of the channel when the bulk was accepted; the plan reads that version or a later one
 	Provider       string
 	MessageType    message.MessageType
 	Priority       message.Priority
 	Content        message.Content
 	Criteria       audience.Criteria
-	Request        json.RawMessage // the request as it is shown, with the number of its lead ids instead of the ids
+	Request        json.RawMessage // for display: the number of lead ids in place of the ids
 
 	Status       Status
-	StatusReason string        // the reason of a bulk that Herald itself cancelled
+	StatusReason string        // why Herald cancelled the bulk; empty when a request did
 	Planned      bool          // every lead has its message row
-	PlanCursor   string        // where planning goes on
-	Total        int64         // message rows so far: the audience, once Planned
-	NotFound     int64         // ids in the request that are no lead's
-	FeedSeq      int64         // messages below it have been handed to the queue, or were settled already
-	SettledSeq   int64         // messages below it are settled and counted
-	Final        *stats.Counts // nil until nothing more can happen to the bulk
+	PlanCursor   string        // the Resolver's cursor after the last planned page
+	Total        int64         // message rows so far; the size of the audience once Planned
+	NotFound     int64         // lead ids in the request without a lead
+	FeedSeq      int64         // messages with a lower number were enqueued, or were settled before
+	SettledSeq   int64         // messages with a lower number are settled and counted
+	Final        *stats.Counts // nil until the last message is settled
 	CreatedAt    time.Time
 	StartedAt    *time.Time
 	CompletedAt  *time.Time
 }
 
-// ErrLeaseLost means that another process may have taken over the bulk. The caller must stop working on it.
-var ErrLeaseLost = errors.New("the lease on the bulk is lost")
+// ErrLeaseLost means that another process may hold the bulk's lease. The caller must stop working on the bulk.
+var ErrLeaseLost = errors.New("renew lease of bulk: lease lost")
 
-// Store keeps bulks. InsertBulk locks the bulk's channel and sets ChannelVersion; it returns a message.Error not_found when
-// the channel was deleted. It takes an idempotency key, if there is one, in the same transaction; when it is taken it
-// writes nothing and returns access.ErrKeyTaken. Bulk returns a message.Error not_found. Bulks lists them newest first, beginning before an id
-// (uuid.Nil: at the newest). Tally counts a bulk's messages in the database, which takes time in proportion to them.
+// Store keeps the rows of bulks. All methods may be repeated, except InsertBulk without a key.
+//
+// InsertBulk locks the bulk's channel, sets ChannelVersion and inserts the idempotency key (nil: none) in the same transaction.
+// It writes nothing and returns a message.Error not_found when the channel was deleted, and access.ErrKeyTaken when the key is
+// taken. Bulk returns a message.Error not_found. Bulks lists bulks with a smaller id than before, newest first (keyset
+// pagination; uuid.Nil starts at the newest). Tally counts the rows of a bulk's messages, in time proportional to their number.
 type Store interface {
 	InsertBulk(ctx context.Context, b *Bulk, key *access.IdempotencyKey) error
 	Bulk(ctx context.Context, id uuid.UUID) (*Bulk, error)
@@ -76,41 +78,41 @@ type Store interface {
 	Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error)
 }
 
-// Lifecycle moves a bulk from one of some statuses to another and ends the lease on it, so that the process
-// that runs it stops and every process may acquire it again. A bulk in another status is a message.Error conflict that names
-// the status.
+// Lifecycle changes the status of a bulk. Move also ends the bulk's lease: the holder stops, and any process may acquire the
+// bulk again. A bulk whose status is not in from is a message.Error conflict that names the status.
 type Lifecycle interface {
 	Move(ctx context.Context, id uuid.UUID, from []Status, to Status) error
 }
 
-// Lease names a bulk and the token of the process that runs it.
+// Lease is the exclusive, expiring right of one process to run a bulk. Its token fences the writes of earlier holders.
 type Lease struct {
 	BulkID uuid.UUID
 	Token  uuid.UUID
 }
 
-// Running is a bulk that is not paused and not over, as a runner finds it.
+// Running is a bulk that is PROCESSING or CANCELLED and has no final counts, as Leases.Running lists it.
 type Running struct {
 	ID        uuid.UUID
 	Channel   channel.Key
 	Priority  message.Priority
 	Cancelled bool
 	Planned   bool
-	Unfed     bool      // messages wait to be handed to the queue
-	Open      bool      // messages that were handed to the queue are not known to be settled
+	Unfed     bool      // planned messages are not enqueued yet
+	Open      bool      // enqueued messages are not known to be settled
 	Free      bool      // no process holds its lease
 	Mine      bool      // the asking process holds its lease
-	Due       bool      // it is time to look at it
-	TurnAt    time.Time // when it had its last turn, or comes back; zero: it has had none
+	Due       bool      // TurnAt is not in the future
+	TurnAt    time.Time // when its last run ended, plus the delay that this run asked for; zero before the first run
 	Accepted  time.Time
 }
 
-// Leases gives one process at a time the right to run a bulk: one that is not paused and not over. A process has one
-// token for all its leases. Running lists bulks: all that have a lease, and of those that are free, for each channel and
-// kind of work, the first few in line. Acquire returns a message.Error conflict when another process holds the bulk; the
-// bulk comes with the ids of its request only while it is not planned. Renew renews every lease of a token in one
-// statement and returns the bulks that are still held. Release ends a lease and says after how long the bulk is looked at
-// again, or returns ErrLeaseLost when the lease is another's by now. ReleaseAll ends every lease of a token.
+// Leases grants the leases of bulks. A process uses one token for all its leases.
+//
+// Running lists every leased bulk and, per channel and kind of work, the first free bulks by TurnAt. Acquire returns a
+// message.Error conflict when another process holds the lease, or the bulk is paused or has ended; the bulk has the lead ids of
+// its request only until it is planned. Renew extends all leases of a token with one statement and returns the bulks that are
+// still held. Release ends a lease and sets TurnAt to the present plus after; it returns ErrLeaseLost when another token holds
+// the lease. ReleaseAll ends all leases of a token.
 type Leases interface {
 	Running(ctx context.Context, token uuid.UUID) ([]Running, error)
 	Acquire(ctx context.Context, l Lease, ttl time.Duration) (*Bulk, error)
@@ -119,8 +121,8 @@ type Leases interface {
 	ReleaseAll(ctx context.Context, token uuid.UUID) error
 }
 
-// PlannedRow is one message row to be written. Status is PENDING or SKIPPED with a reason. Dedupe says that no other row of
-// the bulk may have the same Hash, FirstSeen that no row of an earlier page has it, which need not be looked for.
+// PlannedRow is one message row to be written. Status is PENDING, or SKIPPED with a reason. With Dedupe no other row of the
+// bulk may have the same Hash. With FirstSeen no row of an earlier page has it, so Plan skips the look-up.
 type PlannedRow struct {
 	ID        uuid.UUID
 	LeadID    uuid.UUID
@@ -132,7 +134,7 @@ type PlannedRow struct {
 	Reason    message.Reason
 }
 
-// PlanPage is one step of a plan: its rows get the sequence numbers from Base on.
+// PlanPage is one page of a plan. Its rows are numbered from Base.
 type PlanPage struct {
 	Lease    Lease
 	Bulk     *Bulk
@@ -143,10 +145,11 @@ type PlanPage struct {
 	Done     bool
 }
 
-// Plan writes the frozen audience. Suppressed gives the reason for each hash that must not get a message of this type
-// and message type. AddPage writes rows and cursor in one transaction, or nothing: ErrLeaseLost when the lease or the base is
-// not the bulk's any more. A Dedupe row whose hash a message of the bulk has already is written as SKIPPED
-// (duplicate_recipient) instead. Abandon cancels a bulk that cannot be planned, for a reason that its view shows.
+// Plan writes the frozen audience. Suppressed returns the hashes that must not receive a message of this channel type and
+// message type, with the reason of each. AddPage writes rows and cursor in one transaction. It writes nothing and returns
+// ErrLeaseLost when another token holds the lease or Base is not the number of the bulk's rows. It writes a Dedupe row as
+// SKIPPED (duplicate_recipient) when an earlier row of the bulk has its hash. Abandon cancels a bulk that cannot be planned; why
+// is shown to users.
 type Plan interface {
 	Suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error)
 	AddPage(ctx context.Context, p PlanPage) error
@@ -161,10 +164,10 @@ type Row struct {
 	State      stats.MessageState
 }
 
-// Feed walks a bulk's messages in their order. Walk returns those from a sequence number on. Advance moves both
-// cursors forward, never back, or returns ErrLeaseLost. Cancel takes back those of the messages that wait: they become
-// CANCELLED, or stay UNKNOWN for good. Finish ends the bulk with its final counts if it is planned or cancelled and no
-// message is open, and says whether it is over now.
+// Feed reads and moves a bulk's messages. Walk returns rows in the order of their numbers, starting with from. Advance moves both
+// cursors, forward only; it returns ErrLeaseLost when another token holds the lease. Cancel settles those of the messages that
+// are not being sent: PENDING becomes CANCELLED, and an UNKNOWN message is not resent. Finish stores the final counts and ends
+// the bulk if it is planned or cancelled and has no open message; it reports whether the bulk has ended. All may be repeated.
 type Feed interface {
 	Walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]Row, error)
 	Advance(ctx context.Context, l Lease, feedSeq, settledSeq int64) error
@@ -172,32 +175,31 @@ type Feed interface {
 	Finish(ctx context.Context, bulkID uuid.UUID) (bool, error)
 }
 
-// Task asks a worker to deliver one message. Tasks of different generations of a message are different tasks.
+// Task asks a worker to deliver one message. The queue drops a second task with the same message and generation.
 type Task struct {
 	MessageID  uuid.UUID
 	Generation int
 }
 
-// Queue carries tasks to the workers. Enqueue is idempotent while a task is in the queue. Wake asks one worker to look for
-// bulks to run; the request may be lost. Workers returns the number of running worker processes.
+// Queue carries tasks to the workers. Enqueue is idempotent while a task is in the queue. Wake asks one worker process to look
+// for bulks; a lost request costs at most Timing.Poll. Workers returns the number of running worker processes.
 type Queue interface {
 	Enqueue(ctx context.Context, t message.ChannelType, p message.Priority, tasks []Task) error
 	Wake(ctx context.Context, bulkID uuid.UUID) error
 	Workers(ctx context.Context) (int, error)
 }
 
-// ChannelHealth tells how a channel's provider behaves at the moment (ACTIVE, THROTTLED or DOWN), and how many calls a second
-// go over the channel, 0 for as many as there are.
+// ChannelHealth returns the state of a channel's provider (ACTIVE, THROTTLED or DOWN) and the calls per second that the channel
+// allows now (0: no limit).
 type ChannelHealth interface {
 	State(ctx context.Context, k channel.Key) channel.State
 	Rate(ctx context.Context, c *channel.Channel) float64
 }
 
-// Counters hold a bulk's counts while it runs, and for a time after Keep was called last. Begin makes those of a bulk of
-// which nothing has been counted. Read says false when they are missing or being rebuilt. Follow is Read for callers that
-// ask again and again: concurrent calls share a round trip, which the end of a context does not cut short. Between
-// BeginRebuild and EndRebuild each count is added to what is stored, which changes nothing where it was
-// counted already. CountAll may be repeated and reordered.
+// Counters hold the counts of running bulks. They expire some time after the last Keep. Begin creates the counters of a bulk
+// without counted messages. Read returns false while they are missing or rebuilt. Follow is Read for callers that poll:
+// concurrent calls share a round trip, which continues when the context of one caller ends. CountAll may be repeated and
+// reordered, because a state code only moves up. A rebuild is CountAll for every row between BeginRebuild and EndRebuild.
 type Counters interface {
 	Begin(ctx context.Context, bulkID uuid.UUID) error
 	Read(ctx context.Context, bulkID uuid.UUID) (c stats.Counts, ok bool, err error)

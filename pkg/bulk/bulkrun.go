@@ -23,38 +23,37 @@ type bulkRun struct {
 	lane    *lane
 	bulk    *Bulk
 	lease   Lease
-	more    chan struct{} // the planner added rows, or has ended
-	counted chan struct{} // messages were counted in this process
+	more    chan struct{} // signals that the planner added rows or returned
+	counted chan struct{} // signals that this process counted messages of the bulk
 
-	// What the Runner's lock is over.
+	// The Runner's mutex guards these fields.
 	hasSlot       bool
-	since         time.Time // when it got its place
-	yielded       bool      // it lets others have a place first
-	planOnly      bool      // it was begun to plan, without a place
-	reconcileOnly bool      // it was begun to look after what is under way
-	underWay      int64     // its tasks, as the lane counts them
-	expires       time.Time // its lease
-	acquired      time.Time
-	lose          context.CancelCauseFunc // nil while it has no lease to lose
-
-	cancelled context.CancelCauseFunc // what lose is while it has one
+	slotSince     time.Time
+	yielded       bool                    // it gave its slot up at the end of its time slice
+	planOnly      bool                    // started without a slot, to plan
+	reconcileOnly bool                    // started without a slot, to reconcile its open messages
+	inFlight      int64                   // its tasks in lane.inFlight
+	expires       time.Time               // of the lease
+	acquired      time.Time               // when the lease was granted
+	onLeaseLost   context.CancelCauseFunc // cancels the run; nil while it has no lease or ends it by itself
+	cancelRun     context.CancelCauseFunc // the value of onLeaseLost while it is set
 
 	mu        sync.Mutex
 	total     int64
 	planned   bool
-	planLater bool  // the planner has left off, to go on later
+	planLater bool  // the planner returned before the end: another expensive audience is being planned
 	fed       int64 // the feed's cursor
-	newPage   []Row // a page that was just planned, beginning at the feed's cursor
+	newPage   []Row // a page that was just planned and starts at the feed's cursor
 
-	seenPending  map[uuid.UUID]bool // PENDING at the last walk
-	paused       bool               // its channel is paused
-	takenBack    bool               // the last walk cancelled messages
-	tasksLost    bool               // Redis lost something, or the bulk is new here: enqueue every PENDING message
-	ended        bool               // it is finished
-	countersKept time.Time          // when the counts' expiry was put off
+	seenPending  map[uuid.UUID]bool // messages that were PENDING at the last reconciliation
+	paused       bool               // the channel is paused
+	takenBack    bool               // the last reconciliation cancelled messages
+	tasksLost    bool               // tasks may be missing in the queue: enqueue every PENDING message again
+	ended        bool               // the lease ended with the bulk or its plan
+	countersKept time.Time          // when the expiry of the counters was extended
 }
 
-// work runs the planner and the feeder. It returns the delay until the bulk is due again.
+// work runs the planner and the feeder until both return. It returns the delay until the bulk is due again.
 func (run *bulkRun) work(ctx context.Context) (after time.Duration, err error) {
 	if run.bulk.Status == Cancelled {
 		return run.cancel(ctx)
@@ -73,8 +72,8 @@ func (run *bulkRun) work(ctx context.Context) (after time.Duration, err error) {
 	return after, nil
 }
 
-// retryForever repeats a step after each failure, since the database and Redis come back. Each failure is reported as what.
-// It returns ErrLeaseLost at once, and the context's cause when the context ends.
+// retryForever repeats a step every Timing.Retry until it succeeds, because an outage of the database or Redis ends. It reports
+// each failure as what. It returns ErrLeaseLost at once, and the cause of the context when the context ends.
 func (run *bulkRun) retryForever(ctx context.Context, what string, step func() error) error {
 	attempt := func() (struct{}, error) {
 		err := step()
@@ -89,8 +88,8 @@ func (run *bulkRun) retryForever(ctx context.Context, what string, step func() e
 	return err
 }
 
-// channelOf returns the bulk's channel. For a deleted channel it returns an empty one in the state DELETED: the bulk
-// continues, and the delivery ends its messages.
+// channelOf returns the bulk's channel. For a deleted channel it returns an empty one in the state DELETED: the bulk continues,
+// and each delivery fails its message with channel_deleted.
 func (run *bulkRun) channelOf(ctx context.Context) (*channel.Channel, error) {
 	var ch *channel.Channel
 	err := run.retryForever(ctx, "read the channel", func() (err error) {

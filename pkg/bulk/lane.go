@@ -12,47 +12,50 @@ import (
 	"herald/pkg/message"
 )
 
-// The window: how many tasks of a channel's bulks may be in the queue at a time. It bounds Redis, the work that a lost
-// Redis means, and how long a pause takes to be felt. Over a channel with a rate it is what the workers may send before
-// long, so that no task comes up only to be told to wait. A place is the right of a bulk to fill its share of the window.
-// A channel has few places if its window is small: sharing it among many would only make all of them late.
+// The window is how many tasks of a channel's bulks may be in the queue at a time. It bounds the memory of Redis, the work after
+// a loss of Redis, and the time that a pause takes to have effect. A channel with a rate has a window of windowTime, so that
+// hardly any task reaches a worker before the limiter lets it go. A slot is the right of a bulk to fill its share of the window.
+// A small window has few slots, because sharing it among many bulks would only delay all of them.
 const (
 	windowPerWorker = 2_000
 	maxWindow       = 20_000
 	minWindow       = 20
-	windowTime      = 1.5 // seconds of the channel's rate, where it has one: as long as a delivery waits for its turn
+	windowTime      = 1.5 // seconds of the channel's rate: as long as a delivery waits for its reservation
 	maxSlots        = 64  // of one channel in one process
 	minShare        = 10  // tasks
-	lookAround      = time.Second
+	laneTTL         = time.Second
 )
 
-// lane is a process's knowledge of one channel with bulks that run or wait. The Runner's mutex guards it.
+// lane is what a process knows of one channel whose bulks run or wait. The Runner's mutex guards it.
 type lane struct {
-	key      channel.Key
-	looked   time.Time
-	asking   bool  // it is being looked at
-	paused   bool  // the channel is paused
-	window   int64 // tasks of the channel's bulks
-	shared   bool  // the window is that of the workers, which all channels share
-	slots    int
-	used     int   // of the slots
-	runs     int   // of this process
-	sharing  int   // bulks of the channel with a lease, of all processes, at the last look
-	waiting  int   // bulks that wait for a place
-	left     int   // bulks of the last look that have not begun
-	full     bool  // the last look may have left some out
-	underWay int64 // tasks of this process's bulks
+	key        channel.Key
+	refreshed  time.Time // when the channel was read last; zero: never
+	refreshing bool      // the channel is being read
+	paused     bool      // the channel is paused
+	window     int64     // tasks
+	shared     bool      // the channel has no rate: its window is that of the workers, which all channels share
+	slots      int
+	used       int   // of the slots
+	runs       int   // of this process
+	leased     int   // bulks of the channel with a lease, of all processes, at the last look
+	waiting    int   // bulks that wait for a slot
+	notStarted int   // bulks of the last look that have not started
+	truncated  bool  // the last look may have omitted bulks
+	inFlight   int64 // tasks of this process's bulks in the queue or being delivered
 }
 
-func (l *lane) free() bool { return !l.looked.IsZero() && !l.paused && l.used < l.slots }
+// free reports whether the channel has a free slot.
+func (l *lane) free() bool { return !l.refreshed.IsZero() && !l.paused && l.used < l.slots }
 
-func (l *lane) idle() bool { return l.runs == 0 && !l.asking && time.Since(l.looked) > lookAround }
+// idle reports whether the lane may be forgotten.
+func (l *lane) idle() bool { return l.runs == 0 && !l.refreshing && time.Since(l.refreshed) > laneTTL }
 
+// old reports whether the channel must be read again.
 func (l *lane) old(now time.Time, poll time.Duration) bool {
-	return now.Sub(l.looked) > min(lookAround, poll)
+	return now.Sub(l.refreshed) > min(laneTTL, poll)
 }
 
-// laneOf returns a channel's lane. The caller holds the lock.
+// laneOf returns a channel's lane. The caller holds the mutex.
 func (r *Runner) laneOf(k channel.Key) *lane {
 	l := r.lanes[k]
 	if l == nil {
@@ -62,14 +65,14 @@ func (r *Runner) laneOf(k channel.Key) *lane {
 	return l
 }
 
-// refreshLanes looks at every channel that was not looked at for a while. A channel that cannot be read stays as it was.
+// refreshLanes reads every channel whose lane is older than laneTTL. The lane of a channel that cannot be read stays as it was.
 func (r *Runner) refreshLanes(ctx context.Context) {
 	now := time.Now()
 	var old []*lane
 	r.mu.Lock()
 	for _, l := range r.lanes {
-		if !l.asking && l.old(now, r.deps.Timing.Poll) {
-			l.asking = true
+		if !l.refreshing && l.old(now, r.deps.Timing.Poll) {
+			l.refreshing = true
 			old = append(old, l)
 		}
 	}
@@ -90,20 +93,20 @@ func (r *Runner) refreshLanes(ctx context.Context) {
 
 func (r *Runner) refresh(ctx context.Context, l *lane, workers int) {
 	ch, err := r.deps.Channels.Get(ctx, l.key)
-	paused, rate := false, 0.0 // the messages of a channel that is gone come to their end like others
+	paused, rate := false, 0.0 // a deleted channel has no limit: its messages are fed, and deliveries fail them
 	if err == nil {
 		paused, rate = delivery.Decide(ch).Held, r.deps.Health.Rate(ctx, ch)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.asking = false
+	l.refreshing = false
 	if err != nil && !message.IsCode(err, message.CodeNotFound) {
 		if ctx.Err() == nil {
 			r.deps.Observer.BulkError(ctx, "read the channel", uuid.Nil, err)
 		}
 		return
 	}
-	l.looked, l.paused, l.shared = time.Now(), paused, rate <= 0
+	l.refreshed, l.paused, l.shared = time.Now(), paused, rate <= 0
 	l.window, l.slots = int64(min(workers*windowPerWorker, maxWindow)), maxSlots
 	if rate > 0 {
 		l.window = max(int64(math.Ceil(rate*windowTime)), minWindow)
@@ -117,59 +120,60 @@ func (r *Runner) refresh(ctx context.Context, l *lane, workers int) {
 // view is a run's snapshot of its lane.
 type view struct {
 	paused  bool
-	share   int64 // tasks that this bulk may have in the queue
-	left    int64 // tasks that the channel's bulks may add
-	waiting int
+	share   int64 // tasks that this bulk may have in flight
+	spare   int64 // tasks that the channel's bulks may add
+	waiting int   // bulks that wait for a slot
 }
 
-// around returns how the bulkRun's channel stands, at most lookAround old, and notes how many of its tasks are under way.
-func (run *bulkRun) around(ctx context.Context, underWay int64) view {
+// observeLane records how many tasks of the run are in flight, and returns its lane, at most laneTTL old.
+func (run *bulkRun) observeLane(ctx context.Context, inFlight int64) view {
 	l := run.lane
 	run.runner.mu.Lock()
-	old := !l.asking && l.old(time.Now(), run.deps.Timing.Poll)
+	old := !l.refreshing && l.old(time.Now(), run.deps.Timing.Poll)
 	run.runner.mu.Unlock()
 	if old {
 		run.runner.refreshLanes(ctx)
 	}
 	run.runner.mu.Lock()
 	defer run.runner.mu.Unlock()
-	l.underWay += underWay - run.underWay
-	run.underWay = underWay
-	v := view{paused: l.paused, left: l.window - l.underWay, waiting: l.waiting}
+	l.inFlight += inFlight - run.inFlight
+	run.inFlight = inFlight
+	v := view{paused: l.paused, spare: l.window - l.inFlight, waiting: l.waiting}
 	switch {
 	case run.deps.Window > 0:
 		v.share = int64(run.deps.Window)
 	case l.shared:
 		v.share = max(l.window/int64(max(run.runner.leased, l.used, 1)), minWindow)
 	default:
-		v.share = max(l.window/int64(max(l.sharing, l.used, 1)), min(minShare, l.window))
+		v.share = max(l.window/int64(max(l.leased, l.used, 1)), min(minShare, l.window))
 	}
 	return v
 }
 
-// reserve counts up to n tasks as under way before they are, and returns how many fit into the channel's window.
+// reserve counts up to n tasks as in flight before they are enqueued. It returns how many fit into the window. Runs of the same
+// channel may have seen the same spare tasks.
 func (run *bulkRun) reserve(n int64) int64 {
 	run.runner.mu.Lock()
 	defer run.runner.mu.Unlock()
-	n = max(min(n, run.lane.window-run.lane.underWay), 0)
-	run.lane.underWay += n
-	run.underWay += n
+	n = max(min(n, run.lane.window-run.lane.inFlight), 0)
+	run.lane.inFlight += n
+	run.inFlight += n
 	return n
 }
 
-// takeSlot gives the bulkRun a place if one is free. One that has had its turn lets those in line go first.
+// takeSlot gives the run a slot if one is free, and reports whether the run has one. A run that yielded lets waiting bulks go first.
 func (run *bulkRun) takeSlot() bool {
 	run.runner.mu.Lock()
 	defer run.runner.mu.Unlock()
 	if run.hasSlot || !run.lane.free() || (run.yielded && run.lane.waiting > 0) {
 		return run.hasSlot
 	}
-	run.hasSlot, run.yielded, run.since = true, false, time.Now()
+	run.hasSlot, run.yielded, run.slotSince = true, false, time.Now()
 	run.lane.used++
 	return true
 }
 
-// releaseSlot gives the bulkRun's place to another.
+// releaseSlot gives the run's slot up. yields: at the end of its time slice.
 func (run *bulkRun) releaseSlot(yields bool) {
 	run.runner.mu.Lock()
 	hasSlot := run.hasSlot

@@ -19,12 +19,12 @@ func TestReserveNeverExceedsTheWindow(t *testing.T) {
 		{first, 0, 0, 15, 20},
 	} {
 		got := step.run.reserve(step.asks)
-		if got != step.want || step.run.underWay != step.ofRun || l.underWay != step.ofChannel {
-			t.Errorf("reserve %d: %d, %d of the run, %d of the channel; want %+v", step.asks, got, step.run.underWay, l.underWay, step)
+		if got != step.want || step.run.inFlight != step.ofRun || l.inFlight != step.ofChannel {
+			t.Errorf("reserve %d: %d, %d of the run, %d of the channel; want %+v", step.asks, got, step.run.inFlight, l.inFlight, step)
 		}
 	}
 	l.window = 10 // the rate of the channel was reduced
-	if got := first.reserve(1); got != 0 || l.underWay != 20 {
-		t.Errorf("reserved %d over a window that has become smaller, %d under way", got, l.underWay)
+	if got := first.reserve(1); got != 0 || l.inFlight != 20 {
+		t.Errorf("reserved %d over a window that has become smaller, %d under way", got, l.inFlight)
 	}
 }

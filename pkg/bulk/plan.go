@@ -13,24 +13,24 @@ import (
 	"herald/pkg/stats"
 )
 
-// Leads per page of a plan. The first page is small, so that the first messages leave soon; the others are not large,
-// since everybody's commits wait while a page's is written out.
+// Leads per page of a plan. The first page is small so that the first messages leave soon. The others are bounded because the
+// commits of other transactions wait while a page is written to the log.
 const (
 	firstPageSize = 500
 	pageSize      = 1_000
 )
 
 const (
-	expensiveComparisons = 200         // comparisons per lead from which on an audience is expensive,
-	expensivePage        = time.Second // and how long a page takes at least that shows it
-	maxSlowPages         = 3           // pages in a row that the database gave up, after which the bulk is
+	expensiveComparisons = 200         // an audience with this many comparisons per lead is expensive;
+	expensivePage        = time.Second // so is one with a page that took longer than this
+	maxSlowPages         = 3           // a bulk is abandoned when this many pages in a row exceeded the database's time limit
 	tooSlowReason        = "the audience cannot be resolved: its criteria take the database too long; narrow them, or use fewer contains conditions"
 )
 
-// plan freezes the audience page by page, from wherever the last process got to. Expensive pages are resolved one at a time
-// in a process, so that those of other bulks find a connection.
+// plan freezes the audience page by page, starting at the bulk's cursor. A process resolves one page of an expensive audience at
+// a time, so that other bulks find a free database connection.
 func (run *bulkRun) plan(ctx context.Context) error {
-	defer run.leavePlanning()
+	defer run.endPlanOnly()
 	ch, err := run.channelOf(ctx)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (run *bulkRun) plan(ctx context.Context) error {
 	return nil
 }
 
-// resolve resolves a page, of an expensive audience in its turn.
+// resolve resolves a page. It waits for the page of another expensive audience.
 func (run *bulkRun) resolve(ctx context.Context, cursor string, limit int, heavy bool) (audience.Page, error) {
 	if heavy {
 		select {
@@ -107,12 +107,12 @@ func (run *bulkRun) resolve(ctx context.Context, cursor string, limit int, heavy
 	return run.deps.Resolver.Resolve(ctx, &run.bulk.Criteria, run.bulk.Channel.Type, cursor, limit)
 }
 
-// abandon cancels a bulk whose audience cannot be resolved. What it has planned so far is taken back like that of any
-// cancelled bulk.
+// abandon cancels a bulk whose audience cannot be resolved, and wakes the runner to cancel the messages that were planned. It
+// returns ErrLeaseLost on success, because the lease has ended.
 func (run *bulkRun) abandon(ctx context.Context) error {
-	run.leaving()
+	run.expectLeaseEnd()
 	if err := run.deps.Plan.Abandon(ctx, run.lease, tooSlowReason); err != nil {
-		run.staying()
+		run.keepLease()
 		return err
 	}
 	run.ended = true
@@ -121,7 +121,7 @@ func (run *bulkRun) abandon(ctx context.Context) error {
 	return ErrLeaseLost
 }
 
-// add tells the feeder of a page. It is handed on as it was written to a feeder that waits for just this one.
+// add tells the feeder about a page. A feeder whose cursor is at base gets the rows, which saves a read.
 func (run *bulkRun) add(rows []PlannedRow, base int64, done bool) {
 	run.mu.Lock()
 	defer poke(run.more)
@@ -135,7 +135,7 @@ func (run *bulkRun) add(rows []PlannedRow, base int64, done bool) {
 	run.total, run.planned = base+int64(len(rows)), done
 }
 
-// draft decides for each lead whether it gets a message.
+// draft returns the rows of a page: PENDING, or SKIPPED with a reason.
 func (run *bulkRun) draft(ctx context.Context, leads []audience.Candidate, region string) ([]PlannedRow, error) {
 	b := run.bulk
 	rows, hashes := candidates(leads, b.Channel.Type, region, b.Criteria.AllowDuplicateRecipients)
@@ -150,7 +150,8 @@ func (run *bulkRun) draft(ctx context.Context, leads []audience.Candidate, regio
 	return rows, nil
 }
 
-// candidates drafts a row for each lead: PENDING with its normalised address, or SKIPPED without one.
+// candidates drafts a row for each lead: PENDING with its normalised address, or SKIPPED without a usable one. It also returns the
+// hashes of the addresses.
 func candidates(leads []audience.Candidate, t message.ChannelType, region string, duplicates bool) ([]PlannedRow, []message.Hash) {
 	rows := make([]PlannedRow, len(leads))
 	hashes := make([]message.Hash, 0, len(leads))
@@ -168,8 +169,8 @@ func candidates(leads []audience.Candidate, t message.ChannelType, region string
 	return rows, hashes
 }
 
-// decide skips who is suppressed, and every lead of the page but the first of an address. Pages come in the order of
-// ids, and AddPage does the same across them, so the lead with the lowest id keeps an address that several share.
+// decide skips suppressed addresses, and all leads of the page but the first with an address. Leads are in the order of their ids,
+// and AddPage does the same across pages, so the lead with the lowest id keeps an address that several share.
 func decide(rows []PlannedRow, suppressed map[message.Hash]message.Reason) {
 	taken := make(map[message.Hash]bool, len(rows))
 	for i := range rows {

@@ -14,8 +14,8 @@ import (
 	"herald/pkg/render"
 )
 
-// PreviewStore is what previews and explanations read. LeadsByID returns those that exist. BulkWithIDs is Bulk with the
-// ids of its request. MessageOf returns a message.Error not_found.
+// PreviewStore is what previews and explanations read. LeadsByID omits leads that do not exist. BulkWithIDs is Store.Bulk with the
+// lead ids of the request. MessageOf returns a lead's message in a bulk, or a message.Error not_found.
 type PreviewStore interface {
 	LeadsByID(ctx context.Context, ids []uuid.UUID) ([]message.Lead, error)
 	BulkWithIDs(ctx context.Context, id uuid.UUID) (*Bulk, error)
@@ -31,25 +31,26 @@ type PreviewDeps struct {
 	Timeout  time.Duration // 0: PreviewTimeout
 }
 
-// PreviewTimeout is how long a preview may take. A caller waits for it, and it keeps a connection from others.
+// PreviewTimeout bounds a preview: a caller waits for it, and it occupies a database connection.
 const PreviewTimeout = 10 * time.Second
 
-// Previewer performs dry runs of bulks and explains a bulk's decision about one lead. It writes and sends nothing.
+// Previewer performs dry runs of bulks and explains a bulk's decision about one lead. It writes and sends nothing. It is safe for
+// concurrent use.
 type Previewer struct{ deps PreviewDeps }
 
 // NewPreviewer makes a Previewer.
 func NewPreviewer(d PreviewDeps) *Previewer { return &Previewer{d} }
 
-// Sample is a message as one lead would get it.
+// Sample is the message that one lead would receive.
 type Sample struct {
 	LeadID    uuid.UUID
 	Recipient string
 	render.Rendered
-	Err error // the lead's message would end FAILED for this reason
+	Err error // why the message would end FAILED; nil if it would not
 }
 
-// Preview is what a bulk would do. Cost and Seconds are estimates: an SMS's segments are taken from the first leads, and
-// a channel without a rate is taken to send perWorker messages a second for every worker that runs.
+// Preview is the result of a dry run. Cost and Seconds are estimates: Cost is extrapolated from the first leads' messages, and a
+// channel without a rate is assumed to send perWorker messages a second for each running worker.
 type Preview struct {
 	Total, Reachable, NotFound int64
 	Skipped                    map[message.Reason]int64
@@ -60,12 +61,12 @@ type Preview struct {
 
 const (
 	samples   = 5
-	measured  = 100   // leads whose rendered messages the estimate of the cost is made of
-	perWorker = 1_000 // messages a second
+	measured  = 100   // leads whose messages are rendered to estimate the cost
+	perWorker = 1_000 // messages a second; see pkg/bench/README.md
 )
 
-// Preview resolves an order and decides for every lead as the plan would. Its memory is eight bytes per reachable lead,
-// to find addresses that several share. One that takes too long is audience.ErrTooSlow.
+// Preview resolves an audience and decides for every lead as the plan would. It keeps eight bytes per reachable lead, to find
+// addresses that several leads share. It returns the errors of Service.Accept, and audience.ErrTooSlow after Timeout.
 func (p *Previewer) Preview(ctx context.Context, o Request) (*Preview, error) {
 	tpl, err := check(ctx, o)
 	if err != nil {
@@ -112,7 +113,7 @@ func (p *Previewer) preview(ctx context.Context, o Request, tpl *render.Template
 			}
 		}
 	}
-	if n := repeated(seen); n > 0 { // across pages; within one decide has found them
+	if n := repeated(seen); n > 0 { // across pages; decide has found those within a page
 		out.Reachable -= n
 		out.Skipped[message.DuplicateRecipient] += n
 	}
@@ -126,6 +127,7 @@ func (p *Previewer) suppressed(ctx context.Context, o Request, hashes []message.
 	return p.deps.Plan.Suppressed(ctx, o.Channel.Type, o.MessageType, hashes)
 }
 
+// short returns the first eight bytes of a hash: a collision within a million leads has a probability below 1 in 10 million.
 func short(h message.Hash) uint64 {
 	var v uint64
 	for _, b := range h[:8] {
@@ -134,14 +136,14 @@ func short(h message.Hash) uint64 {
 	return v
 }
 
-// repeated returns how many of the hashes are there before.
+// repeated returns how many of the hashes equal an earlier one. It sorts them.
 func repeated(hashes []uint64) int64 {
 	n := len(hashes)
 	slices.Sort(hashes)
 	return int64(n - len(slices.Compact(hashes)))
 }
 
-// estimate renders the first leads' messages, shows some, and takes the others to be like them.
+// estimate renders the messages of the first leads, returns some as samples, and extrapolates the cost.
 func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Template, first []PlannedRow, out *Preview) error {
 	if len(first) == 0 {
 		return nil
@@ -189,18 +191,19 @@ func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Templat
 	return nil
 }
 
-// Explanation says what became of a lead in a bulk, and how each criterion judges it as it is now. Lead is nil when it
-// is not there any more; Message is nil when the bulk has none for it.
+// Explanation is a bulk's decision about a lead, and the verdict of each criterion on the lead as it is now. Lead is nil when the
+// lead no longer exists, Message when the bulk has no message for it.
 type Explanation struct {
 	LeadID   uuid.UUID
 	Lead     *message.Lead
 	Message  *message.Message
-	Planned  bool // the bulk's audience is complete: without a message now there will be none
-	Matches  bool // as the lead is now
+	Planned  bool // the audience is complete: a lead without a message will not get one
+	Matches  bool // the lead as it is now meets the criteria
 	Verdicts []audience.Verdict
 }
 
-// Explain tells why a lead was sent to, skipped, failed, or not in a bulk's audience.
+// Explain returns why a lead's message was sent, skipped or failed, or why the lead is not in the audience. It returns a
+// message.Error not_found for an unknown bulk, and for an unknown lead without a message in the bulk.
 func (p *Previewer) Explain(ctx context.Context, bulkID, leadID uuid.UUID) (*Explanation, error) {
 	b, err := p.deps.Store.BulkWithIDs(ctx, bulkID)
 	if err != nil {

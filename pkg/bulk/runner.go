@@ -13,16 +13,15 @@ import (
 	"herald/pkg/audience"
 	"herald/pkg/channel"
 	"herald/pkg/message"
-	"herald/pkg/pause"
 )
 
 // Timing holds the intervals of a Runner. Tests shorten them.
 type Timing struct {
-	Poll      time.Duration // between two looks for bulks without a lease
-	Lease     time.Duration // a lease ends after this time without renewal
-	Reconcile time.Duration // how often a running bulk's open rows are compared with the queue and the counters
-	Stall     time.Duration // the same, while nothing moves
-	Retry     time.Duration // pause after a failure of the database or Redis
+	Poll      time.Duration // between two looks for free bulks
+	Lease     time.Duration // a lease expires after this time without renewal
+	Reconcile time.Duration // between two reconciliations of a running bulk
+	Stall     time.Duration // the same while no message is settled; doubles up to Reconcile
+	Retry     time.Duration // between two tries of a step that failed
 	TimeSlice time.Duration // a bulk keeps its slot for this time while other bulks of its channel wait
 }
 
@@ -52,13 +51,13 @@ type RunnerDeps struct {
 // Runner plans and feeds bulks, several at once, each under a lease. Every worker process has one.
 //
 // A bulk that can make no progress is parked: it has no lease, no goroutine and no memory in any process. Its only cost is its
-// row in the statement that looks for work. The bulks of a channel share its slots in turns (round robin by time slice).
+// row in the statement that looks for work. The bulks of a channel share its slots round robin, each for a time slice.
 type Runner struct {
 	deps    RunnerDeps
 	token   uuid.UUID
-	wake    chan struct{} // look at once
-	freed   chan struct{} // a place, or a bulk that waited has become free
-	heavy   chan struct{} // held while a page of an expensive audience is resolved
+	wake    chan struct{} // signals to look for bulks at once
+	freed   chan struct{} // signals that a slot was released or a run ended
+	heavy   chan struct{} // mutex: one page of an expensive audience is resolved at a time
 	stop    context.CancelFunc
 	done    chan struct{}
 	running sync.WaitGroup
@@ -66,21 +65,24 @@ type Runner struct {
 	mu          sync.Mutex
 	runs        map[uuid.UUID]*bulkRun
 	lanes       map[channel.Key]*lane
-	line        []Running // free bulks of the last look, in the order of their turns
+	waiting     []Running // free bulks of the last look that have not started, by turnKey
 	leased      int       // bulks with a lease, of all processes, at the last look
-	planners    int       // runs that only plan
-	reconcilers int       // runs that look after what is under way
+	planners    int       // runs with planOnly
+	reconcilers int       // runs with reconcileOnly
 }
 
 const (
-	maxPlanners    = 4                      // bulks that are planned while they wait for a place
-	maxReconcilers = 16                     // bulks without a place that are looked after
-	minLookGap     = 20 * time.Millisecond  // between two looks at least,
-	lookShare      = 4                      // and at most this part of the time is spent on looking,
-	maxLookGap     = 100 * time.Millisecond // as long as a look does not take as long as this
+	maxPlanners    = 4  // bulks planned at a time without a slot
+	maxReconcilers = 16 // bulks reconciled at a time without a slot
+
+	// The gap between two looks is three times the duration of the last one, so that looks take at most a quarter (1/lookShare)
+	// of the time, within these bounds.
+	lookShare  = 4
+	minLookGap = 20 * time.Millisecond
+	maxLookGap = 100 * time.Millisecond
 )
 
-// NewRunner makes a Runner; Start sets it going.
+// NewRunner makes a Runner. Start starts it.
 func NewRunner(d RunnerDeps) *Runner {
 	return &Runner{
 		deps: d, token: uuid.New(), wake: make(chan struct{}, 1), freed: make(chan struct{}, 1), heavy: make(chan struct{}, 1),
@@ -88,10 +90,11 @@ func NewRunner(d RunnerDeps) *Runner {
 	}
 }
 
-// Wake asks the runner to look for bulks at once. It never blocks.
+// Wake makes the runner look for bulks at once. It never blocks.
 func (r *Runner) Wake() { poke(r.wake) }
 
-// NotifyCounted tells the runner that messages of a bulk were counted. It never blocks.
+// NotifyCounted tells the runner that this process counted messages of a bulk, so that the bulk's feeder reads the counters
+// soon. It never blocks.
 func (r *Runner) NotifyCounted(id uuid.UUID) {
 	r.mu.Lock()
 	run := r.runs[id]
@@ -101,6 +104,7 @@ func (r *Runner) NotifyCounted(id uuid.UUID) {
 	}
 }
 
+// poke sends a signal unless one is pending.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -124,7 +128,8 @@ func (r *Runner) Start() {
 	}()
 }
 
-// Stop releases every lease, so that another process can continue at once. It returns when all goroutines have ended.
+// Stop ends all runs and releases their leases, so that another process can continue at once. It returns when all goroutines
+// have ended. It may be called before Start.
 func (r *Runner) Stop() {
 	if r.stop != nil {
 		r.stop()
@@ -132,7 +137,7 @@ func (r *Runner) Stop() {
 	}
 }
 
-// releaseAll ends every lease of the process. A database that does not answer ends them by itself, in time.
+// releaseAll ends every lease of the process. If the database does not answer, the leases expire.
 func (r *Runner) releaseAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), r.deps.Timing.Lease)
 	defer cancel()
@@ -141,7 +146,8 @@ func (r *Runner) releaseAll() {
 	}
 }
 
-// loop looks for bulks every Poll, and earlier when it is woken or when more bulks may wait for what has become free.
+// loop looks for bulks every Poll. It looks earlier after Wake, and when a slot was released that bulks beyond the last look may
+// use.
 func (r *Runner) loop(ctx context.Context) {
 	tick := time.NewTicker(r.deps.Timing.Poll)
 	defer tick.Stop()
@@ -174,8 +180,8 @@ func (r *Runner) loop(ctx context.Context) {
 	}
 }
 
-// look reads which bulks are to be run. One of ours that is not among them any more was paused or cancelled, or another
-// process has it.
+// look reads the bulks that have work. A bulk of this process that is missing was paused or cancelled, or another process holds
+// its lease.
 func (r *Runner) look(ctx context.Context) {
 	asked := time.Now()
 	running, err := r.deps.Leases.Running(ctx, r.token)
@@ -204,14 +210,14 @@ func (r *Runner) look(ctx context.Context) {
 		}
 	}
 	r.mu.Lock()
-	r.loseOthers(mine, asked)
-	r.line, r.leased = line, leased
+	r.endLostRuns(mine, asked)
+	r.waiting, r.leased = line, leased
 	for _, b := range line {
 		r.laneOf(b.Channel)
 	}
 	for key, l := range r.lanes {
-		l.sharing, l.full = sharing[key], free[key] >= listedFree
-		if l.sharing == 0 && free[key] == 0 && l.idle() {
+		l.leased, l.truncated = sharing[key], free[key] >= listedFree
+		if l.leased == 0 && free[key] == 0 && l.idle() {
 			delete(r.lanes, key)
 		}
 	}
@@ -219,16 +225,16 @@ func (r *Runner) look(ctx context.Context) {
 	r.schedule(ctx)
 }
 
-// waiting is from how many free bulks of a channel on a look may have left some out.
+// listedFree is how many free bulks of a channel Leases.Running lists at most. A look with so many may have omitted some.
 const listedFree = 64
 
 const (
-	firstTurn = time.Minute // a bulk that has had no turn goes before those whose last one was less than this ago
-	urgency   = time.Minute // HIGH goes before what has waited less than this longer, LOW after it
+	firstTurn = time.Minute // how much longer a bulk without a run counts as having waited
+	urgency   = time.Minute // how much longer a HIGH bulk counts as having waited; a LOW one that much shorter
 )
 
-// place orders the bulks of a channel. One that has had no turn comes early, so that a small bulk does not wait behind
-// large ones; one that has waited long enough comes before all that came later, so that none waits for ever.
+// turnKey orders the bulks of a channel: the earliest time starts first. It is the start of the bulk's wait, adjusted by firstTurn
+// and urgency, so a small new bulk does not wait behind large ones, and no bulk waits for ever.
 func (b *Running) turnKey() time.Time {
 	t := b.TurnAt
 	if t.IsZero() {
@@ -244,16 +250,16 @@ func (b *Running) turnKey() time.Time {
 	return t
 }
 
-// schedule begins with the bulks of the last look that can do something now, and says whether another look may find more.
+// schedule starts the bulks of the last look that can make progress now. It reports whether another look may find more.
 func (r *Runner) schedule(ctx context.Context) (lookAgain bool) {
 	r.refreshLanes(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, l := range r.lanes {
-		l.waiting, l.left = 0, 0
+		l.waiting, l.notStarted = 0, 0
 	}
-	rest := r.line[:0]
-	for _, b := range r.line {
+	rest := r.waiting[:0]
+	for _, b := range r.waiting {
 		if r.runs[b.ID] != nil {
 			continue
 		}
@@ -262,23 +268,24 @@ func (r *Runner) schedule(ctx context.Context) (lookAgain bool) {
 			continue
 		}
 		rest = append(rest, b)
-		r.laneOf(b.Channel).left++
+		r.laneOf(b.Channel).notStarted++
 	}
-	r.line = rest
+	r.waiting = rest
 	for _, l := range r.lanes {
-		lookAgain = lookAgain || (l.full && l.left == 0)
+		lookAgain = lookAgain || (l.truncated && l.notStarted == 0)
 	}
 	return lookAgain
 }
 
-// admit decides whether a free bulk gets something to do now, and what. The caller holds the lock.
+// admit returns the run for a free bulk: with a slot, for planning only or for reconciling only. It returns nil when the bulk
+// must wait. The caller holds the mutex.
 func (r *Runner) admit(b *Running) *bulkRun {
 	l := r.laneOf(b.Channel)
 	run := &bulkRun{runner: r, deps: &r.deps, id: b.ID, lane: l, more: make(chan struct{}, 1), counted: make(chan struct{}, 1)}
 	waits := !b.Cancelled && (!b.Planned || b.Unfed)
 	switch {
 	case waits && (b.Planned || b.Due) && l.free():
-		run.hasSlot, run.since = true, time.Now()
+		run.hasSlot, run.slotSince = true, time.Now()
 		l.used++
 	case waits && !b.Planned && b.Due && r.planners < maxPlanners:
 		run.planOnly = true
@@ -296,7 +303,7 @@ func (r *Runner) admit(b *Running) *bulkRun {
 	return run
 }
 
-// begin starts a run in its goroutine. The caller holds the lock.
+// begin starts a run in its goroutine. The caller holds the mutex.
 func (r *Runner) begin(ctx context.Context, run *bulkRun) {
 	r.runs[run.id] = run
 	run.lane.runs++
@@ -306,7 +313,7 @@ func (r *Runner) begin(ctx context.Context, run *bulkRun) {
 		switch {
 		case err == nil, message.IsCode(err, message.CodeConflict):
 		case errors.Is(err, ErrLeaseLost):
-			r.deps.Observer.BulkEvent(ctx, "left", run.id) // paused, cancelled, or taken over by another process
+			r.deps.Observer.BulkEvent(ctx, "left", run.id) // paused, cancelled, or acquired by another process
 		case ctx.Err() != nil:
 		default:
 			r.deps.Observer.BulkError(ctx, "run", run.id, err)
@@ -314,11 +321,11 @@ func (r *Runner) begin(ctx context.Context, run *bulkRun) {
 	})
 }
 
-// end removes a run and frees what it occupied.
+// end removes a run and releases its slot and its share of the lane.
 func (r *Runner) end(run *bulkRun) {
 	run.releaseSlot(false)
 	r.mu.Lock()
-	run.lane.underWay -= run.underWay
+	run.lane.inFlight -= run.inFlight
 	run.lane.runs--
 	if run.planOnly {
 		r.planners--
@@ -331,7 +338,7 @@ func (r *Runner) end(run *bulkRun) {
 	poke(r.freed)
 }
 
-// run acquires a bulk's lease and works on the bulk until it ends, is parked, or the lease is lost.
+// run acquires a bulk's lease and works on the bulk until the bulk ends, is parked, or its lease is lost.
 func (r *Runner) run(ctx context.Context, run *bulkRun) error {
 	asked := time.Now()
 	lease := Lease{BulkID: run.id, Token: r.token}
@@ -344,15 +351,15 @@ func (r *Runner) run(ctx context.Context, run *bulkRun) error {
 	b.Content, b.Request = message.Content{}, nil // a bulkRun needs neither
 	run.bulk, run.lease, run.total, run.planned, run.fed = b, lease, b.Total, b.Planned, b.FeedSeq
 	r.mu.Lock()
-	run.expires, run.acquired, run.cancelled = asked.Add(r.deps.Timing.Lease), time.Now(), cancel
-	run.lose = cancel
+	run.expires, run.acquired, run.cancelRun = asked.Add(r.deps.Timing.Lease), time.Now(), cancel
+	run.onLeaseLost = cancel
 	r.mu.Unlock()
 	after, err := run.work(wctx)
 	if errors.Is(context.Cause(wctx), ErrLeaseLost) {
 		return ErrLeaseLost
 	}
-	run.leaving()
-	if run.ended || ctx.Err() != nil { // the end of a bulk ends its lease, and the end of the process all of them
+	run.expectLeaseEnd()
+	if run.ended || ctx.Err() != nil { // the end of the bulk ended its lease; releaseAll ends the leases of a process that stops
 		return err
 	}
 	rctx, done := context.WithTimeout(ctx, r.deps.Timing.Lease)
@@ -363,24 +370,8 @@ func (r *Runner) run(ctx context.Context, run *bulkRun) error {
 	return err
 }
 
-// leaving says that the bulkRun gives its lease up by itself: that it is gone then is no loss.
-func (run *bulkRun) leaving() {
-	run.runner.mu.Lock()
-	run.lose = nil
-	run.runner.mu.Unlock()
-}
-
-// staying takes leaving back, unless the bulk is over.
-func (run *bulkRun) staying() {
-	run.runner.mu.Lock()
-	if !run.ended {
-		run.lose = run.cancelled
-	}
-	run.runner.mu.Unlock()
-}
-
-// leaveReconciling gives the bulkRun's part in the reconcilers to another, once it has looked after its bulk and stays with it.
-func (run *bulkRun) leaveReconciling() {
+// endReconcileOnly gives the run's place among the reconcilers up: it has reconciled its bulk and continues to run.
+func (run *bulkRun) endReconcileOnly() {
 	run.runner.mu.Lock()
 	reconcileOnly := run.reconcileOnly
 	if reconcileOnly {
@@ -393,8 +384,8 @@ func (run *bulkRun) leaveReconciling() {
 	}
 }
 
-// leavePlanning gives the bulkRun's part in the planning to another.
-func (run *bulkRun) leavePlanning() {
+// endPlanOnly gives the run's place among the planners up.
+func (run *bulkRun) endPlanOnly() {
 	run.runner.mu.Lock()
 	if run.planOnly {
 		run.planOnly = false
@@ -402,62 +393,4 @@ func (run *bulkRun) leavePlanning() {
 	}
 	run.runner.mu.Unlock()
 	poke(run.runner.freed)
-}
-
-// keepLeases renews all leases of the process with one statement.
-func (r *Runner) keepLeases(ctx context.Context) {
-	for pause.For(ctx, r.deps.Timing.Lease/3) {
-		r.mu.Lock()
-		idle := len(r.runs) == 0
-		r.mu.Unlock()
-		if idle {
-			continue
-		}
-		asked := time.Now()
-		rctx, cancel := context.WithTimeout(ctx, r.deps.Timing.Lease)
-		renewed, err := r.deps.Leases.Renew(rctx, r.token, r.deps.Timing.Lease)
-		cancel()
-		if err != nil {
-			if ctx.Err() == nil {
-				r.deps.Observer.BulkError(ctx, "renew the leases", uuid.Nil, err)
-			}
-			continue
-		}
-		mine := make(map[uuid.UUID]bool, len(renewed))
-		r.mu.Lock()
-		for _, id := range renewed {
-			mine[id] = true
-			if run := r.runs[id]; run != nil && run.lose != nil {
-				run.expires = asked.Add(r.deps.Timing.Lease) // from the question on: the answer may be late
-			}
-		}
-		r.loseOthers(mine, asked)
-		r.mu.Unlock()
-	}
-}
-
-// loseOthers ends the runs that had a lease before a question and are not among its answer. The caller holds the lock.
-func (r *Runner) loseOthers(mine map[uuid.UUID]bool, asked time.Time) {
-	for id, run := range r.runs {
-		if run.lose != nil && run.acquired.Before(asked) && !mine[id] {
-			run.lose(ErrLeaseLost)
-		}
-	}
-}
-
-// leaseChecks is how often within the time of a lease its end is looked for.
-const leaseChecks = 30
-
-// watchLeases ends what works under a lease that was not renewed in time, whatever the database does meanwhile.
-func (r *Runner) watchLeases(ctx context.Context) {
-	for pause.For(ctx, r.deps.Timing.Lease/leaseChecks) {
-		r.mu.Lock()
-		now := time.Now()
-		for _, run := range r.runs {
-			if run.lose != nil && now.After(run.expires) {
-				run.lose(ErrLeaseLost)
-			}
-		}
-		r.mu.Unlock()
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"herald/pkg/channel"
-	"herald/pkg/pause"
 )
 
 // Decision says whether messages may go over a channel now and, if so, how fast. It is the one place in Go for that rule:
@@ -66,7 +65,9 @@ func (d *Deliverer) reserve(ctx context.Context, w *work, ch *channel.Channel) t
 	case reservation.Wait > 0:
 		d.leaveInFlight(w)
 		defer d.enterInFlight(w)
-		if !pause.For(ctx, reservation.Wait) {
+		select {
+		case <-time.After(reservation.Wait):
+		case <-ctx.Done():
 			return minPostpone
 		}
 	}
