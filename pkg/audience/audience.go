@@ -1,10 +1,11 @@
-// Package audience says who gets a bulk: the criteria of a request, parsed and validated, the port that resolves them
-// to leads page by page, and what makes a lead's stored address usable. It knows no SQL.
+// Package audience selects the leads of a bulk: it parses and validates the criteria of a request, evaluates them in memory,
+// declares the port that resolves them to leads page by page (Resolver), and normalises a lead's stored address (Usable). It
+// knows no SQL; pkg/store/search compiles the same criteria, and a property test compares both.
 //
-// A filter compares folded values. A missing value and an empty string are the same: is_empty finds it, every operator
-// that needs a value (equals, contains, starts_with, ends_with, in, and all those of numbers and times) does not hold for
-// it, and the negated ones (not_equals, not_contains, not_in) do. A custom field that is no number fits no comparison of
-// numbers; null in a custom field is missing.
+// A filter compares folded values. A missing value equals an empty string: is_empty holds for it, the operators that need a value
+// (equals, contains, starts_with, ends_with, in, and all operators of numbers and times) do not, and the negated operators
+// (not_equals, not_contains, not_in) do. Comparisons of numbers do not hold for a custom field that is not a number. A custom
+// field that is null is missing.
 package audience
 
 import (
@@ -31,18 +32,18 @@ const (
 	maxTags      = 1_000
 	maxTag       = 200 // characters
 
-	// MaxComparisons bounds what resolving criteria costs for one lead. One comparison takes PostgreSQL some 150 ns, so
-	// the most expensive criteria take 3 s for the 20,000 leads that a page looks at.
+	// MaxComparisons bounds the cost of resolving criteria for one lead. One comparison takes about 150 ns in PostgreSQL, so the
+	// most expensive criteria take 3 s for the 20,000 leads that a page scans.
 	MaxComparisons = 1_000
-	tagsCompared   = 3 // tags that are looked for in the time of one comparison
+	tagsCompared   = 3 // tags that cost as much as one comparison
 )
 
-// Criteria describe an audience. A lead belongs to it when it meets every criterion that is given, or, with Any, at
-// least one, and is not excluded.
+// Criteria describe an audience. A lead belongs to it when it meets all given criteria (with Any: at least one) and is not
+// excluded.
 type Criteria struct {
-	LeadIDs                  []uuid.UUID `json:"lead_ids,omitempty"` // sorted, each once
+	LeadIDs                  []uuid.UUID `json:"lead_ids,omitempty"` // sorted, without duplicates
 	Filter                   *Node       `json:"filter,omitempty"`
-	Words                    []string    `json:"words,omitempty"` // of search_keyword, folded
+	Words                    []string    `json:"words,omitempty"` // folded words of search_keyword
 	Assignees                []string    `json:"assignees,omitempty"`
 	AllLeads                 bool        `json:"all_leads,omitempty"`
 	Any                      bool        `json:"any,omitempty"`
@@ -51,7 +52,7 @@ type Criteria struct {
 	AllowDuplicateRecipients bool        `json:"allow_duplicate_recipients,omitempty"`
 }
 
-// Parse reads bulk_settings. Mistakes go to errs, with the object's path. Now is what within_last_days counts from.
+// Parse reads bulk_settings and adds its mistakes to errs, each with its path. within_last_days counts from now.
 func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	var c Criteria
 	c.LeadIDs = sortedIDs(o.UUIDs("lead_ids", MaxLeadIDs))
@@ -89,15 +90,15 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 			MaxComparisons, n))
 	}
 	if !c.AllLeads && !slices.ContainsFunc([]string{"lead_ids", "filters", "search_keyword", "assignees"}, o.Has) {
-		o.Fail(message.SlugMissing, "name whom to reach: lead_ids, filters, search_keyword, assignees, or all_leads: true")
+		o.Fail(message.SlugMissing, "at least one criterion is required: lead_ids, filters, search_keyword, assignees, or all_leads: true")
 	}
 	o.Close()
 	return c
 }
 
-// Comparisons returns how many comparisons with a lead's values the criteria make that no index and no hash table saves:
-// one for every substring, prefix or suffix, one for every condition on a custom field, which is read out of a document
-// first, and one for every few tags.
+// Comparisons returns how many comparisons the criteria make for each lead that neither an index nor a hash table saves: one for
+// every substring, prefix or suffix, one for every condition on a custom field (the database reads it out of a JSON document), and
+// one for every tagsCompared tags.
 func (c *Criteria) Comparisons() int {
 	n := len(c.Words) + tagsCost(len(c.ExcludeTags))
 	if c.Filter != nil {
@@ -106,6 +107,7 @@ func (c *Criteria) Comparisons() int {
 	return n
 }
 
+// tagsCost rounds up: one tag costs a comparison.
 func tagsCost(tags int) int { return (tags + tagsCompared - 1) / tagsCompared }
 
 func (n *Node) comparisons() int {
@@ -136,7 +138,7 @@ func sortedIDs(ids []uuid.UUID) []uuid.UUID {
 	return slices.Compact(ids)
 }
 
-// notEmpty refuses an empty array: it would be a criterion that nobody meets, which is hardly what is meant.
+// notEmpty rejects an empty array. No lead would meet such a criterion, which is most likely a mistake of the caller.
 func notEmpty(o *wire.Object, name string) {
 	if v, ok := o.Raw(name); ok {
 		if l, isList := v.([]any); isList && len(l) == 0 {
@@ -145,32 +147,32 @@ func notEmpty(o *wire.Object, name string) {
 	}
 }
 
-// Candidate is a lead that the criteria describe, with its address as it is stored.
+// Candidate is a lead that meets the criteria, with its stored address.
 type Candidate struct {
 	LeadID  uuid.UUID
 	Address string
 }
 
-// Page is one step of resolving criteria. Next is where to go on, and means nothing when Done.
+// Page is one page of an audience. Next is the cursor of the next page; it is undefined when Done.
 type Page struct {
 	Candidates []Candidate
 	Next       string
-	NotFound   int64 // ids of this step that are no lead's
+	NotFound   int64 // lead ids of this page without a lead
 	Done       bool
 }
 
-// ErrTooSlow says that the database gave up even a small page: resolving the criteria takes it too long.
-var ErrTooSlow = errors.New("the criteria take the database too long")
+// ErrTooSlow says that the database exceeded its time limit even for a small page.
+var ErrTooSlow = errors.New("resolve audience: time limit exceeded")
 
-// Resolver finds the leads that criteria describe, in the order of their ids. After is the Next of the page before,
-// empty at first. The same cursor may be asked for again; a lead that changes between two pages may or may not be
-// found, but never twice. ErrTooSlow says that the same page will hardly succeed later.
+// Resolver finds the leads that meet criteria, in the order of their ids (keyset pagination). after is Page.Next of the previous
+// page, "" for the first. A page may be resolved again. A lead that changes between two pages may be missed but is never returned
+// twice. Resolve returns ErrTooSlow when a retry of the same page is likely to fail too.
 type Resolver interface {
 	Resolve(ctx context.Context, c *Criteria, t message.ChannelType, after string, limit int) (Page, error)
 }
 
-// Usable normalises a lead's stored address of a type, or gives the reason why no message can go there. Region is the
-// country whose national phone numbers are understood, "" for none.
+// Usable normalises a lead's stored address of a channel type. It returns a reason when no message can be sent to the address.
+// region is the country of national phone numbers (ISO 3166-1 alpha-2); with "" they are invalid.
 func Usable(t message.ChannelType, stored, region string) (string, message.Reason) {
 	stored = strings.TrimSpace(stored)
 	if stored == "" {

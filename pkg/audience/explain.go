@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Verdict says how one criterion, group or condition judges a lead. Actual is the lead's value as it was compared.
+// Verdict is the result of one criterion, group or condition for a lead. Actual is the value that was compared.
 type Verdict struct {
 	Criterion  string    `json:"criterion,omitempty"` // lead_ids, filters, search_keyword, assignees, all_leads, exclude_lead_ids, exclude_tags
 	ID         string    `json:"id,omitempty"`
@@ -18,8 +18,8 @@ type Verdict struct {
 	Conditions []Verdict `json:"conditions,omitempty"`
 }
 
-// Explain judges a lead by each criterion, the conditions of a filter one by one. An exclusion that matches takes the
-// lead out.
+// Explain evaluates each criterion, and each condition of a filter. matched is the result of Match. A matching exclusion removes
+// the lead from the audience.
 func (c *Criteria) Explain(p *Person) (matched bool, verdicts []Verdict) {
 	for _, r := range c.criteria(p) {
 		v := Verdict{Criterion: r.name, Matched: r.matched}
@@ -58,7 +58,7 @@ func (n *Node) explain(p *Person) Verdict {
 	return v
 }
 
-// value is what a condition compares with, nil when it takes no value.
+// value returns the values of a condition, nil for an operator without value.
 func (c *Condition) value() any {
 	switch {
 	case len(c.Times) > 0:
@@ -75,7 +75,7 @@ func (c *Condition) value() any {
 	return nil
 }
 
-// actual is the lead's value that a condition compares, nil when it has none.
+// actual returns the lead's value that a condition compares. A missing time is nil.
 func (p *Person) actual(c *Condition) any {
 	switch c.Kind {
 	case Time:

@@ -85,7 +85,7 @@ func TestExplainJudgesEachCondition(t *testing.T) {
 			t.Errorf("%s %s %s:\n got %s\nwant …%s", c.field, c.op, c.value, got, want)
 		}
 	}
-	if _, got := explained(t, filtered(condition("last_contacted_at", "is_empty", "")), nobody()); !strings.Contains(got[0], `"operator":"is_empty","matched":true`) {
+	if _, got := explained(t, filtered(condition("last_contacted_at", "is_empty", "")), blank()); !strings.Contains(got[0], `"operator":"is_empty","matched":true`) {
 		t.Errorf("a time that is missing has an actual value: %s", got)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	customPrefix  = "custom_fields."
 )
 
-// Kind is how a field is compared.
+// Kind determines how a field is compared and which operators it has.
 type Kind string
 
 // The kinds of field.
@@ -39,10 +39,8 @@ const (
 // Op is an operator of a condition.
 type Op string
 
-// The operators. On text, a missing value and an empty string are the same; equals, contains, starts_with, ends_with
-// and in need a value that fits, and their negations hold for a missing one. A time or number that is missing fits
-// nothing. tags contains holds when the lead has any of the listed tags, contains_all when it has all, not_contains
-// when it has none.
+// The operators. The package comment defines them for missing values. Of tags, contains holds when the lead has at least one of
+// the listed tags, contains_all when it has all of them, and not_contains when it has none.
 const (
 	Equals      Op = "equals"
 	NotEquals   Op = "not_equals"
@@ -73,7 +71,7 @@ var (
 	opsOf     = map[Kind][]Op{Text: textOps, Time: timeOps, Tags: tagOps, Custom: customOps}
 )
 
-// fields lists what a filter may name, custom fields aside.
+// fields lists the fields of a filter, without custom fields.
 var fields = func() []string {
 	var names []string
 	for _, f := range FoldedFields(&message.Lead{}) {
@@ -82,7 +80,7 @@ var fields = func() []string {
 	return append(names, "tags", "created_at", "updated_at", "last_contacted_at")
 }()
 
-// Fields lists what a filter may name, custom fields aside.
+// Fields lists the fields of a filter, without custom fields.
 func Fields() []string { return slices.Clone(fields) }
 
 // Operators lists every operator once.
@@ -98,6 +96,7 @@ func Operators() []Op {
 	return all
 }
 
+// kindOf returns the kind of a field, and whether the field exists. Every valid key is a custom field.
 func kindOf(field string) (Kind, bool) {
 	switch field {
 	case "tags":
@@ -111,7 +110,7 @@ func kindOf(field string) (Kind, bool) {
 	return Text, slices.Contains(fields, field)
 }
 
-// Node is a filter as a typed expression: a group of nodes, or one condition.
+// Node is a filter as a typed expression: one condition, or a group of nodes. Its JSON form is stored with the bulk.
 type Node struct {
 	ID       string     `json:"id,omitempty"`
 	Or       bool       `json:"or,omitempty"`
@@ -119,8 +118,7 @@ type Node struct {
 	Cond     *Condition `json:"cond,omitempty"`
 }
 
-// Condition compares one field. Values are folded; which of Values, Numbers and Times are filled follows from the
-// operator and the kind.
+// Condition compares one field. Values are folded. Kind and operator determine which of Values, Numbers and Times is set.
 type Condition struct {
 	Field   string        `json:"field"`
 	Kind    Kind          `json:"kind"`
@@ -133,13 +131,13 @@ type Condition struct {
 // Key returns the name of a custom field.
 func (c *Condition) Key() string { return strings.TrimPrefix(c.Field, customPrefix) }
 
-// SortKeys are the condition's numbers as they are compared (message.Decimal). A bulk of an earlier version may have one
-// beyond the bounds: it compares as the largest number of its sign.
+// SortKeys returns the sort keys of the condition's numbers (message.Decimal). A bulk of an earlier version may have a number
+// beyond the bounds of today. It compares as the largest number of its sign.
 func (c *Condition) SortKeys() []string {
 	keys := make([]string, len(c.Numbers))
 	for i, n := range c.Numbers {
 		d, ok := message.ParseDecimal(n.String())
-		if f, _ := n.Float64(); !ok && (f >= 1 || f <= -1) { // infinite, with an error, beyond its range
+		if f, _ := n.Float64(); !ok && (f >= 1 || f <= -1) { // Float64 returns ±Inf beyond its range
 			sign := n.String()[:1]
 			d, _ = message.ParseDecimal(strings.TrimLeft(sign, "0123456789") + strings.Repeat("9", message.MaxWhole))
 		}
@@ -148,8 +146,7 @@ func (c *Condition) SortKeys() []string {
 	return keys
 }
 
-// parser reads a FilterRequest. Now is what within_last_days counts from: the moment of the request, for every page
-// of its plan.
+// parser reads a FilterRequest. now is the time of the request. within_last_days counts from it on every page of the plan.
 type parser struct {
 	errs       *wire.Errors
 	now        time.Time
@@ -157,7 +154,7 @@ type parser struct {
 	values     int
 }
 
-// parseFilter reads a FilterRequest; mistakes go to errs with their paths and the UI's ids.
+// parseFilter reads a FilterRequest and adds its mistakes to errs, with their paths and the UI's ids.
 func parseFilter(errs *wire.Errors, o *wire.Object, now time.Time) *Node {
 	p := &parser{errs: errs, now: now}
 	n := p.group(o, 1)
@@ -188,7 +185,7 @@ func (p *parser) group(o *wire.Object, depth int) Node {
 	}
 	for i, v := range list {
 		if p.conditions > MaxConditions {
-			break // one mistake says it all
+			break // parseFilter reports the number once
 		}
 		child := wire.NewObject(p.errs, v, o.At("conditions", i)...)
 		switch {
@@ -203,7 +200,7 @@ func (p *parser) group(o *wire.Object, depth int) Node {
 	return n
 }
 
-// named puts the UI's id into a message, so that the UI finds the part that is wrong.
+// named appends the UI's id of a condition or group to a message, so that the UI can mark it.
 func named(id, msg string) string {
 	if id == "" {
 		return msg
@@ -264,7 +261,7 @@ func (v *valueReader) fail(slug, msg string, at ...any) {
 	v.o.Fail(slug, named(v.id, msg), append([]any{"value"}, at...)...)
 }
 
-// list returns the value's elements with their positions, -1 for a value that is no list.
+// list returns the value's elements and their positions. A single value has the position -1.
 func (v *valueReader) list(mayBeList, mustBeList bool) ([]any, []int) {
 	if !v.has {
 		v.fail(message.SlugMissing, "field required")
@@ -294,6 +291,7 @@ func (v *valueReader) list(mayBeList, mustBeList bool) ([]any, []int) {
 	return l, at
 }
 
+// position is the end of a mistake's path, empty for a single value.
 func position(at int) []any {
 	if at < 0 {
 		return nil
@@ -323,7 +321,7 @@ func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
 	return out
 }
 
-// textOf takes a value as text: numbers and booleans as custom fields show them.
+// textOf converts a value to text. Numbers and booleans have the form of customText.
 func textOf(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
@@ -359,8 +357,8 @@ func (v *valueReader) numbers(pair bool) []json.Number {
 	return out
 }
 
-// times reads times as the bounds that the operator compares with. A date is its first moment in UTC, and as the end
-// of between its last microsecond.
+// times returns the bounds that the operator compares with. A date means its first microsecond in UTC, and its last one as the end
+// of between.
 func (p *parser) times(v *valueReader, op Op) []time.Time {
 	if op == WithinDays {
 		n, _ := v.value.(json.Number)
@@ -392,6 +390,7 @@ func (p *parser) times(v *valueReader, op Op) []time.Time {
 	return out
 }
 
+// parseTime reads an RFC 3339 time or a date. wrong is the text of the mistake, "" for none.
 func parseTime(s string) (t time.Time, date bool, wrong string) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
 		if !message.ValidTime(t) {

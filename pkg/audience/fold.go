@@ -11,13 +11,13 @@ import (
 	"herald/pkg/message"
 )
 
-// Folded is a lead's text field as it is compared.
+// Folded is a text field of a lead with its folded value.
 type Folded struct {
 	Name  string
 	Value string
 }
 
-// FoldedFields returns the text fields that filters compare, folded, in a fixed order.
+// FoldedFields returns the text fields of a filter in a fixed order.
 func FoldedFields(l *message.Lead) []Folded {
 	list := l.TextFields()
 	out := make([]Folded, 0, len(list)+1)
@@ -27,11 +27,12 @@ func FoldedFields(l *message.Lead) []Folded {
 	return append(out, Folded{"full_name", message.Fold(strings.TrimSpace(l.FirstName + " " + l.LastName))})
 }
 
-// Searched are the text fields that SearchText is made of.
+// Searched lists the fields of SearchText, in the order of its lines. The text is stored with the lead, so a change of the order
+// needs a migration.
 var Searched = []string{"first_name", "last_name", "full_name", "email", "company", "phone"}
 
-// SearchText is the text in which a search keyword's words must occur: names, email, company and phone of a lead's
-// FoldedFields, a line each. A word has no white space, so none can span two of them.
+// SearchText returns the text in which the words of search_keyword must occur: one line for each Searched field. A word has no
+// white space, so it cannot match across two fields.
 func SearchText(fields []Folded) string {
 	lines := make([]string, len(Searched))
 	for _, f := range fields {
@@ -42,8 +43,8 @@ func SearchText(fields []Folded) string {
 	return strings.Join(lines, "\n")
 }
 
-// FoldedCustom returns a lead's custom fields as they are compared: each as folded text, and those that are numbers,
-// or strings that read as one, as their sort keys (message.Decimal) too.
+// FoldedCustom returns the values that conditions on custom fields compare: the folded text of each field, and the sort key
+// (message.Decimal) of each number and of each string that reads as a number.
 func FoldedCustom(custom map[string]any) (text, number map[string]string) {
 	text, number = make(map[string]string, len(custom)), map[string]string{}
 	for k, v := range custom {
@@ -57,8 +58,8 @@ func FoldedCustom(custom map[string]any) (text, number map[string]string) {
 	return text, number
 }
 
-// customText is a custom field's value as text: strings as they are, numbers in plain decimals with all their digits,
-// booleans as true and false, everything else as JSON. null is missing.
+// customText converts a custom field's value to text: a string unchanged, a number as a plain decimal with all digits, a boolean
+// as true or false, any other value as JSON. null is missing and becomes "".
 func customText(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -80,8 +81,10 @@ func customText(v any) string {
 	return string(b)
 }
 
+// decimal excludes exponents, hexadecimal numbers and infinities, which strconv accepts.
 var decimal = regexp.MustCompile(`^[+-]?[0-9]{1,40}(\.[0-9]{1,40})?$`)
 
+// customNumber returns a custom field's value as a number, and whether it is one.
 func customNumber(v any) (message.Decimal, bool) {
 	switch v := v.(type) {
 	case float64:

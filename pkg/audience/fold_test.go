@@ -45,7 +45,7 @@ func TestFullNameOfHalfANameHasNoSpace(t *testing.T) {
 	}
 }
 
-// The order of the lines is part of stored rows: a change of it would need a migration of every lead.
+// The order of the lines is stored with the leads. A change needs a migration of all leads.
 func TestSearchText(t *testing.T) {
 	want := strings.Join([]string{"ann", "weiss", "ann weiss", "ann@example.com", "acme", "+49 30"}, "\n")
 	if got := audience.SearchText(audience.FoldedFields(ann())); got != want {

@@ -7,7 +7,7 @@ import (
 	"herald/pkg/message"
 )
 
-// Whatever stands in a lead's field, what is taken for an address is one, and stays so when it is read again.
+// For any stored value, an address that Usable returns is valid, and Usable returns it unchanged when it is stored.
 func FuzzUsable(f *testing.F) {
 	for _, s := range []string{"ann@example.com", " Ann <ann@example.com>", "a@b@c", "+1 (555) 123-4567", "0049 170 1234567", "١٢٣", "17841400000000000", "ann@exämple.com", "a\x00@b.c", "@", "+"} {
 		f.Add(s, "DE")

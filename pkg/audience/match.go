@@ -10,7 +10,7 @@ import (
 	"herald/pkg/message"
 )
 
-// Person is a lead prepared for matching: everything folded once.
+// Person is a lead with its values folded once for all conditions.
 type Person struct {
 	lead   *message.Lead
 	text   map[string]string
@@ -20,7 +20,7 @@ type Person struct {
 	number map[string]string // sort keys
 }
 
-// NewPerson prepares a lead.
+// NewPerson folds the values of a lead.
 func NewPerson(l *message.Lead) *Person {
 	fields := FoldedFields(l)
 	p := &Person{lead: l, text: map[string]string{}, tags: map[string]bool{}, search: SearchText(fields)}
@@ -34,8 +34,8 @@ func NewPerson(l *message.Lead) *Person {
 	return p
 }
 
-// Match says whether the criteria describe a lead. The databases' compiled form of the same criteria gives the same
-// answer for every lead.
+// Match reports whether a lead belongs to the audience. The SQL that pkg/store/search compiles from the same criteria returns the
+// same result for every lead.
 func (c *Criteria) Match(p *Person) bool {
 	id := p.lead.ID
 	if slices.Contains(c.ExcludeLeadIDs, id) || p.hasAny(c.ExcludeTags) {
@@ -45,7 +45,7 @@ func (c *Criteria) Match(p *Person) bool {
 	if len(results) == 0 {
 		return c.AllLeads
 	}
-	want := !c.Any // all: the first false decides; any: the first true does
+	want := !c.Any // with "all" the first false decides, with "any" the first true
 	for _, r := range results {
 		if r.matched != want {
 			return !want
@@ -59,7 +59,7 @@ type criterion struct {
 	matched bool
 }
 
-// criteria evaluates each criterion that is given. all_leads is one that everybody meets.
+// criteria evaluates each given criterion. Every lead meets all_leads.
 func (c *Criteria) criteria(p *Person) []criterion {
 	var out []criterion
 	if len(c.LeadIDs) > 0 {

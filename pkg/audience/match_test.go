@@ -25,8 +25,8 @@ func ann() *message.Lead {
 	}
 }
 
-// nobody is a lead without any value.
-func nobody() *message.Lead {
+// blank is a lead without values.
+func blank() *message.Lead {
 	return &message.Lead{ID: uuid.MustParse(id2), CreatedAt: now.Add(-48 * time.Hour), UpdatedAt: now.Add(-36 * time.Hour)}
 }
 
@@ -44,7 +44,7 @@ func TestConditions(t *testing.T) {
 	justBefore, justAfter := stored(created.Add(-time.Microsecond)), stored(created.Add(time.Microsecond))
 	for _, c := range []struct {
 		field, op, value string
-		ann, nobody      bool
+		ann, blank       bool
 	}{
 		{"first_name", "equals", `"ANN"`, true, false},
 		{"first_name", "equals", `"an"`, false, false},
@@ -126,7 +126,7 @@ func TestConditions(t *testing.T) {
 		if got := matches(t, settings, ann()); got != c.ann {
 			t.Errorf("%s %s %s matches ann: %v", c.field, c.op, c.value, got)
 		}
-		if got := matches(t, settings, nobody()); got != c.nobody {
+		if got := matches(t, settings, blank()); got != c.blank {
 			t.Errorf("%s %s %s matches the lead without values: %v", c.field, c.op, c.value, got)
 		}
 	}
@@ -195,10 +195,10 @@ func TestCriteria(t *testing.T) {
 			}
 		})
 	}
-	if matches(t, `{"assignees":["x"]}`, nobody()) {
+	if matches(t, `{"assignees":["x"]}`, blank()) {
 		t.Error("a lead without an assignee matches assignees")
 	}
-	if stored := (&audience.Criteria{Assignees: []string{""}}); stored.Match(audience.NewPerson(nobody())) {
+	if stored := (&audience.Criteria{Assignees: []string{""}}); stored.Match(audience.NewPerson(blank())) {
 		t.Error("a lead without an assignee matches an empty assignee")
 	}
 	if none := (&audience.Criteria{}); none.Match(audience.NewPerson(ann())) {

@@ -15,7 +15,7 @@ import (
 	"herald/pkg/wire"
 )
 
-// now is the moment of every request in these tests, more precise than any stored time.
+// now is the time of every request in these tests. It is more precise than a stored time.
 var now = time.Date(2026, 3, 31, 12, 0, 0, 123_456_789, time.UTC)
 
 const (
@@ -73,7 +73,7 @@ func filtered(conditions string) string {
 	return `{"filters":{"conditions":[` + conditions + `]}}`
 }
 
-// repeat is a JSON array of n elements; each is made of its number.
+// repeat returns a JSON array of n elements, each made from its number.
 func repeat(n int, element func(i int) string) string {
 	list := make([]string, n)
 	for i := range list {
@@ -149,7 +149,7 @@ func TestParseReportsMistakes(t *testing.T) {
 	}
 }
 
-// The largest values that the API promises to take.
+// The API accepts values up to these bounds.
 func TestParseTakesValuesAtTheirBounds(t *testing.T) {
 	for name, settings := range map[string]string{
 		"lead ids":      `{"lead_ids":` + repeat(100_000, idNumber) + `}`,
@@ -218,8 +218,8 @@ func TestUsable(t *testing.T) {
 		{message.Email, "", "", "", message.NoRecipient},
 		{message.Email, "  ", "", "", message.NoRecipient},
 		{message.Email, "nonsense", "", "", message.InvalidRecipient},
-		{message.SMS, "+1234567890", "", "+1234567890", ""}, // not an assigned number, but well formed: the provider decides
-		{message.SMS, "+9991234567", "", "+9991234567", ""}, // a calling code that no country has
+		{message.SMS, "+1234567890", "", "+1234567890", ""}, // well formed but not assigned: the provider decides
+		{message.SMS, "+9991234567", "", "+9991234567", ""}, // an unassigned calling code
 		{message.SMS, "+44 20 7946 0958", "", "+442079460958", ""},
 		{message.SMS, "(415) 555-0101", "US", "+14155550101", ""},
 		{message.SMS, "(415) 555-0101", "", "", message.InvalidRecipient},
