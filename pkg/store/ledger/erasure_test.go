@@ -22,17 +22,20 @@ import (
 func TestFaultOutcomeAfterErasure(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		db := storetest.Raw(t, s.URL)
+		retry := func(r delivery.Row) delivery.Outcome { return r.Retry("", time.Minute) }
 		for name, c := range map[string]struct {
-			outcome func(delivery.Row) delivery.Outcome
-			status  message.Status
-			reason  message.Reason
+			outcome  func(delivery.Row) delivery.Outcome
+			status   message.Status
+			reason   message.Reason
+			unknowns int // earlier attempts with an unknown outcome
 		}{
-			"accepted":         {func(r delivery.Row) delivery.Outcome { return r.Sent(0) }, message.Sent, ""},
-			"refused":          {func(r delivery.Row) delivery.Outcome { return r.Failed(message.RecipientRefused, nil) }, message.Failed, message.RecipientRefused},
-			"to be retried":    {func(r delivery.Row) delivery.Outcome { return r.Retry("", time.Minute) }, message.Skipped, message.Erased},
-			"given back":       {func(r delivery.Row) delivery.Outcome { return r.Release("", 0) }, message.Skipped, message.Erased},
-			"first of parts":   {func(r delivery.Row) delivery.Outcome { return r.NextPart(time.Minute) }, message.Unknown, message.Erased},
-			"to be sent again": {func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Minute) }, message.Unknown, message.UnknownOutcome},
+			"accepted":                               {func(r delivery.Row) delivery.Outcome { return r.Sent(0) }, message.Sent, "", 0},
+			"refused":                                {func(r delivery.Row) delivery.Outcome { return r.Failed(message.RecipientRefused, nil) }, message.Failed, message.RecipientRefused, 0},
+			"to be retried":                          {func(r delivery.Row) delivery.Outcome { return r.Retry("", time.Minute) }, message.Skipped, message.Erased, 0},
+			"given back":                             {func(r delivery.Row) delivery.Outcome { return r.Release("", 0) }, message.Skipped, message.Erased, 0},
+			"first of parts":                         {func(r delivery.Row) delivery.Outcome { return r.NextPart(time.Minute) }, message.Unknown, message.Erased, 0},
+			"to be sent again":                       {func(r delivery.Row) delivery.Outcome { return r.Unknown(time.Minute) }, message.Unknown, message.UnknownOutcome, 0},
+			"to be retried after an unknown attempt": {retry, message.Unknown, message.Erased, 1},
 		} {
 			lead := storetest.Annabel(t, s)
 			m := storetest.InsertSingle(t, s, func(m *message.Message) { m.LeadID, m.Recipient = lead, storetest.AnnabelsPhone })
@@ -40,6 +43,7 @@ func TestFaultOutcomeAfterErasure(t *testing.T) {
 			if !ok {
 				t.Fatal("claim")
 			}
+			setRow(t, s, m.ID, map[string]any{"unknowns": c.unknowns})
 			must(t, s.EraseLead(t.Context(), lead))
 			settled, err := s.Settle(t.Context(), c.outcome(delivery.Row{ID: m.ID, Token: token, Single: true}))
 			must(t, err)

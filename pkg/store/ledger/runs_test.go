@@ -13,7 +13,9 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/stats"
+	"herald/pkg/store"
 	"herald/pkg/store/storetest"
+	"herald/pkg/testenv"
 )
 
 func move(t *testing.T, s *storetest.Store, b *bulk.Bulk, to bulk.Status) {
@@ -381,6 +383,9 @@ func TestAPageIsWrittenWhole(t *testing.T) {
 			}
 		}
 		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 3, Rows: again, Cursor: "3", NotFound: 2, Done: true}))
+		if err := s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Base: 5, Rows: storetest.PlannedRows(t, s, 1)}); !errors.Is(err, bulk.ErrLeaseLost) {
+			t.Errorf("a page after the last: %v", err)
+		}
 		rows, err := s.Walk(ctx, b.ID, 0, 10)
 		must(t, err)
 		var marks []stats.MessageState
@@ -438,4 +443,172 @@ func TestSuppressedByTypeAndReason(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A row that does not claim its address, such as one of a suppressed recipient, does not make a later row a duplicate.
+func TestOnlyTheFirstOfAnAddressCounts(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		b, other := storetest.InsertBulk(t, s, nil), storetest.InsertBulk(t, s, nil)
+		rows := storetest.PlannedRows(t, s, 4)
+		for i := range rows {
+			rows[i].Recipient, rows[i].Hash = rows[0].Recipient, rows[0].Hash
+		}
+		rows[0].Dedupe, rows[0].Status, rows[0].Reason = false, message.Skipped, message.Unsubscribed
+		foreign, _ := storetest.Acquire(t, s, other.ID, time.Minute)
+		must(t, s.AddPage(t.Context(), bulk.PlanPage{Lease: foreign, Bulk: other, Rows: rows[3:]}))
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		for i, want := range []message.Status{message.Skipped, message.Pending, message.Skipped} {
+			must(t, s.AddPage(t.Context(), bulk.PlanPage{Lease: lease, Bulk: b, Base: int64(i), Rows: rows[i : i+1]}))
+			walk, err := s.Walk(t.Context(), b.ID, int64(i), 1)
+			must(t, err)
+			if len(walk) != 1 || walk[0].State.Status != want {
+				t.Errorf("row %d: %+v, want %s", i, walk, want)
+			}
+		}
+	})
+}
+
+// Rows of erased leads have no address, so any number of them fits into one page.
+func TestAPageOfErasedLeads(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		b := storetest.InsertBulk(t, s, nil)
+		lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+		rows := storetest.PlannedRows(t, s, 3)
+		for _, r := range rows[:2] {
+			must(t, s.EraseLead(t.Context(), r.LeadID))
+		}
+		must(t, s.AddPage(t.Context(), bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows}))
+		walk, err := s.Walk(t.Context(), b.ID, 0, 10)
+		must(t, err)
+		if len(walk) != 3 || walk[0].State.Reason != message.Erased || walk[1].State.Reason != message.Erased || walk[2].State.Status != message.Pending {
+			t.Errorf("%+v", walk)
+		}
+		for i, want := range []int64{1, 2, 0} {
+			if row := rowOf(t, s, rows[i].ID); row.Copy != want || (row.AddressHash == nil) != (i < 2) {
+				t.Errorf("row %d: copy %d, address %x", i, row.Copy, row.AddressHash)
+			}
+		}
+	})
+}
+
+// Cancel ends the messages that wait. One that may have been delivered ends UNKNOWN; others keep their state.
+func TestCancelEndsWhatWaits(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		now := store.Stamp(time.Now())
+		type state struct {
+			status         message.Status
+			reason         message.Reason
+			unknowns, part int
+			waits          bool
+		}
+		var ids []uuid.UUID
+		want := map[uuid.UUID]state{}
+		for _, c := range []struct{ before, after state }{
+			{state{message.Scheduled, "", 0, 0, true}, state{message.Cancelled, message.WasCancelled, 0, 0, false}},
+			{state{message.Pending, "", 0, 0, false}, state{message.Cancelled, message.WasCancelled, 0, 0, false}},
+			{state{message.Queued, "", 0, 0, true}, state{message.Cancelled, message.WasCancelled, 0, 0, false}},
+			{state{message.Pending, "", 1, 0, false}, state{message.Unknown, message.WasCancelled, 1, 0, false}},
+			{state{message.Pending, "", 0, 1, true}, state{message.Unknown, message.WasCancelled, 0, 1, false}},
+			{state{message.Unknown, message.UnknownOutcome, 1, 0, true}, state{message.Unknown, message.UnknownOutcome, 1, 0, false}},
+			{state{message.Sending, "", 0, 0, true}, state{message.Sending, "", 0, 0, true}},
+			{state{message.Sent, "", 0, 1, false}, state{message.Sent, "", 0, 1, false}},
+		} {
+			m := storetest.InsertSingle(t, s, nil)
+			columns := map[string]any{"status": string(c.before.status), "reason": string(c.before.reason), "unknowns": c.before.unknowns, "part": c.before.part, "next_attempt_at": nil}
+			if c.before.waits {
+				columns["next_attempt_at"] = now.Add(time.Hour)
+			}
+			setRow(t, s, m.ID, columns)
+			ids, want[m.ID] = append(ids, m.ID), c.after
+		}
+		other := storetest.InsertSingle(t, s, nil)
+		must(t, s.Cancel(t.Context(), ids))
+		for id, w := range want {
+			row := rowOf(t, s, id)
+			if got := (state{message.Status(row.Status), message.Reason(row.Reason), row.Unknowns, row.Part, row.NextAttemptAt != nil}); got != w {
+				t.Errorf("%+v, want %+v", got, w)
+			}
+		}
+		if row := rowOf(t, s, other.ID); row.Status != string(message.Queued) {
+			t.Errorf("another message became %s", row.Status)
+		}
+	})
+}
+
+// What Running, Acquire and Renew say and change of one bulk, as it is planned, fed and finished.
+func TestABulkUnderItsLease(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		ids := []uuid.UUID{newID()}
+		b := storetest.InsertBulk(t, s, ids)
+		token := uuid.New()
+		expect := func(change func(*bulk.Running)) {
+			t.Helper()
+			want := bulk.Running{ID: b.ID, Channel: b.Channel, Priority: b.Priority, Due: true, Mine: true, Accepted: b.CreatedAt}
+			change(&want)
+			running, err := s.Running(ctx, token)
+			must(t, err)
+			if d := cmp.Diff([]bulk.Running{want}, running, near); d != "" {
+				t.Error(d)
+			}
+		}
+		lease := bulk.Lease{BulkID: b.ID, Token: token}
+		first, err := s.Acquire(ctx, lease, time.Minute)
+		must(t, err)
+		started := time.Now().Add(-time.Hour)
+		must(t, s.WithContext(ctx).Exec("UPDATE bulks SET started_at = ? WHERE id = ?", store.Stamp(started), b.ID).Error)
+		expect(func(*bulk.Running) {})
+		must(t, s.AddPage(ctx, bulk.PlanPage{Lease: lease, Bulk: b, Rows: storetest.PlannedRows(t, s, 3), Done: true}))
+		expect(func(r *bulk.Running) { r.Planned, r.Unfed = true, true })
+		must(t, s.Advance(ctx, lease, 3, 2))
+		expect(func(r *bulk.Running) { r.Planned, r.Open = true, true })
+		must(t, s.Advance(ctx, lease, 3, 3))
+		must(t, s.Advance(ctx, lease, 2, 2)) // cursors never go back
+		expect(func(r *bulk.Running) { r.Planned = true })
+		must(t, s.Release(ctx, lease, time.Hour))
+		turn := time.Now().Add(time.Hour)
+		expect(func(r *bulk.Running) { r.Planned, r.Free, r.Mine, r.Due, r.TurnAt = true, true, false, false, turn })
+		second, err := s.Acquire(ctx, lease, time.Minute)
+		must(t, err)
+		if len(first.Criteria.LeadIDs) != 1 || second.Criteria.LeadIDs != nil || second.SettledSeq != 3 || second.StartedAt == nil || time.Since(*second.StartedAt) < time.Minute {
+			t.Errorf("first %+v, second %+v", first, second)
+		}
+		if _, err := s.Renew(ctx, token, -time.Second); err != nil {
+			t.Error(err)
+		}
+		expect(func(r *bulk.Running) { r.Planned, r.Free, r.Mine, r.Due, r.TurnAt = true, true, false, false, turn })
+		must(t, s.WithContext(ctx).Exec("UPDATE bulks SET final = '{}' WHERE id = ?", b.ID).Error)
+		if held, err := s.Renew(ctx, token, time.Minute); err != nil || len(held) != 0 {
+			t.Errorf("the lease of a finished bulk was renewed: %v, %v", held, err)
+		}
+	})
+}
+
+// A bulk that is paused while its last messages are counted is not finished.
+func TestFinishBesideAPause(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t, testenv.Postgres)
+	db := storetest.Raw(t, s.URL)
+	b := storetest.InsertBulk(t, s, nil)
+	lease, _ := storetest.Acquire(t, s, b.ID, time.Minute)
+	must(t, s.AddPage(t.Context(), bulk.PlanPage{Lease: lease, Bulk: b, Rows: skipped(2), Done: true}))
+	tx, err := db.BeginTx(t.Context(), nil)
+	must(t, err)
+	defer tx.Rollback()
+	_, err = tx.ExecContext(t.Context(), "UPDATE bulks SET status = 'PAUSED' WHERE id = $1", b.ID.String())
+	must(t, err)
+	finished := make(chan error)
+	go func() {
+		done, err := s.Finish(t.Context(), b.ID)
+		if done {
+			err = errors.New("finished")
+		}
+		finished <- err
+	}()
+	storetest.AwaitLock(t, db)
+	must(t, tx.Commit())
+	must(t, <-finished)
+	if got, err := s.Bulk(t.Context(), b.ID); err != nil || got.Status != bulk.Paused || got.Final != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
