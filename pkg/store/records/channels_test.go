@@ -1,8 +1,11 @@
 package records_test
 
 import (
+	gocmp "cmp"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,8 +14,10 @@ import (
 	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
+	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/records"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -309,6 +314,151 @@ func TestFaultABulkKnowsItsChannelsVersion(t *testing.T) {
 					t.Errorf("%s: version %d, want %d", name, b.ChannelVersion, changed.Version)
 				}
 			}
+		}
+	})
+}
+
+// The default channel of a type is the one that is marked. Pages continue between the types of one id.
+func TestDefaultsAndPagesOfChannels(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		plain := storetest.Channel(t, s, message.Email)
+		if _, err := s.DefaultChannel(ctx, message.Email); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("without a default: %v", err)
+		}
+		want := []channel.Key{plain.Key}
+		marked := testChannel()
+		for _, typ := range []message.ChannelType{message.Email, message.InstagramDM, message.SMS} {
+			c := marked
+			c.Type = typ
+			must(t, s.InsertChannel(ctx, &c))
+			want = append(want, c.Key)
+		}
+		if got, err := s.DefaultChannel(ctx, message.Email); err != nil || got.Key != (channel.Key{ID: marked.ID, Type: message.Email}) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		slices.SortFunc(want, func(a, b channel.Key) int {
+			return gocmp.Or(slices.Compare(a.ID[:], b.ID[:]), strings.Compare(string(a.Type), string(b.Type)))
+		})
+		var got []channel.Key
+		for after := (channel.Key{}); ; after = got[len(got)-1] {
+			page, err := s.Channels(ctx, after, 1)
+			must(t, err)
+			if len(page) == 0 {
+				break
+			}
+			got = append(got, page[0].Key)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	})
+}
+
+// A channel cannot be deleted while a bulk or a message over it is open. Messages over the other types of its id do not count.
+func TestOpenMessagesKeepTheirChannel(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		sms, b := storetest.Channel(t, s, message.SMS), storetest.InsertBulk(t, s, nil)
+		email := channel.Key{ID: sms.ID, Type: message.Email}
+		storetest.EnsureChannel(t, s, email)
+		m := storetest.InsertSingle(t, s, func(m *message.Message) { m.ChannelID = sms.ID })
+		refused := func(k channel.Key, want bool) {
+			t.Helper()
+			if err := s.DeleteChannel(ctx, k); message.IsCode(err, message.CodeConflict) != want || (err == nil) == want {
+				t.Errorf("%+v: %v", k, err)
+			}
+		}
+		refused(sms.Key, true)
+		refused(email, false)
+		token, _ := storetest.Claim(t, s, m.ID, time.Minute)
+		storetest.Settle(t, s, delivery.Row{ID: m.ID, Token: token}.Sent(0))
+		refused(sms.Key, false)
+		refused(b.Channel, true)
+		must(t, s.Move(ctx, b.ID, []bulk.Status{bulk.Processing}, bulk.Cancelled))
+		refused(b.Channel, true)
+		if done, err := s.Finish(ctx, b.ID); !done || err != nil {
+			t.Fatalf("%t, %v", done, err)
+		}
+		refused(b.Channel, false)
+	})
+}
+
+// A pause takes effect once, on an active channel of the version that its caller has seen, and makes a new version.
+func TestAPauseMakesAVersion(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		c := storetest.Channel(t, s, message.Email)
+		must(t, s.PauseChannel(ctx, c.Key, c.Version, "first"))
+		paused, err := s.Channel(ctx, c.Key)
+		must(t, err)
+		if paused.State != channel.Paused || paused.Version != c.Version+1 {
+			t.Errorf("%+v", paused)
+		}
+		must(t, s.PauseChannel(ctx, c.Key, paused.Version, "second"))
+		if got, err := s.Channel(ctx, c.Key); err != nil || got.StateReason != "first" || got.Version != paused.Version {
+			t.Errorf("paused twice: %+v, %v", got, err)
+		}
+	})
+}
+
+// Credentials are sealed again with the present master key, in a new version of their channel. A write of the channel meanwhile
+// wins. Without the former key the check of the seals fails.
+func TestCredentialsAreSealedAgain(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		c := testChannel()
+		former, present := make([]byte, 32), append(make([]byte, 31), 1)
+		sealer := func(key []byte, others ...[]byte) *channel.Sealer {
+			t.Helper()
+			sealer, err := channel.NewSealer(key, others...)
+			must(t, err)
+			return sealer
+		}
+		must(t, records.NewChannelStore(s.DB, sealer(former)).InsertChannel(ctx, &c))
+		both, alone := records.NewChannelStore(s.DB, sealer(present, former)), records.NewChannelStore(s.DB, sealer(present))
+		if err := alone.CheckSeals(ctx); err == nil || !strings.Contains(err.Error(), c.ID.String()) {
+			t.Errorf("without the former key: %v", err)
+		}
+		must(t, both.CheckSeals(ctx))
+		for _, want := range []int{1, 0} {
+			if n, err := both.Reseal(ctx); n != want || err != nil {
+				t.Errorf("%d channels, %v, want %d", n, err, want)
+			}
+		}
+		must(t, alone.CheckSeals(ctx))
+		got, err := alone.Channel(ctx, c.Key)
+		must(t, err)
+		if got.Version != c.Version+1 || got.Credentials["api_key"].Reveal() != c.Credentials["api_key"].Reveal() {
+			t.Errorf("version %d after %d", got.Version, c.Version)
+		}
+	})
+}
+
+// An update that changes no credential leaves the sealed values as they are.
+func TestUnchangedCredentialsAreNotSealedAgain(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		c := testChannel()
+		must(t, s.InsertChannel(t.Context(), &c))
+		sealed := func() (text string) {
+			t.Helper()
+			must(t, s.WithContext(t.Context()).Raw("SELECT CAST(credentials AS text) FROM channels WHERE id = ?", c.ID).Scan(&text).Error)
+			return text
+		}
+		before := sealed()
+		update := func(secret string) {
+			t.Helper()
+			_, err := s.UpdateChannel(t.Context(), c.Key, func(c *channel.Channel) error {
+				c.Name, c.Credentials["api_key"] = c.Name+"!", channel.NewSecret(secret)
+				return nil
+			})
+			must(t, err)
+		}
+		if update("SG.very-secret-value"); sealed() != before {
+			t.Error("the same secret was sealed again")
+		}
+		if update("SG.another"); sealed() == before {
+			t.Error("another secret was not sealed")
 		}
 	})
 }

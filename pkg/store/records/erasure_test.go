@@ -1,6 +1,8 @@
 package records_test
 
 import (
+	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +145,81 @@ func TestFaultErasureInRequests(t *testing.T) {
 		must(t, db.QueryRowContext(t.Context(), "SELECT CAST(criteria AS text) FROM bulks WHERE id = $1", b.ID.String()).Scan(&criteria))
 		if strings.Contains(criteria, storetest.AnnabelsEmail) {
 			t.Error(criteria)
+		}
+	})
+}
+
+// An erasure empties the address of a suppression of the lead's address and of no other, and keeps the rows of bulks to other
+// leads with the address. Rows that were settled keep their time of change.
+func TestAnErasureTouchesNothingElse(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		lead := storetest.Annabel(t, s)
+		suppress := func(typ message.ChannelType, address string) uuid.UUID {
+			t.Helper()
+			sup := message.Suppression{
+				ID: newID(), Type: typ, Address: address, Hash: message.HashAddress(address), Reason: message.Unsubscribed, MessageTypes: message.MessageTypes, CreatedAt: time.Now(),
+			}
+			must(t, s.PutSuppression(ctx, &sup))
+			return sup.ID
+		}
+		want := map[uuid.UUID]string{
+			suppress(message.Email, storetest.AnnabelsEmail): "", suppress(message.Email, "other@example.com"): "other@example.com",
+			suppress(message.SMS, storetest.AnnabelsEmail): storetest.AnnabelsEmail,
+		}
+		b := storetest.InsertBulk(t, s, nil)
+		ofBulk := storetest.InsertSingle(t, s, func(m *message.Message) { // its lead was deleted without its row
+			m.BulkID, m.LeadID, m.ChannelType, m.Recipient, m.NextAttemptAt = b.ID, newID(), message.Email, storetest.AnnabelsEmail, nil
+		})
+		old := store.Stamp(time.Now().Add(-time.Hour))
+		at := map[message.Status]uuid.UUID{}
+		for _, status := range []message.Status{message.Sent, message.Unknown, message.Queued} {
+			m := storetest.InsertSingle(t, s, func(m *message.Message) { m.LeadID = lead })
+			must(t, s.WithContext(ctx).Exec("UPDATE messages SET status = ?, updated_at = ?, next_attempt_at = NULL WHERE id = ?", string(status), old, m.ID).Error)
+			at[status] = m.ID
+		}
+		must(t, s.EraseLead(ctx, lead))
+		list, err := s.ListSuppressions(ctx, "", "", uuid.Nil, 10)
+		must(t, err)
+		for _, sup := range list {
+			if address, ok := want[sup.ID]; !ok || sup.Address != address {
+				t.Errorf("suppression of %q, want %q", sup.Address, address)
+			}
+		}
+		if len(list) != len(want) {
+			t.Errorf("%d suppressions", len(list))
+		}
+		if m, _, err := s.Message(ctx, ofBulk.ID); err != nil || m.Recipient != storetest.AnnabelsEmail {
+			t.Errorf("%+v, %v", m, err)
+		}
+		for status, id := range at {
+			if m, _, err := s.Message(ctx, id); err != nil || m.Recipient != "" || m.UpdatedAt.Equal(old) != (status != message.Queued) {
+				t.Errorf("%s: %+v, %v", status, m, err)
+			}
+		}
+	})
+}
+
+// An address is replaced in a stored request in any letter case. A short one is replaced only where it is the whole text.
+func TestShortAddressesAreReplacedAsAWhole(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		lead := storetest.Lead(t, s, func(l *message.Lead) { l.Email, l.Phone, l.InstagramID = "Ann.Short@example.com", "", "12345" })
+		b := &bulk.Bulk{
+			ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, Status: bulk.Processing, CreatedAt: store.Stamp(time.Now()),
+			Request: []byte(`{"message_data":{"metadata":{"short":" 12345 ","inside":"id 12345678","upper":"to ANN.SHORT@EXAMPLE.COM."}}}`),
+		}
+		must(t, s.InsertBulk(ctx, b, nil))
+		must(t, s.EraseLead(ctx, lead))
+		got, err := s.Bulk(ctx, b.ID)
+		must(t, err)
+		var request struct {
+			Data struct{ Metadata map[string]string } `json:"message_data"`
+		}
+		must(t, json.Unmarshal(got.Request, &request))
+		want := map[string]string{"short": "[erased]", "inside": "id 12345678", "upper": "to [erased]."}
+		if !maps.Equal(request.Data.Metadata, want) {
+			t.Errorf("%v, want %v", request.Data.Metadata, want)
 		}
 	})
 }

@@ -94,3 +94,34 @@ func TestFaultAKeyTakenAgainIsNotForgotten(t *testing.T) {
 		}
 	}
 }
+
+// Old keys are deleted in pages, until none is left. The key of one caller is free for another.
+func TestManyOldKeysAreForgotten(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx, old := t.Context(), store.Stamp(time.Now().Add(-access.KeepEffects-time.Hour))
+		db := storetest.Raw(t, s.URL)
+		key, id := "CAST(printf('%032d', i) AS blob)", "printf('%08x-0000-7000-8000-000000000000', i)"
+		if s.IsPostgres() {
+			key, id = "decode(lpad(i::text, 64, '0'), 'hex')", "(lpad(to_hex(i), 8, '0') || '-0000-7000-8000-000000000000')::uuid"
+		}
+		_, err := db.ExecContext(ctx, `
+INSERT INTO idempotency_keys (caller, key_hash, fingerprint, effect_id, is_bulk, created_at)
+WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < 20001)
+SELECT 'caller', `+key+`, `+key+`, `+id+`, false, $1 FROM numbers`, old)
+		must(t, err)
+		k := storetest.IdempotencyKey("caller", "young", "x")
+		young, err := storetest.InsertUnder(t, s, k, false)
+		must(t, err)
+		must(t, s.ForgetEffects(ctx))
+		var left int
+		must(t, db.QueryRowContext(ctx, "SELECT count(*) FROM idempotency_keys").Scan(&left))
+		if e, err := s.Effect(ctx, k); left != 1 || err != nil || e.ID != young {
+			t.Errorf("%d keys are left, the young one: %+v, %v", left, e, err)
+		}
+		other := *k
+		other.Caller = "another"
+		if _, err := s.Effect(ctx, &other); !message.IsCode(err, message.CodeNotFound) {
+			t.Errorf("the effect of another caller: %v", err)
+		}
+	})
+}

@@ -295,3 +295,61 @@ func TestFaultADeadlockIsRepeated(t *testing.T) {
 		}
 	}
 }
+
+// A batch finds the stored leads by id, email and phone, each once. An empty email or phone finds none.
+func TestAMergeFindsItsLeads(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		bare := storetest.Lead(t, s, func(l *message.Lead) { l.Email = "" })
+		email := storetest.Lead(t, s, func(l *message.Lead) { l.Email, l.Phone = "Ann@example.com", "+4711111111" })
+		phone := storetest.Lead(t, s, func(l *message.Lead) { l.Email, l.Phone = "", "+4722222222" })
+		for name, c := range map[string]struct {
+			batch lead.Batch
+			want  []uuid.UUID
+		}{
+			"nothing":      {lead.Batch{}, nil},
+			"empty values": {lead.Batch{Emails: []string{""}, Phones: []string{""}}, nil},
+			"id":           {lead.Batch{IDs: []uuid.UUID{bare, newID()}}, []uuid.UUID{bare}},
+			"email":        {lead.Batch{Emails: []string{"ann@example.com"}}, []uuid.UUID{email}},
+			"phone":        {lead.Batch{Phones: []string{"+4722222222"}}, []uuid.UUID{phone}},
+			"all three":    {lead.Batch{IDs: []uuid.UUID{email}, Emails: []string{"ann@example.com"}, Phones: []string{"+4711111111", "+4722222222"}}, []uuid.UUID{email, phone}},
+		} {
+			var got []uuid.UUID
+			c.batch.Importer = newID()
+			c.batch.Merge = func(stored []message.Lead) (created, updated []message.Lead) {
+				got = nil
+				for _, l := range stored {
+					got = append(got, l.ID)
+				}
+				return nil, nil
+			}
+			must(t, s.MergeLeads(t.Context(), c.batch))
+			slices.SortFunc(got, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%s: found %v, want %v", name, got, c.want)
+			}
+		}
+	})
+}
+
+// Leads are listed in the order of their ids, in pages without repetition. The time of creation never changes.
+func TestLeadsAreListedInPages(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		var want, got []uuid.UUID
+		for range 3 {
+			want = append(want, storetest.Lead(t, s, nil))
+		}
+		for after := uuid.Nil; ; after = got[len(got)-1] {
+			page, err := s.Leads(t.Context(), after, 2)
+			must(t, err)
+			if len(page) == 0 {
+				break
+			}
+			for _, l := range page {
+				got = append(got, l.ID)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	})
+}
