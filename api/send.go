@@ -44,6 +44,7 @@ type sendRequest struct {
 	stored      json.RawMessage // the request as the bulk stores it
 }
 
+// send handles POST /api/messaging/send: a single or a bulk, under an optional idempotency key.
 func (s *Server) send(c echo.Context) error {
 	o, errs, err := request.ReadJSON[contract.SendRequest](c)
 	if err != nil {
@@ -65,7 +66,7 @@ func (s *Server) send(c echo.Context) error {
 	return err
 }
 
-// sendNew carries a request out. Any error means that nothing was done; access.ErrKeyTaken means that an earlier request
+// sendNew executes a request. Any error means that the request had no effect; access.ErrKeyTaken means that an earlier request
 // used the key.
 func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
 	req := parseSend(c, o, errs)
@@ -83,6 +84,7 @@ func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, k
 	return s.sendSingle(c, req, ch)
 }
 
+// parseSend decodes a request. It reads all fields before the errors are checked, so that the response lists every mistake.
 func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendRequest {
 	req := &sendRequest{bulk: o.Has("bulk_settings"), priority: message.Normal, messageType: message.Transactional}
 	if req.bulk {
@@ -102,7 +104,7 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 	_ = q.Close() // its mistakes are added to errs
 	o.Unsupported("scheduled_at")
 	if req.dryRun = o.Bool("dry_run"); req.dryRun && !req.bulk {
-		o.Fail(message.SlugValue, "only a bulk send can be tried out", "dry_run")
+		o.Fail(message.SlugValue, "only a bulk can be a dry run", "dry_run")
 	}
 	o.Require("message_data")
 	if data := request.Child[contract.MessageData](o, "message_data"); data != nil {
@@ -155,7 +157,7 @@ func (req *sendRequest) storeRequest(o *request.Object, errs *wire.Errors) {
 	req.stored = kept.Bytes()
 }
 
-// limitedWriter passes on a number of bytes and then fails.
+// limitedWriter writes at most left bytes and then fails.
 type limitedWriter struct {
 	to   io.Writer
 	left int
@@ -241,7 +243,7 @@ func (req *sendRequest) typeAmong(types []message.ChannelType) (message.ChannelT
 			return t, nil
 		}
 	}
-	return "", message.InvalidField(message.SlugMissing, "sender_type is needed to tell the type: "+message.ChannelTypeList(), "body", "sender_type")
+	return "", message.InvalidField(message.SlugMissing, "sender_type is required, because nothing else determines the channel type: "+message.ChannelTypeList(), "body", "sender_type")
 }
 
 // underData prefixes the paths of content mistakes with message_data.

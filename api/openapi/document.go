@@ -52,17 +52,17 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parameter is one parameter of a path, a query or the headers.
+// parameter is one parameter of an operation.
 type parameter struct {
-	in, name, doc string
+	in, name, doc string // in: path, query or header
 	example       any
 	schema        *jsonschema.Schema
 }
 
-// operation is a route as the document shows it.
+// operation is a route in the form of the document.
 type operation struct {
 	contract.Route
-	path   string // as OpenAPI writes it
+	path   string // in the notation of OpenAPI
 	params []parameter
 }
 

@@ -82,6 +82,7 @@ func (d *document) html() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// show converts an operation to the data of the page's template.
 func (d *document) show(op operation) docOperation {
 	o := docOperation{ID: op.ID, Method: op.Method, Path: op.path, Summary: op.Summary, Text: op.Text, Scope: string(op.Scope), Status: op.Status}
 	for _, p := range op.params {
@@ -110,6 +111,7 @@ func (d *document) show(op operation) docOperation {
 	return o
 }
 
+// fieldsOf returns the fields of an object in the order of their declaration.
 func fieldsOf(s *jsonschema.Schema) []docField {
 	fields := make([]docField, len(s.PropertyOrder))
 	for i, name := range s.PropertyOrder {
@@ -122,6 +124,7 @@ func fieldsOf(s *jsonschema.Schema) []docField {
 	return fields
 }
 
+// text formats an example: a string without quotes, any other value as JSON.
 func text(v any) string {
 	if s, ok := v.(string); ok {
 		return s
@@ -148,7 +151,7 @@ func refsOf(s *jsonschema.Schema) []string {
 	return refs
 }
 
-// typeOf describes a value in a few words, with its bounds.
+// typeOf describes the type and the bounds of a schema in a few words.
 func typeOf(s *jsonschema.Schema) string {
 	kinds := s.Types
 	if s.Type != "" {
@@ -179,6 +182,7 @@ func typeOf(s *jsonschema.Schema) string {
 	return out + bounds(s)
 }
 
+// bounds describes the bounds of a schema in parentheses; "" for none.
 func bounds(s *jsonschema.Schema) string {
 	var parts []string
 	add := func(format string, v any) { parts = append(parts, fmt.Sprintf(format, v)) }

@@ -8,8 +8,8 @@ import (
 	"herald/pkg/provider/vendors"
 )
 
-// expand replaces the placeholders of a field's documentation by what the registries of channel types and providers say. field is the
-// name of the field that the text describes; {types} stands for the types that have it.
+// expand replaces the placeholders of a description by texts of the registries of channel types and providers, so that a new
+// type or provider needs no change of the contract. {types} is replaced by the types that have field, the described field.
 func expand(doc, field string) string {
 	if !strings.Contains(doc, "{") {
 		return doc
@@ -41,7 +41,7 @@ var registryTexts = strings.NewReplacer(
 	"{price_units}", perType(", ", func(s *message.TypeSpec) string { return s.Price.Unit }),
 )
 
-// perType joins what text says of each channel type, without the empty ones.
+// perType joins the texts of all channel types, without empty ones.
 func perType(separator string, text func(s *message.TypeSpec) string) string {
 	specs := message.TypeSpecs()
 	var parts []string
@@ -53,7 +53,7 @@ func perType(separator string, text func(s *message.TypeSpec) string) string {
 	return strings.Join(parts, separator)
 }
 
-// perProvider joins what text says of each provider, after the provider's name.
+// perProvider joins the texts of all providers, each after the name of its provider.
 func perProvider(text func(p *channel.ProviderSpec) string) string {
 	providers := vendors.All.Providers()
 	parts := make([]string, 0, len(providers))
@@ -63,7 +63,7 @@ func perProvider(text func(p *channel.ProviderSpec) string) string {
 	return strings.Join(parts, "; ")
 }
 
-// credentials names the credentials of a provider.
+// credentials lists the names of a provider's credentials.
 func credentials(p *channel.ProviderSpec) string {
 	var names []string
 	for _, c := range p.Credentials {

@@ -110,7 +110,7 @@ func (b *schemas) component(t reflect.Type, request bool) *jsonschema.Schema {
 	return &jsonschema.Schema{Ref: schemaPrefix + name}
 }
 
-// orNothing makes a schema accept null too.
+// orNothing extends a schema by null.
 func orNothing(s *jsonschema.Schema) *jsonschema.Schema {
 	switch {
 	case s.Type == "null" || len(s.Types) > 0 || (s.Type == "" && s.Ref == "" && s.AnyOf == nil):

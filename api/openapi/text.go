@@ -9,6 +9,7 @@ import (
 	"herald/pkg/message"
 )
 
+// conventions is the description of the document: what holds for all routes.
 const conventions = `One endpoint, ` + "`POST /api/messaging/send`" + `, sends a single message within the request, or, with ` + "`bulk_settings`" + `, a bulk: one message to every lead that meets the criteria. The other endpoints manage messages, bulks, channels, leads and suppressions.
 
 Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, in the years 1 to 9999, ids are UUIDs. Numbers in custom_fields, metadata and filters have at most 40 digits before and 40 after the decimal point, written without an exponent; every digit is kept and compared. Unknown fields and parameters are rejected. null for an optional field means that the field is absent; null within an array is rejected.

@@ -18,6 +18,7 @@ import (
 	"herald/pkg/store/records"
 )
 
+// printJSON prints a value as indented JSON.
 func printJSON(v any) error {
 	e := json.NewEncoder(os.Stdout)
 	e.SetIndent("", "  ")
@@ -33,6 +34,7 @@ func parse() (*config.Config, error) {
 	return cfg, nil
 }
 
+// dataDir is the directory of the embedded mode: the SQLite file and the master key.
 func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
 
 // openStore opens DATABASE_URL or the embedded file. A nil sealer is allowed if no credentials are read or written.
@@ -125,7 +127,7 @@ type configCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
-// Run shows the settings, and fails when one is wrong.
+// Run shows the settings. It fails if any of them is invalid.
 func (c *configCmd) Run() error {
 	cfg, err := config.Parse(0)
 	if c.JSON {
@@ -152,7 +154,7 @@ type serveCmd struct {
 	Listen string `help:"Address of the API; default HERALD_LISTEN."`
 }
 
-// Run serves until it is told to stop.
+// Run serves until a signal arrives.
 func (s *serveCmd) Run(ctx context.Context) error {
 	cfg, err := parse()
 	if err != nil {
@@ -184,7 +186,7 @@ func (s *serveCmd) Run(ctx context.Context) error {
 
 type openapiCmd struct{}
 
-// Run prints the contract.
+// Run prints the OpenAPI document.
 func (o *openapiCmd) Run() error {
 	b, err := app.Document()
 	if err != nil {

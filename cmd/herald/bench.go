@@ -19,7 +19,7 @@ type benchCmd struct {
 	output
 	Leads     int           `default:"100000" help:"Leads per bulk."`
 	Bulks     int           `default:"1" help:"Bulks at the same time."`
-	Singles   float64       `default:"20" help:"Singles per second beside the bulks; 0: none."`
+	Singles   float64       `default:"20" help:"Singles per second during the bulks; 0: none."`
 	Workers   int           `default:"1" help:"Worker processes."`
 	Latency   time.Duration `help:"Response time of the simulator."`
 	Postgres  string        `default:"postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable" help:"A PostgreSQL server; the bench creates a database on it and drops it."`

@@ -13,25 +13,26 @@ import (
 
 type bulkCmd struct {
 	List   bulkListCmd   `cmd:"" help:"List bulks, newest first."`
-	Show   bulkShowCmd   `cmd:"" help:"Show how a bulk stands."`
-	Watch  bulkWatchCmd  `cmd:"" help:"Watch a bulk until it is over."`
-	Pause  bulkPauseCmd  `cmd:"" help:"Stop a bulk until it is resumed."`
-	Resume bulkResumeCmd `cmd:"" help:"Let a paused bulk go on."`
-	Cancel bulkCancelCmd `cmd:"" help:"End a bulk."`
+	Show   bulkShowCmd   `cmd:"" help:"Show the state and the figures of a bulk."`
+	Watch  bulkWatchCmd  `cmd:"" help:"Show the progress of a bulk until it has ended."`
+	Pause  bulkPauseCmd  `cmd:"" help:"Pause a bulk. Deliveries in progress are completed."`
+	Resume bulkResumeCmd `cmd:"" help:"Continue a paused bulk."`
+	Cancel bulkCancelCmd `cmd:"" help:"Cancel a bulk. Messages that were not sent end as CANCELLED."`
 }
 
 type bulkListCmd struct {
 	output
-	Most int `default:"20" help:"How many; 0: all."`
+	Most int `default:"20" help:"Maximum number of bulks; 0: all."`
 }
 
-// Run lists bulks. With --json it prints one in a line.
+// Run lists bulks. With --json it prints one JSON object per line.
 func (c *bulkListCmd) Run(ctx context.Context, api *client.Client) error {
 	return listed(c.output, api.Bulks(ctx), c.Most, "BULK\tSTATUS\tLEADS\tSENT\tFAILED\tPENDING\tRATE\tCREATED", func(b *client.Bulk) []any {
 		return []any{b.BulkID, b.Status, b.TotalLeads, b.MessagesSent, b.MessagesFailed, b.MessagesPending, fmt.Sprintf("%.2f%%", b.SuccessRate), moment(b.CreatedAt)}
 	})
 }
 
+// moment formats a time of a table; - for none.
 func moment(t *time.Time) string {
 	if t == nil {
 		return "-"
@@ -39,13 +40,13 @@ func moment(t *time.Time) string {
 	return t.Format(time.RFC3339)
 }
 
-// oneBulk is a command about one bulk.
+// oneBulk contains the flags of commands that concern one bulk.
 type oneBulk struct {
 	output
-	ID string `arg:"" help:"The bulk's id."`
+	ID string `arg:"" help:"Id of the bulk."`
 }
 
-// with does something with the bulk and prints how it stands then.
+// with makes a call for the bulk and prints the state that the call returns.
 func (c *oneBulk) with(ctx context.Context, api *client.Client, do func(*client.Client, context.Context, string) (*client.Bulk, error)) error {
 	b, err := do(api, ctx, c.ID)
 	if err != nil {
@@ -62,7 +63,7 @@ func (c *oneBulk) show(b *client.Bulk) error {
 	return nil
 }
 
-// bulkText tells how a bulk stands, in words.
+// bulkText describes the state of a bulk in lines of text.
 func bulkText(b *client.Bulk) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "bulk %s is %s\n", b.BulkID, b.Status)
@@ -106,7 +107,7 @@ func (c *bulkCancelCmd) Run(ctx context.Context, api *client.Client) error {
 	return c.with(ctx, api, (*client.Client).CancelBulk)
 }
 
-// Run watches a bulk. With --json it prints how it stands in a line, whenever that has changed.
+// Run watches a bulk. With --json it prints a JSON object per line, one for each change.
 func (c *bulkWatchCmd) Run(ctx context.Context, api *client.Client) error {
 	b, err := watch(ctx, api, c.ID, c.JSON)
 	if err != nil || c.JSON {
@@ -115,7 +116,7 @@ func (c *bulkWatchCmd) Run(ctx context.Context, api *client.Client) error {
 	return c.show(b)
 }
 
-// watch shows how a bulk goes on, and returns how it ended.
+// watch shows the progress of a bulk and returns its final state.
 func watch(ctx context.Context, api *client.Client, id string, asJSON bool) (*client.Bulk, error) {
 	var last *client.Bulk
 	show := newProgress("messages", asJSON)

@@ -16,9 +16,9 @@ import (
 type channelsCmd struct {
 	List   channelsListCmd   `cmd:"" default:"1" help:"List the channels."`
 	Create channelsCreateCmd `cmd:"" help:"Register a channel."`
-	Pause  channelsPauseCmd  `cmd:"" help:"Stop sending over a channel."`
-	Resume channelsResumeCmd `cmd:"" help:"Send over a channel again."`
-	Delete channelsDeleteCmd `cmd:"" help:"Delete a channel that nothing is to go over."`
+	Pause  channelsPauseCmd  `cmd:"" help:"Pause a channel: nothing is sent over it."`
+	Resume channelsResumeCmd `cmd:"" help:"Resume a paused channel."`
+	Delete channelsDeleteCmd `cmd:"" help:"Delete a channel. It fails while bulks or messages wait for the channel."`
 }
 
 type channelsListCmd struct{ output }
@@ -35,7 +35,7 @@ func (c *channelsListCmd) Run(ctx context.Context, api *client.Client) error {
 }
 
 type channelsCreateCmd struct {
-	File string `arg:"" default:"-" help:"A file with the channel as JSON, as the API takes it; - for standard input, so that its credentials are no argument."`
+	File string `arg:"" default:"-" help:"File with the channel as JSON, in the form of POST /api/channels; - for standard input, which keeps credentials out of files."`
 }
 
 // Run registers a channel.
@@ -48,7 +48,7 @@ func (c *channelsCreateCmd) Run(ctx context.Context, api *client.Client) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&ch); err != nil {
-		return fmt.Errorf("%w: the channel: %w", errUsage, err)
+		return fmt.Errorf("%w: read the channel: %w", errUsage, err)
 	}
 	made, err := api.CreateChannel(ctx, ch)
 	if err != nil {
@@ -57,6 +57,7 @@ func (c *channelsCreateCmd) Run(ctx context.Context, api *client.Client) error {
 	return printJSON(made)
 }
 
+// readFile reads a file, or standard input for "-".
 func readFile(name string) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(os.Stdin)
@@ -64,17 +65,17 @@ func readFile(name string) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // the file that the user names
 }
 
-// oneChannel is a command about one channel.
+// oneChannel contains the flags of commands that concern one channel. Channels of different types may share an id.
 type oneChannel struct {
 	output
-	ID   string `arg:"" help:"The channel's id."`
-	Type string `arg:"" help:"Its type: ${types}."`
+	ID   string `arg:"" help:"Id of the channel."`
+	Type string `arg:"" help:"Type of the channel: ${types}."`
 }
 
 func (c *oneChannel) typ() (message.ChannelType, error) {
 	t, ok := message.ParseChannelType(c.Type)
 	if !ok {
-		return "", fmt.Errorf("%w: the type is %s", errUsage, strings.ToLower(message.ChannelTypeList()))
+		return "", fmt.Errorf("%w: the type must be %s", errUsage, strings.ToLower(message.ChannelTypeList()))
 	}
 	return t, nil
 }
@@ -97,7 +98,7 @@ func (c *oneChannel) change(ctx context.Context, api *client.Client, p client.Pa
 
 type channelsPauseCmd struct {
 	oneChannel
-	Reason string `help:"Why, for people."`
+	Reason string `help:"Reason, for display."`
 }
 
 // Run pauses a channel.

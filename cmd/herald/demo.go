@@ -26,7 +26,7 @@ type demoCmd struct {
 	JSON   bool   `help:"Print one JSON object instead of text."`
 }
 
-// sent is a single of the demo with its response.
+// sent is a single of the demo and its response.
 type sent struct {
 	Name   string          `json:"name"`
 	Answer json.RawMessage `json:"answer"`
@@ -171,6 +171,7 @@ func newProgress(unit string, quiet bool) func(done, total int64) {
 	}
 }
 
+// indent formats JSON for reading. Text that is not JSON is returned unchanged.
 func indent(b json.RawMessage) string {
 	var out bytes.Buffer
 	if json.Indent(&out, b, "", "  ") != nil {

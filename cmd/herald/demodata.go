@@ -12,14 +12,14 @@ import (
 	"herald/pkg/message"
 )
 
-// The demo data is the same at every start, and holds everything that the documentation's examples name.
+// The demo data is the same at each start, and contains all channels and leads that the examples of the documentation name.
 var (
 	exampleChannel = uuid.MustParse("825b8057-c85f-44a9-9e9f-6e7d7389ecfc")
 	emailChannel   = uuid.MustParse("0190a000-0000-7000-8000-000000000001")
 	leadSpace      = uuid.MustParse("0190a000-0000-7000-8000-0000000000ff")
 )
 
-// exampleLeads are the leads that the examples name or describe; the others are made up by their number.
+// exampleLeads are the leads that the examples name; the others are generated from their number.
 var exampleLeads = []message.Lead{
 	{
 		ID: uuid.MustParse("550e8400-e29b-41d4-a716-446655440001"), FirstName: "Stella", LastName: "Example", Email: "stella@example.com",
@@ -39,13 +39,13 @@ var exampleLeads = []message.Lead{
 	},
 }
 
-// Every so many leads of the demo lacks an address, has an unusable one, or meets a refusal at the simulator, so that
-// the statistics have something to tell.
+// Intervals of demo leads that cannot be reached, so that the figures of the demo contain each reason of failure. They are
+// primes, so that the cases rarely coincide.
 const (
-	everyMissing = 97
-	everyInvalid = 101
-	everyRefused = 103
-	everyTwice   = 107
+	everyMissing = 97  // no address
+	everyInvalid = 101 // an invalid address
+	everyRefused = 103 // refused by the simulator
+	everyTwice   = 107 // the address of another lead
 )
 
 func leadID(i int) uuid.UUID {
@@ -80,7 +80,7 @@ func demoLead(i int) message.Lead {
 
 const seedBatch = 1_000
 
-// seed loads channels and leads.
+// seed stores the channels and the leads of the demo.
 func seed(ctx context.Context, a *app.App, leads int) error {
 	for _, c := range demoChannels() {
 		if err := a.Channels.Create(ctx, &c); err != nil {

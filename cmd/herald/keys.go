@@ -23,7 +23,7 @@ type keysCmd struct {
 }
 
 type keysCreateCmd struct {
-	Name    string  `default:"unnamed" help:"A name for people: which program uses the key."`
+	Name    string  `default:"unnamed" help:"Name, for display: the program that uses the key."`
 	Scope   string  `required:"" help:"Scopes, separated by commas: send, read, admin."`
 	Expires string  `help:"Expiry: days like 90d, a duration like 24h, or an RFC 3339 time. Default: never."`
 	Rate    float64 `help:"Requests per second; 0: HERALD_KEY_RATE."`
@@ -118,20 +118,21 @@ func (c *keysCreateCmd) key(now time.Time) (*access.Key, error) {
 	k := &access.Key{Name: c.Name, Scopes: scopes, Rate: c.Rate}
 	switch {
 	case utf8.RuneCountInString(c.Name) > access.MaxName || strings.ContainsFunc(c.Name, message.IsControl):
-		return nil, fmt.Errorf("--name has at most %d characters and no control characters", access.MaxName)
+		return nil, fmt.Errorf("--name must have at most %d characters and no control characters", access.MaxName)
 	case c.Rate < 0 || c.Rate > 1e6:
-		return nil, fmt.Errorf("--rate is from 0 to 1000000")
+		return nil, fmt.Errorf("--rate must be from 0 to 1000000")
 	case c.Expires == "":
 		return k, nil
 	}
 	until, err := expiry(c.Expires, now)
 	if err != nil || !until.After(now) {
-		return nil, fmt.Errorf("--expires is a number of days like 90d, a time from now like 24h, or an RFC 3339 time in the future")
+		return nil, fmt.Errorf("--expires must be a number of days like 90d, a duration like 24h, or an RFC 3339 time in the future")
 	}
 	k.ExpiresAt = &until
 	return k, nil
 }
 
+// expiry parses --expires: days, a duration from now, or a time. The result is in UTC.
 func expiry(s string, now time.Time) (time.Time, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.Atoi(days)
@@ -191,7 +192,7 @@ func day(t *time.Time) string {
 }
 
 type keysRevokeCmd struct {
-	ID   string `arg:"" help:"The key's id."`
+	ID   string `arg:"" help:"Id of the key."`
 	JSON bool   `help:"Print JSON."`
 }
 

@@ -17,13 +17,13 @@ type leadsCmd struct {
 
 type leadsImportCmd struct {
 	output
-	File   string `arg:"" help:"The file; - for standard input."`
-	Format string `help:"csv or ndjson; by the file's ending without it."`
+	File   string `arg:"" help:"File to import; - for standard input."`
+	Format string `help:"csv or ndjson. Default: derived from the extension of the file."`
 }
 
 var formats = map[string]client.Format{"csv": client.CSV, "ndjson": client.NDJSON, "jsonl": client.NDJSON}
 
-// Run imports a file. Rows that are no lead are named and make the exit code 1; the others are imported.
+// Run imports a file. Rejected rows are listed and make the exit code 1; all other rows are imported.
 func (c *leadsImportCmd) Run(ctx context.Context, api *client.Client) error {
 	name := c.Format
 	if name == "" {
@@ -31,7 +31,7 @@ func (c *leadsImportCmd) Run(ctx context.Context, api *client.Client) error {
 	}
 	format, ok := formats[strings.ToLower(name)]
 	if !ok {
-		return fmt.Errorf("%w: --format is csv or ndjson", errUsage)
+		return fmt.Errorf("%w: --format must be csv or ndjson", errUsage)
 	}
 	file, size := os.Stdin, int64(0)
 	if c.File != "-" {
@@ -58,12 +58,12 @@ func (c *leadsImportCmd) Run(ctx context.Context, api *client.Client) error {
 		}
 	}
 	if err == nil && report.Rejected > 0 {
-		err = fmt.Errorf("%d rows are no lead", report.Rejected)
+		err = fmt.Errorf("%d rows were rejected", report.Rejected)
 	}
 	return err
 }
 
-// counted tells how much was read.
+// counted reports the number of bytes that were read.
 type counted struct {
 	r    io.Reader
 	tell func(n int64)

@@ -19,7 +19,7 @@ import (
 type cli struct {
 	Demo      demoCmd      `cmd:"" help:"Start everything in one process with demo data, send examples and a bulk, and keep serving."`
 	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a SQLite file."`
-	Send      sendCmd      `cmd:"" help:"Send a message or a bulk through the API."`
+	Send      sendCmd      `cmd:"" help:"Send a single message or a bulk through the API."`
 	Bulk      bulkCmd      `cmd:"" help:"List, show, watch, pause, resume and cancel bulks through the API."`
 	Channels  channelsCmd  `cmd:"" help:"List, register, pause, resume and delete channels through the API."`
 	Leads     leadsCmd     `cmd:"" help:"Import leads through the API."`
@@ -48,6 +48,7 @@ func typeVars() kong.Vars {
 	return vars
 }
 
+// run executes a command line and returns its exit code.
 func run(args []string) int {
 	var c cli
 	exited := -1
@@ -66,8 +67,8 @@ func run(args []string) int {
 		return app.ExitUsage
 	}
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as it is under nohup
-		ends = append(ends, syscall.SIGHUP) // the terminal is closed: stop the started programs, too
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+		ends = append(ends, syscall.SIGHUP) // the terminal was closed: the bench must stop the programs that it started
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()

@@ -12,7 +12,7 @@ import (
 	"herald/pkg/message"
 )
 
-// remote makes a client of the API that HERALD_URL names.
+// remote returns a client of the API at HERALD_URL.
 func remote() (*client.Client, error) {
 	cfg, err := parse()
 	if err != nil {
@@ -21,12 +21,12 @@ func remote() (*client.Client, error) {
 	return client.New(cfg.URL, client.WithKey(string(cfg.APIKey)))
 }
 
-// output is how a command shows what it found.
+// output contains the flags that select the form of a command's output.
 type output struct {
 	JSON bool `help:"Print JSON."`
 }
 
-// listed prints the items of a list: each as a line of JSON, or as a row of a table.
+// listed prints at most most items of a list, 0 for all: each as a line of JSON or as a row of a table.
 func listed[T any](o output, items iter.Seq2[T, error], most int, head string, row func(*T) []any) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	if !o.JSON {
@@ -57,7 +57,7 @@ func listed[T any](o output, items iter.Seq2[T, error], most int, head string, r
 	return w.Flush()
 }
 
-// printable keeps characters that would steer a terminal out of a table.
+// printable removes control characters: values come from other people, and escape sequences would control the terminal.
 func printable(r rune) rune {
 	if message.IsControl(r) {
 		return -1

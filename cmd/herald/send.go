@@ -12,21 +12,22 @@ import (
 
 type sendCmd struct {
 	output
-	File        string   `short:"f" help:"A file with the whole request as JSON, - for standard input. Without it, a single is made of the other flags."`
-	To          string   `help:"The recipient."`
-	Lead        string   `help:"The id of the lead that it goes to."`
-	Type        string   `help:"${types}; by the recipient without it."`
-	Channel     string   `help:"The channel's id; the default one without it."`
-	Subject     string   `help:"The subject (${subject_types})."`
-	Text        string   `help:"The text."`
-	HTML        string   `help:"The HTML (${html_content_types})."`
-	Media       []string `help:"Addresses of media (${media_urls_types})."`
-	Image       string   `help:"The address of a picture (${image_url_types})."`
-	MessageType string   `help:"transactional, marketing or notification."`
-	Key         string   `help:"An Idempotency-Key of your own, so that running the command again sends nothing twice."`
-	Watch       bool     `help:"Of a bulk: watch it until it is over."`
+	File        string   `short:"f" help:"File with the whole request as JSON; - for standard input. Without it, the other flags describe a single."`
+	To          string   `help:"Address of the recipient."`
+	Lead        string   `help:"Id of the lead that receives the message."`
+	Type        string   `help:"Channel type: ${types}. Default: derived from the recipient."`
+	Channel     string   `help:"Id of the channel. Default: the default channel of the type."`
+	Subject     string   `help:"Subject (${subject_types})."`
+	Text        string   `help:"Text."`
+	HTML        string   `help:"HTML body (${html_content_types})."`
+	Media       []string `help:"URLs of media (${media_urls_types})."`
+	Image       string   `help:"URL of a picture (${image_url_types})."`
+	MessageType string   `help:"transactional, marketing or notification. Default: transactional."`
+	Key         string   `help:"Idempotency key: a second run with the same key and message sends nothing. Default: a random key."`
+	Watch       bool     `help:"For a bulk: show its progress until it has ended."`
 }
 
+// request returns the body of the send: the file, or a single that the flags describe.
 func (c *sendCmd) request() ([]byte, error) {
 	if c.File != "" {
 		return readFile(c.File)
@@ -41,7 +42,7 @@ func (c *sendCmd) request() ([]byte, error) {
 	})
 }
 
-// Run sends. A single that was not sent makes the exit code 1.
+// Run sends. The exit code is 1 for a single that was not sent.
 func (c *sendCmd) Run(ctx context.Context, api *client.Client) error {
 	body, err := c.request()
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *sendCmd) Run(ctx context.Context, api *client.Client) error {
 	return nil
 }
 
-// bulk shows a bulk that was ordered.
+// bulk shows an accepted bulk.
 func (c *sendCmd) bulk(ctx context.Context, api *client.Client, id string, answer []byte) error {
 	if !c.Watch {
 		fmt.Println(indent(answer))

@@ -11,10 +11,10 @@ import (
 
 type simulatorCmd struct {
 	Listen  string        `default:"127.0.0.1:8090" help:"Address of the simulator."`
-	Latency time.Duration `help:"How long every answer takes."`
+	Latency time.Duration `help:"Response time."`
 }
 
-// Run serves the simulator until it is told to stop. What it listens on is printed, so a port of 0 can be asked for.
+// Run serves the simulator until a signal arrives. It prints the address that it has bound, so port 0 is possible.
 func (s *simulatorCmd) Run(ctx context.Context) error {
 	l, err := net.Listen("tcp", s.Listen)
 	if err != nil {
