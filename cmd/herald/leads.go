@@ -58,7 +58,7 @@ func (c *leadsImportCmd) Run(ctx context.Context, api *client.Client) error {
 		}
 	}
 	if err == nil && report.Rejected > 0 {
-		err = fmt.Errorf("%d rows were rejected", report.Rejected)
+		err = fmt.Errorf("import %s: rejected rows: %d", c.File, report.Rejected)
 	}
 	return err
 }

@@ -127,7 +127,7 @@ func TestScopes(t *testing.T) {
 func TestParseIdempotencyKey(t *testing.T) {
 	for in, want := range map[string]string{
 		"8e03978e-40d5-43dd-bc93-6894a57f9324": "8e03978e-40d5-43dd-bc93-6894a57f9324", `"8e03978e"`: "8e03978e", ` x `: "x", `"a \"b\" \\ c"`: `a "b" \ c`,
-		`a"b`: `a"b`, `"`: "", `"a`: "", `""`: "", "": "", `"a"b"`: "", `"a\n"`: "", "\x00": "", "é": "", `"a\`: "",
+		`a"b`: `a"b`, `"`: "", `"a`: "", `""`: "", "": "", `"a"b"`: "", `"a\n"`: "", "\x00": "", "\x1f": "", "\x7f": "", "a\x7fb": "", "~ ~": "~ ~", "é": "", `"a\`: "",
 	} {
 		got, err := access.ParseIdempotencyKey(in)
 		if got != want || (err == nil) != (want != "") {

@@ -34,14 +34,18 @@ func (s *shelf) InsertAPIKey(_ context.Context, k *Key, _ bool) (bool, error) {
 	return true, nil
 }
 
-func (s *shelf) APIKey(_ context.Context, id string) (*Key, error) {
+func (s *shelf) APIKey(ctx context.Context, id string) (*Key, error) {
 	s.mu.Lock()
 	hold := s.hold
 	s.single++
 	k := s.keys[id]
 	s.mu.Unlock()
 	if hold != nil {
-		<-hold
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	if k == nil {
 		return nil, message.Errorf(message.CodeNotFound, "not found")
@@ -367,7 +371,7 @@ func (l *limits) Allow(_ context.Context, id string, rate float64) time.Duration
 
 func TestRateOfAKey(t *testing.T) {
 	for name, c := range map[string]struct{ own, deployment, want float64 }{
-		"its own": {7, 3, 7}, "the deployment's": {0, 3, 3}, "its own alone": {7, 0, 7}, "none": {0, 0, 0},
+		"its own": {7, 3, 7}, "the deployment's": {0, 3, 3}, "its own alone": {7, 0, 7}, "its own below one": {0.5, 3, 0.5}, "none": {0, 0, 0},
 	} {
 		s, l := &shelf{}, &limits{wait: 2 * time.Second}
 		r, _ := ring(s, NewChecksums(masterA))
@@ -434,5 +438,69 @@ func BenchmarkForged(b *testing.B) {
 				_, _ = r.Authenticate(b.Context(), token)
 			}
 		})
+	}
+}
+
+// A request that waits for a query gets its result even if the request that started the query has ended.
+func TestAQueryOutlivesItsFirstCaller(t *testing.T) {
+	s := &shelf{}
+	r, now := ring(s, NewChecksums(masterA))
+	_, token := mint(t, r)
+	*now = now.Add(cacheTTL)
+	s.hold = make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() {
+		_, err := r.Authenticate(ctx, token)
+		first <- err
+	}()
+	for s.queries() == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-first; !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("the first caller: %v, want unavailable", err)
+	}
+	second := make(chan error, 1)
+	go func() {
+		_, err := r.Authenticate(t.Context(), token)
+		second <- err
+	}()
+	close(s.hold)
+	if err := <-second; err != nil {
+		t.Errorf("the second caller: %v", err)
+	}
+	s.wants(t, "both callers", 1, 0)
+}
+
+// New tokens get the checksum of the current master key, so that they are still proven when the previous key is removed.
+func TestNewTokensUseTheCurrentMasterKey(t *testing.T) {
+	token, _, _ := NewChecksums(masterB, masterA).newToken()
+	parsed, ok := parseToken(token)
+	if !ok || NewChecksums(masterB).trustOf(&parsed) != proven || NewChecksums(masterA).trustOf(&parsed) != forged {
+		t.Errorf("parsed %v, by the current key %v, by the previous one %v", ok, NewChecksums(masterB).trustOf(&parsed), NewChecksums(masterA).trustOf(&parsed))
+	}
+}
+
+// A token has one spelling: unused bits of its last character must be zero, upper case ids and padding are refused.
+func TestATokenHasOneSpelling(t *testing.T) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	for name, sums := range map[string]Checksums{"with checksum": NewChecksums(masterA), "without": {}} {
+		token, _, _ := sums.newToken()
+		if _, ok := parseToken(token); !ok {
+			t.Fatalf("%s: %s is refused", name, token)
+		}
+		last := strings.IndexByte(alphabet, token[len(token)-1])
+		for what, other := range map[string]string{
+			"unused bits": token[:len(token)-1] + string(alphabet[last|1]), "padding": token + "=",
+			"upper case": tokenPrefix + strings.ToUpper(token[len(tokenPrefix):len(tokenPrefix)+2*idBytes]) + token[len(tokenPrefix)+2*idBytes:],
+		} {
+			if what == "upper case" && other == token { // an id without letters
+				continue
+			}
+			if _, ok := parseToken(other); ok {
+				t.Errorf("%s: %s: %s is accepted beside %s", name, what, other, token)
+			}
+		}
 	}
 }
