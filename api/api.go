@@ -127,7 +127,7 @@ func New(d Deps) (*Server, error) {
 	return s, s.serve(s.routes())
 }
 
-// serve builds the router and the document from a table of routes. Tests pass tables of their own.
+// serve builds the router and the document from a table of routes. Tests pass other tables.
 func (s *Server) serve(routes []route) (err error) {
 	if s.pages, err = openapi.New(declared(routes)); err != nil {
 		return err

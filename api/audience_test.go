@@ -107,13 +107,13 @@ func TestCriteriaCombine(t *testing.T) {
 		settings string
 		want     float64
 	}{
-		"everybody":          {`{"all_leads":true}`, 4},
+		"all leads":          {`{"all_leads":true}`, 4},
 		"all of them":        {`{"lead_ids":["` + stella + `","` + kim + `"],"search_keyword":"enterprise","assignees":["user-uuid-2"]}`, 1},
 		"any of them":        {`{"match":"any","lead_ids":["` + august + `"],"assignees":["user-uuid-3"]}`, 2},
 		"but not these":      {`{"all_leads":true,"exclude_lead_ids":["` + kim + `"],"exclude_tags":["IMPORT 10/05/25"]}`, 1},
 		"a custom number":    {`{"filters":{"conditions":[{"field":"custom_fields.score","operator":"between","value":[40,42]}]}}`, 1},
 		"a custom text":      {`{"filters":{"conditions":[{"field":"custom_fields.plan","operator":"equals","value":"gold"}]}}`, 1},
-		"nobody":             {`{"search_keyword":"nobody like this"}`, 0},
+		"no lead":            {`{"search_keyword":"nobody like this"}`, 0},
 		"per cent":           {`{"search_keyword":"%"}`, 0},
 		"or":                 {`{"filters":{"logic":"or","conditions":[{"field":"first_name","operator":"equals","value":"kim"},{"field":"first_name","operator":"starts_with","value":"sta"}]}}`, 2},
 		"null value for one": {`{"filters":{"conditions":[{"field":"phone","operator":"is_empty","value":null}]}}`, 2},
@@ -225,7 +225,7 @@ func TestSuppressions(t *testing.T) {
 		t.Errorf("%s %s", a.raw, d)
 	}
 	if a := h.send(fmt.Sprintf(body, "TRANSACTIONAL")); a.body["messages_sent"] != 2.0 {
-		t.Errorf("who unsubscribed still gets what belongs to their own doings: %s", a.raw)
+		t.Errorf("an unsubscribed lead still gets transactional messages: %s", a.raw)
 	}
 	single := h.send(`{"message_type":"MARKETING","message_data":{"recipient":"Stella@example.com","subject":"s","content":"c"}}`)
 	if single.body["success"] != false || single.body["status"] != "SKIPPED" || single.body["error"].(map[string]any)["code"] != "unsubscribed" {

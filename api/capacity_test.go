@@ -37,8 +37,8 @@ func (s *stuck) Resolve(ctx context.Context, c *audience.Criteria, t message.Cha
 
 const dryRun = `{"dry_run":true,"bulk_settings":{"all_leads":true},"message_data":{"subject":"s","content":"c"}}`
 
-// An API key has two dry runs under way at most, and all keys together fewer than there are connections for audiences. What is
-// beyond that is told when to come back, and other requests are not touched.
+// An API key has at most two dry runs in progress, and all keys together fewer than the audience pool has connections. Dry runs
+// beyond that are rejected with Retry-After, and other requests are not affected.
 func TestFaultDryRunsAreFew(t *testing.T) {
 	h := start(t)
 	resolver := &stuck{Resolver: h.app.Stores.Audiences, release: make(chan struct{})}

@@ -372,7 +372,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 		}
 		return op.concrete(p)
 	}
-	// Sending comes first: what the witness is asked about channels would stand in its way.
+	// Sending comes first: the requests about channels change the witness's channels, which sending needs.
 	paths := slices.SortedFunc(maps.Keys(m.d.Paths), func(a, b string) int { return strings.Compare(b, a) })
 	for _, p := range paths {
 		for method, op := range m.d.Paths[p] {

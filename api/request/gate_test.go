@@ -339,7 +339,7 @@ func TestBodiesAreBounded(t *testing.T) {
 		limit int
 		says  string
 	}{
-		"a bound of its own": {sendRoute, 8 * mib, "8 MB (8388608 bytes)"}, "the bound of all others": {small, 256 << 10, "256 KB (262144 bytes)"},
+		"a declared bound": {sendRoute, 8 * mib, "8 MB (8388608 bytes)"}, "the default bound": {small, 256 << 10, "256 KB (262144 bytes)"},
 	} {
 		g := NewGate(Limits{InFlight: 1})
 		send := func(n int, announced int64) error {

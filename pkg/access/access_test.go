@@ -17,7 +17,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// keyring makes a Keyring over a database and a Redis of their own.
+// keyring makes a Keyring on a new database and a new Redis.
 func keyring(t *testing.T, rate float64) *access.Keyring {
 	t.Helper()
 	s := storetest.SQLite(t)
@@ -94,7 +94,7 @@ func TestRates(t *testing.T) {
 	for name, c := range map[string]struct {
 		token string
 		burst int
-	}{"the deployment's rate": {usual, 3}, "a rate of its own": {slow, 1}} {
+	}{"the deployment's rate": {usual, 3}, "the rate of the key": {slow, 1}} {
 		taken := 0
 		var wait *message.Error
 		for range 20 {

@@ -126,7 +126,7 @@ func benchDatabases(t *testing.T, server string) []string {
 	return names
 }
 
-// A bench that is interrupted stops its programs, which nobody else would, and removes its database.
+// An interrupted bench stops its programs and removes its database.
 func TestAnInterruptedBench(t *testing.T) {
 	server, redis := testenv.PostgresServer(t), testenv.RedisProgram(t)
 	program := build(t)
@@ -157,7 +157,7 @@ func TestAnInterruptedBench(t *testing.T) {
 	}
 }
 
-// A deployment that is there is measured by its API alone.
+// An existing deployment is measured through its API alone.
 func TestADeploymentThatIsThere(t *testing.T) {
 	e, base := apptest.Start(t, func(*config.Config) {})
 	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}

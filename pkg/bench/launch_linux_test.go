@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program that the bench starts has a session of its own; one that is started patiently takes a processor from nobody.
+// A program that the bench starts gets a separate session; a patient one does not preempt other programs.
 func TestHowProgramsAreStarted(t *testing.T) {
 	var d deployment
 	defer d.stop()

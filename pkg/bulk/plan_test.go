@@ -120,7 +120,7 @@ func TestPlanOfAnotherProcessGoesOnWithASharedAddress(t *testing.T) {
 	})
 }
 
-// One process plans all pages, so an address of its own earlier page is known and looked for.
+// One process plans all pages, so it knows the addresses of earlier pages and looks for them.
 func TestPlanSkipsAnAddressOfAnEarlierPage(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {

@@ -204,7 +204,7 @@ func startTrouble(t *testing.T, base string, times int32, do func(w http.Respons
 	tr.left.Store(times)
 	tr.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		tr.seen.Add(1)
-		r.Host, r.Header["X-Forwarded-For"] = u.Host, nil // it stands for trouble on the way, not for a proxy, whose requests are refused
+		r.Host, r.Header["X-Forwarded-For"] = u.Host, nil // it simulates a broken network; the API refuses requests of proxies
 		if tr.left.Add(-1) >= 0 {
 			do(w, func() { proxy.ServeHTTP(httptest.NewRecorder(), r) })
 			return
@@ -285,7 +285,7 @@ func TestWhatIsNotRepeated(t *testing.T) {
 			_, err := c.ImportLeads(t.Context(), client.CSV, strings.NewReader("email\n"))
 			return err
 		}, 1, true},
-		"an unknown format, nobody is asked": {cut, func(c *client.Client) error {
+		"an unknown format makes no request": {cut, func(c *client.Client) error {
 			_, err := c.ImportLeads(t.Context(), "text/plain", strings.NewReader(""))
 			return err
 		}, 0, true},
@@ -326,7 +326,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 	}
 	page := startTrouble(t, base, 1<<30, func(w http.ResponseWriter, _ func()) { w.WriteHeader(404); _, _ = fmt.Fprint(w, "<html>") })
 	if err := connect(t, page.URL).Ready(t.Context()); !errors.As(err, &e) || e.Detail != "Not Found" {
-		t.Errorf("somebody else's page: %+v", err)
+		t.Errorf("the page of another server: %+v", err)
 	}
 	for _, bad := range []string{"", "localhost:8080", "ftp://x", "http://", "://"} {
 		if _, err := client.New(bad); err == nil {

@@ -11,7 +11,7 @@ import (
 	"herald/pkg/message"
 )
 
-// Every event has a type of its own, is about the id that it names, and survives being stored.
+// The types of all events are distinct, the id of an event is that of its subject, and an event survives being stored.
 func TestEventsAreStored(t *testing.T) {
 	id := uuid.New()
 	seen := map[event.Type]bool{}

@@ -79,6 +79,8 @@ func TestImportRejectsInvalidRows(t *testing.T) {
 		"an unknown member":       {lead.NDJSON, `{"x":1}`, 0, []int{1}, "unknown field x"},
 		"no JSON":                 {lead.NDJSON, "{\"email\":\n{\"email\":\"a@x.y\"}\n", 1, []int{1}, "not valid JSON"},
 		"an empty object":         {lead.NDJSON, "{}\n", 0, []int{1}, "the row is empty"},
+		"a line at its bound":     {lead.NDJSON, `{"email":"a@x.y"}` + strings.Repeat(" ", 256<<10-18) + "\n", 1, nil, ""},
+		"a line one byte longer":  {lead.NDJSON, `{"email":"a@x.y"}` + strings.Repeat(" ", 256<<10-17) + "\n" + `{"email":"b@x.y"}`, 1, []int{1}, "a line has at most 262144 bytes"},
 		"a line over its bound":   {lead.NDJSON, `{"first_name":"` + strings.Repeat("x", 600<<10) + "\"}\n" + `{"email":"a@x.y"}` + "\n", 1, []int{1}, "a line has at most 262144 bytes"},
 		"the last line, too long": {lead.NDJSON, "{\"email\":\"a@x.y\"}\n" + strings.Repeat(" ", 256<<10) + "x", 1, []int{2}, "a line has at most 262144 bytes"},
 		"an empty file":           {lead.NDJSON, "\n \n", 0, nil, ""},
@@ -536,7 +538,7 @@ func TestBatchesThatShareAKeyWait(t *testing.T) {
 	}
 }
 
-// An import that waits for another import's batch ends when one of its own batches fails. Keys of ended batches are free.
+// An import that waits for another import's batch ends when one of its batches fails. The keys of ended batches are unlocked.
 func TestAWaitingImportEndsWithItsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWaiting()

@@ -59,7 +59,7 @@ func newCSVSource(r io.Reader) (*csvSource, error) {
 		_, _ = br.Discard(3)
 	}
 	c := csv.NewReader(br)
-	c.ReuseRecord = true   // of the slice; each row has a string of its own
+	c.ReuseRecord = true   // of the slice; the strings of each row are new
 	c.FieldsPerRecord = -1 // next compares the number of cells itself and goes on after a mistake
 	header, err := c.Read()
 	if errors.Is(err, io.EOF) {

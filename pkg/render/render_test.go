@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -126,6 +127,7 @@ func TestFilterBounds(t *testing.T) {
 		"too long a format":    {`{{ "2024-01-02" | date: custom_fields.f }}`, maxDateFormat + 1, "date format is too long"},
 		"concat over elements": {`{% assign a = custom_fields.x | split: "" %}{{ a | concat: a | size }}`, maxElements/2 + 1, "array of over"},
 		"concat":               {`{% assign a = custom_fields.x | split: "" %}{{ a | concat: a | size }}`, maxElements / 2, ""},
+		"concat one too many":  {`{% assign a = custom_fields.x | split: "" %}{% assign one = "z" | split: "," %}{{ a | concat: a | concat: one | size }}`, maxElements / 2, "array of over"},
 	} {
 		errs := compile(t, message.SMS, message.Content{Text: c.source}).Check(t.Context(), lead(c.n))
 		if (len(errs) == 0) != (c.want == "") || len(errs) > 0 && !strings.Contains(errs[0].Msg, c.want) {
@@ -135,6 +137,31 @@ func TestFilterBounds(t *testing.T) {
 	for source, want := range map[string]string{"{% assign a.b = 1 %}": "cannot set a property", "{% if a %}{% endfor %}": "endfor closes nothing"} {
 		if _, errs := Compile(t.Context(), message.SMS, message.Content{Text: source}); len(errs) != 1 || !strings.Contains(errs[0].Msg, want) {
 			t.Errorf("%s: %v, want %q", source, errs, want)
+		}
+	}
+}
+
+// Filters check the size of a result before they allocate it. The check after the call would notice too, but too late.
+func TestFiltersAreBoundedBeforeTheyAllocate(t *testing.T) {
+	made := func() string { return "made" }
+	if s, err := bounded(MaxOutput, made); s != "made" || err != nil {
+		t.Errorf("at the bound: %q, %v", s, err)
+	}
+	if s, err := bounded(MaxOutput+1, made); s != "" || !errors.Is(err, errTooLong) {
+		t.Errorf("beyond the bound: %q, %v", s, err)
+	}
+	for sep, text := range map[string]string{"": strings.Repeat("x", maxElements), ",": strings.Repeat(",", maxElements-1)} {
+		if parts, err := splitBounded(text, sep); len(parts) != maxElements || err != nil {
+			t.Errorf("split by %q: %d parts, %v", sep, len(parts), err)
+		}
+		if parts, err := splitBounded(text+text[:1], sep); parts != nil || !errors.Is(err, errElements) {
+			t.Errorf("split by %q beyond the bound: %d parts, %v", sep, len(parts), err)
+		}
+	}
+	plain := func(s string) string { return s }
+	for n, want := range map[int]string{maxDate: "a value is not a date", maxDate + 1: "a text is not a date"} {
+		if _, err := dateBounded(strings.Repeat("x", n), plain); err == nil || err.Error() != want {
+			t.Errorf("a date of %d bytes: %v, want %q", n, err, want)
 		}
 	}
 }
