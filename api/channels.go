@@ -12,6 +12,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/contract"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/wire"
 )
 
@@ -53,10 +54,10 @@ func parseChannel(o *request.Object) *channel.Channel {
 		c.RatePerSecond = *r
 	}
 	if given := o.Values("credentials"); given != nil {
-		c.Credentials = map[string]channel.Secret{}
+		c.Credentials = map[string]seal.Secret{}
 		for name, v := range given {
 			if v != "" {
-				c.Credentials[name] = channel.NewSecret(v)
+				c.Credentials[name] = seal.NewSecret(v)
 			}
 		}
 	}
@@ -202,7 +203,7 @@ func patchFields(o *request.Object, ch *channel.Channel) {
 	}
 	for name, v := range o.Values("credentials") {
 		if v != "" {
-			ch.Credentials[name] = channel.NewSecret(v)
+			ch.Credentials[name] = seal.NewSecret(v)
 		} else {
 			delete(ch.Credentials, name)
 		}

@@ -20,6 +20,7 @@ import (
 	"herald/pkg/lead"
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
+	"herald/pkg/seal"
 	"herald/pkg/store/storetest"
 	"herald/pkg/telemetry"
 	"herald/pkg/testenv"
@@ -78,7 +79,7 @@ func (l *lost) ForgetEffects(context.Context) error { return nil }
 // newEdge serves an API. set may change what it works with and its server before it begins.
 func newEdge(t *testing.T, set func(d *Deps), serve func(e *edge)) *edge {
 	t.Helper()
-	sealer, err := channel.NewSealer(make([]byte, 32))
+	sealer, err := seal.NewSealer(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/contract"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/wire"
 )
 
@@ -374,7 +375,7 @@ func TestFaultWhatIsShedAsksNothing(t *testing.T) {
 	t.Parallel()
 	effects := &lost{asked: make(chan struct{}, 100)}
 	e := newEdge(t, func(d *Deps) { d.Effects = effects }, nil)
-	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
+	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("SG.x")}}
 	if err := e.server.deps.Channels.Create(t.Context(), ch); err != nil {
 		t.Fatal(err)
 	}

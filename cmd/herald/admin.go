@@ -12,8 +12,8 @@ import (
 	"github.com/adrg/xdg"
 
 	"herald/pkg/app"
-	"herald/pkg/channel"
 	"herald/pkg/config"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/store/records"
 )
@@ -38,7 +38,7 @@ func parse() (*config.Config, error) {
 func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
 
 // openStore opens DATABASE_URL or the embedded file. A nil sealer is allowed if no credentials are read or written.
-func openStore(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*app.Stores, error) {
+func openStore(ctx context.Context, cfg *config.Config, sealer *seal.Sealer) (*app.Stores, error) {
 	if cfg.DatabaseURL == "" {
 		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
 			return nil, err
@@ -49,7 +49,7 @@ func openStore(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) 
 }
 
 // openCurrent is openStore on a schema that must be up to date.
-func openCurrent(ctx context.Context, cfg *config.Config, sealer *channel.Sealer) (*app.Stores, error) {
+func openCurrent(ctx context.Context, cfg *config.Config, sealer *seal.Sealer) (*app.Stores, error) {
 	s, err := openStore(ctx, cfg, sealer)
 	if err != nil {
 		return nil, err

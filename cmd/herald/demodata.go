@@ -10,6 +10,7 @@ import (
 	"herald/pkg/app"
 	"herald/pkg/channel"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 )
 
 // The demo data is the same at each start, and contains all channels and leads that the examples of the documentation name.
@@ -103,21 +104,21 @@ func seed(ctx context.Context, a *app.App, leads int) error {
 }
 
 func demoChannels() []channel.Channel {
-	secret := channel.NewSecret
+	secret := seal.NewSecret
 	return []channel.Channel{
 		{
 			Key: channel.Key{ID: emailChannel, Type: message.Email}, Name: "Demo mail", Sender: "news@acme.test", SenderName: "Acme",
 			AllowedSenders: []string{"*@acme.test"}, Price: message.MicrosOf(0.001), Default: true,
-			Credentials: map[string]channel.Secret{"api_key": secret("SG.demo-key-of-the-simulator")},
+			Credentials: map[string]seal.Secret{"api_key": secret("SG.demo-key-of-the-simulator")},
 		},
 		{
 			Key: channel.Key{ID: exampleChannel, Type: message.SMS}, Name: "Demo SMS", Sender: "+15005550006", Price: message.MicrosOf(0.0079),
 			PriceMedia: message.MicrosOf(0.02), Default: true, Region: "US",
-			Credentials: map[string]channel.Secret{"account_sid": secret("AC00000000000000000000000000000000"), "auth_token": secret("demo-token-of-the-simulator")},
+			Credentials: map[string]seal.Secret{"account_sid": secret("AC00000000000000000000000000000000"), "auth_token": secret("demo-token-of-the-simulator")},
 		},
 		{
 			Key: channel.Key{ID: exampleChannel, Type: message.InstagramDM}, Name: "Demo Instagram", Sender: "17841400000000000", Default: true,
-			Credentials: map[string]channel.Secret{"access_token": secret("demo-token-of-the-simulator")},
+			Credentials: map[string]seal.Secret{"access_token": secret("demo-token-of-the-simulator")},
 		},
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"herald/pkg/queue/asynqfast"
 	"herald/pkg/ratelimit"
 	"herald/pkg/redisconn"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/telemetry"
 	"herald/worker"
@@ -101,12 +102,12 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 }
 
 // Sealer returns the sealer of channel credentials.
-func Sealer(cfg *config.Config) (*channel.Sealer, error) {
+func Sealer(cfg *config.Config) (*seal.Sealer, error) {
 	key, others, err := masterKeys(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return channel.NewSealer(key, others...)
+	return seal.NewSealer(key, others...)
 }
 
 // Checksums returns the checksums that distinguish API keys from forged ones without a query.
@@ -119,7 +120,7 @@ func Checksums(cfg *config.Config) (access.Checksums, error) {
 }
 
 func masterKeys(cfg *config.Config) (key []byte, others [][]byte, err error) {
-	if key, err = channel.ParseMasterKey(string(cfg.MasterKey)); err != nil {
+	if key, err = seal.ParseMasterKey(string(cfg.MasterKey)); err != nil {
 		return nil, nil, fmt.Errorf("HERALD_MASTER_KEY %w", err)
 	}
 	if others, err = cfg.OtherKeys(); err != nil {

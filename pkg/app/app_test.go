@@ -19,6 +19,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/config"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/testenv"
 )
 
@@ -115,7 +116,7 @@ func TestMasterKeysOfWhatIsStored(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
+	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("SG.x")}}
 	if err := e.Channels.Create(t.Context(), ch); err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,8 @@ var ours = map[string][]string{
 	"render":           {"message"},
 	"audience":         {"message", "wire"},
 	"lead":             {"message", "wire"},
-	"channel":          {"message"},
+	"channel":          {"message", "seal"},
+	"seal":             {},
 	"stats":            {"message"},
 	"delivery":         {"message", "access", "render", "channel", "stats", "fault", "pause"},
 	"bulk":             {"message", "access", "audience", "render", "channel", "delivery", "stats", "fault", "pause"},
@@ -65,7 +66,7 @@ var ours = map[string][]string{
 	"event":         {"message"},
 	"store":         {"access", "audience", "bulk", "channel", "event", "message", "stats"},
 	"store/search":  {"audience", "message", "store", "wire"},
-	"store/records": {"access", "audience", "bulk", "channel", "event", "lead", "message", "stats", "store", "store/search"},
+	"store/records": {"access", "audience", "bulk", "channel", "event", "lead", "message", "seal", "stats", "store", "store/search"},
 	"store/ledger":  {"access", "batch", "bulk", "channel", "delivery", "event", "message", "stats", "store"},
 
 	"provider/sendgrid":  {"message", "channel", "delivery", "provider", "provider/transport", "render"},

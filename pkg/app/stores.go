@@ -3,7 +3,7 @@ package app
 import (
 	"context"
 
-	"herald/pkg/channel"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/store/ledger"
 	"herald/pkg/store/records"
@@ -29,7 +29,7 @@ type Stores struct {
 
 // OpenStores connects to a database without touching its schema. maxConns bounds the connections to PostgreSQL; 0 stands for a
 // default that suits one process.
-func OpenStores(ctx context.Context, databaseURL string, maxConns int, sealer *channel.Sealer) (*Stores, error) {
+func OpenStores(ctx context.Context, databaseURL string, maxConns int, sealer *seal.Sealer) (*Stores, error) {
 	db, err := store.Open(ctx, databaseURL, store.Options{MaxConns: maxConns})
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/config"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/testenv"
 )
 
@@ -160,7 +161,7 @@ func TestAnInterruptedBench(t *testing.T) {
 // An existing deployment is measured through its API alone.
 func TestADeploymentThatIsThere(t *testing.T) {
 	e, base := apptest.Start(t, func(*config.Config) {})
-	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.x")}}
+	ch := &channel.Channel{Key: channel.Key{Type: message.Email}, Name: "x", Sender: "a@acme.test", Default: true, Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("SG.x")}}
 	if err := e.Channels.Create(t.Context(), ch); err != nil {
 		t.Fatal(err)
 	}

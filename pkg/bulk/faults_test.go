@@ -11,6 +11,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
+	"herald/pkg/seal"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -97,7 +98,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 			registry, elsewhere := channel.NewRegistry(s, s, s, vendors.All.Providers()), channel.NewRegistry(s, s, s, vendors.All.Providers())
 			if _, err := elsewhere.Update(t.Context(), w.ch.Key, func(c *channel.Channel) error {
 				c.Sender, c.Region = "+15005550006", "DE"
-				c.Credentials = map[string]channel.Secret{"account_sid": channel.NewSecret("AC"), "auth_token": channel.NewSecret("x")}
+				c.Credentials = map[string]seal.Secret{"account_sid": seal.NewSecret("AC"), "auth_token": seal.NewSecret("x")}
 				return nil
 			}); err != nil {
 				t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/message"
+	"herald/pkg/seal"
 )
 
 // State says whether a channel sends.
@@ -49,7 +50,7 @@ type Channel struct {
 	Sender         string // the address, number or account id that messages come from
 	SenderName     string
 	AllowedSenders []string // patterns of senders that a message may name for itself
-	Credentials    map[string]Secret
+	Credentials    map[string]seal.Secret
 	Price          message.Micros // of an email, an SMS segment or an Instagram message
 	PriceMedia     message.Micros // of an SMS with media
 	Currency       string

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"herald/pkg/message"
+	"herald/pkg/seal"
 )
 
 // A channel's credentials go to its base URL with every call, so it leads to the provider, or to this machine in a test.
@@ -38,7 +39,7 @@ func TestFaultBaseURLs(t *testing.T) {
 			}
 		}
 	}
-	c := &Channel{Key: Key{Type: message.Email}, Sender: "a@acme.test", Credentials: map[string]Secret{"api_key": NewSecret("SG.x")}, BaseURL: "https://169.254.169.254"}
+	c := &Channel{Key: Key{Type: message.Email}, Sender: "a@acme.test", Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("SG.x")}, BaseURL: "https://169.254.169.254"}
 	if errs := NewRegistry(nil, nil, nil, testProviders).prepare(c); len(errs) != 1 || errs[0].Loc[0] != "base_url" {
 		t.Errorf("%+v", errs)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/message"
+	"herald/pkg/seal"
 )
 
 // shelf is a store of one channel, or of none.
@@ -76,7 +77,7 @@ func (s *shelf) PauseChannel(_ context.Context, _ Key, seen int64, _ string) err
 func aChannel(version int64) *Channel {
 	return &Channel{
 		Key: Key{ID: uuid.New(), Type: message.Email}, Provider: "sendgrid", Sender: "a@acme.test", Currency: "USD", OnUnknown: Hold, State: Active,
-		Credentials: map[string]Secret{"api_key": NewSecret("x")}, Version: version,
+		Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("x")}, Version: version,
 	}
 }
 

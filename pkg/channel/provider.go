@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"herald/pkg/message"
+	"herald/pkg/seal"
 )
 
 // ProviderSpec is the declarative part of a provider: what its channels need. Package channel knows no provider by name;
@@ -117,7 +118,7 @@ func PathSegment(value string) error {
 }
 
 // checkCredentials returns what is wrong with the credentials of a channel of the provider.
-func (s *ProviderSpec) checkCredentials(values map[string]Secret) []message.FieldError {
+func (s *ProviderSpec) checkCredentials(values map[string]seal.Secret) []message.FieldError {
 	var errs []message.FieldError
 	fail := func(slug, msg, name string) {
 		errs = append(errs, message.FieldError{Loc: []any{"credentials", name}, Msg: msg, Type: slug})

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"herald/pkg/message"
+	"herald/pkg/seal"
 )
 
 // testProviders are two providers of email and one of two types.
@@ -81,10 +82,10 @@ func wrong(errs []message.FieldError) []string {
 	return out
 }
 
-func credentials(kv ...string) map[string]Secret {
-	m := map[string]Secret{}
+func credentials(kv ...string) map[string]seal.Secret {
+	m := map[string]seal.Secret{}
 	for i := 0; i < len(kv); i += 2 {
-		m[kv[i]] = NewSecret(kv[i+1])
+		m[kv[i]] = seal.NewSecret(kv[i+1])
 	}
 	return m
 }
@@ -111,8 +112,8 @@ func TestPrepareChecksAChannel(t *testing.T) {
 		"empty credential":       {func(c *Channel) { c.Credentials = credentials("api_key", "") }, []string{"credentials api_key missing"}},
 		"two lines":              {func(c *Channel) { c.Credentials = credentials("api_key", "a\nb") }, []string{"credentials api_key value_error"}},
 		"carriage return":        {func(c *Channel) { c.Credentials = credentials("api_key", "a\rb") }, []string{"credentials api_key value_error"}},
-		"optional of two lines":  {func(c *Channel) { c.Credentials["webhook_public_key"] = NewSecret("a\nb") }, []string{"credentials webhook_public_key value_error"}},
-		"foreign credential":     {func(c *Channel) { c.Credentials["x"] = NewSecret("y") }, []string{"credentials x extra_forbidden"}},
+		"optional of two lines":  {func(c *Channel) { c.Credentials["webhook_public_key"] = seal.NewSecret("a\nb") }, []string{"credentials webhook_public_key value_error"}},
+		"foreign credential":     {func(c *Channel) { c.Credentials["x"] = seal.NewSecret("y") }, []string{"credentials x extra_forbidden"}},
 		"format":                 {func(c *Channel) { c.Provider, c.Credentials = "ses", credentials("account", "a/b") }, []string{"credentials account value_error"}},
 	} {
 		ch := valid()

@@ -20,6 +20,7 @@ import (
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
 	"herald/pkg/redact"
+	"herald/pkg/seal"
 )
 
 // Config is the settings. The tags of a field name its variable, default and meaning; `herald config` shows them. A new setting
@@ -200,7 +201,7 @@ func (c *Config) check(need Need) []error {
 		bad("HERALD_MASTER_KEY", "is required: base64 of 32 bytes, for example from `openssl rand -base64 32`")
 	}
 	if c.MasterKey != "" {
-		if _, err := channel.ParseMasterKey(string(c.MasterKey)); err != nil {
+		if _, err := seal.ParseMasterKey(string(c.MasterKey)); err != nil {
 			bad("HERALD_MASTER_KEY", "%v", err)
 		}
 	}
@@ -254,7 +255,7 @@ func (c *Config) check(need Need) []error {
 func (c *Config) OtherKeys() ([][]byte, error) {
 	var keys [][]byte
 	for _, s := range strings.FieldsFunc(string(c.PreviousKeys), func(r rune) bool { return r == ',' }) {
-		k, err := channel.ParseMasterKey(s)
+		k, err := seal.ParseMasterKey(s)
 		if err != nil {
 			return nil, err
 		}

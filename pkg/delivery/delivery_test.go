@@ -12,6 +12,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
 )
@@ -25,7 +26,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	sealer, err := channel.NewSealer(make([]byte, 32))
+	sealer, err := seal.NewSealer(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"herald/pkg/delivery"
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
+	"herald/pkg/seal"
 )
 
 func (w *world) check(err error) {
@@ -431,7 +432,7 @@ func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
 	w.deps.Channels = cached
 	change := func(price message.Micros, rate float64) {
 		_, err := elsewhere.Update(t.Context(), w.ch.Key, func(c *channel.Channel) error {
-			c.Price, c.RatePerSecond, c.Credentials = price, rate, map[string]channel.Secret{"api_key": channel.NewSecret(fmt.Sprint(price))}
+			c.Price, c.RatePerSecond, c.Credentials = price, rate, map[string]seal.Secret{"api_key": seal.NewSecret(fmt.Sprint(price))}
 			c.Currency, c.Name = "USD", "n"
 			return nil
 		})

@@ -23,6 +23,7 @@ import (
 	"herald/pkg/provider"
 	"herald/pkg/provider/transport"
 	"herald/pkg/render"
+	"herald/pkg/seal"
 	"herald/pkg/testenv"
 )
 
@@ -79,10 +80,10 @@ func Header(kv ...string) http.Header {
 }
 
 // Credentials returns credentials of names and values in turn.
-func Credentials(kv ...string) map[string]channel.Secret {
-	m := map[string]channel.Secret{}
+func Credentials(kv ...string) map[string]seal.Secret {
+	m := map[string]seal.Secret{}
 	for i := 0; i < len(kv); i += 2 {
-		m[kv[i]] = channel.NewSecret(kv[i+1])
+		m[kv[i]] = seal.NewSecret(kv[i+1])
 	}
 	return m
 }

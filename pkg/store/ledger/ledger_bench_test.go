@@ -14,6 +14,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/store/storetest"
 	"herald/pkg/testenv"
@@ -24,7 +25,7 @@ const handlers = 250
 
 func openBench(b *testing.B) (*storetest.Store, *channel.Channel) {
 	b.Helper()
-	sealer, err := channel.NewSealer(make([]byte, 32))
+	sealer, err := seal.NewSealer(make([]byte, 32))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/event"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 )
 
@@ -21,11 +22,11 @@ import (
 // safe for concurrent use.
 type ChannelStore struct {
 	db     *store.DB
-	sealer *channel.Sealer
+	sealer *seal.Sealer
 }
 
 // NewChannelStore returns the channels of a database. With a nil sealer channels can be neither read nor written.
-func NewChannelStore(db *store.DB, sealer *channel.Sealer) *ChannelStore {
+func NewChannelStore(db *store.DB, sealer *seal.Sealer) *ChannelStore {
 	return &ChannelStore{db, sealer}
 }
 
@@ -97,7 +98,7 @@ func (s *ChannelStore) channelOf(r *channelRow) (*channel.Channel, error) {
 		SenderName: r.SenderName, Price: message.Micros(r.PriceMicros), PriceMedia: message.Micros(r.PriceMediaMicros),
 		Currency: r.Currency, RatePerSecond: r.RatePerSecond, Default: r.IsDefault, OnUnknown: channel.Policy(r.OnUnknown),
 		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason, Version: r.Version,
-		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Credentials: map[string]channel.Secret{},
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Credentials: map[string]seal.Secret{},
 	}
 	if err := r.AllowedSenders.Decode(&c.AllowedSenders); err != nil {
 		return nil, err

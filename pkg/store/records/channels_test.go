@@ -16,6 +16,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/store/records"
 	"herald/pkg/store/storetest"
@@ -25,7 +26,7 @@ import (
 func testChannel() channel.Channel {
 	return channel.Channel{
 		Key: channel.Key{ID: newID(), Type: message.Email}, Provider: "sendgrid", Name: "Mail", Sender: "a@acme.test", SenderName: "Acme",
-		AllowedSenders: []string{"*@acme.test"}, Credentials: map[string]channel.Secret{"api_key": channel.NewSecret("SG.very-secret-value")},
+		AllowedSenders: []string{"*@acme.test"}, Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("SG.very-secret-value")},
 		Price: 1000, PriceMedia: 2000, Currency: "USD", RatePerSecond: 2.5, Default: true, OnUnknown: channel.ResendOnce, Region: "NO", State: channel.Active,
 	}
 }
@@ -37,7 +38,7 @@ func TestChannels(t *testing.T) {
 		must(t, s.InsertChannel(ctx, &c))
 		got, err := s.Channel(ctx, c.Key)
 		must(t, err)
-		if d := cmp.Diff(&c, got, cmp.Comparer(func(a, b channel.Secret) bool { return a.Reveal() == b.Reveal() })); d != "" {
+		if d := cmp.Diff(&c, got, cmp.Comparer(func(a, b seal.Secret) bool { return a.Reveal() == b.Reveal() })); d != "" {
 			t.Error(d)
 		}
 		if err := s.InsertChannel(ctx, &c); !message.IsCode(err, message.CodeConflict) {
@@ -112,7 +113,7 @@ func TestFaultUpdatesOfOneChannel(t *testing.T) {
 			must(t, errors.Join(storetest.Together(
 				update(a, func(c *channel.Channel) { c.State = state }),
 				update(b, func(c *channel.Channel) { c.Name = want }),
-				update(a, func(c *channel.Channel) { c.Credentials["webhook_public_key"] = channel.NewSecret(want) }),
+				update(a, func(c *channel.Channel) { c.Credentials["webhook_public_key"] = seal.NewSecret(want) }),
 				update(b, func(c *channel.Channel) { c.Price = message.Micros(i) }),
 			)...))
 			got, err := b.Channel(ctx, c.Key)

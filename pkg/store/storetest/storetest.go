@@ -10,6 +10,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
+	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/store/ledger"
 	"herald/pkg/store/records"
@@ -44,7 +45,7 @@ func (s *Store) Close() {
 
 // Options of Open. The zero value opens a store that cannot read or write channels.
 type Options struct {
-	Sealer   *channel.Sealer
+	Sealer   *seal.Sealer
 	PageTime time.Duration // bounds a page of an audience on SQLite; 0: store.SearchTimeout
 }
 
@@ -90,13 +91,13 @@ func SQLite(t testing.TB) *Store {
 }
 
 // Sealer returns a sealer with a random master key.
-func Sealer(t testing.TB) *channel.Sealer {
+func Sealer(t testing.TB) *seal.Sealer {
 	t.Helper()
-	key, err := channel.ParseMasterKey(testenv.MasterKey())
+	key, err := seal.ParseMasterKey(testenv.MasterKey())
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := channel.NewSealer(key)
+	sealer, err := seal.NewSealer(key)
 	if err != nil {
 		t.Fatal(err)
 	}
