@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// metadataNames are under which clouds serve the credentials of a machine to whatever runs on it.
+// metadataNames are host names under which clouds serve a machine's credentials to its programs.
 var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 
-// metadataAddresses do the same and are no link-local addresses: those of AWS over IPv6, Alibaba and Oracle.
+// metadataAddresses serve the same and are not link-local: AWS over IPv6, Alibaba and Oracle.
 var metadataAddresses = []netip.Addr{
 	netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("100.100.100.200"), netip.MustParseAddr("192.0.0.192"),
 }
 
-// CheckBaseURL says what is wrong with the base URL of a provider's API: credentials go there with every call. It takes
-// https, and http on a loopback host, where the simulator of a test listens. Names are not resolved: an address that a name
-// leads to may change at any time.
+// CheckBaseURL validates the base URL of a provider's API, to which every call sends credentials. It allows https, and http to a
+// loopback host, because the simulator listens there. The error completes "base_url …". Names are not resolved: the address of a name
+// can change at any time.
 func CheckBaseURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
@@ -41,7 +41,7 @@ func CheckBaseURL(s string) error {
 	return err
 }
 
-// checkHost refuses hosts that no provider has, and says whether one is this machine.
+// checkHost refuses hosts that cannot be a provider's, and reports whether the host is this machine.
 func checkHost(host string) (loopback bool, err error) {
 	if a, perr := netip.ParseAddr(host); perr == nil {
 		return checkAddress(a)
@@ -58,7 +58,7 @@ func checkHost(host string) (loopback bool, err error) {
 	case host == "" || strings.Contains("."+host+".", ".."):
 		return false, errors.New("must have a host")
 	case last[0] >= '0' && last[0] <= '9':
-		// No top-level domain begins so, and resolvers read such names as addresses: 2130706433, 0x7f.1, 127.1.
+		// No top-level domain begins with a digit, and resolvers read such names as addresses: 2130706433, 0x7f.1, 127.1.
 		return false, errors.New("must have a host name, or an IP address in its usual form")
 	}
 	for _, name := range metadataNames {
@@ -88,8 +88,8 @@ func checkAddress(a netip.Addr) (loopback bool, err error) {
 	return a.IsLoopback(), nil
 }
 
-// embedded returns the IPv4 address that an IPv6 address stands for: mapped (RFC 4291), compatible (the same, obsolete),
-// translated (RFC 6052) or tunnelled (RFC 3056).
+// embedded returns the IPv4 address inside an IPv6 address: mapped or compatible (RFC 4291), translated (RFC 6052) or tunnelled by
+// 6to4 (RFC 3056). It returns other addresses unchanged.
 func embedded(a netip.Addr) netip.Addr {
 	if a = a.Unmap(); a.Is4() || a == netip.IPv6Loopback() || a.IsUnspecified() {
 		return a

@@ -1,5 +1,5 @@
-// Package channel is the registry of sending accounts: what a channel is, what makes one valid, how its credentials
-// are kept, and which channel a message goes over. It knows what the registered providers declare, not their APIs.
+// Package channel is the registry of sending accounts: the fields of a channel, their validation, and the choice of the channel of a
+// message. It knows the declarations of the registered providers, not their APIs.
 package channel
 
 import (
@@ -13,30 +13,30 @@ import (
 	"herald/pkg/seal"
 )
 
-// State says whether a channel sends.
+// State says whether a channel sends, and why not.
 type State string
 
-// The states of a channel. The first two are its own; the next two are how its provider behaves at the moment.
+// The states of a channel. ACTIVE and PAUSED are stored. THROTTLED and DOWN describe the provider's current behaviour.
 const (
 	Active    State = "ACTIVE"
-	Paused    State = "PAUSED"    // by a person, or because the provider refused its credentials
-	Throttled State = "THROTTLED" // the provider refuses what is too much for it
-	Down      State = "DOWN"      // the provider does not answer; one call at a time finds out when it does
-	Deleted   State = "DELETED"   // the channel is not there any more
+	Paused    State = "PAUSED"    // by an operator, or because the provider refused its credentials
+	Throttled State = "THROTTLED" // the provider refuses calls for load
+	Down      State = "DOWN"      // the provider does not answer; the circuit breaker lets one call at a time through
+	Deleted   State = "DELETED"   // the channel does not exist any more
 )
 
-// Policy says what becomes of a message with an unknown outcome.
+// Policy decides about a message with an unknown outcome.
 type Policy string
 
 // The policies for unknown outcomes.
 const (
-	Hold       Policy = "hold"        // it stays UNKNOWN: never a second copy
-	ResendOnce Policy = "resend_once" // it waits for the provider's events, then is sent once more
+	Hold       Policy = "hold"        // the message stays UNKNOWN: never a second copy
+	ResendOnce Policy = "resend_once" // the message waits for the provider's events and is then sent once more
 )
 
 func (p Policy) valid() bool { return p == Hold || p == ResendOnce }
 
-// Key names a channel: one id may be registered once per type.
+// Key identifies a channel. Channels of different types may share an id.
 type Key struct {
 	ID   uuid.UUID
 	Type message.ChannelType
@@ -47,26 +47,26 @@ type Channel struct {
 	Key
 	Provider       string
 	Name           string
-	Sender         string // the address, number or account id that messages come from
+	Sender         string // the address, number or account id of the sender
 	SenderName     string
-	AllowedSenders []string // patterns of senders that a message may name for itself
+	AllowedSenders []string // patterns (path.Match) of senders that a message may name
 	Credentials    map[string]seal.Secret
-	Price          message.Micros // of an email, an SMS segment or an Instagram message
-	PriceMedia     message.Micros // of an SMS with media
+	Price          message.Micros // per unit of the type's price rule
+	PriceMedia     message.Micros // per message with media; 0: as without media
 	Currency       string
 	RatePerSecond  float64 // 0: unlimited
 	Default        bool    // used for its type when a request names no channel
 	OnUnknown      Policy
 	BaseURL        string // empty: the provider's own
-	Region         string // two-letter country whose national phone numbers leads may have
+	Region         string // two-letter country of national phone numbers of leads
 	State          State
 	StateReason    string
-	Version        int64 // grows with every write; also across a deletion and a new channel with the key
+	Version        int64 // grows with every write, and does not restart if the key is used again after a deletion
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
 }
 
-// Allows says whether a message may name sender for itself: it is the channel's own, or a pattern allows it.
+// Allows reports whether a message may name a sender: the channel's own, or one that matches a pattern. Letter case is ignored.
 func (c *Channel) Allows(sender string) bool {
 	sender = strings.ToLower(strings.TrimSpace(sender))
 	if sender == strings.ToLower(c.Sender) {
@@ -80,7 +80,7 @@ func (c *Channel) Allows(sender string) bool {
 	return false
 }
 
-// Cost is what a message over the channel costs by the price rule of the channel's type.
+// Cost returns the cost of a message by the price rule of the channel's type.
 func (c *Channel) Cost(segments int, media bool) message.Micros {
 	return c.Type.Spec().Price.Cost(message.Usage{Price: c.Price, PriceMedia: c.PriceMedia, Segments: segments, Media: media})
 }

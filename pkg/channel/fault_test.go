@@ -8,7 +8,7 @@ import (
 	"herald/pkg/seal"
 )
 
-// A channel's credentials go to its base URL with every call, so it leads to the provider, or to this machine in a test.
+// Every call sends credentials to the channel's base URL, so it must lead to the provider, or to this machine in a test.
 func TestFaultBaseURLs(t *testing.T) {
 	for _, good := range []string{
 		"https://api.eu.sendgrid.com", "https://api.sendgrid.com/prefix", "https://10.0.0.5:8443", "https://[2001:db8::1]", "http://127.0.0.1:8081", "http://localhost:1",

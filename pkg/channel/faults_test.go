@@ -14,14 +14,14 @@ import (
 	"herald/pkg/seal"
 )
 
-// shelf is a store of one channel, or of none.
+// shelf is a store with one channel or none.
 type shelf struct {
 	Store
 	mu    sync.Mutex
 	ch    *Channel
 	err   error // instead of the channel
 	reads int
-	slow  chan struct{} // a read that has its answer waits for it
+	slow  chan struct{} // delays the next read after it took its result
 }
 
 func (s *shelf) put(ch *Channel, err error) {
@@ -81,7 +81,7 @@ func aChannel(version int64) *Channel {
 	}
 }
 
-// After a read that fails the next caller reads again and gets what is stored, also while others ask.
+// After a failed read, the next caller reads again and gets the stored channel.
 func TestFaultAFailedReadKeepsNothingOld(t *testing.T) {
 	for name, get := range map[string]func(*Registry, context.Context, *Channel) (*Channel, error){
 		"by its key":      func(r *Registry, ctx context.Context, c *Channel) (*Channel, error) { return r.Get(ctx, c.Key) },
@@ -119,7 +119,7 @@ func TestFaultAFailedReadKeepsNothingOld(t *testing.T) {
 	}
 }
 
-// A channel that another process deletes is not found once it has been cached for cacheTTL, and stays so for everybody.
+// A channel that another process deleted is not found after cacheTTL, by any caller.
 func TestFaultADeletedChannelIsNotFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		was := aChannel(1)
@@ -144,7 +144,7 @@ func TestFaultADeletedChannelIsNotFound(t *testing.T) {
 	})
 }
 
-// A caller that knows of a version gets that or a later one, although an older one is cached; so does everybody after it.
+// A caller that knows a version gets that version or a later one, although an older one is cached. So do later callers.
 func TestFaultAtLeast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		was := aChannel(3)
@@ -168,14 +168,14 @@ func TestFaultAtLeast(t *testing.T) {
 		if ch, err := r.Get(t.Context(), k); ch != &is || err != nil || s.reads != 2 {
 			t.Errorf("afterwards: %v, %v after %d reads", ch, err, s.reads)
 		}
-		// A version that is not there, that of a channel which was replaced for example, is asked for and not waited for.
+		// A version that does not exist, for example of a replaced channel, causes one read and no wait.
 		if ch, err := r.AtLeast(t.Context(), k, 9); ch != &is || err != nil || s.reads != 3 {
 			t.Errorf("a version that is not there: %v, %v after %d reads", ch, err, s.reads)
 		}
 	})
 }
 
-// A slow read does not put back what it read before a change, whether the change was made here or read by another.
+// A slow read does not cache a channel that was changed, by this process or by another, since the read began.
 func TestFaultASlowReadIsNotCached(t *testing.T) {
 	for name, meanwhile := range map[string]func(t *testing.T, r *Registry, s *shelf, k Key){
 		"changed here": func(t *testing.T, r *Registry, _ *shelf, k Key) {
@@ -204,7 +204,7 @@ func TestFaultASlowReadIsNotCached(t *testing.T) {
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
-					_, _ = r.Get(t.Context(), k) // either is right for it
+					_, _ = r.Get(t.Context(), k) // both versions are valid for this caller
 				}()
 				synctest.Wait()
 				meanwhile(t, r, s, k)
@@ -218,7 +218,7 @@ func TestFaultASlowReadIsNotCached(t *testing.T) {
 	}
 }
 
-// What this process changes it sees at once: by key and as the default.
+// A process sees its own changes immediately, by key and as the default.
 func TestFaultOwnChangesAreSeenAtOnce(t *testing.T) {
 	was := aChannel(1)
 	s := &shelf{ch: was}
@@ -255,10 +255,10 @@ func TestFaultOwnChangesAreSeenAtOnce(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := r.Update(t.Context(), was.Key, func(c *Channel) error {
-		c.Sender = "nobody"
+		c.Sender = "not an address"
 		return nil
 	}); !message.IsCode(err, message.CodeInvalid) {
-		t.Errorf("a sender that is none: %v", err)
+		t.Errorf("an invalid sender: %v", err)
 	}
 	see("changes that are refused", Paused, nil)
 	got, err := r.Update(t.Context(), was.Key, func(c *Channel) error {

@@ -11,14 +11,14 @@ import (
 	"herald/pkg/seal"
 )
 
-// ProviderSpec is the declarative part of a provider: what its channels need. Package channel knows no provider by name;
-// the adapters declare their specs, and package vendors lists them.
+// ProviderSpec is the declarative part of a provider: the requirements of its channels. Package channel knows no provider by name. The
+// adapters declare their specs, and package vendors lists them.
 type ProviderSpec struct {
 	Name        string                // the name on the wire and in the database: lower case letters and digits
 	Label       string                // the name in prose, such as "SendGrid"
 	Types       []message.ChannelType // the channel types that the provider sends
-	BaseURL     string                // of the provider's API, where neither channel nor setting names another
-	OnUnknown   Policy                // of channels that name no policy
+	BaseURL     string                // of the provider's API, unless the channel or a setting names another
+	OnUnknown   Policy                // the policy of channels that name none
 	Credentials []Credential
 }
 
@@ -32,13 +32,12 @@ type Credential struct {
 	Check func(value string) error
 }
 
-// Providers is the set of providers that channels may use. The order matters: a channel that names no provider gets the
-// first that sends its type.
+// Providers is the list of providers that channels may use. A channel that names no provider gets the first one that sends its type.
 type Providers []ProviderSpec
 
 var providerNameForm = regexp.MustCompile(`^[a-z][a-z0-9]{1,31}$`)
 
-// NewProviders returns the set of the specs, or an error that names an incomplete or repeated one.
+// NewProviders returns the list of the specs, or an error that names an incomplete or repeated one.
 func NewProviders(specs ...ProviderSpec) (Providers, error) {
 	var set Providers
 	for _, s := range specs {
@@ -101,7 +100,7 @@ func (p Providers) For(t message.ChannelType) []string {
 	return names
 }
 
-// OneLine refuses values that could end a header.
+// OneLine returns an error for a value with a line break, which would end a header.
 func OneLine(value string) error {
 	if strings.ContainsAny(value, "\r\n") {
 		return errors.New("must be one line")
@@ -109,7 +108,7 @@ func OneLine(value string) error {
 	return nil
 }
 
-// PathSegment refuses values that cannot be one segment of a URL's path.
+// PathSegment returns an error for a value that cannot be one segment of a URL's path.
 func PathSegment(value string) error {
 	if value == "." || value == ".." || strings.ContainsAny(value, "/\\?#% \t\r\n") {
 		return errors.New("must not contain slashes, spaces or other separators of a URL")
@@ -117,7 +116,7 @@ func PathSegment(value string) error {
 	return nil
 }
 
-// checkCredentials returns what is wrong with the credentials of a channel of the provider.
+// checkCredentials returns the invalid credentials of a channel of the provider: missing, malformed and undeclared ones.
 func (s *ProviderSpec) checkCredentials(values map[string]seal.Secret) []message.FieldError {
 	var errs []message.FieldError
 	fail := func(slug, msg, name string) {

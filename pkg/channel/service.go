@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"herald/pkg/message"
 )
 
-// Store keeps channels. Get and Default return a message.Error not_found when there is none; Insert returns conflict
-// when the key is taken. Credentials come and go in the clear; the store seals them. All but Insert may be repeated.
-// PauseChannel changes nothing when the channel has another version than the one that the caller has seen it with.
+// Store keeps channels. Channel returns a message.Error with code not_found for an unknown key; InsertChannel returns conflict for a
+// used key. Credentials pass in the clear; the store seals them. All methods except InsertChannel may be repeated. PauseChannel
+// changes nothing if the channel's version is not seen, the version that the caller read.
 type Store interface {
 	InsertChannel(ctx context.Context, c *Channel) error
 	Channel(ctx context.Context, k Key) (*Channel, error)
@@ -23,30 +24,29 @@ type Store interface {
 	PauseChannel(ctx context.Context, k Key, seen int64, reason string) error
 }
 
-// Editor changes channels. UpdateChannel locks one, has change change it, and writes the fields that differ, in one
-// transaction; an error of change is returned and nothing is written; change may be called more than once, each time with
-// the channel as it is stored then. DeleteChannel refuses, as a conflict, while a bulk or a message that is open goes over
-// the channel. Both return a message.Error not_found.
+// Editor changes channels. UpdateChannel locks the channel, calls change, and writes the changed fields, in one transaction. It
+// returns the error of change and then writes nothing. It may call change more than once, each time with the stored channel.
+// DeleteChannel returns conflict while an open bulk or message uses the channel. Both return not_found for an unknown key.
 type Editor interface {
 	UpdateChannel(ctx context.Context, k Key, change func(*Channel) error) (*Channel, error)
 	DeleteChannel(ctx context.Context, k Key) error
 }
 
-// DefaultStore finds the default channel of a type; not_found when no channel of the type is marked as default.
+// DefaultStore finds the default channel of a type. It returns not_found if no channel of the type is marked as default.
 type DefaultStore interface {
 	DefaultChannel(ctx context.Context, t message.ChannelType) (*Channel, error)
 }
 
-// Registry is how the rest of Herald gets at channels. Lookups are cached for a moment, so a change reaches every
-// process within cacheTTL and cacheReread.
+// Registry gives the rest of Herald access to channels. It caches reads, so a change reaches every process within cacheTTL plus
+// rereadTime. It is safe for concurrent use.
 type Registry struct {
 	store     Store
 	defaults  DefaultStore
 	editor    Editor
 	providers Providers
 	mu        sync.Mutex
-	cache     map[Key]cached // a default stands under its type alone
-	changes   int            // made through this registry; what was read before one is not cached after it
+	cache     *simplelru.LRU[Key, cached] // a default channel is cached under a key with its type only
+	changes   int                         // made through this registry; a read that began before a change is not cached after it
 }
 
 type cached struct {
@@ -55,34 +55,39 @@ type cached struct {
 }
 
 const (
-	cacheTTL    = time.Second
-	cacheReread = 100 * time.Millisecond
-	cacheMax    = 10_000
+	cacheTTL   = time.Second            // age at which a cached channel is read again
+	rereadTime = 100 * time.Millisecond // while one caller reads, the others use the old entry for this long
+	maxCached  = 10_000                 // channels; the least recently used one is dropped beyond it
 )
 
-// NewRegistry makes a Registry over a store. Channels may use the providers.
+// NewRegistry returns a Registry over a store. Channels may use the given providers.
 func NewRegistry(store Store, defaults DefaultStore, editor Editor, providers Providers) *Registry {
-	return &Registry{store: store, defaults: defaults, editor: editor, providers: providers, cache: map[Key]cached{}}
+	cache, err := simplelru.NewLRU[Key, cached](maxCached, nil)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &Registry{store: store, defaults: defaults, editor: editor, providers: providers, cache: cache}
 }
 
-// Get returns a channel, at most a moment old. The result is shared: it must not be changed.
+// Get returns a channel that is at most cacheTTL plus rereadTime old. The result is shared and read only.
 func (r *Registry) Get(ctx context.Context, k Key) (*Channel, error) {
 	return r.recent(k, 0, func() (*Channel, error) { return r.store.Channel(ctx, k) })
 }
 
-// AtLeast is Get for a caller that knows of a version: a cached channel that is older is read again.
+// AtLeast is Get for a caller that knows a version of the channel. It reads an older cached channel again.
 func (r *Registry) AtLeast(ctx context.Context, k Key, version int64) (*Channel, error) {
 	return r.recent(k, version, func() (*Channel, error) { return r.store.Channel(ctx, k) })
 }
 
-// recent returns what is cached under a key, unless it is below a version, or what read says.
+// recent returns the cached channel of a key if it is fresh and has at least the version, else the result of read.
 func (r *Registry) recent(k Key, version int64, read func() (*Channel, error)) (*Channel, error) {
 	now := time.Now()
 	r.mu.Lock()
-	c, ok := r.cache[k]
+	c, ok := r.cache.Get(k)
 	fresh := ok && now.Before(c.until) && c.channel.Version >= version
-	if ok && !fresh { // one caller reads it again, and the others go on with what they had, or each second would begin with a rush
-		r.cache[k] = cached{c.channel, now.Add(cacheReread)}
+	if ok && !fresh {
+		// One caller reads; the others use the old entry meanwhile. Without this, all callers would read at once every second.
+		r.cache.Add(k, cached{c.channel, now.Add(rereadTime)})
 	}
 	changes := r.changes
 	r.mu.Unlock()
@@ -93,8 +98,9 @@ func (r *Registry) recent(k Key, version int64, read func() (*Channel, error)) (
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		if r.cache[k].channel == c.channel {
-			delete(r.cache, k) // it is gone, or may have changed: the next caller reads it
+		// The channel was deleted or may have changed, so the next caller reads again.
+		if current, _ := r.cache.Peek(k); current.channel == c.channel {
+			r.cache.Remove(k)
 		}
 		return nil, err
 	}
@@ -102,23 +108,20 @@ func (r *Registry) recent(k Key, version int64, read func() (*Channel, error)) (
 	return ch, nil
 }
 
-// keep caches a channel, unless it changed or was read at a higher version since it was asked for. r.mu is held.
+// keep caches a channel, unless it was changed or read at a higher version since the read began. r.mu is held.
 func (r *Registry) keep(k Key, ch *Channel, changes int) {
-	if c, ok := r.cache[k]; r.changes != changes || ok && c.channel.Key == ch.Key && c.channel.Version > ch.Version {
+	if c, ok := r.cache.Peek(k); r.changes != changes || ok && c.channel.Key == ch.Key && c.channel.Version > ch.Version {
 		return
 	}
-	if len(r.cache) >= cacheMax {
-		clear(r.cache)
-	}
-	r.cache[k] = cached{ch, time.Now().Add(cacheTTL)}
+	r.cache.Add(k, cached{ch, time.Now().Add(cacheTTL)})
 }
 
-// Default returns the default channel of a type, at most a moment old. The result is shared: it must not be changed.
+// Default returns the default channel of a type, as old as Get's at most. The result is shared and read only.
 func (r *Registry) Default(ctx context.Context, t message.ChannelType) (*Channel, error) {
 	return r.recent(Key{Type: t}, 0, func() (*Channel, error) { return r.defaults.DefaultChannel(ctx, t) })
 }
 
-// Find returns the channels that one id names, one per type at most.
+// Find returns the channels with an id: at most one per type.
 func (r *Registry) Find(ctx context.Context, id uuid.UUID) ([]*Channel, error) {
 	var found []*Channel
 	for _, t := range message.ChannelTypes {
@@ -133,13 +136,13 @@ func (r *Registry) Find(ctx context.Context, id uuid.UUID) ([]*Channel, error) {
 	return found, nil
 }
 
-// List returns channels in the order of their keys, beginning after one.
+// List returns up to limit channels in the order of their keys, from the first after a key (keyset pagination).
 func (r *Registry) List(ctx context.Context, after Key, limit int) ([]Channel, error) {
 	return r.store.Channels(ctx, after, limit)
 }
 
-// Pause stops a channel with a reason that a person will read. What was found out with a channel as it was before
-// somebody changed it, its credentials for example, does not stop it as it is now.
+// Pause pauses a channel with a reason for its operator. It changes nothing if the stored channel has another version than c: a
+// refusal of old credentials says nothing of new ones.
 func (r *Registry) Pause(ctx context.Context, c *Channel, reason string) error {
 	defer r.forget(c.Key)
 	return r.store.PauseChannel(ctx, c.Key, c.Version, reason)
@@ -147,14 +150,14 @@ func (r *Registry) Pause(ctx context.Context, c *Channel, reason string) error {
 
 func (r *Registry) forget(k Key) {
 	r.mu.Lock()
-	delete(r.cache, k)
-	delete(r.cache, Key{Type: k.Type})
+	r.cache.Remove(k)
+	r.cache.Remove(Key{Type: k.Type})
 	r.changes++
 	r.mu.Unlock()
 }
 
-// Update changes a channel, checks it and returns it as it is then. Updates of one channel take effect one after the other;
-// change may be called more than once. The error is change's, or a message.Error with fields by their names on the wire.
+// Update changes a channel, validates it and returns the result. Updates of one channel are serialised. It may call change more than
+// once. The error is that of change, or a message.Error with the invalid fields by their names on the wire.
 func (r *Registry) Update(ctx context.Context, k Key, change func(*Channel) error) (*Channel, error) {
 	defer r.forget(k)
 	return r.editor.UpdateChannel(ctx, k, func(c *Channel) error {
@@ -165,14 +168,14 @@ func (r *Registry) Update(ctx context.Context, k Key, change func(*Channel) erro
 	})
 }
 
-// Delete removes a channel that nothing open goes over.
+// Delete removes a channel. It returns conflict while an open bulk or message uses the channel.
 func (r *Registry) Delete(ctx context.Context, k Key) error {
 	defer r.forget(k)
 	return r.editor.DeleteChannel(ctx, k)
 }
 
-// Create checks a new channel, fills what was left open with the provider's defaults, and stores it. Wrong fields
-// come back together, by their names on the wire.
+// Create fills the empty fields of a new channel with the provider's defaults, validates it and stores it. The error lists all invalid
+// fields by their names on the wire, or is conflict.
 func (r *Registry) Create(ctx context.Context, c *Channel) error {
 	if errs := r.prepare(c); len(errs) > 0 {
 		return message.Invalid(errs)
@@ -181,7 +184,7 @@ func (r *Registry) Create(ctx context.Context, c *Channel) error {
 	return r.store.InsertChannel(ctx, c)
 }
 
-// prepare fills what a channel leaves open with the defaults of its provider, and returns what is wrong with it.
+// prepare fills the empty fields of a channel with its provider's defaults, and returns the invalid fields.
 func (r *Registry) prepare(c *Channel) []message.FieldError {
 	names := r.providers.For(c.Type)
 	if c.Provider == "" && len(names) > 0 {
@@ -217,8 +220,8 @@ func (r *Registry) prepare(c *Channel) []message.FieldError {
 	return append(errs, spec.checkCredentials(c.Credentials)...)
 }
 
-// fallback returns the spec by which the rest of a channel is checked whose provider does not send its type: that of the
-// type's default provider, or one without credentials where no provider sends the type.
+// fallback returns the spec that validates the other fields of a channel whose provider does not send its type: that of the first of
+// names, or one without credentials if names is empty.
 func (r *Registry) fallback(names []string) *ProviderSpec {
 	if len(names) == 0 {
 		return &ProviderSpec{Name: "no provider", OnUnknown: Hold}

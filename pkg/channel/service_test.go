@@ -11,7 +11,7 @@ import (
 	"herald/pkg/message"
 )
 
-// slowStore reads one channel, when it is let.
+// slowStore returns a channel after the test provides it.
 type slowStore struct {
 	Store
 	reads chan chan *Channel
@@ -23,13 +23,13 @@ func (s *slowStore) Channel(context.Context, Key) (*Channel, error) {
 	return <-answer, nil
 }
 
-// When what is cached is too old one caller reads it anew, and whoever comes meanwhile does not wait for it.
-func TestOneCallerReadsAnew(t *testing.T) {
+// When a cached channel is too old, one caller reads it again, and concurrent callers get the old one without waiting.
+func TestOneCallerReadsAgain(t *testing.T) {
 	s := &slowStore{reads: make(chan chan *Channel, 10)}
 	r := NewRegistry(s, nil, nil, nil)
 	k := Key{ID: uuid.New(), Type: message.Email}
 	was, is := &Channel{Key: k, Name: "was"}, &Channel{Key: k, Name: "is"}
-	r.cache[k] = cached{was, time.Now().Add(-time.Second)}
+	r.cache.Add(k, cached{was, time.Now().Add(-time.Second)})
 	got := make(chan *Channel)
 	get := func() {
 		ch, _ := r.Get(t.Context(), k)
@@ -45,7 +45,7 @@ func TestOneCallerReadsAnew(t *testing.T) {
 	}
 	answer <- is
 	if ch := <-got; ch != is {
-		t.Errorf("the one who read: %+v", ch)
+		t.Errorf("the caller that read: %+v", ch)
 	}
 	go get()
 	if ch := <-got; ch != is || len(s.reads) != 0 {
@@ -53,17 +53,17 @@ func TestOneCallerReadsAnew(t *testing.T) {
 	}
 }
 
-// While one caller's read hangs the others use the old entry for cacheReread, and then one of them reads again.
+// While the read of one caller hangs, the others use the old entry for rereadTime. Then one of them reads.
 func TestAnotherCallerReadsWhenTheFirstHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowStore{reads: make(chan chan *Channel, 10)}
 		r := NewRegistry(s, nil, nil, nil)
 		k := Key{ID: uuid.New(), Type: message.Email}
-		r.cache[k] = cached{&Channel{Key: k, Name: "was"}, time.Now().Add(-time.Second)}
+		r.cache.Add(k, cached{&Channel{Key: k, Name: "was"}, time.Now().Add(-time.Second)})
 		get := func() { _, _ = r.Get(t.Context(), k) }
 		go get()
 		first := <-s.reads
-		time.Sleep(cacheReread)
+		time.Sleep(rereadTime)
 		go get()
 		synctest.Wait()
 		if len(s.reads) != 1 {
@@ -72,4 +72,49 @@ func TestAnotherCallerReadsWhenTheFirstHangs(t *testing.T) {
 		first <- &Channel{Key: k}
 		<-s.reads <- &Channel{Key: k}
 	})
+}
+
+// countingStore has every channel, and counts reads.
+type countingStore struct {
+	Store
+	reads int
+}
+
+func (s *countingStore) Channel(_ context.Context, k Key) (*Channel, error) {
+	s.reads++
+	return &Channel{Key: k}, nil
+}
+
+// The cache is bounded: a new channel displaces the one that was used least recently, and no other.
+func TestCacheIsBounded(t *testing.T) {
+	s := &countingStore{}
+	r := NewRegistry(s, nil, nil, nil)
+	get := func(n int) bool {
+		before := s.reads
+		k := Key{ID: uuid.UUID{14: byte(n >> 8), 15: byte(n)}, Type: message.SMS}
+		if c, err := r.Get(t.Context(), k); err != nil || c.Key != k {
+			t.Fatal(c, err)
+		}
+		// The entries must not expire while a slow machine fills the cache.
+		if e, ok := r.cache.Peek(k); ok {
+			r.cache.Add(k, cached{e.channel, time.Now().Add(time.Hour)})
+		}
+		return s.reads == before
+	}
+	for n := range maxCached {
+		get(n)
+	}
+	if !get(0) || r.cache.Len() != maxCached {
+		t.Fatalf("%d channels are cached", r.cache.Len())
+	}
+	get(maxCached)
+	if r.cache.Len() != maxCached {
+		t.Errorf("%d channels are cached", r.cache.Len())
+	}
+	if !get(0) || !get(maxCached) || !get(2) {
+		t.Error("a recently used channel was dropped")
+	}
+	if get(1) {
+		t.Error("the least recently used channel is still cached")
+	}
 }

@@ -101,8 +101,13 @@ func TestDefaults(t *testing.T) {
 		c.KeyRate != 1000 || c.InFlight != 512 || c.FeedWindow != 0 || c.QueuePrefetch != 100 || c.DatabaseMaxConns != 24 || c.LogLevel != slog.LevelInfo {
 		t.Errorf("%+v", c)
 	}
-	if got := c.Concurrency.String(); got != "email=1000,sms=400,instagram_dm=200" {
-		t.Errorf("sends in flight: %s", got)
+	for _, spec := range message.TypeSpecs() {
+		if c.Concurrency[spec.Type] != spec.Concurrency {
+			t.Errorf("sends in flight of %s: %d, want %d", spec.Type, c.Concurrency[spec.Type], spec.Concurrency)
+		}
+	}
+	if len(c.Concurrency) != len(message.ChannelTypes) || c.Concurrency[message.Email] != 1000 || c.Concurrency[message.SMS] != 400 || c.Concurrency[message.InstagramDM] != 200 {
+		t.Errorf("sends in flight: %s", c.Concurrency)
 	}
 	for _, s := range c.Settings() {
 		if s.Value != s.Default && (s.Default != "" || (s.Value != "0" && s.Value != "[]")) && !sameDuration(s.Value, s.Default) && !strings.EqualFold(s.Value, s.Default) {
@@ -117,8 +122,8 @@ func sameDuration(a, b string) bool {
 	return err == nil && other == nil && x == y
 }
 
-// Concurrency is read for each message type, whatever is left out.
-func TestConcurrencyOfEachType(t *testing.T) {
+// A channel type that the setting does not name gets unlistedConcurrency.
+func TestConcurrencyOfUnlistedTypes(t *testing.T) {
 	c, err := parse(t, 0, map[string]string{"HERALD_WORKER_CONCURRENCY": "sms=5"})
 	if err != nil {
 		t.Fatal(err)

@@ -1,22 +1,67 @@
 package message
 
 import (
-	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// The names on the wire and the order in which documents list them are part of the contract.
+// released are the channel types that callers use. Their names and fields are part of the contract; a new type needs no entry.
+var released = map[ChannelType][]string{
+	"EMAIL":        {"subject", "html_content", "sender_name", "sender"},
+	"SMS":          {"sender", "media_urls"},
+	"INSTAGRAM_DM": {"image_url"},
+}
+
+// The list of types follows the registry, and the released names stay.
 func TestChannelTypes(t *testing.T) {
-	if want := []ChannelType{"EMAIL", "SMS", "INSTAGRAM_DM"}; !reflect.DeepEqual(ChannelTypes, want) {
-		t.Errorf("types %v, want %v", ChannelTypes, want)
+	var names []string
+	for i, s := range TypeSpecs() {
+		if ChannelTypes[i] != s.Type || s.Type.Spec().Label != s.Label {
+			t.Errorf("type %d is %s, its spec is of %s", i, ChannelTypes[i], s.Type)
+		}
+		names = append(names, string(s.Type))
+		for _, in := range []string{string(s.Type), strings.ToLower(string(s.Type))} {
+			if got, ok := ParseChannelType(in); got != s.Type || !ok {
+				t.Errorf("ParseChannelType(%q) = %q, %v", in, got, ok)
+			}
+		}
 	}
-	if got := ChannelTypeList(); got != "EMAIL, SMS or INSTAGRAM_DM" {
-		t.Errorf("list %q", got)
+	last := len(names) - 1
+	if got, want := ChannelTypeList(), strings.Join(names[:last], ", ")+" or "+names[last]; got != want {
+		t.Errorf("list %q, want %q", got, want)
 	}
-	for in, want := range map[string]ChannelType{"email": Email, "Sms": SMS, "INSTAGRAM_DM": InstagramDM, "instagram": "", "": ""} {
-		if got, ok := ParseChannelType(in); got != want || ok != (want != "") {
+	for typ := range released {
+		if !slices.Contains(ChannelTypes, typ) {
+			t.Errorf("%s is not registered", typ)
+		}
+	}
+	for _, in := range []string{"instagram", ""} {
+		if got, ok := ParseChannelType(in); got != "" || ok {
 			t.Errorf("ParseChannelType(%q) = %q, %v", in, got, ok)
+		}
+	}
+}
+
+// Every registered type has a complete spec, and its rules refuse what no type accepts.
+func TestEveryTypeIsComplete(t *testing.T) {
+	for _, s := range TypeSpecs() {
+		for part, missing := range s.missing() {
+			if missing {
+				t.Errorf("%s has no valid %s", s.Type, part)
+			}
+		}
+		if _, ok := s.Address.Normalize(""); ok || s.Sender.Valid("") {
+			t.Errorf("%s accepts an empty address", s.Type)
+		}
+		if len(s.Content.Validate(&Content{})) == 0 || s.Content.CheckRendered(&Content{}) == nil {
+			t.Errorf("%s accepts an empty message", s.Type)
+		}
+		if s.Address.Recognize != nil && s.Address.Recognize("") {
+			t.Errorf("%s recognises an empty recipient", s.Type)
+		}
+		if got := s.Price.Cost(Usage{Price: 3, Segments: 1}); got != 3 {
+			t.Errorf("one unit of %s costs %d, want its price", s.Type, got)
 		}
 	}
 }
@@ -146,19 +191,36 @@ func TestTypeOfContent(t *testing.T) {
 }
 
 func TestTypesWith(t *testing.T) {
-	for field, want := range map[string][]ChannelType{
-		"content": {Email, SMS, InstagramDM}, "subject": {Email}, "html_content": {Email}, "sender_name": {Email}, "sender": {Email, SMS},
-		"media_urls": {SMS}, "image_url": {InstagramDM}, "fax": nil,
-	} {
-		if got := TypesWith(field); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %v, want %v", field, got, want)
+	for _, f := range append((&Content{}).fields(), contentField{name: "content"}, contentField{name: "fax"}) {
+		types := TypesWith(f.name)
+		for _, s := range TypeSpecs() {
+			has := f.name == "content" || slices.Contains(s.Content.Fields, f.name)
+			if slices.Contains(types, s.Type) != has {
+				t.Errorf("%s: %v, but %s has it: %v", f.name, types, s.Type, has)
+			}
+		}
+		for typ, fields := range released {
+			if has := f.name == "content" || slices.Contains(fields, f.name); slices.Contains(types, typ) != has {
+				t.Errorf("%s: %v, but %s should have it: %v", f.name, types, typ, has)
+			}
+		}
+		if !slices.IsSortedFunc(types, func(a, b ChannelType) int { return slices.Index(ChannelTypes, a) - slices.Index(ChannelTypes, b) }) {
+			t.Errorf("%s: %v is not in the order of the registry", f.name, types)
 		}
 	}
 }
 
 func TestAddresses(t *testing.T) {
-	if got, want := AddressFields(), []string{"email", "phone", "instagram_id"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("address fields %v, want %v", got, want)
+	fields := AddressFields()
+	if len(fields) != len(slices.Compact(slices.Sorted(slices.Values(fields)))) {
+		t.Errorf("address fields %v repeat", fields)
+	}
+	for _, s := range TypeSpecs() {
+		l := &Lead{}
+		field := l.Text(s.Address.LeadField)
+		if *field = "address"; l.Address(s.Type) != "address" || !slices.Contains(fields, s.Address.LeadField) {
+			t.Errorf("%s: address %q, fields %v", s.Type, l.Address(s.Type), fields)
+		}
 	}
 	l := &Lead{Email: "e", Phone: "p", InstagramID: "i"}
 	for typ, want := range map[ChannelType]string{Email: "e", SMS: "p", InstagramDM: "i"} {

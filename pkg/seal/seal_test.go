@@ -54,7 +54,7 @@ func TestSealIsBoundToKeyAndPlace(t *testing.T) {
 	}
 	again, _ := a.Seal(NewSecret("value"), "here")
 	if again == sealed || strings.Contains(sealed, "value") {
-		t.Error("the same value seals alike, or shows")
+		t.Error("equal values seal equally, or the value is visible")
 	}
 	altered := sealed[:len(sealed)-1] + string(sealed[len(sealed)-1]^1)
 	for name, open := range map[string]func() (Secret, error){
@@ -70,7 +70,7 @@ func TestSealIsBoundToKeyAndPlace(t *testing.T) {
 	}
 }
 
-func TestMasterKeysAreExchanged(t *testing.T) {
+func TestMasterKeysAreRotated(t *testing.T) {
 	before := sealer(t, 1)
 	sealed, err := before.Seal(NewSecret("value"), "here")
 	if err != nil {
@@ -82,7 +82,7 @@ func TestMasterKeysAreExchanged(t *testing.T) {
 	}
 	secret, err := during.Open(sealed, "here")
 	if err != nil || secret.Reveal() != "value" || during.Current(sealed) || !before.Current(sealed) {
-		t.Fatalf("the key before does not open: %v", err)
+		t.Fatalf("the previous key does not open: %v", err)
 	}
 	again, err := during.Seal(secret, "here")
 	if err != nil || !during.Current(again) {
