@@ -30,7 +30,7 @@ type Config struct {
 	RedisURL         string        `env:"REDIS_URL" help:"redis://host:port/0, rediss:// (TLS), or unix:///path/redis.sock"`
 	Listen           string        `env:"HERALD_LISTEN" envDefault:"127.0.0.1:8080" help:"address of the API"`
 	AdminListen      string        `env:"HERALD_ADMIN_LISTEN" help:"address of metrics, probes and pprof; the default of the API is 127.0.0.1:9101; a worker binds a free port and logs it"`
-	AdminHosts       []string      `env:"HERALD_ADMIN_HOSTS" help:"host names, separated by commas, under which the admin address answers beside localhost; on an address that is not loopback it also answers under every IP address"`
+	AdminHosts       []string      `env:"HERALD_ADMIN_HOSTS" help:"host names, separated by commas, that the admin address accepts besides localhost; if it is not a loopback address, it also accepts every IP address"`
 	PProf            bool          `env:"HERALD_PPROF" envDefault:"false" help:"serve profiles (pprof) on the admin address"`
 	Open             Open          `env:"HERALD_OPEN" help:"loopback: allow requests of this machine without an API key until the first key is created; the embedded mode sets it"`
 	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials and makes the checksums of API keys; required outside the embedded mode"`
@@ -38,14 +38,14 @@ type Config struct {
 	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests per second of an API key without a rate; 0: unlimited"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for the bulk to complete before it answers"`
 	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests in progress at the same time; the API rejects more with 503 (load shedding)"`
-	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" help:"maximum of sends in flight per worker process, for each channel type or as one number for all; how many there are follows from the time that the provider takes"`
+	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" help:"maximum of sends in flight per worker process, for each channel type or as one number for all; the actual number follows from the provider's response time"`
 	FeedWindow       int           `env:"HERALD_FEED_WINDOW" help:"tasks of one bulk in Redis; 0: 1.5 s of the channel's rate, at least 20, or without a rate 2,000 per running worker, at most 20,000 in all"`
 	QueueFast        bool          `env:"HERALD_QUEUE_FAST" envDefault:"true" help:"pipelines and prefetching between Asynq and Redis; false: Asynq talks to Redis by itself"`
-	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each of a worker's servers may have taken and not started; 1: one at a time"`
-	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"how long an UNKNOWN message waits before it is sent once more, if its channel allows that"`
+	QueuePrefetch    int           `env:"HERALD_QUEUE_PREFETCH" envDefault:"100" help:"tasks that each server of a worker may prefetch; 1: one at a time"`
+	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"time before an UNKNOWN message is sent once more, if its channel allows that"`
 	ProviderURLs     ProviderURLs  // one setting for each provider
 	DatabaseMaxConns int           `env:"HERALD_DATABASE_MAX_CONNS" envDefault:"24" help:"database connections per process"`
-	URL              string        `env:"HERALD_URL" envDefault:"http://127.0.0.1:8080" help:"where the command line finds the API"`
+	URL              string        `env:"HERALD_URL" envDefault:"http://127.0.0.1:8080" help:"address of the API for the command line"`
 	APIKey           Masked        `env:"HERALD_API_KEY" help:"the API key of the command line"`
 	LogLevel         slog.Level    `env:"HERALD_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	LogFormat        string        `env:"HERALD_LOG_FORMAT" help:"text or json; without it text on a terminal, else json"`
@@ -97,10 +97,10 @@ type Concurrency map[message.ChannelType]int
 
 const (
 	maxConcurrency      = 5_000
-	unlistedConcurrency = 64 // of a type that a list leaves out
+	unlistedConcurrency = 64 // of a type that the setting does not name
 )
 
-// defaultConcurrency is what the channel types' specs say.
+// defaultConcurrency returns the values of the channel types' specs.
 func defaultConcurrency() Concurrency {
 	c := Concurrency{}
 	for _, s := range message.TypeSpecs() {

@@ -16,12 +16,12 @@ func text(t *testing.T, path string) string {
 	return string(b)
 }
 
-// What docker-compose.yml starts has no rights that it does not need, no password that everyone knows, and a first key that
-// ends. An engine is not needed to see that.
+// The services of docker-compose.yml have minimal rights and no well-known password, and the first API key expires. The test reads the
+// file; it needs no container engine.
 func TestFaultTheComposeFile(t *testing.T) {
 	file := text(t, "docker-compose.yml")
 	if known := regexp.MustCompile(`\$\{[A-Z_]*(PASSWORD|KEY)[A-Z_]*(:?-[^}]*)?\}`).FindAllString(file, -1); len(known) > 0 {
-		t.Errorf("secrets that need not be given: %v", known)
+		t.Errorf("secrets with defaults: %v", known)
 	}
 	head, services, _ := strings.Cut(file, "\nservices:\n")
 	services, _, _ = strings.Cut(services, "\nvolumes:\n")
@@ -49,14 +49,14 @@ func TestFaultTheComposeFile(t *testing.T) {
 			}
 		}
 		if name == "keys" && !regexp.MustCompile(`"--expires", "(24h|1d)"`).MatchString(body) {
-			t.Error("the first key, which stands in the log, does not end in a day")
+			t.Error("the first key, which is in the log, does not expire within a day")
 		}
 		if strings.Contains(body, "*herald") && !strings.Contains(body, "DATABASE_URL: postgres://herald:${HERALD_DB_PASSWORD:?") {
 			t.Errorf("%s does not connect as the role herald", name)
 		}
 	}
 	if !strings.Contains(services, "POSTGRES_USER: postgres") || !strings.Contains(services, "./deploy/postgres:/docker-entrypoint-initdb.d:ro") {
-		t.Error("herald's role is the superuser, or is not made")
+		t.Error("herald's role is the superuser, or is not created")
 	}
 	script := text(t, "deploy/postgres/10-herald.sh")
 	for _, want := range []string{"NOSUPERUSER", "NOCREATEDB", "NOCREATEROLE", "OWNER herald", "set -eu"} {

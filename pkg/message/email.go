@@ -82,8 +82,8 @@ func checkRenderedEmail(c *Content) error {
 	return nil
 }
 
-// NormalizeEmail returns the address in the form in which it is sent to and compared: without surrounding space, the
-// domain in lower case. Display names, comments, domain literals and non-ASCII characters are refused.
+// NormalizeEmail returns the form of an address that is sent to and compared: without surrounding space, with the domain in lower case.
+// It refuses display names, comments, domain literals and non-ASCII characters.
 func NormalizeEmail(s string) (string, bool) {
 	s = strings.TrimSpace(s)
 	if len(s) > maxEmail || hasControl(s) || !isASCII(s) || strings.ContainsAny(s, "<>\"()[],;: ") {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Code names a kind of failure of a request, for a program to act on.
+// Code classifies the failure of a request, for programs.
 type Code string
 
-// The codes. The API maps each to one HTTP status; anything that is no *Error is internal and shown to nobody.
+// The codes. The API maps each to one HTTP status. An error that is not an *Error is internal, and its text is only logged.
 const (
 	CodeInvalid     Code = "invalid" // carries Fields
 	CodeNotFound    Code = "not_found"
@@ -20,10 +20,10 @@ const (
 	CodeThrottled   Code = "throttled"   // carries RetryAfter
 	CodeUnavailable Code = "unavailable" // carries RetryAfter
 
-	CodeUnauthorized Code = "unauthorized" // nobody knows who asks
-	CodeForbidden    Code = "forbidden"    // it is known who asks, and they may not
-	CodeInProgress   Code = "in_progress"  // the same request is being worked on; carries RetryAfter
-	CodeTooSlow      Code = "too_slow"     // the body did not come in time
+	CodeUnauthorized Code = "unauthorized" // no valid API key
+	CodeForbidden    Code = "forbidden"    // the API key lacks the scope
+	CodeInProgress   Code = "in_progress"  // a request with the same idempotency key is in progress; carries RetryAfter
+	CodeTooSlow      Code = "too_slow"     // the body was not received in time
 )
 
 // Codes lists every Code.
@@ -32,16 +32,16 @@ var Codes = []Code{
 	CodeForbidden, CodeInProgress, CodeTooSlow,
 }
 
-// Error is a failure that may be shown to the caller as it is.
+// Error is a failure that is shown to the caller, except for its cause.
 type Error struct {
 	Code       Code
 	Message    string
 	Fields     []FieldError
 	RetryAfter time.Duration
-	Cause      error // for the log, never shown
+	Cause      error // for the log only
 }
 
-// Error returns the safe message, and for invalid input the first field's.
+// Error returns the message with its cause, or for invalid input the message of the first field.
 func (e *Error) Error() string {
 	if len(e.Fields) > 0 {
 		return fmt.Sprintf("%s (%v)", e.Fields[0].Msg, e.Fields[0].Loc)
@@ -55,34 +55,34 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Errorf makes an Error with a message for the caller.
+// Errorf returns an Error with a message for the caller.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Unavailable says that a part Herald needs does not answer now, and when to try again.
+// Unavailable returns the Error for a dependency that does not answer. It asks the caller to retry after 5 s.
 func Unavailable(what string, cause error) *Error {
 	return &Error{Code: CodeUnavailable, Message: what + " is not available at the moment", RetryAfter: 5 * time.Second, Cause: cause}
 }
 
-// IsCode says whether err is, or wraps, an Error of that code.
+// IsCode reports whether err is or wraps an Error with the code.
 func IsCode(err error, code Code) bool {
-	if err == nil { // here, because what follows allocates before it looks
+	if err == nil { // errors.As would allocate first
 		return false
 	}
 	var e *Error
 	return errors.As(err, &e) && e.Code == code
 }
 
-// FieldError is one thing wrong with one field of a request. Loc is the path to it: strings for names, ints for
-// array positions. Type is the slug that a program can switch on.
+// FieldError is one mistake in one field of a request. Loc is the path to the field: strings for names, ints for array positions. Type
+// is a slug for programs.
 type FieldError struct {
 	Loc  []any  `json:"loc"`
 	Msg  string `json:"msg"`
 	Type string `json:"type"`
 }
 
-// The slugs of FieldError.Type; they are pydantic's where one of those fits.
+// The slugs of FieldError.Type. They are pydantic's names where one exists.
 const (
 	SlugMissing     = "missing"
 	SlugString      = "string_type"
@@ -102,7 +102,7 @@ const (
 	SlugNumber      = "float_type"
 	SlugDatetime    = "datetime_parsing"
 	SlugUnsupported = "not_supported_yet"
-	SlugMore        = "more_errors" // the last entry, where there are more than are told
+	SlugMore        = "more_errors" // the last entry of a list that was cut
 )
 
 // Slugs lists every slug.
@@ -111,7 +111,7 @@ var Slugs = []string{
 	SlugListShort, SlugBool, SlugInt, SlugNumber, SlugDatetime, SlugUnsupported, SlugMore,
 }
 
-// Invalid makes the Error for fields that are wrong, or nil when none is.
+// Invalid returns the Error for invalid fields, or nil for none.
 func Invalid(fields []FieldError) error {
 	if len(fields) == 0 {
 		return nil
@@ -119,7 +119,7 @@ func Invalid(fields []FieldError) error {
 	return &Error{Code: CodeInvalid, Message: "the request is not valid", Fields: fields}
 }
 
-// InvalidField makes the Error for one wrong field.
+// InvalidField returns the Error for one invalid field.
 func InvalidField(slug, msg string, loc ...any) error {
 	return Invalid([]FieldError{{Loc: loc, Msg: msg, Type: slug}})
 }

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Fold brings text to the one form in which it is compared and searched everywhere: NFC, then full Unicode case
-// folding, then NFC again, since folding can leave parts that compose. Both databases compare folded columns with
-// folded values byte by byte, so their locales play no part.
+// Fold returns the form of a text that is compared and searched: NFC, full Unicode case folding, and NFC again, because folding can
+// leave characters that compose. It is idempotent. Both databases compare folded columns with folded values byte by byte, so their
+// collations have no influence.
 func Fold(s string) string {
 	ascii := true
 	upper := false

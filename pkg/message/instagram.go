@@ -12,8 +12,8 @@ const InstagramDM ChannelType = "INSTAGRAM_DM"
 // MaxInstagramBytes is Meta's limit for a text, in bytes of UTF-8.
 const MaxInstagramBytes = 1000
 
-// Instagram-scoped ids of people have 15 to 17 digits today. Shorter and longer ones are accepted where a request names
-// the type, but are too ambiguous to show it.
+// Instagram-scoped ids have 15 to 17 digits today. Shorter and longer ids are accepted if the request names the type. They are too
+// ambiguous to identify it.
 const minShownDigits, maxShownDigits = 15, 17
 
 var instagramForm = regexp.MustCompile(`^[0-9]{1,32}$`)
@@ -69,5 +69,5 @@ func checkRenderedInstagram(c *Content) error {
 	return nil
 }
 
-// IsInstagramID says whether s has the form of an Instagram-scoped id: digits only.
+// IsInstagramID reports whether s has the form of an Instagram-scoped id: 1 to 32 digits.
 func IsInstagramID(s string) bool { return instagramForm.MatchString(s) }

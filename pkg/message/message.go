@@ -1,6 +1,6 @@
-// Package message is Herald's dictionary: what a message is, to whom and over what it goes, how it can end, and
-// what makes one valid. Every other package speaks in these words. It knows no database, queue, provider or
-// framework, and imports nothing of ours.
+// Package message is Herald's dictionary: messages, leads, channel types, statuses and reasons, and the validation of content and
+// addresses. Every other package uses its terms. It knows no database, queue, provider or framework, and imports no other package of
+// Herald.
 package message
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// MessageType is why a message is sent, message_type on the wire. Suppressions and unsubscribe headers follow it.
+// MessageType is the purpose of a message, message_type on the wire. A suppression applies to some message types only.
 type MessageType string
 
 // The message types.
@@ -24,10 +24,10 @@ const (
 // MessageTypes lists every MessageType.
 var MessageTypes = []MessageType{Transactional, Marketing, Notification}
 
-// ParseMessageType reads a MessageType in any letter case.
+// ParseMessageType parses a MessageType in any letter case.
 func ParseMessageType(s string) (MessageType, bool) { return parseEnum(s, MessageTypes) }
 
-// Priority says which of a type's queues a message waits in.
+// Priority selects the queue of a message among those of its channel type.
 type Priority string
 
 // The priorities, most urgent first.
@@ -40,8 +40,8 @@ const (
 // Priorities lists every Priority, most urgent first.
 var Priorities = []Priority{High, Normal, Low}
 
-// ParsePriority reads a Priority by name in any letter case, or by its number from 1 to 5 as in mail's X-Priority
-// header: 1 and 2 are HIGH, 3 is NORMAL, 4 and 5 are LOW.
+// ParsePriority parses a Priority: its name in any letter case, or a number from 1 to 5 as in the mail header X-Priority (1 and 2 are
+// HIGH, 3 is NORMAL, 4 and 5 are LOW).
 func ParsePriority(s string) (Priority, bool) {
 	switch strings.TrimSpace(s) {
 	case "1", "2":
@@ -66,10 +66,10 @@ func parseEnum[E ~string](s string, all []E) (E, bool) {
 // Micros is an amount of money in millionths of the channel's currency.
 type Micros int64
 
-// Amount returns m in whole units of the currency, as the wire shows it.
+// Amount returns m in units of the currency, as on the wire.
 func (m Micros) Amount() float64 { return float64(m) / 1e6 }
 
-// MicrosOf rounds an amount in whole units to millionths.
+// MicrosOf converts an amount in units of the currency, rounded half away from zero.
 func MicrosOf(amount float64) Micros {
 	if amount < 0 {
 		return -MicrosOf(-amount)
@@ -77,8 +77,8 @@ func MicrosOf(amount float64) Micros {
 	return Micros(amount*1e6 + 0.5)
 }
 
-// Content is what a message says. Subject, Text and HTML are Liquid templates until they are rendered. Which of the
-// fields a type may use is checked by ValidateContent.
+// Content is the content of a message. Subject, Text and HTML are Liquid templates until they are rendered. ValidateContent checks which
+// fields a channel type has.
 type Content struct {
 	Subject    string   `json:"subject,omitempty"`
 	Text       string   `json:"content,omitempty"`
@@ -89,29 +89,29 @@ type Content struct {
 	ImageURL   string   `json:"image_url,omitempty"`
 }
 
-// Message is what one recipient gets over one channel: one row of the ledger.
+// Message is one message to one recipient over one channel: one row of the ledger.
 type Message struct {
 	ID          uuid.UUID
 	BulkID      uuid.UUID // uuid.Nil for a single
 	Seq         int64     // position in its bulk, from 0
-	LeadID      uuid.UUID // uuid.Nil when the caller named no contact
+	LeadID      uuid.UUID // uuid.Nil if the caller named no lead
 	ChannelID   uuid.UUID
 	ChannelType ChannelType
 	Provider    string
-	Recipient   string // the normalised address, empty when the lead has none
+	Recipient   string // the normalised address, empty if the lead has none
 	MessageType MessageType
 	Priority    Priority
-	Content     *Content        // singles carry their own; a bulk's messages share the bulk's
-	Metadata    json.RawMessage // the caller's own object, singles only
-	Keyed       bool            // a single that was sent under an idempotency key: its caller cannot send it twice
+	Content     *Content        // of a single; the messages of a bulk share the bulk's
+	Metadata    json.RawMessage // JSON object of the caller, singles only
+	Keyed       bool            // a single with an idempotency key: its caller cannot send it twice
 
 	Status     Status
 	Reason     Reason
-	Failure    *Failure // what the provider said, when it refused
-	Attempt    int      // claims so far that may have reached the provider
+	Failure    *Failure // of a refusal by the provider
+	Attempt    int      // claims that may have reached the provider
 	Unknowns   int      // attempts with an unknown outcome
-	Part       int      // parts that the provider has accepted (an Instagram message may have two)
-	Generation int      // counts how often the message was put back into the queue under a new task id
+	Part       int      // parts that the provider accepted; an Instagram message may have two
+	Generation int      // number of times that the message was enqueued again under a new task id
 	Suspect    Suspect  // whether rendering the message may end the process
 
 	ProviderMessageID string
@@ -123,25 +123,24 @@ type Message struct {
 	ScheduledAt   *time.Time
 	ClaimedAt     *time.Time
 	SentAt        *time.Time
-	NextAttemptAt *time.Time // when to look at the row again if nothing else does
+	NextAttemptAt *time.Time // when the sweep looks at the row again
 }
 
-// Suspect says what is known of a message whose rendering may end the process that renders it.
+// Suspect is the degree of suspicion that rendering a message ends the process.
 type Suspect int
 
-// The degrees of suspicion. A message in SuspectRendering that is to be rendered again has ended its process while it was
-// rendered alone.
+// The degrees of suspicion. A message that is loaded in SuspectRendering ended its process while no other message was rendered.
 const (
 	NotSuspect       Suspect = iota
-	Suspected                // a process ended while it held the message
-	SuspectRendering         // a process has begun to render it under suspicion
+	Suspected                // a process ended while it had the message
+	SuspectRendering         // a process began to render it under suspicion
 )
 
-// Failure is a provider's refusal in its own words: Code is the provider's code where it gave one, Text is safe to
-// show and to store (no address, no secret).
+// Failure is a provider's refusal. Code is the provider's code, or one of Herald's if it gave none. Text contains no address and no
+// secret, so it can be stored and shown.
 type Failure struct {
-	Code string `json:"code" doc:"The provider's own code, or a reason of ours." example:"21610"`
-	Text string `json:"message" doc:"What it said, without addresses and secrets." example:"Attempt to send to unsubscribed recipient"`
+	Code string `json:"code" doc:"The provider's code, or one of Herald's if it gave none." example:"21610"`
+	Text string `json:"message" doc:"The provider's text, without addresses and secrets." example:"Attempt to send to unsubscribed recipient"`
 }
 
 // The outcomes of an attempt.
@@ -150,7 +149,7 @@ const (
 	AttemptNotSent = "not_sent"
 	AttemptRefused = "refused"
 	AttemptUnknown = "not_known"
-	AttemptLate    = "late" // it answered after its claim had passed on
+	AttemptLate    = "late" // the answer came after the claim had expired
 )
 
 // Attempt is one call to a provider, or one part of it.
@@ -161,11 +160,11 @@ type Attempt struct {
 	StartedAt  time.Time
 	EndedAt    time.Time
 	Outcome    string
-	HTTPStatus int // 0 when no answer came
+	HTTPStatus int // 0 without an answer
 	Code       string
 }
 
-// Lead is a person in the CRM table.
+// Lead is a person in the address book.
 type Lead struct {
 	ID              uuid.UUID
 	FirstName       string
@@ -190,7 +189,7 @@ type Lead struct {
 	LastContactedAt *time.Time
 }
 
-// Address returns the lead's address for a channel type as it is stored, not normalised.
+// Address returns the lead's address for a channel type as stored, not normalised. It is "" if the lead has none.
 func (l *Lead) Address(t ChannelType) string {
 	if field := l.Text(t.Spec().Address.LeadField); field != nil {
 		return *field
@@ -215,8 +214,8 @@ type LeadText struct {
 	Of   func(*Lead) *string
 }
 
-// LeadTexts declares the plain text fields of a lead once, in the order of the API's documentation. Input, imports,
-// filters, templates, answers and the store iterate over this list.
+// LeadTexts declares the plain text fields of a lead, in the order of the API's documentation. Input, imports, filters, templates,
+// responses and the store iterate over this list.
 var LeadTexts = [...]LeadText{
 	{"first_name", func(l *Lead) *string { return &l.FirstName }},
 	{"last_name", func(l *Lead) *string { return &l.LastName }},
@@ -250,10 +249,10 @@ func (l *Lead) TextFields() []TextField {
 	return out
 }
 
-// noFields is what a template sees of a lead without custom fields.
+// noFields is the value of custom_fields for a lead without custom fields. It is shared and read only.
 var noFields = map[string]any{}
 
-// BindingNames are the names by which templates ask for a lead's values.
+// BindingNames returns the names of a lead's values in templates.
 func BindingNames() []string {
 	names := make([]string, 0, len(LeadTexts)+4)
 	for _, f := range LeadTexts {
@@ -262,8 +261,9 @@ func BindingNames() []string {
 	return append(names, "full_name", "id", "tags", "custom_fields")
 }
 
-// Bindings returns the lead as a template sees it, of it what the template uses: a bulk does it for each of its messages,
-// and most templates use two or three values. Templates change none of it. A nil lead has no values.
+// Bindings returns the values of the lead that a template uses, by their names in templates. Other values are left out, because a bulk
+// calls it for each message and most templates use two or three values. The result is read only. A nil lead has no values; an empty
+// field is absent, so that a template's default applies.
 func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	b := map[string]any{}
 	if l == nil {
@@ -298,7 +298,7 @@ func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	return b
 }
 
-// Filter narrows a list of messages; zero fields do not narrow it.
+// Filter selects messages. A zero field selects all.
 type Filter struct {
 	BulkID        uuid.UUID
 	LeadID        uuid.UUID

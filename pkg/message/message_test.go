@@ -47,7 +47,7 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// Counters hold these numbers: they never change, and there is room for more.
+// Counters store these numbers, so they never change.
 func TestReasonNumbersAreStable(t *testing.T) {
 	for reason, want := range map[Reason]int{NoReason: 0, NoRecipient: 1, DuplicateRecipient: 3, UnknownOutcome: 9, RecipientRefused: 10, Poison: 21} {
 		if got := reason.Number(); got != want {
@@ -77,7 +77,7 @@ func TestRanks(t *testing.T) {
 		}
 	}
 	if !Bounced.Accepted() || Failed.Accepted() {
-		t.Error("what was accepted stays accepted, and what failed was not")
+		t.Error("BOUNCED is accepted, FAILED is not")
 	}
 }
 
@@ -99,7 +99,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if Invalid(nil) != nil {
-		t.Error("nothing wrong is an error")
+		t.Error("no invalid field is an error")
 	}
 	if got := InvalidField(SlugMissing, "field required", "body", "x", 1).Error(); got != "field required ([body x 1])" {
 		t.Errorf("%q", got)
@@ -120,9 +120,9 @@ func TestBindings(t *testing.T) {
 		t.Error("an empty field must be missing, so that a template's default applies")
 	}
 	if b := l.Bindings(map[string]bool{"id": true}); len(b) != 1 || b["id"] != l.ID.String() {
-		t.Errorf("of the lead's id alone: %v", b)
+		t.Errorf("only the id is used: %v", b)
 	}
 	if b := (*Lead)(nil).Bindings(all); len(b) != 2 || b["tags"] == nil || b["custom_fields"] == nil {
-		t.Errorf("of nobody: %v", b)
+		t.Errorf("without a lead: %v", b)
 	}
 }

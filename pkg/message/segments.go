@@ -5,7 +5,7 @@ import (
 	"unicode/utf16"
 )
 
-// Sizes of an SMS part: alone, and as one of several, where a header takes the difference (3GPP TS 23.040, 9.2.3.24).
+// Sizes of an SMS segment: alone, and as one of several with a user data header (3GPP TS 23.040, 9.2.3.24).
 const (
 	gsmAlone, gsmPart = 160, 153 // septets of the GSM 7-bit alphabet
 	ucsAlone, ucsPart = 70, 67   // UTF-16 code units
@@ -19,8 +19,8 @@ const (
 	gsmExtended = "\f^{}\\[~]|€"
 )
 
-// Segments counts the parts that an SMS text takes: GSM 7-bit when every character has a place there, else UCS-2. A
-// character of two units is not split between parts. Empty text takes none.
+// Segments returns the number of segments of an SMS text: in GSM 7-bit if the alphabet has every character, else in UCS-2. A character
+// of two units is not split between segments. An empty text has none.
 func Segments(text string) int {
 	if text == "" {
 		return 0
@@ -36,7 +36,7 @@ func Segments(text string) int {
 	for _, r := range text {
 		n := size(r)
 		if n < 1 {
-			n = 1 // an unpaired surrogate cannot occur in valid UTF-8; U+FFFD takes one unit
+			n = 1 // RuneLen is -1 for surrogates only, which valid UTF-8 does not contain
 		}
 		total += n
 		if used+n > part {
@@ -51,7 +51,7 @@ func Segments(text string) int {
 	return parts
 }
 
-// gsmSize returns the septets of a character in the GSM alphabet, 0 when it has none.
+// gsmSize returns the septets of a character in the GSM alphabet, or 0 if it is not in it.
 func gsmSize(r rune) int {
 	switch {
 	case r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == ' '):

@@ -77,7 +77,7 @@ func checkRenderedSMS(c *Content) error {
 	return nil
 }
 
-// smsCost charges each segment, and a message with media as a whole where the channel has a price for that.
+// smsCost charges each segment, or a message with media as a whole if the channel has a price for it.
 func smsCost(u Usage) Micros {
 	if u.Media && u.PriceMedia > 0 {
 		return u.PriceMedia
@@ -85,8 +85,8 @@ func smsCost(u Usage) Micros {
 	return u.Price * Micros(max(u.Segments, 1))
 }
 
-// IsE164 says whether s has the form of an E.164 number: a plus and 7 to 15 digits, the first not 0. Only the provider
-// knows whether the number is assigned.
+// IsE164 reports whether s has the form of an E.164 number: a plus and 7 to 15 digits, the first not 0. Only the provider knows whether
+// the number is assigned.
 func IsE164(s string) bool { return e164Form.MatchString(s) }
 
 // NormalizePhone returns an E.164 number without surrounding space.
@@ -95,6 +95,6 @@ func NormalizePhone(s string) (string, bool) {
 	return s, IsE164(s)
 }
 
-// IsSMSSender says whether s can be the sender of an SMS: an E.164 number, a short code, an alphanumeric id of up to 11
+// IsSMSSender reports whether s can be the sender of an SMS: an E.164 number, a short code, an alphanumeric id of up to 11
 // characters, or the id of a messaging service.
 func IsSMSSender(s string) bool { return smsSenderForm.MatchString(s) && strings.TrimSpace(s) == s }

@@ -2,31 +2,30 @@ package message
 
 import "slices"
 
-// Status is where a message stands. The open ones come first; the settled ones have a rank, and a settled message
-// only moves to a higher one.
+// Status is the state of a message. A settled status has a rank, and a settled message moves to a higher rank only.
 type Status string
 
 // The statuses of a message.
 const (
-	Scheduled Status = "SCHEDULED" // waits for its time
-	Pending   Status = "PENDING"   // of a bulk, waits for a worker
-	Queued    Status = "QUEUED"    // a single that was handed to the workers
-	Sending   Status = "SENDING"   // claimed: bytes may be on their way
+	Scheduled Status = "SCHEDULED" // waits for its scheduled time
+	Pending   Status = "PENDING"   // a bulk's message that waits for a worker
+	Queued    Status = "QUEUED"    // a single that waits for a worker
+	Sending   Status = "SENDING"   // claimed: bytes may have been sent
 
-	Unknown   Status = "UNKNOWN"   // the bytes left and no answer came back
-	Cancelled Status = "CANCELLED" // taken back before it was sent
-	Skipped   Status = "SKIPPED"   // never tried: no address, a duplicate, suppressed
-	Failed    Status = "FAILED"    // refused, or given up
+	Unknown   Status = "UNKNOWN"   // bytes were sent and no usable answer came
+	Cancelled Status = "CANCELLED" // its bulk was cancelled before it was sent
+	Skipped   Status = "SKIPPED"   // never attempted: no address, a duplicate, suppressed
+	Failed    Status = "FAILED"    // refused, or its attempts are used up
 	Sent      Status = "SENT"      // accepted by the provider
-	Delivered Status = "DELIVERED" // a receipt says that it arrived
-	Read      Status = "READ"      // a receipt says that it was read
-	Bounced   Status = "BOUNCED"   // accepted, and came back later
+	Delivered Status = "DELIVERED" // a receipt reports the delivery
+	Read      Status = "READ"      // a receipt reports that it was read
+	Bounced   Status = "BOUNCED"   // accepted and returned later
 )
 
-// Settled lists the statuses that a message can end in, lowest rank first.
+// Settled lists the final statuses, lowest rank first.
 var Settled = []Status{Unknown, Cancelled, Skipped, Failed, Sent, Delivered, Read, Bounced}
 
-// Open lists the statuses of a message that still has something before it, UNKNOWN with a further attempt aside.
+// Open lists the statuses that are not final. An UNKNOWN message that will be sent once more is not among them.
 var Open = []Status{Scheduled, Pending, Queued, Sending}
 
 // Rank returns 1 for UNKNOWN up to 8 for BOUNCED, and 0 for an open status.
@@ -39,10 +38,10 @@ func (s Status) Rank() int {
 	return 0
 }
 
-// Accepted says whether the provider took the message, whatever became of it later.
+// Accepted reports whether the provider accepted the message.
 func (s Status) Accepted() bool { return s.Rank() >= Sent.Rank() }
 
-// ParseStatus reads a Status in any letter case.
+// ParseStatus parses a Status in any letter case.
 func ParseStatus(v string) (Status, bool) {
 	if s, ok := parseEnum(v, Open); ok {
 		return s, true
@@ -50,44 +49,44 @@ func ParseStatus(v string) (Status, bool) {
 	return parseEnum(v, Settled)
 }
 
-// Reason is why a message ended as it did, from a closed list. It is what failure_reasons counts.
+// Reason is the cause of a message's status, from a closed list. failure_reasons counts them.
 type Reason string
 
-// The reasons. SKIPPED messages carry one of the first group or Erased, CANCELLED its own, FAILED the rest. UNKNOWN
-// messages carry UnknownOutcome, or the reason why a message that may have been delivered is not sent once more.
+// The reasons. SKIPPED messages have one of the first group or Erased, CANCELLED messages WasCancelled, FAILED messages the others.
+// UNKNOWN messages have UnknownOutcome, or the reason that prevents a second send.
 const (
 	NoReason Reason = ""
 
 	NoRecipient        Reason = "no_recipient"        // the lead has no address of the type
-	InvalidRecipient   Reason = "invalid_recipient"   // the lead's address is not one
-	DuplicateRecipient Reason = "duplicate_recipient" // another lead of the bulk has the same address
-	Unsubscribed       Reason = "unsubscribed"        // the person asked not to be contacted
-	SuppressedBounce   Reason = "bounced"             // the address is known to be dead
-	Complained         Reason = "complained"          // the person called an earlier message spam
-	ManuallySuppressed Reason = "suppressed"          // somebody here put the address on the list
+	InvalidRecipient   Reason = "invalid_recipient"   // the lead's address is invalid
+	DuplicateRecipient Reason = "duplicate_recipient" // an earlier lead of the bulk has the same address
+	Unsubscribed       Reason = "unsubscribed"        // the recipient unsubscribed
+	SuppressedBounce   Reason = "bounced"             // the address bounced before
+	Complained         Reason = "complained"          // the recipient reported an earlier message as spam
+	ManuallySuppressed Reason = "suppressed"          // an operator suppressed the address
 
-	WasCancelled   Reason = "cancelled"       // the bulk was cancelled before this message left
-	UnknownOutcome Reason = "outcome_unknown" // the bytes left and nothing came back
+	WasCancelled   Reason = "cancelled"       // the bulk was cancelled before the message was sent
+	UnknownOutcome Reason = "outcome_unknown" // bytes were sent and no usable answer came
 
-	RecipientRefused    Reason = "recipient_refused"    // the provider does not accept the address
-	ConsentRefused      Reason = "consent_refused"      // the provider knows that the person opted out
-	ContentRefused      Reason = "content_refused"      // the provider does not accept what it says
-	SenderRefused       Reason = "sender_refused"       // the provider does not accept the message's own sender
-	OutsideWindow       Reason = "outside_window"       // Instagram: the person wrote too long ago
-	ProviderRefused     Reason = "provider_refused"     // refused with a code that Herald does not know
+	RecipientRefused    Reason = "recipient_refused"    // the provider refuses the address
+	ConsentRefused      Reason = "consent_refused"      // the provider reports that the recipient opted out
+	ContentRefused      Reason = "content_refused"      // the provider refuses the content
+	SenderRefused       Reason = "sender_refused"       // the provider refuses the message's own sender
+	OutsideWindow       Reason = "outside_window"       // Instagram: the recipient's last message is too old
+	ProviderRefused     Reason = "provider_refused"     // the provider refuses it with a code that is not in its table
 	RenderInvalid       Reason = "render_invalid"       // the rendered text is empty, too long or cannot be rendered
-	ChannelCredentials  Reason = "channel_credentials"  // the channel's credentials are dead
+	ChannelCredentials  Reason = "channel_credentials"  // the provider refuses the channel's credentials
 	ChannelRefused      Reason = "channel_refused"      // the provider refuses the channel's account or sender
-	Unreachable         Reason = "unreachable"          // no connection to the provider, time after time
-	ProviderUnavailable Reason = "provider_unavailable" // the provider said "not now", time after time
-	Poison              Reason = "poison"               // its attempts ended without an outcome, time after time
+	Unreachable         Reason = "unreachable"          // no connection to the provider in any attempt
+	ProviderUnavailable Reason = "provider_unavailable" // the provider refused for load in every attempt
+	Poison              Reason = "poison"               // its attempts ended without an outcome repeatedly
 	RenderCrashed       Reason = "render_crashed"       // its rendering ended the process twice
 	ChannelDeleted      Reason = "channel_deleted"      // its channel no longer exists
 
-	Erased Reason = "erased" // the lead was erased before the message left
+	Erased Reason = "erased" // the lead was erased before the message was sent
 )
 
-// reasons numbers the list. A number is stored in counters: entries are only ever added at the end.
+// reasons numbers the reasons. Counters store the numbers, so entries are added at the end only.
 var reasons = []Reason{
 	NoReason, NoRecipient, InvalidRecipient, DuplicateRecipient, Unsubscribed, SuppressedBounce, Complained,
 	ManuallySuppressed, WasCancelled, UnknownOutcome, RecipientRefused, ConsentRefused, ContentRefused, SenderRefused,
@@ -98,7 +97,7 @@ var reasons = []Reason{
 // Reasons lists every reason but NoReason.
 func Reasons() []Reason { return slices.Clone(reasons[1:]) }
 
-// ReasonCount is how many numbers reasons can have; it bounds the closed list.
+// ReasonCount is the number of reasons for which the state code has room.
 const ReasonCount = 28
 
 var reasonNumber = func() map[Reason]int {

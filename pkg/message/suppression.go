@@ -8,21 +8,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// Hash stands for an address where the address itself is not needed, or must not stay: the first half of the SHA-256 of
-// its folded normalised form.
+// Hash is the first half of the SHA-256 of an address in its folded normalised form. It replaces addresses that are not needed or must
+// be erased.
 type Hash [16]byte
 
-// HashAddress returns a normalised address's Hash. Addresses that differ in letter case only have the same.
+// HashAddress returns the Hash of a normalised address. Addresses that differ only in letter case have equal hashes.
 func HashAddress(address string) Hash {
 	sum := sha256.Sum256([]byte(Fold(address)))
 	return Hash(sum[:16])
 }
 
-// Suppression says that an address must not be contacted over one channel type for some message types, and why.
+// Suppression forbids messages of some message types to an address of one channel type.
 type Suppression struct {
 	ID           uuid.UUID
 	Type         ChannelType
-	Address      string // empty once its person was erased; the Hash stays in force
+	Address      string // empty after an erasure; the Hash stays in force
 	Hash         Hash
 	Reason       Reason
 	MessageTypes []MessageType
@@ -30,11 +30,11 @@ type Suppression struct {
 	CreatedAt    time.Time
 }
 
-// SuppressionReasons lists the reasons that a suppression can have.
+// SuppressionReasons lists the reasons of suppressions.
 var SuppressionReasons = []Reason{Unsubscribed, SuppressedBounce, Complained, ManuallySuppressed}
 
-// DefaultMessageTypes returns what a suppression of a reason stops unless it says otherwise: who unsubscribed or complained
-// still gets what belongs to their own doings; a dead address gets nothing.
+// DefaultMessageTypes returns the message types that a suppression with a reason stops by default. After an unsubscribe or a complaint,
+// transactional messages are still sent; to an address that bounced, nothing is.
 func DefaultMessageTypes(r Reason) []MessageType {
 	if r == Unsubscribed || r == Complained {
 		return []MessageType{Marketing, Notification}

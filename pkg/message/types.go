@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ChannelType says over which kind of channel a message goes. The wire calls it channel_type, sender_type or type.
+// ChannelType is a kind of channel. The wire calls it channel_type, sender_type or type.
 type ChannelType string
 
 // channelTypeSpecs is the registry of channel types, one line per type. The order is the one in which errors and
@@ -27,15 +27,14 @@ var ChannelTypes = func() []ChannelType {
 	return all
 }()
 
-// ParseChannelType reads a ChannelType in any letter case.
+// ParseChannelType parses a ChannelType in any letter case.
 func ParseChannelType(s string) (ChannelType, bool) { return parseEnum(s, ChannelTypes) }
 
 // ChannelTypeList names every type in one phrase, as in "EMAIL, SMS or INSTAGRAM_DM".
 func ChannelTypeList() string { return TypeList(ChannelTypes, "or") }
 
-// TypeSpec is everything that Herald knows about one channel type. Each type is one file of this package, which holds
-// its spec, and one line of channelTypeSpecs. Other code never compares a type with a constant to decide something: it
-// asks the type's spec, so that a type without a rule does not compile or does not register.
+// TypeSpec holds all rules of one channel type. Each type is one file of this package with its spec, and one line of channelTypeSpecs.
+// Other code does not compare a type with a constant. It uses the type's spec, so that a type without a rule does not register.
 type TypeSpec struct {
 	Type        ChannelType // the name on the wire, in the database and, in lower case, in queue names and settings
 	Label       string      // the name in prose, such as "Instagram DM"
@@ -46,7 +45,7 @@ type TypeSpec struct {
 	Concurrency int // default bound on the sends in flight of one worker process, from 1
 }
 
-// AddressRule says what the address of a recipient is.
+// AddressRule defines the addresses of recipients.
 type AddressRule struct {
 	LeadField string // the text field of Lead that holds the address; the column of the leads table has the same name
 	Form      string // completes "must be …" in errors and documents
@@ -55,51 +54,51 @@ type AddressRule struct {
 	// not an address of the type.
 	Normalize func(s string) (string, bool)
 
-	// Phone says that the addresses are phone numbers in E.164 form. A lead may hold a national number: package audience
-	// completes it with the region of the channel.
+	// Phone says that addresses are phone numbers in E.164 form. A lead may have a national number: package audience completes it
+	// with the region of the channel.
 	Phone bool
 
-	// Recognize says whether the form of a recipient shows the type on its own. nil: it never does, so that requests name
-	// the type or a channel. Shown describes the form for the documentation; it is empty when Recognize is nil.
+	// Recognize reports whether the form of a recipient identifies the type. nil: it never does, so that requests name the type or
+	// a channel. Shown describes the form for the documentation; it is empty if Recognize is nil.
 	Recognize func(recipient string) bool
 	Shown     string
 }
 
-// SenderRule says what the sender of a channel is, and of a message where Content.Fields has "sender".
+// SenderRule defines the senders of channels, and of messages if Content.Fields has "sender".
 type SenderRule struct {
 	Form  string // completes "must be …" in errors and documents
 	Valid func(s string) bool
 }
 
-// ContentRule says what a message contains.
+// ContentRule defines the content of messages.
 type ContentRule struct {
 	// Fields names the fields of Content that the type has besides "content", by their names on the wire.
 	Fields []string
 
-	// Implies names those of Fields that show the type of a request without a recipient. No two types may name the same.
+	// Implies names the Fields that identify the type of a request without a recipient. Two types cannot name the same field.
 	Implies []string
 
-	// Validate returns what is wrong with the content of a request, whose texts are templates. It need not look at fields
-	// that the type does not have, and not at the sender.
+	// Validate returns the mistakes in the content of a request, whose texts are templates. ValidateContent checks the sender and
+	// the fields that the type does not have.
 	Validate func(c *Content) []FieldError
 
-	// CheckRendered says whether rendered content can be sent. The error carries no personal data.
+	// CheckRendered returns an error without personal data if rendered content cannot be sent.
 	CheckRendered func(c *Content) error
 
-	// Segments counts the parts in which a provider sends and charges a text. nil: a text is one message whatever its
-	// length, and the count is not shown.
+	// Segments returns the number of segments that a provider charges for a text. nil: the price does not depend on the length, and
+	// the API shows no count.
 	Segments func(text string) int
 
-	Rules string // what the type requires of its content, as a sentence of the documentation
+	Rules string // the requirements, as a sentence of the documentation
 }
 
-// PriceRule says what one message costs.
+// PriceRule defines the cost of one message.
 type PriceRule struct {
-	Unit string // what the price of a channel is for, such as "an email"
+	Unit string // the unit of a channel's price, such as "an email"
 	Cost func(u Usage) Micros
 }
 
-// Usage is what the cost of one message depends on.
+// Usage holds the values on which the cost of one message depends.
 type Usage struct {
 	Price      Micros // the channel's price per unit
 	PriceMedia Micros // the channel's price of a message with media, 0 when it has none
@@ -107,11 +106,11 @@ type Usage struct {
 	Media      bool   // the message has media
 }
 
-// flatPrice is the Cost of types whose messages all cost the same.
+// flatPrice is the Cost of types with one price per message.
 func flatPrice(u Usage) Micros { return u.Price }
 
-// unregistered is the spec of a type that is not in the registry, for example of a row that a newer version wrote. It
-// has no valid address, no valid sender and no valid content.
+// unregistered is the spec of a type that is not in the registry, for example in a row of a newer version. It accepts no address, sender
+// or content.
 var unregistered = TypeSpec{
 	Label: "unknown type",
 	Address: AddressRule{
@@ -140,7 +139,7 @@ func (t ChannelType) Spec() *TypeSpec {
 // TypeSpecs returns the spec of every registered type in the order of the registry. The result is shared and read only.
 func TypeSpecs() []TypeSpec { return channelTypeSpecs }
 
-// TypeOfRecipient guesses the type from the form of a recipient.
+// TypeOfRecipient returns the first type that recognises the form of a recipient.
 func TypeOfRecipient(s string) (ChannelType, bool) {
 	s = strings.TrimSpace(s)
 	for i := range channelTypeSpecs {
@@ -151,7 +150,7 @@ func TypeOfRecipient(s string) (ChannelType, bool) {
 	return "", false
 }
 
-// TypeOfContent guesses the type from the filled fields: the first filled field that only one type has decides.
+// TypeOfContent returns the type that the first filled field implies.
 func TypeOfContent(c *Content) (ChannelType, bool) {
 	for _, f := range c.fields() {
 		for i := range channelTypeSpecs {
@@ -195,7 +194,7 @@ func mustRegister(specs ...TypeSpec) []TypeSpec {
 // typeNameForm keeps names valid as parts of queue names, settings and URL paths.
 var typeNameForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{1,31}$`)
 
-// checkSpecs refuses a registry with an incomplete or contradictory spec.
+// checkSpecs returns an error for an incomplete or contradictory spec.
 func checkSpecs(specs []TypeSpec) error {
 	types, implied := map[ChannelType]bool{}, map[string]bool{}
 	for i := range specs {
@@ -219,7 +218,7 @@ func checkSpecs(specs []TypeSpec) error {
 	return nil
 }
 
-// missing says for each part of a spec whether it lacks something.
+// missing reports for each part of a spec whether it is missing or invalid.
 func (s *TypeSpec) missing() map[string]bool {
 	known := func(field string) bool {
 		return slices.ContainsFunc((&Content{}).fields(), func(f contentField) bool { return f.name == field })
@@ -262,5 +261,5 @@ func TypeList(types []ChannelType, conjunction string) string {
 	return b.String()
 }
 
-// ValidRecipient returns the normalised form of an address that a caller gave for a type, and false when it is none.
+// ValidRecipient returns the normalised form of an address of a type, and false if it is invalid.
 func ValidRecipient(t ChannelType, s string) (string, bool) { return t.Spec().Address.Normalize(s) }

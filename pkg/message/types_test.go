@@ -146,7 +146,7 @@ func TestMustRegisterPanics(t *testing.T) {
 	mustRegister(TypeSpec{Type: "FAX"})
 }
 
-// A row may name a type that this version does not know: nothing is sent over it.
+// A row may name a type that this version does not know. Nothing is sent for it.
 func TestUnregisteredTypeAcceptsNothing(t *testing.T) {
 	s := ChannelType("FAX").Spec()
 	if s == smsSpec.Type.Spec() || s.Address.LeadField != "" || s.Content.Segments != nil {

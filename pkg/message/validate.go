@@ -14,10 +14,10 @@ const (
 	MaxURL           = 2048 // characters
 )
 
-// errBlank says that rendering left nothing to send.
+// errBlank is the error of content that is empty after rendering.
 var errBlank = errors.New("the content is empty once rendered")
 
-// contentField is one field of Content besides the text: its name on the wire, and whether it is filled.
+// contentField is one field of Content except the text: its name on the wire, and whether it is filled.
 type contentField struct {
 	name   string
 	filled bool
@@ -34,8 +34,8 @@ func (c *Content) fields() []contentField {
 	}
 }
 
-// ValidateContent checks templates and fields against the rules of a type and returns everything that is wrong, with the
-// field's name as the path. The rendered text is checked again before it is sent, by the type's CheckRendered.
+// ValidateContent returns the mistakes of content under the rules of a type, with the field's name as the path. The texts are templates;
+// the type's CheckRendered checks the rendered content before it is sent.
 func ValidateContent(t ChannelType, c *Content) []FieldError {
 	spec := t.Spec()
 	v := &validator{}
@@ -65,8 +65,8 @@ func validURL(s string, schemes ...string) bool {
 	return err == nil && u.Host != "" && u.User == nil && slices.Contains(schemes, u.Scheme)
 }
 
-// IsControl says whether a character must never reach a header: the C0 and C1 control characters, among them CR, LF and
-// NUL, and the line and paragraph separators.
+// IsControl reports whether a character must not reach a header: the C0 and C1 control characters (with CR, LF and NUL), and the line
+// and paragraph separators.
 func IsControl(r rune) bool {
 	return r < 0x20 || (r >= 0x7f && r < 0xa0) || r == 0x2028 || r == 0x2029
 }

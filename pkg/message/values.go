@@ -9,8 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of values that callers choose freely. Every database stores what is within them, and every route can read,
-// compare and encode it again.
+// Bounds of values that callers choose. Every database stores values within them, and every route reads, compares and encodes them.
 const (
 	MaxWhole     = 40    // digits of a number before its decimal point, written without an exponent
 	MaxFraction  = 40    // digits after it
@@ -18,19 +17,19 @@ const (
 	MaxIndexed   = 2_000 // bytes of a text with a B-tree index: PostgreSQL refuses index rows over 2,704 bytes
 )
 
-// NumberBound says what a number must be like.
+// NumberBound describes the valid numbers.
 var NumberBound = fmt.Sprintf("must be a number of at most %d digits before and %d after the decimal point", MaxWhole, MaxFraction)
 
-// TimeBound says what a time must be like. JSON (RFC 3339) has no other years.
+// TimeBound describes the valid times. RFC 3339 has no other years.
 const TimeBound = "must be in the years 1 to 9999 in UTC"
 
-// ValidTime says whether a time is within TimeBound.
+// ValidTime reports whether a time is within TimeBound.
 func ValidTime(t time.Time) bool {
 	year := t.UTC().Year()
 	return year >= 1 && year <= 9999
 }
 
-// ClampTime returns the time in UTC, and for one beyond TimeBound the nearest that is within it.
+// ClampTime returns the time in UTC, or the nearest time within TimeBound.
 func ClampTime(t time.Time) time.Time {
 	switch t = t.UTC(); {
 	case t.Year() < 1:
@@ -41,8 +40,7 @@ func ClampTime(t time.Time) time.Time {
 	return t
 }
 
-// FitsIndex says whether a lead's text field can be stored: those with an index are bounded in bytes, too, as they are
-// and folded.
+// FitsIndex reports whether a value fits a lead's text field. A field with an index is bounded in bytes, as stored and folded.
 func FitsIndex(field, value string) bool {
 	switch field {
 	case "email", "phone", "assignee_id":
@@ -51,25 +49,25 @@ func FitsIndex(field, value string) bool {
 	return true
 }
 
-// FieldNameBound says what a custom field's name must be like.
+// FieldNameBound describes the valid names of custom fields.
 var FieldNameBound = fmt.Sprintf("the name of a custom field must have 1 to %d characters", MaxFieldName)
 
-// ValidFieldName says whether a custom field may have a name: filters can name it.
+// ValidFieldName reports whether a name is valid for a custom field.
 func ValidFieldName(name string) bool {
 	return name != "" && utf8.RuneCountInString(name) <= MaxFieldName
 }
 
-// Decimal is a number with all its digits: 0.digits times 10 to the power of exp. Zero has no digits.
+// Decimal is an exact number: 0.digits × 10^exp. Zero has no digits.
 type Decimal struct {
 	negative bool
 	digits   string // neither the first nor the last is 0
 	exp      int
 }
 
-// maxExponent keeps an exponent and the number of digits within an int. Numbers beyond it are beyond the bounds, too.
+// maxExponent keeps the sum of an exponent and a number of digits within an int. Numbers beyond it exceed the bounds too.
 const maxExponent = 1 << 30
 
-// ParseDecimal reads a number as JSON writes it. False says that it is none, or one beyond the bounds.
+// ParseDecimal parses a number in JSON syntax. It returns false for other texts and for numbers beyond MaxWhole and MaxFraction.
 func ParseDecimal(s string) (Decimal, bool) {
 	var d Decimal
 	s, d.negative = strings.CutPrefix(s, "-")
@@ -124,11 +122,10 @@ func (d Decimal) String() string {
 	}
 }
 
-// SortKey is a text whose order, byte by byte, is that of numbers, exactly: a database without decimals compares it as well
-// as one with them, and no value makes the comparison fail. Its parts are the sign, the exponent and the digits; for
-// negative numbers the complements of both, and an end that sorts after every digit.
+// SortKey returns a text whose byte order is exactly the order of the numbers, so that databases with and without decimals compare alike.
+// Its parts are sign, exponent and digits. Negative numbers have the complements of both, and an end that sorts after every digit.
 func (d Decimal) SortKey() string {
-	const middle, most = 500, 999
+	const middle, maxExponentKey = 500, 999
 	switch {
 	case d.digits == "":
 		return "1"
@@ -139,25 +136,25 @@ func (d Decimal) SortKey() string {
 	for i, c := range complement {
 		complement[i] = '0' + '9' - c
 	}
-	return "0" + fmt.Sprintf("%03d", most-middle-d.exp) + string(complement) + "~"
+	return "0" + fmt.Sprintf("%03d", maxExponentKey-middle-d.exp) + string(complement) + "~"
 }
 
-// plainLength is the most characters that a number within the bounds takes, with its sign and point.
-const plainLength = MaxWhole + MaxFraction + 2
+// maxPlain is the maximum length of a number within the bounds, with its sign and point.
+const maxPlain = MaxWhole + MaxFraction + 2
 
-// PlainNumber returns a number that is within the bounds with its digits as given and without an exponent: databases write
-// exponents out, so a short text could become a long one, and each would show it otherwise.
+// PlainNumber returns a number within the bounds with its digits as given and without an exponent, and false for other numbers.
+// Databases expand exponents, each in its own way, so a short text could become a long one.
 func PlainNumber(n json.Number) (json.Number, bool) {
 	s := n.String()
 	d, ok := ParseDecimal(s)
-	if ok && (len(s) > plainLength || strings.ContainsAny(s, "eE")) {
+	if ok && (len(s) > maxPlain || strings.ContainsAny(s, "eE")) {
 		n = json.Number(d.String())
 	}
 	return n, ok
 }
 
-// bindable is a value of a custom field as templates see it: whole numbers as int64, others as float64 where that has the
-// same digits, so that they can be compared and calculated with, and the rest as text, which prints every digit.
+// bindable returns the value of a custom field for templates. Whole numbers are int64, others float64 if it has the same digits, so that
+// templates can compare and calculate. Other numbers are text, which prints every digit.
 func bindable(v any) any {
 	switch v := v.(type) {
 	case json.Number:

@@ -22,7 +22,7 @@ var genNumber = rapid.Custom(func(t *rapid.T) string {
 	return s
 })
 
-// Sort keys stand in the order of the numbers, and every form of a number is the number.
+// Sort keys have the order of the numbers, and each form of a number has its value.
 func TestFaultValuesDecimalsAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var list []message.Decimal

@@ -23,7 +23,7 @@ var shapes = regexp.MustCompile(`\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA
 
 const uuidLength = 36
 
-// Text replaces everything that looks like personal data or a secret by ***.
+// Text replaces everything that looks like personal data or a secret by ***. It prefers false matches to missed ones.
 func Text(s string) string {
 	return shapes.ReplaceAllStringFunc(s, func(found string) string {
 		switch {
