@@ -269,6 +269,7 @@ func (g *Gate) classOf(a contract.Admission) *places {
 		return g.downloads
 	case contract.AdmitAlways:
 		return nil
+	case contract.AdmitRequest:
 	}
 	return g.requests
 }

@@ -73,9 +73,10 @@ func (d *Deliverer) judge(ctx context.Context, w *work, e Envelope, r Response) 
 		return w.row().Failed(r.Reason, r.Failure)
 	case NotSent:
 		return d.judgeNotSent(ctx, w, e.Channel, r)
-	default:
-		return w.row().Unknown(d.resendAfter(w.Message, e.Channel))
+	case Unknown:
 	}
+	// A class outside the list would be a mistake of an adapter. It too leaves open whether the message was sent.
+	return w.row().Unknown(d.resendAfter(w.Message, e.Channel))
 }
 
 func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, ch *channel.Channel, r Response) Outcome {
@@ -90,12 +91,12 @@ func (d *Deliverer) judgeNotSent(ctx context.Context, w *work, ch *channel.Chann
 		return w.row().Release(r.Reason, d.heldAgain(w))
 	case ScopeRate:
 		return w.row().Release(r.Reason, max(r.RetryAfter, retryPause))
-	default:
-		if w.Attempt >= MaxAttempts {
-			return w.row().Failed(r.Reason, r.Failure)
-		}
-		return w.row().Retry(r.Reason, max(r.RetryAfter, d.backoff(w.Attempt)))
+	case ScopeNone:
 	}
+	if w.Attempt >= MaxAttempts {
+		return w.row().Failed(r.Reason, r.Failure)
+	}
+	return w.row().Retry(r.Reason, max(r.RetryAfter, d.backoff(w.Attempt)))
 }
 
 // pauseChannel pauses a channel whose account, credentials or sender the provider refuses.

@@ -47,9 +47,9 @@ func laneOf(p message.Priority) lane {
 		return laneHigh
 	case message.Low:
 		return laneLow
-	default:
-		return laneNormal
+	case message.Normal:
 	}
+	return laneNormal
 }
 
 func queueName(t message.ChannelType, l lane) string {

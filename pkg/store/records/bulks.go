@@ -134,7 +134,7 @@ func movedEvent(id uuid.UUID, to bulk.Status) event.Event {
 		return event.BulkPaused{BulkID: id}
 	case bulk.Cancelled:
 		return event.BulkCancelled{BulkID: id}
-	default:
-		return event.BulkResumed{BulkID: id}
+	case bulk.Processing, bulk.Completed:
 	}
+	return event.BulkResumed{BulkID: id}
 }

@@ -410,9 +410,9 @@ func TestCredentialsAreSealedAgain(t *testing.T) {
 		ctx := t.Context()
 		c := testChannel()
 		former, present := make([]byte, 32), append(make([]byte, 31), 1)
-		sealer := func(key []byte, others ...[]byte) *channel.Sealer {
+		sealer := func(key []byte, others ...[]byte) *seal.Sealer {
 			t.Helper()
-			sealer, err := channel.NewSealer(key, others...)
+			sealer, err := seal.NewSealer(key, others...)
 			must(t, err)
 			return sealer
 		}
@@ -450,7 +450,7 @@ func TestUnchangedCredentialsAreNotSealedAgain(t *testing.T) {
 		update := func(secret string) {
 			t.Helper()
 			_, err := s.UpdateChannel(t.Context(), c.Key, func(c *channel.Channel) error {
-				c.Name, c.Credentials["api_key"] = c.Name+"!", channel.NewSecret(secret)
+				c.Name, c.Credentials["api_key"] = c.Name+"!", seal.NewSecret(secret)
 				return nil
 			})
 			must(t, err)
