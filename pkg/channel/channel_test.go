@@ -15,6 +15,16 @@ func TestAllows(t *testing.T) {
 	}
 }
 
+// The channel's own sender needs no pattern, in any letter case.
+func TestAllowsItsOwnSender(t *testing.T) {
+	c := &Channel{Sender: "News@acme.test"}
+	for in, want := range map[string]bool{"News@acme.test": true, " news@ACME.test ": true, "ceo@acme.test": false, "": false} {
+		if got := c.Allows(in); got != want {
+			t.Errorf("Allows(%q) = %v", in, got)
+		}
+	}
+}
+
 func TestCost(t *testing.T) {
 	sms := &Channel{Key: Key{Type: message.SMS}, Price: 79, PriceMedia: 200}
 	noMedia := &Channel{Key: Key{Type: message.SMS}, Price: 79}

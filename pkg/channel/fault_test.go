@@ -19,7 +19,7 @@ func TestFaultBaseURLs(t *testing.T) {
 		}
 	}
 	for what, list := range map[string][]string{
-		"https":      {"http://api.sendgrid.com", "http://10.0.0.1", "ftp://x.test", "//x.test", "x.test", "https:x.test", "https:///x", "http://[::ffff:10.0.0.1]", "", "http://localhost.evil.test", "http://127.0.0.1.evil.test"},
+		"https":      {"http://api.sendgrid.com", "http://10.0.0.1", "ftp://x.test", "//x.test", "x.test", "https:x.test", "https:///x", "http://[::ffff:10.0.0.1]", "", "http://localhost.evil.test", "http://evillocalhost", "http://127.0.0.1.evil.test"},
 		"user":       {"https://u@x.test", "https://u:p@x.test", "https://api.sendgrid.com@evil.test", "https://@x.test"},
 		"query":      {"https://x.test?a=1", "https://x.test/?", "https://x.test#a", "https://x.test/#"},
 		"port":       {"https://x.test:0", "https://x.test:", "https://x.test:65536", "http://localhost:"},

@@ -108,6 +108,8 @@ func TestPrepareChecksAChannel(t *testing.T) {
 		"base URL":               {func(c *Channel) { c.BaseURL = "x" }, []string{"base_url value_error"}},
 		"currency":               {func(c *Channel) { c.Currency = "EURO" }, []string{"currency value_error"}},
 		"region":                 {func(c *Channel) { c.Region = "USA" }, []string{"region value_error"}},
+		"short currency":         {func(c *Channel) { c.Currency = "EU" }, []string{"currency value_error"}},
+		"short region":           {func(c *Channel) { c.Region = "U" }, []string{"region value_error"}},
 		"missing credential":     {func(c *Channel) { c.Credentials = nil }, []string{"credentials api_key missing"}},
 		"empty credential":       {func(c *Channel) { c.Credentials = credentials("api_key", "") }, []string{"credentials api_key missing"}},
 		"two lines":              {func(c *Channel) { c.Credentials = credentials("api_key", "a\nb") }, []string{"credentials api_key value_error"}},

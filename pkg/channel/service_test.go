@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,5 +117,41 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if get(1) {
 		t.Error("the least recently used channel is still cached")
+	}
+}
+
+// typedStore has channels of some types, and fails for one.
+type typedStore struct {
+	Store
+	has   map[message.ChannelType]bool
+	fails map[message.ChannelType]error
+}
+
+func (s *typedStore) Channel(_ context.Context, k Key) (*Channel, error) {
+	if err := s.fails[k.Type]; err != nil {
+		return nil, err
+	}
+	if !s.has[k.Type] {
+		return nil, message.Errorf(message.CodeNotFound, "channel not found")
+	}
+	return &Channel{Key: k}, nil
+}
+
+// Find returns the channels of all types that share an id. An error other than not_found is not taken for absence.
+func TestFind(t *testing.T) {
+	id, down := uuid.New(), errors.New("the database does not answer")
+	s := &typedStore{has: map[message.ChannelType]bool{message.Email: true, message.InstagramDM: true}}
+	r := NewRegistry(s, nil, nil, nil)
+	found, err := r.Find(t.Context(), id)
+	if err != nil || len(found) != 2 || found[0].Key != (Key{id, message.Email}) || found[1].Key != (Key{id, message.InstagramDM}) {
+		t.Errorf("%v, %v", found, err)
+	}
+	s.has = nil
+	if found, err := NewRegistry(s, nil, nil, nil).Find(t.Context(), id); err != nil || len(found) != 0 {
+		t.Errorf("an unknown id: %v, %v", found, err)
+	}
+	s.fails = map[message.ChannelType]error{message.SMS: down}
+	if found, err := NewRegistry(s, nil, nil, nil).Find(t.Context(), id); !errors.Is(err, down) || found != nil {
+		t.Errorf("a failing store: %v, %v", found, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +55,7 @@ func TestFaultValuesNumberBounds(t *testing.T) {
 		"42": "42", "1.50": "1.50", "-0": "-0", "1e3": "1000", "1.5E+2": "150", "2e-3": "0.002", "9007199254740993": "9007199254740993",
 		nines: nines, "-" + nines: "-" + nines, "1e39": "1" + strings.Repeat("0", 39), "1e-40": "0." + strings.Repeat("0", 39) + "1",
 		"0e999999999999999999999": "0", "0." + strings.Repeat("0", 500): "0", "1." + strings.Repeat("0", 20_000): "1",
-		"1e40": "", nines + "9": "", "1e309": "", "-1e309": "", "1e200000": "", "1e-41": "", "1e-200000": "", "1e99999999999999999999": "",
+		"1e40": "", nines + "9": "", "1e309": "", "-1e309": "", "1e200000": "", "1e-41": "", "1e-200000": "", "1e-9223372036854775807": "", "1e-9223372036854775808": "", "1e9223372036854775807": "", "1e99999999999999999999": "",
 		"0." + strings.Repeat("3", 41): "", "": "", "-": "", ".5": "", "5.": "", "1e": "", "1e+": "", "NaN": "", "Infinity": "", "0x10": "", "1_000": "", "+1": "", "--1": "", "٣": "",
 	} {
 		n, ok := message.PlainNumber(json.Number(s))
@@ -101,5 +102,55 @@ func TestFaultValuesTemplatesSeeDigits(t *testing.T) {
 	}
 	if l.CustomFields["id"] != json.Number("9007199254740993") {
 		t.Error("the lead was changed")
+	}
+}
+
+// A field with an index is bounded in bytes as stored and folded, because some characters fold to longer ones.
+func TestFitsIndex(t *testing.T) {
+	half := message.MaxIndexed / 2
+	for _, c := range []struct {
+		field, value string
+		fits         bool
+	}{
+		{"email", strings.Repeat("a", message.MaxIndexed), true}, {"email", strings.Repeat("a", message.MaxIndexed+1), false},
+		{"phone", strings.Repeat("İ", half), false}, {"phone", strings.Repeat("İ", half/2), true}, {"assignee_id", strings.Repeat("İ", half), false},
+		{"first_name", strings.Repeat("İ", half), true}, {"first_name", strings.Repeat("a", message.MaxIndexed+1), true},
+	} {
+		if got := message.FitsIndex(c.field, c.value); got != c.fits {
+			t.Errorf("%s of %d bytes: %v", c.field, len(c.value), got)
+		}
+	}
+}
+
+func TestFieldNames(t *testing.T) {
+	for name, valid := range map[string]bool{
+		"": false, "a": true, strings.Repeat("ö", message.MaxFieldName): true, strings.Repeat("a", message.MaxFieldName+1): false,
+	} {
+		if got := message.ValidFieldName(name); got != valid {
+			t.Errorf("a name of %d bytes: %v", len(name), got)
+		}
+	}
+}
+
+// A complaint or an unsubscribe leaves transactional messages; the other reasons stop all. The caller may change the result.
+func TestDefaultMessageTypes(t *testing.T) {
+	for reason, transactional := range map[message.Reason]bool{
+		message.Unsubscribed: false, message.Complained: false, message.SuppressedBounce: true, message.ManuallySuppressed: true,
+	} {
+		types := message.DefaultMessageTypes(reason)
+		if slices.Contains(types, message.Transactional) != transactional || !slices.Contains(types, message.Marketing) || !slices.Contains(types, message.Notification) {
+			t.Errorf("%s stops %v", reason, types)
+		}
+		types[0] = "CHANGED"
+		if slices.Contains(message.DefaultMessageTypes(reason), "CHANGED") || slices.Contains(message.MessageTypes, "CHANGED") {
+			t.Errorf("%s: the result is shared", reason)
+		}
+	}
+}
+
+// Addresses that differ in letter case only have one hash.
+func TestHashAddress(t *testing.T) {
+	if message.HashAddress("Ann@example.com") != message.HashAddress("ann@example.com") || message.HashAddress("ann@example.com") == message.HashAddress("bob@example.com") {
+		t.Error("hashes")
 	}
 }

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -96,12 +97,37 @@ func TestMasterKeysAreRotated(t *testing.T) {
 	}
 }
 
+// A master key has exactly 32 bytes. Keys of AES-128 and AES-192 are refused.
 func TestMasterKey(t *testing.T) {
-	for in, ok := range map[string]bool{
-		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=": true, "": false, "AAAA": false, "!": false,
-	} {
-		if _, err := ParseMasterKey(in); (err == nil) != ok {
-			t.Errorf("ParseMasterKey(%q): %v", in, err)
+	for n, ok := range map[int]bool{0: false, 3: false, 16: false, 24: false, 31: false, 32: true, 33: false} {
+		text := base64.StdEncoding.EncodeToString(make([]byte, n))
+		key, err := ParseMasterKey(" " + text + "\n")
+		if (err == nil) != ok || ok && len(key) != n {
+			t.Errorf("%d bytes: %v", n, err)
 		}
+	}
+	if _, err := ParseMasterKey("!"); err == nil {
+		t.Error("a text that is not base64 is a key")
+	}
+}
+
+// A value that is sealed with another key is recognised without opening it, and the error names the keys by their ids.
+func TestCheckKey(t *testing.T) {
+	a, b := sealer(t, 1), sealer(t, 2)
+	sealed, err := a.Seal(NewSecret("value"), "here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.CheckKey(sealed) != nil || !a.Current(sealed) || b.Current(sealed) {
+		t.Error("the key is not recognised")
+	}
+	if err := b.CheckKey(sealed); err == nil || !strings.Contains(err.Error(), a.id) || !strings.Contains(err.Error(), b.id) {
+		t.Errorf("%v", err)
+	}
+	if _, err := NewSealer(make([]byte, 5)); err == nil {
+		t.Error("a key of 5 bytes is accepted")
+	}
+	if _, err := NewSealer(make([]byte, 32), make([]byte, 5)); err == nil {
+		t.Error("a previous key of 5 bytes is accepted")
 	}
 }
