@@ -46,7 +46,8 @@ func (BulkRow) TableName() string { return "bulks" }
 // BulkColumns are the columns of a bulk without the ids of the request: these are large, and only the planner needs them.
 var BulkColumns = strings.Join(Columns(BulkRow{}, "lead_ids"), ", ")
 
-// Bulk returns the row as a bulk.
+// Bulk returns the row as a bulk. LeadIDs are empty if the row was read without lead_ids. It returns an error if a document
+// cannot be decoded.
 func (r *BulkRow) Bulk() (*bulk.Bulk, error) {
 	b := &bulk.Bulk{
 		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.ChannelType(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
@@ -75,6 +76,7 @@ func PackIDs(ids []uuid.UUID) []byte {
 	return b
 }
 
+// unpackIDs reads what PackIDs wrote.
 func unpackIDs(b []byte) []uuid.UUID {
 	ids := make([]uuid.UUID, len(b)/16)
 	for i := range ids {

@@ -15,7 +15,7 @@ import (
 	"herald/pkg/message"
 )
 
-// refusing is a server that refuses every connection with an error of its own.
+// refusing starts a server that rejects every connection with an SQLSTATE.
 func refusing(t *testing.T, code string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,7 +45,7 @@ func refusing(t *testing.T, code string) string {
 	return l.Addr().String()
 }
 
-// A server that refuses a connection is a database that is not available, whatever its reason.
+// A rejected connection is an unavailable database, for every SQLSTATE.
 func TestFaultRefusedConnections(t *testing.T) {
 	for _, code := range []string{"XX000", "53300", "57P03", "28P01", "3D000", "58030", "0A000"} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

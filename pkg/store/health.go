@@ -11,16 +11,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Refusal is why a database that answers takes no writes. Its text is for operators; it holds no data.
+// Refusal is the error of a database that answers and rejects every write. Its text is for operators; it holds no data.
 type Refusal struct{ reason string }
 
 // Error implements error.
 func (r *Refusal) Error() string { return "the database takes no writes: " + r.reason }
 
-// Reason returns the reason in one or two words, for probes.
+// Reason returns the reason in two or three words, for probes.
 func (r *Refusal) Reason() string { return r.reason }
 
-// refusals are the errors that say that a server takes no writes, whatever the statement.
+// refusals are the SQLSTATEs with which a server rejects every write. The values are reasons for Refusal.
 var refusals = map[string]string{
 	pgerrcode.ReadOnlySQLTransaction: "read-only",
 	pgerrcode.DiskFull:               "disk full",
@@ -28,18 +28,18 @@ var refusals = map[string]string{
 	pgerrcode.IOError:                "I/O error",
 }
 
-// writes remembers that a server refused a write. A server whose disk is full still answers a ping.
+// writes remembers that a server rejected a write, because a server with a full disk still answers a ping.
 type writes struct{ refused atomic.Bool }
 
-// note is called with every error of the server.
+// note records an error of the server. Each connection calls it with each error, concurrently.
 func (w *writes) note(err *pgconn.PgError) {
 	if _, refusal := refusals[err.Code]; refusal {
 		w.refused.Store(true)
 	}
 }
 
-// Ping says whether the database answers and takes writes. A full disk shows only in a write, so after one was refused Ping
-// tries one itself, and rolls it back, until it succeeds.
+// Ping returns an error if the database does not answer, and a Refusal if it rejects writes. Only a write shows a full disk, so
+// after a rejected write each Ping executes one and rolls it back, until one succeeds. Other pings cost one round trip.
 func (db *DB) Ping(ctx context.Context) error {
 	if db.pools == nil {
 		return db.sql.PingContext(ctx)
@@ -77,7 +77,7 @@ VALUES ($1, $1, '', '', '', '', '', 'CANCELLED', now(), now())`, uuid.New())
 	return WrapError("ping", err)
 }
 
-// refusalOf returns the Refusal that an error of the server stands for, nil for any other error.
+// refusalOf returns the Refusal for an error of the server, nil for any other error.
 func refusalOf(err error) error {
 	if code := SQLState(err); refusals[code] != "" {
 		return fmt.Errorf("%w: %w", &Refusal{refusals[code]}, err)

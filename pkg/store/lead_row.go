@@ -136,8 +136,8 @@ func dedupe(list []string) []string {
 	return out
 }
 
-// CustomKey returns the key of a custom field in custom_text and custom_number: hexadecimal, so that both databases read it
-// alike whatever characters the name has.
+// CustomKey returns the key of a custom field in custom_text and custom_number. It is hexadecimal, because the databases differ in
+// how they read quotes, dots and backslashes in a JSON path.
 func CustomKey(name string) string { return "k" + hex.EncodeToString([]byte(name)) }
 
 func customKeys[V any](m map[string]V) map[string]V {

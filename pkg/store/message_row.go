@@ -117,7 +117,8 @@ func (r AttemptRow) Attempt() message.Attempt {
 	}
 }
 
-// TallyBulk counts the messages of a bulk by state and sums their costs.
+// TallyBulk counts the messages of a bulk by state and sums their costs. It reads every row of the bulk. An UNKNOWN message that
+// waits for its resend counts as waiting, because it is not settled.
 func TallyBulk(db *gorm.DB, id uuid.UUID) (stats.Counts, error) {
 	var rows []struct {
 		Status  string

@@ -85,7 +85,7 @@ type pools struct {
 	search  *pgxpool.Pool
 }
 
-// SearchConns returns how many of a process's connections are for audiences; 0 stands for the default number.
+// SearchConns returns how many of conns connections of a process are for audiences. conns 0 is the default number.
 func SearchConns(conns int) int { return max(cmp.Or(conns, defaultConns)/6, 1) }
 
 // openPools divides conns. The ledger and records pools find every row by a key. Scans are off for them: a generic plan

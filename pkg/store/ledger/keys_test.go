@@ -26,7 +26,7 @@ func TestOneEffectPerKey(t *testing.T) {
 				k.Hash[0]++
 			}
 			if _, err := s.Effect(t.Context(), k); !message.IsCode(err, message.CodeNotFound) {
-				t.Fatalf("an effect before there was one: %v", err)
+				t.Fatalf("an effect of a free key: %v", err)
 			}
 			id, err := storetest.InsertUnder(t, s, k, asBulk)
 			must(t, err)
@@ -42,7 +42,7 @@ func TestOneEffectPerKey(t *testing.T) {
 				}
 			}
 			elsewhere := *k
-			elsewhere.Caller = "somebody else"
+			elsewhere.Caller = "another caller"
 			if _, err := storetest.InsertUnder(t, s, &elsewhere, asBulk); err != nil {
 				t.Errorf("another caller's key is taken: %v", err)
 			}
@@ -72,7 +72,7 @@ func TestAnInsertUnderAKeyMayBeRepeated(t *testing.T) {
 	})
 }
 
-// However many come at once, in whatever groups, one of each key takes effect.
+// Of concurrent requests under one key, in any grouping, one takes effect.
 func TestOneOfManyAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		const keys, tries = 20, 8
@@ -100,8 +100,8 @@ func TestOneOfManyAtOnce(t *testing.T) {
 	})
 }
 
-// A key stands for seven days: one of 6 days and 23 hours refuses another effect and is not forgotten, one of 7 days and an
-// hour is free, for singles and bulks and for whichever of them had it before.
+// A key is valid for seven days. At 6 days and 23 hours it refuses another effect and is not forgotten; at 7 days and an hour it is
+// free. That holds for singles and bulks, in both orders.
 func TestFaultAKeyStandsForSevenDays(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		db := storetest.Raw(t, s.URL)

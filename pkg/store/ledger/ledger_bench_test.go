@@ -63,7 +63,7 @@ func BenchmarkTakeAndSettle(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 }
 
-// BenchmarkSingle is what the ledger does for a message of its own, one after the other: it is written and claimed, and its
+// BenchmarkSingle measures singles, one after the other: each is inserted as claimed, and its
 // outcome recorded.
 func BenchmarkSingle(b *testing.B) {
 	s, ch := openBench(b)
@@ -90,7 +90,7 @@ func BenchmarkSingle(b *testing.B) {
 	}
 }
 
-// BenchmarkPlan is what the ledger does for one message of a plan, in a database that nobody has analyzed yet. After a
+// BenchmarkPlan measures one message of a plan, in a database without statistics. After a
 // plan was taken over each of its addresses is looked for.
 func BenchmarkPlan(b *testing.B) {
 	for name, own := range map[string]bool{"own": true, "takenOver": false} {

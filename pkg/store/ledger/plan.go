@@ -50,6 +50,7 @@ func skipErased(r *bulk.PlannedRow) {
 	r.Status, r.Reason, r.Recipient, r.Hash, r.Dedupe = message.Skipped, message.Erased, "", message.Hash{}, false
 }
 
+// hashBytes returns NULL for a row without an address, which then never conflicts in the unique index.
 func hashBytes(p *bulk.PlannedRow) []byte {
 	if p.Hash == (message.Hash{}) {
 		return nil
@@ -75,6 +76,7 @@ type walkedRow struct {
 	Claimed    bool
 }
 
+// row returns the state. Only an UNKNOWN message waits in the sense of stats; others with a due time are open anyway.
 func (r *walkedRow) row() bulk.Row {
 	status := message.Status(r.Status)
 	return bulk.Row{

@@ -104,6 +104,7 @@ WHERE m.id = u.id AND b.id = m.bulk_id AND c.id = m.channel_id AND c.type = m.ch
         OR (m.status IN ('PENDING', 'QUEUED') AND m.attempt < u.max_attempts AND ` + sendableSQL + `))
 RETURNING ` + loadedSQL("l.%s")
 
+// load returns one result per id, in order; a message that does not exist is the zero value.
 func (d *postgresDriver) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	out := make([]delivery.Loaded, len(ids))
 	rows, err := d.pool.Query(ctx, loadSQL, ids)
@@ -162,6 +163,7 @@ func (d *postgresDriver) commitBatch(ctx context.Context, outcomes []*delivery.O
 	return settled, loaded, d.loadRest(ctx, claims, loaded)
 }
 
+// queueTake queues takeSQL. Messages that it does not return stay the zero value, and loadRest loads them.
 func queueTake(to *pgx.Batch, claims []*delivery.Claim, out []delivery.Loaded) {
 	ids, tokens, ttls, maxAttempts := claimArrays(claims)
 	to.Queue(takeSQL, ids, tokens, ttls, maxAttempts).Query(func(rows pgx.Rows) error {
@@ -194,13 +196,14 @@ func (d *postgresDriver) loadRest(ctx context.Context, claims []*delivery.Claim,
 	return nil
 }
 
+// claimSet are the columns that a claim sets. A repeated claim does not count a second attempt.
 const claimSet = `
     status = 'SENDING', attempt = m.attempt + CASE WHEN m.status = 'SENDING' THEN 0 ELSE 1 END, claim_token = u.token, claimed_at = now(),
     claim_expires_at = now() + u.ttl * interval '1 second',
     next_attempt_at = CASE WHEN m.next_attempt_at IS NOT NULL THEN now() + u.ttl * interval '1 second' END,
     updated_at = now()`
 
-// A claim is a compare-and-set: it takes a waiting row, or a row that the same claim took before. A row without
+// claimSQL is a compare-and-set: it takes a waiting row, or a row that the same claim took before. A row without
 // next_attempt_at keeps it NULL, so the update stays within its page. A row with it is due when the claim expires.
 const claimSQL = `
 UPDATE messages m SET ` + claimSet + `
@@ -208,6 +211,7 @@ FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) u(id, token, ttl)
 WHERE m.id = u.id AND (m.status IN ('PENDING', 'QUEUED') OR (m.status = 'SENDING' AND m.claim_token = u.token))
 RETURNING m.claim_token`
 
+// claimArrays returns the columns of claims as arrays, TTLs in seconds.
 func claimArrays(claims []*delivery.Claim) (ids, tokens []uuid.UUID, ttls []float64, maxAttempts []int32) {
 	n := len(claims)
 	ids, tokens, ttls, maxAttempts = make([]uuid.UUID, n), make([]uuid.UUID, n), make([]float64, n), make([]int32, n)
@@ -217,6 +221,7 @@ func claimArrays(claims []*delivery.Claim) (ids, tokens []uuid.UUID, ttls []floa
 	return ids, tokens, ttls, maxAttempts
 }
 
+// claim claims messages. A token is unique to its claim, so the returned tokens tell which claims are in force.
 func (d *postgresDriver) claim(ctx context.Context, claims []*delivery.Claim) ([]bool, error) {
 	ids, tokens, ttls, _ := claimArrays(claims)
 	rows, err := d.pool.Query(ctx, claimSQL, ids, tokens, ttls)

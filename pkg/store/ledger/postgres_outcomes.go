@@ -15,7 +15,7 @@ const endsErased = `(m.recipient = '' AND u.status IN ('PENDING', 'QUEUED', 'SEN
 
 // An outcome is a compare-and-set on the token of the claim, or, without a token, on a row that is open and not claimed. The
 // token stays in the row, so that a lost answer can be told from a lost claim. A row with an empty recipient was erased while
-// it was claimed: an outcome that would continue it ends it instead (see the records package's eraseSQL).
+// it was claimed: an outcome that would continue it ends it instead (see eraseSQL in the records package).
 var settleStatement = newRowsStatement("u", `
 UPDATE messages m SET
     status = CASE WHEN NOT `+endsErased+` THEN u.status WHEN m.unknowns > 0 OR u.part > 0 THEN 'UNKNOWN' ELSE 'SKIPPED' END,
@@ -45,6 +45,8 @@ RETURNING m.id, u.token, m.updated_at, m.recipient = ''`,
 	repeated("again", "float8", func(o **delivery.Outcome) float64 { return (*o).DueAfter().Seconds() }),
 )
 
+// queueSettle queues settleStatement. Its rows are matched by id and token, because a group may hold outcomes of two claims of one
+// message, of which at most one matches.
 func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Settled) {
 	sql, args := settleStatement.bind(outcomes)
 	to.Queue(sql, args...).Query(func(rows pgx.Rows) error {
@@ -77,12 +79,14 @@ func failureText(o *delivery.Outcome) *string {
 	return store.Encode(o.Failure()).Text()
 }
 
+// copier is a pool or a transaction.
 type copier interface {
 	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (int64, error)
 }
 
 var attemptColumns = store.Columns(store.AttemptRow{})
 
+// addAttempts copies attempts, which is several times faster than inserting them.
 func addAttempts(ctx context.Context, to copier, rows []store.AttemptRow) error {
 	if len(rows) == 0 {
 		return nil

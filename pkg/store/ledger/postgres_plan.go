@@ -80,6 +80,7 @@ func (d *postgresDriver) addMessages(ctx context.Context, p bulk.PlanPage) error
 	})
 }
 
+// batcher is a pool or a transaction.
 type batcher interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
@@ -113,6 +114,7 @@ func (d *postgresDriver) writePage(ctx context.Context, to batcher, p *bulk.Plan
 	return err
 }
 
+// suppressed returns the greatest reason of a hash: rows are read in the order of reasons, and later ones overwrite.
 func (d *postgresDriver) suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	rows, err := d.pool.Query(ctx, "SELECT address_hash, reason FROM suppressions WHERE type = $1 AND address_hash = ANY($2::bytea[]) AND "+
 		messageTypeColumn[p]+" ORDER BY reason", string(t), hashList(hashes))
@@ -129,6 +131,7 @@ func (d *postgresDriver) suppressed(ctx context.Context, t message.ChannelType, 
 	return out, err
 }
 
+// hashList returns the hashes as the drivers bind them.
 func hashList(hashes []message.Hash) [][]byte {
 	list := make([][]byte, len(hashes))
 	for i := range hashes {
@@ -139,6 +142,7 @@ func hashList(hashes []message.Hash) [][]byte {
 
 var postgresWalkSQL = fmt.Sprintf(walkSQL, "now()", "$1", "$2", "$3")
 
+// walk reads a range of a bulk's messages by seq.
 func (d *postgresDriver) walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {
 	rows, err := d.pool.Query(ctx, postgresWalkSQL, bulkID, from, limit)
 	if err != nil {

@@ -27,7 +27,7 @@ type Runs struct {
 // NewRuns returns the runs of the bulks of a database.
 func NewRuns(db *store.DB) *Runs { return &Runs{db, newDriver(db)} }
 
-// Suppressed implements bulk.Plan: the reason for each hash that is suppressed for a kind of message.
+// Suppressed implements bulk.Plan. It returns the reason for each hash that is suppressed for a channel type and a message type.
 func (r *Runs) Suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	out, err := r.driver.suppressed(ctx, t, p, hashes)
 	return out, store.WrapError("look up suppressions", err)
@@ -36,8 +36,9 @@ func (r *Runs) Suppressed(ctx context.Context, t message.ChannelType, p message.
 // maxWaiting is how many free bulks of one channel and kind of work Running lists.
 const maxWaiting = 64
 
-// runningSQL reads the bulks that are leased, and the first of those that are free. What a runner keeps of them is
-// bounded, however many wait.
+// runningSQL reads the leased bulks and, of the free ones, the first maxWaiting per channel and kind of work. That bounds the
+// memory of a runner, not the number of bulks. A free bulk that never had a turn sorts apart from those that had one, so neither
+// kind starves.
 var runningSQL = `
 SELECT id, channel_id, channel_type, priority, status, planned, unfed, open, free, mine, due, turn_at, created_at FROM (
     SELECT b.*, row_number() OVER (PARTITION BY channel_id, channel_type, priority, status, planned, unfed, free, turn_at IS NULL
@@ -74,15 +75,16 @@ func (r *Runs) Running(ctx context.Context, token uuid.UUID) ([]bulk.Running, er
 	return running, store.WrapError("look for bulks", err)
 }
 
-// Acquire implements bulk.Leases. It is one statement where the database can return what it changed with its types.
+// Acquire implements bulk.Leases. On PostgreSQL it is one statement. SQLite's RETURNING loses the types of the columns, so a second
+// statement reads the row; the lease protects it meanwhile.
 func (r *Runs) Acquire(ctx context.Context, l bulk.Lease, ttl time.Duration) (*bulk.Bulk, error) {
 	const acquire = `
 UPDATE bulks SET lease_token = ?, lease_expires_at = ?, started_at = COALESCE(started_at, ?)
 WHERE id = ? AND final IS NULL AND status <> 'PAUSED' AND (lease_expires_at IS NULL OR lease_expires_at < ?)`
 	columns := store.BulkColumns + ", CASE WHEN planned THEN NULL ELSE lead_ids END AS lead_ids"
 	args := []any{l.Token, r.db.In(ttl), r.db.Now(), l.BulkID, r.db.Now()}
-	none := message.Errorf(message.CodeConflict, "the bulk is not to be run, or another process runs it")
-	if !r.db.IsPostgres() { // SQLite returns no types with what it changed
+	none := message.Errorf(message.CodeConflict, "acquire the bulk: it is paused or finished, or another process holds its lease")
+	if !r.db.IsPostgres() {
 		res := r.db.WithContext(ctx).Exec(acquire, args...)
 		switch {
 		case res.Error != nil:
@@ -190,7 +192,7 @@ WHERE id IN ? AND (status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UN
 // which needs only its last rows.
 const tallyWhole = 5_000
 
-// openSQL says of a message that it has not come to its end.
+// openSQL is the condition that a message is not settled.
 const openSQL = "(status IN ('SCHEDULED', 'PENDING', 'QUEUED', 'SENDING') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL))"
 
 // Finish implements bulk.Feed. Nothing is added to a bulk that is planned or cancelled, and a message at its end stays at

@@ -185,7 +185,7 @@ func TestFinishKeepsTheCounts(t *testing.T) {
 	})
 }
 
-// A bulk that is paused is not run and does not end, whatever asks; its resume makes it one to be run.
+// A paused bulk is neither acquired, finished, abandoned nor renewed. After its resume it runs.
 func TestFaultAPausedBulkStandsStill(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
@@ -401,7 +401,7 @@ func TestAPageIsWrittenWhole(t *testing.T) {
 	})
 }
 
-// A suppression stops exactly the message types and the channel type that it names, whatever its reason.
+// A suppression stops exactly the message types and the channel type that it names, for every reason.
 func TestSuppressedByTypeAndReason(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		type stop struct {

@@ -51,7 +51,8 @@ func (r *single) keyHash() []byte {
 	return r.key.Hash[:]
 }
 
-// Insert implements delivery.Inserter.
+// Insert implements delivery.Inserter. It may be repeated: a message that exists, because the answer to its insert was lost, stays as
+// it is. The group that it joins retries each single alone if the database rejects a value.
 func (l *Ledger) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserted, error) {
 	m := e.Message
 	hash := message.HashAddress(m.Recipient)

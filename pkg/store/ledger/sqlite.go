@@ -17,6 +17,7 @@ import (
 // and no round trips. The conditions are the same as PostgreSQL's.
 type sqliteDriver struct{ db *store.DB }
 
+// insert writes singles in one transaction, which fails as a whole.
 func (d *sqliteDriver) insert(ctx context.Context, singles []single) ([]insertResult, error) {
 	out := make([]insertResult, len(singles))
 	return out, d.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
@@ -39,6 +40,8 @@ func (d *sqliteDriver) references(tx *gorm.DB, n *single) (ins insertResult, err
 	return ins, err
 }
 
+// insertOne writes a single unless its channel, its lead or its key forbids it. The checks hold until the commit, because a
+// transaction has the write lock from its begin.
 func (d *sqliteDriver) insertOne(tx *gorm.DB, n *single) (ins insertResult, err error) {
 	now := store.Stamp(time.Now())
 	if ins, err = d.references(tx, n); err != nil || ins.missing() != nil {
@@ -63,10 +66,12 @@ func (d *sqliteDriver) insertOne(tx *gorm.DB, n *single) (ins insertResult, err 
 	return ins, tx.Raw("SELECT EXISTS (SELECT 1 FROM messages WHERE id = ? AND claim_token = ?)", n.ID, n.claim.Token).Scan(&ins.Claimed).Error
 }
 
+// load is read outside a transaction.
 func (d *sqliteDriver) load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	return d.read(d.db.WithContext(ctx), ids)
 }
 
+// read returns one result per id, in order; a message that does not exist is the zero value.
 func (d *sqliteDriver) read(db *gorm.DB, ids []uuid.UUID) ([]delivery.Loaded, error) {
 	var rows []store.MessageRow
 	if err := db.Where("id IN ?", ids).Find(&rows).Error; err != nil {
@@ -87,6 +92,8 @@ func (d *sqliteDriver) read(db *gorm.DB, ids []uuid.UUID) ([]delivery.Loaded, er
 	return out, nil
 }
 
+// loaded adds to a row what a delivery needs to decide: suppression, pauses, the version of the channel, and the lead. A row or a
+// lead that cannot be decoded is reported in the result, because the other messages of the group must not fail for it.
 func (d *sqliteDriver) loaded(db *gorm.DB, r *store.MessageRow) (l delivery.Loaded, err error) {
 	l.Message, l.Undecodable = r.Message()
 	l.ClaimToken = store.OrNil(r.ClaimToken)
@@ -141,6 +148,7 @@ FROM (SELECT ? AS channel_type, ? AS address_hash, ? AS message_type) m`, m.Chan
 	return reason, err
 }
 
+// commitBatch records outcomes before it claims, as on PostgreSQL: a released message can be claimed in the same group.
 func (d *sqliteDriver) commitBatch(ctx context.Context, outcomes []*delivery.Outcome, claims []*delivery.Claim) (settled []delivery.Settled, loaded []delivery.Loaded, err error) {
 	err = d.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
 		if settled, err = settleRows(tx, outcomes); err == nil && len(claims) > 0 {
@@ -180,6 +188,7 @@ func (d *sqliteDriver) take(tx *gorm.DB, claims []*delivery.Claim) (out []delive
 	return out, nil
 }
 
+// claim claims messages in one transaction.
 func (d *sqliteDriver) claim(ctx context.Context, claims []*delivery.Claim) ([]bool, error) {
 	out := make([]bool, len(claims))
 	return out, d.db.WithContext(ctx).Transaction(func(tx *gorm.DB) (err error) {
@@ -192,6 +201,7 @@ func (d *sqliteDriver) claim(ctx context.Context, claims []*delivery.Claim) ([]b
 	})
 }
 
+// claimRow is postgres.go's claimSQL for one message: a compare-and-set that a repeated claim passes too.
 func claimRow(tx *gorm.DB, c *delivery.Claim) (bool, error) {
 	now := store.Stamp(time.Now())
 	until := now.Add(c.TTL)
@@ -202,6 +212,8 @@ WHERE id = ? AND (status IN ('PENDING', 'QUEUED') OR (status = 'SENDING' AND cla
 	return res.RowsAffected == 1, res.Error
 }
 
+// settleRows is settleStatement, one outcome after the other. RowsAffected tells whether the compare-and-set matched. Attempts are
+// inserted after the loop, because an attempt whose outcome did not match is marked late.
 func settleRows(tx *gorm.DB, outcomes []*delivery.Outcome) ([]delivery.Settled, error) {
 	out := make([]delivery.Settled, len(outcomes))
 	now := store.Stamp(time.Now())

@@ -14,6 +14,9 @@ import (
 	"herald/pkg/store"
 )
 
+// addMessages writes a page in one transaction. Moving the bulk on comes first: without the lease, or at another position, nothing
+// is written. Erased leads are looked up before duplicates, because a row of an erased lead does not claim its address. PostgreSQL
+// needs an advisory lock against erasures; here transactions run one after the other.
 func (d *sqliteDriver) addMessages(ctx context.Context, p bulk.PlanPage) error {
 	return d.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		res := tx.Exec(`
@@ -92,6 +95,7 @@ func skipAllErased(tx *gorm.DB, p *bulk.PlanPage) error {
 	return nil
 }
 
+// suppressed returns the greatest reason of a hash: rows are read in the order of reasons, and later ones overwrite.
 func (d *sqliteDriver) suppressed(ctx context.Context, t message.ChannelType, p message.MessageType, hashes []message.Hash) (map[message.Hash]message.Reason, error) {
 	var rows []struct {
 		AddressHash []byte
@@ -106,6 +110,7 @@ func (d *sqliteDriver) suppressed(ctx context.Context, t message.ChannelType, p 
 	return out, err
 }
 
+// walk reads a range of a bulk's messages by seq.
 func (d *sqliteDriver) walk(ctx context.Context, bulkID uuid.UUID, from int64, limit int) ([]bulk.Row, error) {
 	var rows []walkedRow
 	err := d.db.WithContext(ctx).Raw(fmt.Sprintf(walkSQL, "?", "?", "?", "?"), store.Stamp(time.Now()), bulkID, from, limit).Scan(&rows).Error

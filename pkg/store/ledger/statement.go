@@ -17,7 +17,7 @@ type rowsStatement[R any] struct {
 // column is a column of the rows: its name and type in SQL, and its value in a row.
 type column[R any] struct {
 	name, typ string
-	distinct  bool // a value of its own in every row: never bound as a constant
+	distinct  bool // the value differs between rows, so it is never bound as a constant
 	bind      func(rows []R) boundColumn
 }
 

@@ -10,7 +10,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// PostgreSQL reads the same rows from a statement in whichever form they go to it.
+// PostgreSQL reads the same rows from every form of a statement.
 func TestTheFormsOfAStatement(t *testing.T) {
 	conn, err := pgx.Connect(t.Context(), testenv.Database(t, testenv.Postgres))
 	if err != nil {

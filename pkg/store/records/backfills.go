@@ -15,9 +15,9 @@ func Backfills() []store.Backfill {
 	return []store.Backfill{{Name: "leads.custom_number.sort_keys", Batch: sortKeysOfNumbers}}
 }
 
-// sortKeysOfNumbers rewrites custom_number of leads. Earlier versions stored JSON numbers there; filters compare sort keys
-// (message.Decimal), which are exact for every number and cannot fail. A lead whose custom fields cannot be decoded keeps what
-// it has.
+// sortKeysOfNumbers rewrites custom_number of leads. Earlier versions stored JSON numbers; filters compare sort keys
+// (message.Decimal), which are exact for every number and cannot fail. A lead whose custom fields cannot be decoded keeps its
+// value. Rows counts the leads read, also those that need no change.
 func sortKeysOfNumbers(tx *gorm.DB, cursor string) (store.BatchResult, error) {
 	after := uuid.Nil
 	if cursor != "" {

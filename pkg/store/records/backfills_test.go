@@ -13,8 +13,7 @@ import (
 	"herald/pkg/store/storetest"
 )
 
-// Numbers of an earlier version become sort keys, however many leads have them, and filters find the same leads before, while
-// and after that.
+// Numbers of an earlier version become sort keys, in more than one batch, and filters find the same leads before and after.
 func TestNumbersBecomeSortKeys(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		db := storetest.Raw(t, s.URL)

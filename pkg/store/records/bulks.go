@@ -22,8 +22,8 @@ type BulkStore struct{ db *store.DB }
 // NewBulkStore returns the bulks of a database.
 func NewBulkStore(db *store.DB) *BulkStore { return &BulkStore{db} }
 
-// InsertBulk implements bulk.Store. The lock on the channel makes DeleteChannel wait for this transaction, or this one for
-// it.
+// InsertBulk implements bulk.Store. The lock on the channel makes DeleteChannel wait for this transaction, or the reverse. The
+// insert may be repeated: a bulk that exists from an earlier try stays as it is, and its event is not published again.
 func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.IdempotencyKey) error {
 	criteria := b.Criteria
 	criteria.LeadIDs = nil
@@ -63,6 +63,7 @@ func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Id
 	})
 }
 
+// readBulk reads some columns of a bulk. A missing bulk is a message.Error not_found.
 func readBulk(ctx context.Context, db *store.DB, columns string, id uuid.UUID) (*bulk.Bulk, error) {
 	var row store.BulkRow
 	err := store.WrapError("read the bulk", db.WithContext(ctx).Select(columns).Where("id = ?", id).Take(&row).Error)
@@ -107,7 +108,8 @@ func (s *BulkStore) Tally(ctx context.Context, id uuid.UUID) (stats.Counts, erro
 	return counts, store.WrapError("tally the bulk", err)
 }
 
-// Move implements bulk.Lifecycle. It ends the lease of the bulk.
+// Move implements bulk.Lifecycle. It ends the lease and forgets the turn, so the next runner begins at once. A bulk in a status
+// outside from is a message.Error conflict.
 func (s *BulkStore) Move(ctx context.Context, id uuid.UUID, from []bulk.Status, to bulk.Status) error {
 	moved := false
 	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {

@@ -58,13 +58,14 @@ type channelRow struct {
 // TableName implements gorm's Tabler.
 func (channelRow) TableName() string { return "channels" }
 
-var errNoSealer = errors.New("no master key: channels cannot be read or written")
+var errNoSealer = errors.New("read or write a channel: no master key")
 
 // sealContext binds a credential to its channel and field.
 func sealContext(k channel.Key, field string) string {
 	return "channel/" + k.ID.String() + "/" + string(k.Type) + "/" + field
 }
 
+// rowOfChannel seals the credentials. Each sealing has a random nonce, so equal credentials differ when sealed.
 func (s *ChannelStore) rowOfChannel(c *channel.Channel) (*channelRow, error) {
 	if s.sealer == nil {
 		return nil, errNoSealer
@@ -89,6 +90,7 @@ func (s *ChannelStore) rowOfChannel(c *channel.Channel) (*channelRow, error) {
 	}, nil
 }
 
+// channelOf opens the credentials. It fails if one is sealed with another key, or was copied from another row or field.
 func (s *ChannelStore) channelOf(r *channelRow) (*channel.Channel, error) {
 	if s.sealer == nil {
 		return nil, errNoSealer
@@ -117,11 +119,12 @@ func (s *ChannelStore) channelOf(r *channelRow) (*channel.Channel, error) {
 	return c, nil
 }
 
-// InsertChannel implements channel.Store.
+// InsertChannel implements channel.Store. A channel with the key, or another default of the type, is a message.Error conflict.
 func (s *ChannelStore) InsertChannel(ctx context.Context, c *channel.Channel) error {
 	now := store.Stamp(time.Now())
 	c.CreatedAt, c.UpdatedAt = now, now
-	c.Version = now.UnixMicro() // above every version of a channel that had this key before and was deleted
+	// The first version is above every version of a deleted channel with this key, so no process uses what it cached for that one.
+	c.Version = now.UnixMicro()
 	row, err := s.rowOfChannel(c)
 	if err != nil {
 		return err
@@ -129,6 +132,7 @@ func (s *ChannelStore) InsertChannel(ctx context.Context, c *channel.Channel) er
 	return clash(store.WrapError("insert the channel", s.db.WithContext(ctx).Create(row).Error))
 }
 
+// clash names the two unique keys of channels in a conflict.
 func clash(err error) error {
 	if message.IsCode(err, message.CodeConflict) {
 		return message.Errorf(message.CodeConflict, "a channel with this id and type, or another default for the type, exists already")
@@ -136,11 +140,12 @@ func clash(err error) error {
 	return err
 }
 
+// noChannel returns the error of a missing channel.
 func noChannel(k channel.Key) error {
 	return message.Errorf(message.CodeNotFound, "channel %s of type %s not found", k.ID, k.Type)
 }
 
-// UpdateChannel implements channel.Editor.
+// UpdateChannel implements channel.Editor. change runs under the row's lock, and again if the database ends the transaction.
 func (s *ChannelStore) UpdateChannel(ctx context.Context, k channel.Key, change func(*channel.Channel) error) (*channel.Channel, error) {
 	var c *channel.Channel
 	err := s.db.Transact(ctx, "update the channel", func(tx *gorm.DB) error {
@@ -182,11 +187,12 @@ func stateEvent(k channel.Key, to channel.State, reason string) event.Event {
 	return event.ChannelResumed{ChannelID: k.ID, ChannelType: k.Type}
 }
 
+// atChannel selects a channel's row.
 func atChannel(db *gorm.DB, k channel.Key) *gorm.DB {
 	return db.Where("id = ? AND type = ?", k.ID, string(k.Type))
 }
 
-// lockChannel reads a channel's row in a transaction and locks it. A channel that is not there is a message.Error not_found.
+// lockChannel locks a channel's row in a transaction and reads it. A missing channel is a message.Error not_found.
 func lockChannel(tx *gorm.DB, k channel.Key, lock clause.Locking) (*channelRow, error) {
 	var row channelRow
 	err := atChannel(tx.Clauses(lock), k).Take(&row).Error
@@ -213,7 +219,7 @@ SELECT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND
 			return err
 		}
 		if open {
-			return message.Errorf(message.CodeConflict, "messages are still to go over this channel")
+			return message.Errorf(message.CodeConflict, "delete the channel: bulks or messages over it are open")
 		}
 		return atChannel(tx, k).Delete(&channelRow{}).Error
 	})
@@ -263,8 +269,8 @@ func (s *ChannelStore) Channels(ctx context.Context, after channel.Key, limit in
 	return out, nil
 }
 
-// Reseal seals every credential anew that is not sealed with the present master key, and returns how many channels that
-// changed. A channel that somebody changes at the same moment is sealed anew by that.
+// Reseal seals the credentials again that are sealed with a former master key, and returns the number of channels changed. The
+// write is a compare-and-set on the sealed credentials: a concurrent update of a channel wins, and seals with the present key.
 func (s *ChannelStore) Reseal(ctx context.Context) (int, error) {
 	if s.sealer == nil {
 		return 0, errNoSealer
@@ -296,20 +302,21 @@ func (s *ChannelStore) Reseal(ctx context.Context) (int, error) {
 		}
 		res := s.db.WithContext(ctx).Exec("UPDATE channels SET credentials = ?, version = version + 1 WHERE id = ? AND type = ? AND credentials = ?", row.Credentials, row.ID, row.Type, rows[i].Credentials)
 		if res.Error != nil {
-			return changed, store.WrapError("seal a channel anew", res.Error)
+			return changed, store.WrapError("reseal the channel", res.Error)
 		}
 		changed += int(res.RowsAffected)
 	}
 	return changed, nil
 }
 
+// sealedOf returns the sealed credentials by field.
 func (s *ChannelStore) sealedOf(r *channelRow) (map[string]string, error) {
 	sealed := map[string]string{}
 	return sealed, r.Credentials.Decode(&sealed)
 }
 
-// CheckSeals fails when credentials are sealed with a master key that is not at hand: every send over their channel would
-// fail.
+// CheckSeals returns an error if a credential is sealed with a master key that the sealer does not have. Every send over its
+// channel would fail, so a process checks this when it starts.
 func (s *ChannelStore) CheckSeals(ctx context.Context) error {
 	var rows []channelRow
 	if err := s.db.WithContext(ctx).Select("id, type, credentials").Find(&rows).Error; err != nil {
@@ -329,7 +336,7 @@ func (s *ChannelStore) CheckSeals(ctx context.Context) error {
 	return nil
 }
 
-// PauseChannel implements channel.Store.
+// PauseChannel implements channel.Store. It has no effect on a channel that changed since version seen: the reason may be gone.
 func (s *ChannelStore) PauseChannel(ctx context.Context, k channel.Key, seen int64, reason string) error {
 	return store.WrapError("pause the channel", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		res := tx.Exec(`

@@ -75,7 +75,7 @@ func TestChannels(t *testing.T) {
 	})
 }
 
-// A sealed credential must not open in another row: a copy of it there is of no use.
+// Credentials do not open with another master key.
 func TestCredentialsAreSealed(t *testing.T) {
 	t.Parallel()
 	c := testChannel()
@@ -129,7 +129,7 @@ func TestFaultUpdatesOfOneChannel(t *testing.T) {
 	})
 }
 
-// A pause for a reason that was met with one version does not stop a channel that was changed since, at whatever moment.
+// A pause for a reason that concerns one version does not stop a channel that was changed since, at any interleaving.
 func TestFaultAPauseIsOfOneVersion(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		a, b := s, storetest.Another(t, s)

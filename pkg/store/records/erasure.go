@@ -19,9 +19,9 @@ import (
 	"herald/pkg/store/search"
 )
 
-// eraseSQL is the rule of erasure for messages, whatever their state; its argument is the time. Address, content and metadata go
-// at once. A message that waits ends: SKIPPED, or UNKNOWN where an earlier attempt may have delivered it. An UNKNOWN message
-// is not sent once more. A message under a claim keeps its state: its outcome finds the empty recipient (see settleSQL).
+// eraseSQL erases messages in every state; its argument is the time. It empties address, content and metadata at once. A waiting
+// message ends: SKIPPED, or UNKNOWN where an earlier attempt may have delivered it. An UNKNOWN message is not sent again. A claimed
+// message keeps its state: its outcome finds the empty recipient and ends it (see settleStatement in the ledger package).
 const eraseSQL = `
 UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadata = NULL,
     status = CASE WHEN status NOT IN ('SCHEDULED', 'PENDING', 'QUEUED') THEN status WHEN unknowns > 0 OR part > 0 THEN 'UNKNOWN' ELSE 'SKIPPED' END,
@@ -35,6 +35,8 @@ func (s *LeadStore) EraseLead(ctx context.Context, id uuid.UUID) error {
 	return s.db.Transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id) })
 }
 
+// eraseLead erases in one transaction. Its advisory lock waits for pages of plans that have read the lead and keeps later ones out
+// until the commit.
 func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	lock := ""
 	if s.db.IsPostgres() {
@@ -116,16 +118,17 @@ func (s *LeadStore) addressesOf(tx *gorm.DB, l *message.Lead) ([]address, error)
 	return out, nil
 }
 
-// What a bulk keeps of its request names a person where it names an address.
+// The request that a bulk keeps identifies a person only by an address.
 const (
-	erasedText   = "[erased]"
-	leastAddress = 6 // characters of an address that is looked for inside a text; a shorter one must be the whole text
+	erasedText = "[erased]"
+	minAddress = 6 // bytes of an address that is replaced inside a text; a shorter one must be the whole text, or it hits other words
 )
 
-// keptContent are the fields of message_data that every recipient gets; they stay as they are.
+// keptContent are the fields of message_data that every recipient received. They are templates of the sender and stay.
 var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls"}
 
-// eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep.
+// eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep. LIKE preselects the bulks in one
+// scan; the exact replacement is done here, on the decoded documents.
 func (s *LeadStore) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []address) error {
 	var texts []string
 	for _, t := range message.ChannelTypes {
@@ -182,7 +185,7 @@ func withoutAddresses(d store.Document, texts []string) (store.Document, error) 
 	return store.Encode(replaceAddresses(v, texts, false)), nil
 }
 
-// replaceAddresses walks a value. content says that it is the message_data of a request.
+// replaceAddresses replaces addresses in all strings of a value, in place. content marks the message_data of a request.
 func replaceAddresses(v any, texts []string, content bool) any {
 	switch v := v.(type) {
 	case string:
@@ -206,7 +209,7 @@ func replaceAddresses(v any, texts []string, content bool) any {
 
 // replaceAddress replaces an address in a text, in any letter case.
 func replaceAddress(s, text string) string {
-	if len(text) < leastAddress {
+	if len(text) < minAddress {
 		if strings.EqualFold(strings.TrimSpace(s), text) {
 			return erasedText
 		}

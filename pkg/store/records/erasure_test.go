@@ -132,7 +132,7 @@ func TestFaultErasureInRequests(t *testing.T) {
 		}
 		for _, gone := range []string{"Ann.Erased", "555-0123", `["` + storetest.AnnabelsEmail} {
 			if strings.Contains(request, gone) {
-				t.Errorf("%q stands in %s", gone, request)
+				t.Errorf("%q is in %s", gone, request)
 			}
 		}
 		if got.Criteria.Words[1] != "[erased]" || got.Criteria.Assignees[0] != "keep" || got.Content.Text != b.Content.Text {

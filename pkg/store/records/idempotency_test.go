@@ -32,7 +32,7 @@ func TestOldKeysAreForgotten(t *testing.T) {
 			must(t, err)
 			age(old, access.KeepEffects+time.Minute)
 			if _, err := s.Effect(t.Context(), storetest.IdempotencyKey("", "old", "")); !message.IsCode(err, message.CodeNotFound) {
-				t.Errorf("a key that is too old still stands: %v", err)
+				t.Errorf("the effect of an expired key: %v", err)
 			}
 			young, err := storetest.InsertUnder(t, s, storetest.IdempotencyKey("", "young", ""), asBulk)
 			must(t, err)
@@ -40,7 +40,7 @@ func TestOldKeysAreForgotten(t *testing.T) {
 			again, err := storetest.InsertUnder(t, s, storetest.IdempotencyKey("", "old", "another"), asBulk)
 			must(t, err)
 			if e, err := s.Effect(t.Context(), storetest.IdempotencyKey("", "old", "")); err != nil || e.ID != again {
-				t.Errorf("a key that was too old is not taken anew: %v", err)
+				t.Errorf("an expired key is not free: %v", err)
 			}
 			age(again, access.KeepEffects+time.Minute)
 			must(t, s.ForgetEffects(t.Context()))

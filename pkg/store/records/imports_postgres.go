@@ -18,7 +18,7 @@ import (
 // postgresLeads writes leads over connections that may wait for locks.
 type postgresLeads struct{ pool *pgxpool.Pool }
 
-// errOtherImporter says that the batches under way are those of another process.
+// errOtherImporter is the error of a batch that found the lease with another process.
 var errOtherImporter = errors.New("another process imports leads")
 
 const (
@@ -40,8 +40,8 @@ UNION ALL SELECT id FROM leads WHERE phone <> '' AND phone = ANY($3::text[])`
 // lock.
 var lockLeadsSQL = "SELECT " + store.WholeLeadColumns + " FROM leads WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
-// updateLeadsSQL writes over leads that are there. A row set in JSON is one parameter, however many columns and rows there
-// are.
+// updateLeadsSQL updates existing leads. The rows are one parameter in JSON: as arrays, the 40 columns of a batch would be as many
+// parameters to plan.
 var updateLeadsSQL = func() string {
 	set := slices.Clone(store.LeadUpdates)
 	for i, c := range set {
@@ -88,6 +88,8 @@ func enterImports(ctx context.Context, tx pgx.Tx, lock string, m *leadMerge) (ow
 	return own, done, tx.SendBatch(ctx, &statements).Close()
 }
 
+// mergeUnderLock reads, merges and writes a batch. Leads are matched without locks and then locked by id, so a lead that changed
+// its email meanwhile is still updated by id.
 func mergeUnderLock(ctx context.Context, tx pgx.Tx, m *leadMerge) error {
 	rows, err := tx.Query(ctx, matchSQL, m.IDs, m.Emails, m.Phones)
 	if err != nil {
@@ -107,6 +109,7 @@ func mergeUnderLock(ctx context.Context, tx pgx.Tx, m *leadMerge) error {
 	return writeLeads(ctx, tx, created, updated)
 }
 
+// lockLeads locks leads and reads them.
 func lockLeads(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) ([]message.Lead, error) {
 	rows, err := tx.Query(ctx, lockLeadsSQL, ids)
 	if err != nil {

@@ -58,6 +58,8 @@ var overwriteLeadSQL = func() string {
 	return " ON CONFLICT (id) DO UPDATE SET " + strings.Join(set, ", ")
 }()
 
+// insertLeadRows inserts leads in statements of store.BatchRows rows, because SQLite bounds the parameters of a statement. conflict
+// is the ON CONFLICT clause, "" for none.
 func insertLeadRows(tx *gorm.DB, rows []store.LeadRow, conflict string) error {
 	row := "(?" + strings.Repeat(", ?", len(store.LeadColumns)-1) + ")"
 	for batch := range slices.Chunk(rows, store.BatchRows) {

@@ -35,6 +35,7 @@ type apiKeyRow struct {
 // TableName implements gorm's Tabler.
 func (apiKeyRow) TableName() string { return "api_keys" }
 
+// key returns the row as a key. It fails on a scope that this version does not know.
 func (r *apiKeyRow) key() (*access.Key, error) {
 	scopes, err := access.ParseScopes(r.Scopes)
 	return &access.Key{
@@ -43,7 +44,7 @@ func (r *apiKeyRow) key() (*access.Key, error) {
 	}, err
 }
 
-// InsertAPIKey implements access.Keys.
+// InsertAPIKey implements access.Keys. With only it inserts nothing and returns false if a key exists, also a revoked one.
 func (s *KeyStore) InsertAPIKey(ctx context.Context, k *access.Key, only bool) (bool, error) {
 	names := make([]string, len(k.Scopes))
 	for i, scope := range k.Scopes {
@@ -53,7 +54,7 @@ func (s *KeyStore) InsertAPIKey(ctx context.Context, k *access.Key, only bool) (
 	made := true
 	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		if only {
-			// Of several that look for a first key at once, one makes it.
+			// The lock makes concurrent calls wait, so that one of them inserts the first key. SQLite's transactions exclude each other.
 			if s.db.IsPostgres() {
 				if err := tx.Exec("LOCK TABLE api_keys IN EXCLUSIVE MODE").Error; err != nil {
 					return err
@@ -78,6 +79,7 @@ func (s *KeyStore) APIKey(ctx context.Context, id string) (*access.Key, error) {
 	return row.key()
 }
 
+// noAPIKey names the key in a not_found error.
 func noAPIKey(err error, id string) error {
 	if message.IsCode(err, message.CodeNotFound) {
 		return message.Errorf(message.CodeNotFound, "API key %s not found", id)
@@ -124,5 +126,5 @@ func anyAPIKey(db *gorm.DB) (any bool, err error) {
 
 // TouchAPIKey implements access.KeyUsage.
 func (s *KeyStore) TouchAPIKey(ctx context.Context, id string) error {
-	return store.WrapError("note that an API key is used", s.db.WithContext(ctx).Exec("UPDATE api_keys SET last_used_at = ? WHERE id = ?", s.db.Now(), id).Error)
+	return store.WrapError("touch the API key", s.db.WithContext(ctx).Exec("UPDATE api_keys SET last_used_at = ? WHERE id = ?", s.db.Now(), id).Error)
 }

@@ -52,7 +52,7 @@ func TestAPIKeys(t *testing.T) {
 		}
 		for _, err := range []error{s.RevokeAPIKey(t.Context(), "nobody"), func() error { _, err := s.APIKey(t.Context(), "nobody"); return err }()} {
 			if !message.IsCode(err, message.CodeNotFound) {
-				t.Errorf("a key that is not there: %v", err)
+				t.Errorf("an unknown key: %v", err)
 			}
 		}
 	})

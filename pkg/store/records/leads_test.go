@@ -74,7 +74,7 @@ func TestLeads(t *testing.T) {
 	})
 }
 
-// Updates of one lead at the same time, from two processes, are all kept, whichever fields they change.
+// Concurrent updates of one lead from two processes are all kept, of one field or several.
 func TestFaultUpdatesOfOneLead(t *testing.T) {
 	const rounds = 100
 	each(t, func(t *testing.T, s *storetest.Store) {
@@ -139,7 +139,7 @@ func TestFaultAnUpdateThatIsRefused(t *testing.T) {
 			}
 		}
 		if _, err := s.UpdateLead(t.Context(), newID(), func(*message.Lead) error { return nil }); !message.IsCode(err, message.CodeNotFound) {
-			t.Errorf("a lead that is not there: %v", err)
+			t.Errorf("an unknown lead: %v", err)
 		}
 	})
 }
@@ -165,7 +165,7 @@ func TestFaultOnlyChangedColumnsAreWritten(t *testing.T) {
 	})
 }
 
-// A lead that is erased beside its updates never exists again, in whichever order they come.
+// A lead that is erased beside concurrent updates never exists again.
 func TestFaultUpdatesBesideAnErasure(t *testing.T) {
 	const rounds = 100
 	each(t, func(t *testing.T, s *storetest.Store) {

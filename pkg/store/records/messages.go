@@ -12,15 +12,15 @@ import (
 	"herald/pkg/store"
 )
 
-// MessageStore reads messages with their attempts, erases single messages and notes suspicions. It implements the ports of
-// api, delivery and queue for that. It is safe for concurrent use.
+// MessageStore reads messages with their attempts, erases single messages and marks suspects. It implements the ports of api,
+// delivery and queue for that. It is safe for concurrent use.
 type MessageStore struct{ db *store.DB }
 
 // NewMessageStore returns the messages of a database.
 func NewMessageStore(db *store.DB) *MessageStore { return &MessageStore{db} }
 
-// Message returns one message with its attempts, oldest first. The call that a message was sent with stands in the
-// message's own row, and is shown as an attempt like the others.
+// Message returns one message with its attempts, oldest first. The message's row records the call that sent it; Message returns
+// that call as the last attempt. A missing message is a message.Error not_found.
 func (s *MessageStore) Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error) {
 	db := s.db.WithContext(ctx)
 	var row store.MessageRow
@@ -50,7 +50,8 @@ func (s *MessageStore) Message(ctx context.Context, id uuid.UUID) (*message.Mess
 	return m, attempts, nil
 }
 
-// Messages lists messages, newest first, beginning before an id (uuid.Nil: at the newest).
+// Messages lists at most limit messages, newest first, with ids below before (uuid.Nil: from the newest). Zero fields of the filter
+// select everything; its times are exclusive.
 func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uuid.UUID, limit int) ([]message.Message, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
 	if f.BulkID != uuid.Nil {
@@ -93,7 +94,7 @@ func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uu
 	return out, s.addMetadata(ctx, refs)
 }
 
-// addMetadata gives a bulk's messages the metadata of its request, which is kept there once.
+// addMetadata sets the metadata of messages of bulks. It is stored once, in the request of the bulk, not in each row.
 func (s *MessageStore) addMetadata(ctx context.Context, messages []*message.Message) error {
 	of := map[uuid.UUID][]byte{}
 	for _, m := range messages {
@@ -135,11 +136,11 @@ func (s *MessageStore) EraseMessage(ctx context.Context, id uuid.UUID) error {
 
 // Suspect implements delivery.Suspicions.
 func (s *MessageStore) Suspect(ctx context.Context, id uuid.UUID, suspicion message.Suspect) error {
-	return store.WrapError("note the suspicion", s.db.WithContext(ctx).Exec("UPDATE messages SET suspect = ? WHERE id = ?", int(suspicion), id).Error)
+	return store.WrapError("mark the suspect", s.db.WithContext(ctx).Exec("UPDATE messages SET suspect = ? WHERE id = ?", int(suspicion), id).Error)
 }
 
-// SuspectMessages implements queue.Suspicions.
+// SuspectMessages implements queue.Suspicions. It marks messages that still wait; a stronger suspicion stays.
 func (s *MessageStore) SuspectMessages(ctx context.Context, ids []uuid.UUID) error {
-	return store.WrapError("note the suspicion", s.db.WithContext(ctx).Exec(
+	return store.WrapError("mark the suspects", s.db.WithContext(ctx).Exec(
 		"UPDATE messages SET suspect = 1 WHERE id IN ? AND suspect = 0 AND status IN ('PENDING', 'QUEUED')", ids).Error)
 }

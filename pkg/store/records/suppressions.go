@@ -37,6 +37,7 @@ type suppressionRow struct {
 // TableName implements gorm's Tabler.
 func (suppressionRow) TableName() string { return "suppressions" }
 
+// suppression returns the row as a suppression, with its message types in the order of message.MessageTypes.
 func (r *suppressionRow) suppression() message.Suppression {
 	s := message.Suppression{
 		ID: r.ID, Type: message.ChannelType(r.Type), Address: r.Address, Hash: message.Hash(r.AddressHash), Reason: message.Reason(r.Reason), Note: r.Note,
@@ -53,15 +54,16 @@ func (r *suppressionRow) suppression() message.Suppression {
 	return s
 }
 
-// PutSuppression implements lead.Suppressions.
+// PutSuppression implements lead.Suppressions. It overwrites the row with the same type, address hash and reason.
 func (s *SuppressionStore) PutSuppression(ctx context.Context, sup *message.Suppression) error {
 	row := suppressionRow{
 		ID: sup.ID, Type: string(sup.Type), Address: sup.Address, AddressHash: sup.Hash[:], Reason: string(sup.Reason),
 		Transactional: slices.Contains(sup.MessageTypes, message.Transactional), Marketing: slices.Contains(sup.MessageTypes, message.Marketing),
 		Notification: slices.Contains(sup.MessageTypes, message.Notification), Note: sup.Note, CreatedAt: store.Stamp(sup.CreatedAt),
 	}
-	var stored suppressionRow                                          // its id is that of the one before, if there was one
-	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error { // so that an error means that nothing was written
+	var stored suppressionRow // an overwritten row keeps its id
+	// In one transaction, so that an error means that nothing was written.
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		err := tx.Clauses(clause.OnConflict{
 			Columns:   []clause.Column{{Name: "type"}, {Name: "address_hash"}, {Name: "reason"}},
 			DoUpdates: clause.AssignmentColumns([]string{"address", "transactional", "marketing", "notification", "note"}),
@@ -71,7 +73,7 @@ func (s *SuppressionStore) PutSuppression(ctx context.Context, sup *message.Supp
 		}
 		err = tx.Where("type = ? AND address_hash = ? AND reason = ?", row.Type, row.AddressHash, row.Reason).Take(&stored).Error
 		if errors.Is(err, gorm.ErrRecordNotFound) {
-			err = errors.New("the row is not there after it was written") // which is no fault of the request
+			err = errors.New("read the suppression: the row that was written is missing") // an internal error, not not_found
 		}
 		return err
 	})
@@ -112,5 +114,5 @@ func (s *SuppressionStore) DropSuppression(ctx context.Context, id uuid.UUID) er
 	if res.Error == nil && res.RowsAffected == 0 {
 		return message.Errorf(message.CodeNotFound, "suppression %s not found", id)
 	}
-	return store.WrapError("lift the suppression", res.Error)
+	return store.WrapError("delete the suppression", res.Error)
 }

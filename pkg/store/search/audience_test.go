@@ -234,8 +234,7 @@ func genSettings(leads []message.Lead) *rapid.Generator[map[string]any] {
 	})
 }
 
-// The evaluator, SQLite, and PostgreSQL under two locales name the same leads, in the same order, for whatever a
-// request can say.
+// The evaluator, SQLite, and PostgreSQL under two locales select the same leads, in the same order, for random criteria.
 func TestTheSameAudienceEverywhere(t *testing.T) {
 	t.Parallel()
 	const people = 250
@@ -391,7 +390,7 @@ func TestResolveByIDs(t *testing.T) {
 			leads, ids = append(leads, l), append(ids, l.ID)
 		}
 		must(t, s.InsertLeads(ctx, leads))
-		c := &audience.Criteria{LeadIDs: append(ids, newID())} // the last one is nobody's
+		c := &audience.Criteria{LeadIDs: append(ids, newID())} // the last has no lead
 		var found []audience.Candidate
 		var missing int64
 		for cursor, done := "", false; !done; {

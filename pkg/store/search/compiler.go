@@ -14,12 +14,12 @@ import (
 	"herald/pkg/store"
 )
 
-// compiler writes an audience's criteria as a condition on leads: text that is made of nothing but our own words, and
-// the values beside it as parameters. It says for every lead what audience.Criteria.Match says; a property test holds
-// the evaluator and both databases to each other. NULL never decides: folded columns have none, and what may have it
-// stands in COALESCE.
+// compiler compiles an audience's criteria to a condition on leads. Its SQL consists of constants of this file and column names of
+// the audience package; values of the request are parameters only. The condition selects exactly the leads for which
+// audience.Criteria.Match is true; a property test compares the evaluator with both databases. No condition is NULL: folded
+// columns are NOT NULL, and other columns stand in COALESCE, because NOT (NULL) would drop leads that match.
 //
-// What PostgreSQL makes of it, on a million leads (the plans of 00001_begin.sql's indexes):
+// The plans that PostgreSQL chooses on a million leads, with the indexes of 00001_begin.sql:
 //
 //	search_text LIKE '%word%', three characters and more   Bitmap Index Scan on leads_search
 //	the same, shorter                                      Parallel Seq Scan on leads
@@ -29,7 +29,7 @@ import (
 type compiler struct {
 	postgres bool
 	args     []any
-	searches int // values that were first looked for in search_text
+	searches int // values with a look-up in search_text so far
 }
 
 // arg adds a parameter and returns its placeholder.
@@ -41,7 +41,8 @@ func (c *compiler) arg(v any) string {
 	return "?" + strconv.Itoa(len(c.args))
 }
 
-// in says that a column is one of values, in a single parameter however many there are.
+// in is the condition that a column has one of values. The values are one parameter, because PostgreSQL bounds parameters at
+// 65,535 and SQLite at 32,766.
 func (c *compiler) in(column string, values []string, cast string) string {
 	if c.postgres {
 		return column + " = ANY(" + c.arg(values) + "::" + cast + "[])"
@@ -60,8 +61,8 @@ func (c *compiler) ids(ids []uuid.UUID) string {
 
 func not(s string) string { return "NOT (" + s + ")" }
 
-// join combines conditions as a balanced tree: SQLite bounds the depth of an expression, and a chain of a thousand
-// values would be a thousand deep.
+// join combines conditions by OR or AND as a balanced tree. SQLite bounds the depth of an expression at 1,000, and a chain of
+// conditions is as deep as it is long.
 func join(parts []string, or bool) string {
 	if n := len(parts); n > 2 {
 		parts = []string{join(parts[:n/2], or), join(parts[n/2:], or)}
@@ -72,8 +73,7 @@ func join(parts []string, or bool) string {
 	return "(" + strings.Join(parts, " AND ") + ")"
 }
 
-// criteria compiles everything that decides about a lead. The ids of the request are left out for a caller that walks
-// them itself.
+// criteria compiles criteria and exclusions. withIDs false leaves the requested ids out, for a caller that pages through them.
 func (c *compiler) criteria(a *audience.Criteria, withIDs bool) string {
 	all := c.met(a, withIDs)
 	if len(a.ExcludeLeadIDs) > 0 {
@@ -88,7 +88,7 @@ func (c *compiler) criteria(a *audience.Criteria, withIDs bool) string {
 	return join(all, false)
 }
 
-// met compiles the criteria that a lead has to meet: nothing when everybody does.
+// met compiles the criteria that select leads, without the exclusions. The result is empty if every lead is selected.
 func (c *compiler) met(a *audience.Criteria, withIDs bool) []string {
 	if a.AllLeads && a.Any {
 		return nil
@@ -142,7 +142,7 @@ func (c *compiler) condition(cond *audience.Condition) string {
 	return c.text(cond.Field+"_fold", cond, slices.Contains(audience.Searched, cond.Field))
 }
 
-// key is a custom field's key as a parameter of ->>.
+// key returns a parameter with a custom field's key, for ->>.
 func (c *compiler) key(cond *audience.Condition) string {
 	if c.postgres {
 		return c.arg(store.CustomKey(cond.Key())) + "::text"
@@ -150,15 +150,15 @@ func (c *compiler) key(cond *audience.Condition) string {
 	return c.arg(store.CustomKey(cond.Key()))
 }
 
-// trigrams is how many characters a substring needs to be found by index.
+// trigrams is the minimum length, in characters, of a substring that the trigram index finds.
 const trigrams = 3
 
-// maxSearches is up to how many values of a description are first looked for in search_text. For more the index saves
-// nothing, as the leads of a page are read anyway, and each look costs a comparison where a list costs one for all.
+// maxSearches bounds the values of an audience with a look-up in search_text. Beyond it the index saves nothing, because the leads of
+// a page are read anyway, and each look-up costs one comparison per lead, whereas a list costs one for all values.
 const maxSearches = 100
 
-// text compares a text column. A column whose values are part of search_text is first looked for there, since that is
-// where the index is.
+// text compares a text column. For a column whose values are part of search_text (searched), the condition begins with a look-up
+// there, because only search_text has an index for substrings.
 func (c *compiler) text(column string, cond *audience.Condition, searched bool) string {
 	each := func(test func(v string) string) string {
 		if c.postgres && !searched {
@@ -188,7 +188,7 @@ func (c *compiler) text(column string, cond *audience.Condition, searched bool) 
 	case audience.Contains:
 		return each(func(v string) string { return c.contains(column, v) })
 	case audience.NotContains:
-		searched = false // what is not there is found by no index
+		searched = false // an index cannot find the absence of a value
 		return not(each(func(v string) string { return c.contains(column, v) }))
 	case audience.StartsWith:
 		return each(func(v string) string { return c.startsWith(column, v) })
@@ -201,8 +201,8 @@ func (c *compiler) text(column string, cond *audience.Condition, searched bool) 
 	}
 }
 
-// likeAny compares a column with all values of a condition in one expression, so that the column is read once for each
-// lead: out of a document that is the larger part of the work.
+// likeAny compares a column with all values of a condition in one expression. The column is then read once per lead, and reading it
+// from a JSON document is most of the work.
 func (c *compiler) likeAny(column string, cond *audience.Condition) string {
 	before, after := "%", "%"
 	if cond.Op == audience.StartsWith {
@@ -243,11 +243,11 @@ func (c *compiler) endsWith(column, v string) string {
 
 var likeEscaper = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 
-// EscapeLike makes every character of a value stand for itself in LIKE.
+// EscapeLike escapes the wildcards of LIKE in a value.
 func EscapeLike(v string) string { return likeEscaper.Replace(v) }
 
-// number compares sort keys, as text: that is exact, and no value makes it fail. Rows of earlier versions have their numbers
-// as numbers.
+// number compares sort keys as text, which is exact and cannot fail for any value. Rows that the backfill has not reached have JSON
+// numbers, which are compared as numbers.
 func (c *compiler) number(cond *audience.Condition) string {
 	keys := cond.SortKeys()
 	field := c.key(cond)

@@ -10,7 +10,7 @@ import (
 	"herald/pkg/wire"
 )
 
-// Whatever bulk_settings are sent, they are refused with their mistakes, or become SQL that the database takes.
+// Any bulk_settings are refused with their mistakes, or become SQL that the database accepts.
 func FuzzAudience(f *testing.F) {
 	for _, s := range []string{
 		`{"all_leads":true,"exclude_tags":["x","%"]}`,

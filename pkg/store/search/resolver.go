@@ -20,9 +20,9 @@ import (
 	"herald/pkg/wire"
 )
 
-// A page of a filter reads one range of ids, and returns the leads in it that match. The cost of a page is that of its range,
-// however many leads match in all. A range that yields few leads is followed by a larger one, until the database is free to
-// find the few that match by index. A range that fills its page is followed by a smaller one, so that a filter that matches
+// A page of a filter reads one range of ids, and returns the leads in it that match. Its cost is that of the range, independent of
+// the size of the audience. A range that yields few leads is followed by one of rangeGrowth times its size; a range without an end
+// lets the database find few matches by index. A range that fills its page is followed by a smaller one, so a filter that matches
 // many leads is walked in the order of ids and never sorted as a whole.
 const (
 	firstRange  = 20_000 // leads
@@ -44,7 +44,7 @@ type Resolver struct {
 	timeout time.Duration // of a page on SQLite; PostgreSQL has its own (statement_timeout)
 }
 
-// NewResolver returns a resolver. timeout bounds a page on SQLite; 0 stands for store.SearchTimeout.
+// NewResolver returns a resolver. timeout bounds a page on SQLite; 0 is store.SearchTimeout.
 func NewResolver(db *store.DB, timeout time.Duration) *Resolver {
 	return &Resolver{db: db, timeout: cmp.Or(timeout, store.SearchTimeout)}
 }
@@ -84,6 +84,7 @@ func (r *Resolver) withTimeout(ctx context.Context, query func(ctx context.Conte
 	return err
 }
 
+// resolveIDs returns a page of the requested ids. A page that exceeds the time limit is tried again with fewer ids, down to minIDs.
 func (r *Resolver) resolveIDs(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (page audience.Page, err error) {
 	at, size, shrunk := strings.Cut(after, "/")
 	if n, err := strconv.Atoi(size); err == nil {
@@ -105,6 +106,8 @@ func (r *Resolver) resolveIDs(ctx context.Context, c *audience.Criteria, t messa
 	return page, err
 }
 
+// pageOfIDs resolves the ids from a position. An id without a candidate is counted as not found only if no lead has it: the lead may
+// fail the other criteria.
 func (r *Resolver) pageOfIDs(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (audience.Page, error) {
 	from, _ := strconv.Atoi(after) // "" is the beginning
 	to := min(from+limit, len(c.LeadIDs))
@@ -141,6 +144,7 @@ type idRange struct {
 	max   int       // size of ranges: wholeTable, or less after the database exceeded the time limit
 }
 
+// String returns the range as a cursor: id/size, or id/size/max.
 func (b idRange) String() string {
 	cursor := b.after.String() + "/" + strconv.Itoa(b.size)
 	if b.max < wholeTable {
@@ -149,6 +153,8 @@ func (b idRange) String() string {
 	return cursor
 }
 
+// parseRange parses a cursor; "" is the beginning. Cursors are stored by the planner and never come from a request, so a damaged part
+// reads as zero.
 func parseRange(cursor string) idRange {
 	b := idRange{after: uuid.Nil, size: firstRange, max: wholeTable}
 	parts := strings.Split(cursor, "/")
@@ -162,6 +168,7 @@ func parseRange(cursor string) idRange {
 	return b
 }
 
+// resolveRange returns a page of one range. The requested ids of a criteria that match any are counted once, with the first page.
 func (r *Resolver) resolveRange(ctx context.Context, c *audience.Criteria, t message.ChannelType, after string, limit int) (page audience.Page, err error) {
 	at := parseRange(after)
 	var notFound int64
@@ -184,6 +191,7 @@ func (r *Resolver) resolveRange(ctx context.Context, c *audience.Criteria, t mes
 	}
 }
 
+// pageOfRange returns the matches of a range, and the next range.
 func (r *Resolver) pageOfRange(ctx context.Context, c *audience.Criteria, t message.ChannelType, at idRange, limit int) (audience.Page, error) {
 	var page audience.Page
 	end := uuid.Nil
@@ -227,6 +235,7 @@ func (r *Resolver) rangeEnd(ctx context.Context, after uuid.UUID, size int) (uui
 	return end, err
 }
 
+// candidates returns at most limit leads that meet a condition, with their addresses for a channel type, in the order of ids.
 func (r *Resolver) candidates(ctx context.Context, q *compiler, t message.ChannelType, where string, limit int) ([]audience.Candidate, error) {
 	out := make([]audience.Candidate, 0, limit)
 	sql := "SELECT leads.id, " + t.Spec().Address.LeadField + " FROM leads WHERE " + where + " ORDER BY leads.id LIMIT " + strconv.Itoa(limit)

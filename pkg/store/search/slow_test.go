@@ -52,7 +52,7 @@ func walkAll(t *testing.T, s *storetest.Store, c *audience.Criteria, each func(c
 	return got
 }
 
-// slowFrom makes a view of the leads that stands still for a statement which reads more than some of them.
+// slowFrom replaces the leads by a view in which a statement that reads more than a number of rows does not end.
 func slowFrom(t *testing.T, databaseURL string, rows int) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), databaseURL)
@@ -86,7 +86,7 @@ func hurried(t *testing.T, databaseURL, statementTimeout string) *storetest.Stor
 	return storetest.Connect(t, u.String(), storetest.Options{})
 }
 
-// A page that the database gives up is made of fewer leads, and the pages after it are no larger; every lead is found once.
+// A page that exceeds the time limit is tried again with fewer leads, and later pages are no larger. Each lead is found once.
 func TestFaultSlowPagesBecomeSmaller(t *testing.T) {
 	t.Parallel()
 	given := testenv.Database(t, testenv.Postgres)
@@ -123,7 +123,7 @@ func TestFaultSlowPagesBecomeSmaller(t *testing.T) {
 	}
 }
 
-// When even the smallest page takes too long, that is what is said, of a filter and of ids.
+// A page of the minimum size that exceeds the time limit is ErrTooSlow, for a filter and for ids.
 func TestFaultHopelessPagesAreTold(t *testing.T) {
 	t.Parallel()
 	check := func(t *testing.T, s *storetest.Store, ids []uuid.UUID) {
@@ -152,7 +152,7 @@ func TestFaultHopelessPagesAreTold(t *testing.T) {
 	})
 }
 
-// A caller that goes away is no sign that the criteria are too expensive.
+// A cancelled caller does not make the criteria too expensive.
 func TestACallerThatLeavesIsNoSlowPage(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx, cancel := context.WithCancel(t.Context())
