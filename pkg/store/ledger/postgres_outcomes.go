@@ -31,18 +31,18 @@ UPDATE messages m SET
 FROM ROWS u
 WHERE m.id = u.id AND CASE WHEN u.token IS NULL THEN m.status IN ('SCHEDULED', 'PENDING', 'QUEUED') ELSE m.status = 'SENDING' AND m.claim_token = u.token END
 RETURNING m.id, u.token, m.updated_at, m.recipient = ''`,
-	distinct("id", "uuid", func(o **delivery.Outcome) uuid.UUID { return (*o).ID() }),
-	distinct("token", "uuid", func(o **delivery.Outcome) *uuid.UUID { return store.NullID((*o).Token()) }),
-	distinct("provider_message_id", "text", func(o **delivery.Outcome) string { return (*o).ProviderMessageID() }),
-	repeated("status", "text", func(o **delivery.Outcome) string { return string((*o).Status()) }),
-	repeated("reason", "text", func(o **delivery.Outcome) string { return string((*o).Reason()) }),
-	repeated("failure", "text", func(o **delivery.Outcome) *string { return failureText(*o) }),
-	repeated("http_status", "int", func(o **delivery.Outcome) int32 { return int32((*o).HTTPStatus()) }),
-	repeated("cost", "bigint", func(o **delivery.Outcome) int64 { return int64((*o).Cost()) }),
-	repeated("part", "int", func(o **delivery.Outcome) int32 { return int32((*o).Part()) }),
-	repeated("keep", "float8", func(o **delivery.Outcome) float64 { return (*o).ExtendsClaim().Seconds() }),
-	repeated("give_back", "bool", func(o **delivery.Outcome) bool { return (*o).RefundsAttempt() }),
-	repeated("again", "float8", func(o **delivery.Outcome) float64 { return (*o).DueAfter().Seconds() }),
+	newColumn("id", "uuid", func(o **delivery.Outcome) uuid.UUID { return (*o).ID() }),
+	newColumn("token", "uuid", func(o **delivery.Outcome) *uuid.UUID { return store.NullID((*o).Token()) }),
+	newColumn("provider_message_id", "text", func(o **delivery.Outcome) string { return (*o).ProviderMessageID() }),
+	newColumn("status", "text", func(o **delivery.Outcome) string { return string((*o).Status()) }),
+	newColumn("reason", "text", func(o **delivery.Outcome) string { return string((*o).Reason()) }),
+	newColumn("failure", "text", func(o **delivery.Outcome) *string { return failureText(*o) }),
+	newColumn("http_status", "int", func(o **delivery.Outcome) int32 { return int32((*o).HTTPStatus()) }),
+	newColumn("cost", "bigint", func(o **delivery.Outcome) int64 { return int64((*o).Cost()) }),
+	newColumn("part", "int", func(o **delivery.Outcome) int32 { return int32((*o).Part()) }),
+	newColumn("keep", "float8", func(o **delivery.Outcome) float64 { return (*o).ExtendsClaim().Seconds() }),
+	newColumn("give_back", "bool", func(o **delivery.Outcome) bool { return (*o).RefundsAttempt() }),
+	newColumn("again", "float8", func(o **delivery.Outcome) float64 { return (*o).DueAfter().Seconds() }),
 )
 
 // queueSettle queues settleStatement. Its rows are matched by id and token, because a group may hold outcomes of two claims of one
@@ -70,8 +70,7 @@ func queueSettle(to *pgx.Batch, outcomes []*delivery.Outcome, out []delivery.Set
 	})
 }
 
-// failureText returns the failure of an outcome as its column stores it. Each pointer is distinct, so the column counts as
-// constant only if no outcome has a failure.
+// failureText returns the failure of an outcome as its column stores it, nil for none.
 func failureText(o *delivery.Outcome) *string {
 	if o.Failure() == nil {
 		return nil

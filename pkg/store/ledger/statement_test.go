@@ -25,10 +25,10 @@ func TestTheFormsOfAStatement(t *testing.T) {
 		More        string
 	}
 	stmt := newRowsStatement("x", `SELECT x.n, x.name, x.state, x.why, $5::text FROM ROWS x ORDER BY x.n`,
-		distinct("n", "integer", func(r *row) int { return r.N }),
-		distinct("name", "text", func(r *row) string { return r.Name }),
-		repeated("state", "text", func(r *row) string { return r.State }),
-		repeated("why", "text", func(r *row) *string { return r.Why }),
+		newColumn("n", "integer", func(r *row) int { return r.N }),
+		newColumn("name", "text", func(r *row) string { return r.Name }),
+		newColumn("state", "text", func(r *row) string { return r.State }),
+		newColumn("why", "text", func(r *row) *string { return r.Why }),
 	)
 	why, whyNot := "why", "why not"
 	for name, c := range map[string]struct {
@@ -37,8 +37,8 @@ func TestTheFormsOfAStatement(t *testing.T) {
 	}{
 		"one":                 {stmt.one, []row{{1, "a", "sent", &why, "m"}}},
 		"one without a value": {stmt.one, []row{{1, "a", "sent", nil, "m"}}},
-		"alike":               {stmt.constant, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", &why, "m"}, {3, "c", "sent", &why, "m"}}},
-		"alike without":       {stmt.constant, []row{{1, "a", "sent", nil, "m"}, {2, "b", "sent", nil, "m"}}},
+		"alike":               {stmt.many, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", &why, "m"}, {3, "c", "sent", &why, "m"}}},
+		"alike without":       {stmt.many, []row{{1, "a", "sent", nil, "m"}, {2, "b", "sent", nil, "m"}}},
 		"the last differs":    {stmt.many, []row{{1, "a", "sent", nil, "m"}, {2, "b", "sent", nil, "m"}, {3, "c", "failed", nil, "m"}}},
 		"one column differs":  {stmt.many, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", &whyNot, "m"}}},
 		"one has none":        {stmt.many, []row{{1, "a", "sent", &why, "m"}, {2, "b", "sent", nil, "m"}}},
