@@ -1,6 +1,7 @@
 package counters
 
 import (
+	"context"
 	"sync"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func TestFaultCountersNeverStayForGood(t *testing.T) {
 		expires := func(after string, keys ...string) {
 			t.Helper()
 			for _, key := range keys {
-				if ttl := rdb.PTTL(ctx, key).Val(); ttl < countsTTL-time.Minute || ttl > countsTTL {
+				if ttl := rdb.PTTL(ctx, key).Val(); ttl < 24*time.Hour-time.Minute || ttl > 24*time.Hour {
 					t.Errorf("%s expires in %s after %s", key, ttl, after)
 				}
 			}
@@ -224,4 +225,70 @@ func TestCountersFromManyGoroutines(t *testing.T) {
 			}
 		}
 	})
+}
+
+// roundTrips counts the commands of a client.
+type roundTrips struct{ n int }
+
+func (r *roundTrips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (r *roundTrips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (r *roundTrips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		r.n++
+		return next(ctx, cmd)
+	}
+}
+
+// Many states are counted 500 at a time, so that no script blocks Redis for long.
+func TestCountAllInChunks(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		ctx, id := t.Context(), uuid.New()
+		redistest.Must(t, c.Begin(ctx, id))
+		redistest.Must(t, c.CountAll(ctx, id, []stats.MessageState{{Seq: 0, Status: message.Sent}})) // loads the script
+		calls := &roundTrips{}
+		rdb.AddHook(calls)
+		states := make([]stats.MessageState, 1_001)
+		for i := range states {
+			states[i] = stats.MessageState{Seq: int64(i), Status: message.Sent}
+		}
+		redistest.Must(t, c.CountAll(ctx, id, states))
+		if calls.n != 3 {
+			t.Errorf("%d calls for 1,001 states", calls.n)
+		}
+		if n := read(t, c, id).Settled(); n != 1_001 {
+			t.Errorf("%d settled", n)
+		}
+	})
+}
+
+// A bulk without settled messages has counters after a rebuild: zero counts, not missing ones.
+func TestARebuildWithoutSettledMessages(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := New(rdb, nil)
+		defer c.Close()
+		id := uuid.New()
+		redistest.Must(t, c.BeginRebuild(t.Context(), id))
+		redistest.Must(t, c.EndRebuild(t.Context(), id))
+		if n := read(t, c, id).Settled(); n != 0 {
+			t.Errorf("%d settled", n)
+		}
+	})
+}
+
+// A failure to read is an error. Missing counters would make the runner rebuild them.
+func TestReadsWithoutRedisFail(t *testing.T) {
+	c := New(redistest.Connect(t, redistest.Nowhere(t)), nil)
+	defer c.Close()
+	if _, ok, err := c.Read(t.Context(), uuid.New()); ok || !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("read %v, %v", ok, err)
+	}
+	if _, ok, err := c.Follow(t.Context(), uuid.New()); ok || !message.IsCode(err, message.CodeUnavailable) {
+		t.Errorf("followed %v, %v", ok, err)
+	}
 }

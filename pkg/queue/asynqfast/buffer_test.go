@@ -126,7 +126,7 @@ func TestBatchesShrinkToOne(t *testing.T) {
 	})
 }
 
-// Tasks that were not started within maxHeld go back to the head of their queue, in order, before their lease expires.
+// Tasks that were not started within five seconds go back to the head of their queue, in order, before their lease expires.
 func TestOldTasksAreReturned(t *testing.T) {
 	eachDequeuer(t, 8, func(t *testing.T, d *dequeuer) {
 		d.put(0, 20)
@@ -134,8 +134,8 @@ func TestOldTasksAreReturned(t *testing.T) {
 		if got := d.ids(asynqredis.Active); !slices.Equal(got, numbers(0, 15)) {
 			t.Errorf("active: %v", got)
 		}
-		d.clock = d.clock.Add(maxHeld)
-		d.expect(8, 1) // still young enough
+		d.clock = d.clock.Add(5 * time.Second) // the lease lasts 30 s
+		d.expect(8, 1)                         // still young enough
 		d.clock = d.clock.Add(time.Millisecond)
 		d.expect(9, 1)
 		if got := d.ids(asynqredis.Active); !slices.Equal(got, numbers(0, 10)) {
@@ -169,12 +169,12 @@ func TestReturnAll(t *testing.T) {
 	})
 }
 
-// An empty queue is not asked again for emptyFor; a paused one gives nothing; a task without a message is left to the janitor.
+// An empty queue is not polled again for 10 ms; a paused one has no task; a task without a message is left to the janitor.
 func TestQueuesWithoutTasks(t *testing.T) {
 	eachDequeuer(t, 8, func(t *testing.T, d *dequeuer) {
 		d.expectNone("an empty queue")
 		d.put(0, 1)
-		d.clock = d.clock.Add(emptyFor - time.Millisecond)
+		d.clock = d.clock.Add(9 * time.Millisecond)
 		d.expectNone("a queue that was just empty")
 		d.clock = d.clock.Add(time.Millisecond)
 		d.expect(0, 1)
@@ -224,7 +224,7 @@ func TestOptions(t *testing.T) {
 		if (h.prefetch != nil) != c.prefetch || (h.coalesce != nil) != c.coalesce {
 			t.Errorf("%s: prefetch %t, coalesce %t", name, h.prefetch != nil, h.coalesce != nil)
 		}
-		if want := map[bool]time.Duration{true: time.Millisecond, false: pollInterval}[c.prefetch]; h.PollInterval() != want {
+		if want := map[bool]time.Duration{true: time.Millisecond, false: 200 * time.Millisecond}[c.prefetch]; h.PollInterval() != want {
 			t.Errorf("%s: polls every %v, want %v", name, h.PollInterval(), want)
 		}
 		if err := h.ReturnTasks(t.Context()); err != nil {

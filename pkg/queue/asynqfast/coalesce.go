@@ -2,7 +2,6 @@ package asynqfast
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,15 +34,7 @@ func (c *coalescer) run(ctx context.Context, cmds []redis.Cmder) ([]struct{}, er
 	for _, cmd := range rest {
 		_ = pipe.Process(ctx, cmd) // queues it
 	}
-	queued, err := pipe.Exec(ctx)
-	var answered redis.Error
-	if err != nil && !errors.As(err, &answered) {
-		for _, cmd := range queued {
-			if cmd.Err() == nil {
-				cmd.SetErr(err) // the connection broke: whether Redis ran the command is unknown
-			}
-		}
-	}
+	_, _ = pipe.Exec(ctx) // go-redis sets the error of a broken connection on every command
 	for _, m := range merged {
 		m.answer()
 	}
