@@ -24,7 +24,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// world is a Runner on a real database and real counters; the queue is a list that the test works off.
+// world is a Service and a Runner on a real database and real counters. The queue is a list from which the test delivers.
 type world struct {
 	t        *testing.T
 	store    *storetest.Store
@@ -227,7 +227,7 @@ func TestTheWindowBoundsTheQueue(t *testing.T) {
 	w.runner(window)
 	b := w.accept(n)
 	for done := 0; done < n; {
-		testenv.Eventually(t, timeout, "there is something to do", func() bool { return w.enqueued() > 0 })
+		testenv.Eventually(t, timeout, "tasks are enqueued", func() bool { return w.enqueued() > 0 })
 		if e := w.enqueued(); e > window {
 			t.Fatalf("%d tasks wait, the window is %d", e, window)
 		}
@@ -245,7 +245,7 @@ func TestTheWindowBoundsTheQueue(t *testing.T) {
 	}
 }
 
-// Another process goes on where one stopped: no row is written twice, and nobody is left out.
+// Another process continues where one stopped: it writes no row twice and omits none.
 func TestAnotherRunnerGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -263,8 +263,8 @@ func TestAnotherRunnerGoesOn(t *testing.T) {
 	}
 }
 
-// All of Redis is lost in the middle: the figures never show a part as the whole, and end exact.
-func TestLostCountersAreMadeAnew(t *testing.T) {
+// All of Redis is lost in the middle of a bulk. The figures are complete at any time, and exact at the end.
+func TestLostCountersAreRebuilt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const n = 60
@@ -283,7 +283,7 @@ func TestLostCountersAreMadeAnew(t *testing.T) {
 		return err == nil && v.Sent == n
 	}
 	for done := false; !done; {
-		testenv.Eventually(t, timeout, "the feed goes on", func() bool {
+		testenv.Eventually(t, timeout, "more messages are fed", func() bool {
 			done = allSent()
 			return done || w.enqueued() > 0
 		})
@@ -294,7 +294,7 @@ func TestLostCountersAreMadeAnew(t *testing.T) {
 	}
 }
 
-// Counts that never arrived, and tasks that vanished, are found by the reconciler.
+// Reconciliation repairs lost counts and lost tasks.
 func TestReconcileRepairsCountsAndTasks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -306,7 +306,7 @@ func TestReconcileRepairsCountsAndTasks(t *testing.T) {
 	w.mu.Lock()
 	vanished := w.queue
 	w.queue = nil
-	clear(w.tasks) // the queue knows them no more
+	clear(w.tasks) // so that they can be enqueued again
 	w.mu.Unlock()
 	testenv.Eventually(t, timeout, "vanished tasks are enqueued again", func() bool { return w.enqueued() == len(vanished) })
 	w.deliver(n, true)
@@ -315,8 +315,8 @@ func TestReconcileRepairsCountsAndTasks(t *testing.T) {
 	}
 }
 
-// Redis comes back with an older state: counts of messages that are long settled are missing.
-func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
+// Redis is restored to an older state: counts of settled messages are missing.
+func TestCountersOfAnOlderTimeAreRebuilt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const n = 40
@@ -329,7 +329,7 @@ func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.deliver(n-1, true)
-	testenv.Eventually(t, timeout, "the settled ones are behind", func() bool {
+	testenv.Eventually(t, timeout, "the cursor has passed the settled messages", func() bool {
 		got, err := w.store.Bulk(t.Context(), b.ID)
 		return err == nil && got.SettledSeq == n-1
 	})
@@ -337,7 +337,7 @@ func TestCountsOfAnOlderTimeAreMadeAnew(t *testing.T) {
 	if err := w.rdb.HSet(t.Context(), counts, older).Err(); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Eventually(t, timeout, "the counts are whole again", func() bool {
+	testenv.Eventually(t, timeout, "the counters are rebuilt", func() bool {
 		v, err := w.service.Get(t.Context(), b.ID)
 		return err == nil && v.Sent == n-1
 	})
@@ -369,7 +369,7 @@ func TestPauseAndResume(t *testing.T) {
 	if _, err := w.service.Pause(t.Context(), b.ID); !message.IsCode(err, message.CodeConflict) {
 		t.Errorf("paused twice: %v", err)
 	}
-	testenv.Eventually(t, timeout, "nobody runs it", func() bool {
+	testenv.Eventually(t, timeout, "its run ends", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return slices.Contains(w.events, "left")
@@ -378,7 +378,7 @@ func TestPauseAndResume(t *testing.T) {
 	if running, err := w.store.Running(t.Context(), uuid.Nil); err != nil || len(running) != 0 {
 		t.Errorf("running while it is paused: %v, %v", running, err)
 	}
-	testenv.Eventually(t, timeout, "what was delivered is counted", func() bool { // nobody waits for a count
+	testenv.Eventually(t, timeout, "what was delivered is counted", func() bool { // counts are asynchronous
 		v, err := w.service.Get(t.Context(), b.ID)
 		return err == nil && v.Sent == 5
 	})
@@ -386,7 +386,7 @@ func TestPauseAndResume(t *testing.T) {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	for done := 5; done < n; {
-		testenv.Eventually(t, timeout, "it goes on", func() bool { return w.enqueued() > 0 })
+		testenv.Eventually(t, timeout, "it continues", func() bool { return w.enqueued() > 0 })
 		took := min(w.enqueued(), 30)
 		w.deliver(took, true)
 		done += took
@@ -399,7 +399,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
-// A cancelled bulk ends at once: what waits is taken back, what is under way runs to its end, and the counts are exact.
+// Cancelling settles every message that is not being sent at once. The others run to their end, and the counts are exact.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -447,7 +447,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// While a channel is paused its bulks feed nothing, and say why; then they go on by themselves.
+// While a channel is paused its bulks feed nothing, and their views say why. They continue after the resume.
 func TestABulkWaitsForItsChannel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -471,7 +471,7 @@ func TestABulkWaitsForItsChannel(t *testing.T) {
 	}
 	w.state = channel.Throttled
 	set(channel.Active, "")
-	testenv.Eventually(t, timeout, "it goes on", func() bool { return w.enqueued() == 10 })
+	testenv.Eventually(t, timeout, "it continues", func() bool { return w.enqueued() == 10 })
 	if v, err := w.service.Get(t.Context(), b.ID); err != nil || v.ChannelState != channel.Throttled {
 		t.Errorf("%+v, %v", v, err)
 	}
@@ -482,7 +482,7 @@ func TestABulkWaitsForItsChannel(t *testing.T) {
 func TestTheQueueComesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.fail = errors.New("redis is gone")
+	w.fail = errors.New("redis does not answer")
 	w.runner(100)
 	b := w.accept(20)
 	testenv.Eventually(t, timeout, "the failure is reported", func() bool {
@@ -498,7 +498,7 @@ func TestTheQueueComesBack(t *testing.T) {
 	w.finished(b)
 }
 
-func TestAnAudienceOfNobody(t *testing.T) {
+func TestAnEmptyAudience(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.runner(10)
@@ -513,7 +513,7 @@ func TestAnAudienceOfNobody(t *testing.T) {
 	}
 }
 
-func TestDrainAnswersWhoWaits(t *testing.T) {
+func TestDrainEndsWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t) // no runner: the bulk never ends
 	b := w.accept(1)

@@ -17,8 +17,8 @@ import (
 	"herald/pkg/stats"
 )
 
-// fake is everything around a bulk in memory: ledger, leases, queue, counters and channels, with the rules that pkg/store
-// and pkg/queue keep. It is used inside a synctest bubble, so that intervals pass at once and each time is exact.
+// fake implements the ports of the package in memory, with the rules that pkg/store and pkg/queue keep. It is used inside a
+// synctest bubble, so that intervals pass at once and each time is exact.
 type fake struct {
 	t  *testing.T
 	mu sync.Mutex

@@ -16,14 +16,14 @@ import (
 	"herald/pkg/testenv"
 )
 
-// vanish takes the channel away, as only somebody with access to the database can.
+// vanish removes the channel. Only a change in the database itself can do that: the API refuses while bulks use the channel.
 func (w *world) vanish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gone = message.Errorf(message.CodeNotFound, "there is no channel")
+	w.gone = message.Errorf(message.CodeNotFound, "channel not found")
 }
 
-// A bulk whose channel is gone is shown as such, alone and among others, and can be paused, resumed and cancelled.
+// A bulk without its channel has the channel state DELETED in every view, and can be paused, resumed and cancelled.
 func TestFaultABulkWithoutItsChannel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -56,7 +56,7 @@ func TestFaultABulkWithoutItsChannel(t *testing.T) {
 	if v, err := w.service.Wait(t.Context(), paused.ID, timeout); err != nil || v.Final == nil || v.Status != bulk.Cancelled || v.ChannelState != "" {
 		t.Errorf("the cancelled bulk does not end: %+v, %v", v, err)
 	}
-	// The other goes on, for the delivery to end its messages.
+	// The other bulk continues, and deliveries fail its messages.
 	testenv.Eventually(t, timeout, "the messages are enqueued", func() bool { return w.enqueued() == 3 })
 	w.deliver(3, true)
 	if v := w.finished(waits); v.Figures.Total != 3 {
@@ -69,7 +69,7 @@ func TestFaultAChannelThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	b := w.accept(1)
-	w.gone = message.Unavailable("the database", nil)
+	w.gone = message.Unavailable("read the channel", nil)
 	if v, err := w.service.Get(t.Context(), b.ID); !message.IsCode(err, message.CodeUnavailable) {
 		t.Errorf("%+v, %v", v, err)
 	}

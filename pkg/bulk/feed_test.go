@@ -211,7 +211,7 @@ func TestFeedKeepsTheCounters(t *testing.T) {
 	})
 }
 
-// A bulk that is over at once does not need its counters kept: they were made just now.
+// A bulk that ends at once does not extend the expiry of its counters: they are new.
 func TestFeedDoesNotKeepNewCounters(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -444,8 +444,8 @@ func TestFeedRepeatsAPageThatFailed(t *testing.T) {
 	}
 }
 
-// While a channel is paused nothing is enqueued: not by the feed, and not by reconciling. When it goes on, every message that
-// waits is enqueued, since workers drop the tasks of a paused channel.
+// While a channel is paused neither the feed nor a reconciliation enqueues tasks. After the resume every PENDING message is
+// enqueued, because workers drop the tasks of a paused channel.
 func TestFeedRespectsAPausedChannel(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -482,7 +482,7 @@ func TestFeedParks(t *testing.T) {
 			f.deliver(9)
 			f.settle(1, func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.UnknownOutcome, true })
 		}, bulk.DefaultTiming().Reconcile},
-		{"the channel is paused with messages under way", func(f *fake) {
+		{"the channel is paused with messages in flight", func(f *fake) {
 			for _, c := range f.channels {
 				f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
 			}
@@ -497,18 +497,18 @@ func TestFeedParks(t *testing.T) {
 				f.until(10*time.Second, "it is parked", func() bool { return f.leaseOf(b) == uuid.Nil })
 				released := f.called("Release")
 				if len(released) != 1 || released[0].args[1] != c.want {
-					t.Errorf("released %+v, want to be looked at again after %v", released, c.want)
+					t.Errorf("released %+v, want to be due again after %v", released, c.want)
 				}
 				pass(5 * c.want)
 				if n := len(f.called("Acquire")); n < 4 || n > 6 {
-					t.Errorf("looked after %d times", n)
+					t.Errorf("acquired %d times", n)
 				}
 			})
 		})
 	}
 }
 
-// A bulk that waits for a place, or for a channel that is paused while nothing is under way, is looked at again at once.
+// A bulk that waits for a slot, or for a paused channel without messages in flight, is due again at once.
 func TestFeedParksWithoutDelay(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -524,7 +524,7 @@ func TestFeedParksWithoutDelay(t *testing.T) {
 	})
 }
 
-// Cancelling takes back what waits, lets what is under way end, and counts exactly.
+// Cancelling settles what is not being sent, lets the other messages end, and counts exactly.
 func TestCancelTakesBackWhatWaits(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -534,7 +534,7 @@ func TestCancelTakesBackWhatWaits(t *testing.T) {
 		f.deliver(5)
 		f.settle(1, func(m *fakeMessage) { m.Status, m.claimed = message.Sending, time.Now().Add(time.Minute) })
 		f.settle(1, func(m *fakeMessage) { m.Status, m.Reason, m.waiting = message.Unknown, message.UnknownOutcome, true })
-		pass(time.Second) // the feed goes on to the 27th message
+		pass(time.Second) // the feed continues to the 27th message
 		if _, err := f.newService().Cancel(t.Context(), b.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -558,7 +558,7 @@ func TestCancelTakesBackWhatWaits(t *testing.T) {
 		}
 		f.mu.Unlock()
 		if f.now(b).Final != nil || len(f.enqueued()) != before {
-			t.Error("it ended with a message under way, or more was enqueued")
+			t.Error("it ended while a message was being sent, or more was enqueued")
 		}
 		pass(4 * time.Second)
 		if f.leaseOf(b) != uuid.Nil {
@@ -606,7 +606,7 @@ func TestFinishBelievesTheLedger(t *testing.T) {
 		f.mu.Unlock()
 		pass(10 * time.Second)
 		if f.now(b).Final != nil || len(f.called("Finish")) == 0 {
-			t.Errorf("it is over: %v, tried %d times", f.now(b).Final, len(f.called("Finish")))
+			t.Errorf("it has ended: %v, tried %d times", f.now(b).Final, len(f.called("Finish")))
 		}
 		f.finish(b)
 	})
@@ -746,5 +746,27 @@ func TestFeedEnqueuesAgainAfterAPauseDuringThePlan(t *testing.T) {
 			t.Error("the bulk was parked or planned meanwhile")
 		}
 		f.finish(b)
+	})
+}
+
+// A bulk of a paused channel with messages in flight and others that are not fed yet is reconciled every Timing.Reconcile, so that
+// expired claims are rescued during the pause.
+func TestFeedReconcilesDuringAPause(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		c := f.newChannel(0)
+		b := f.accept(c, f.newLeads(30))
+		f.start(window(10))
+		f.until(time.Minute, "the window is full", func() bool { return f.waiting() == 10 })
+		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
+		f.until(10*time.Second, "it is parked", func() bool { return f.leaseOf(b) == uuid.Nil })
+		f.settle(1, func(m *fakeMessage) { m.Status, m.claimed = message.Sending, time.Now().Add(time.Minute) })
+		pass(2 * time.Minute)
+		if n := len(f.called("Rescue")); n != 1 {
+			t.Errorf("rescued %d times during the pause", n)
+		}
+		if n := len(f.called("Acquire")); n < 4 || n > 6 {
+			t.Errorf("acquired %d times in two minutes", n)
+		}
 	})
 }

@@ -25,6 +25,6 @@ func TestReserveNeverExceedsTheWindow(t *testing.T) {
 	}
 	l.window = 10 // the rate of the channel was reduced
 	if got := first.reserve(1); got != 0 || l.inFlight != 20 {
-		t.Errorf("reserved %d over a window that has become smaller, %d under way", got, l.inFlight)
+		t.Errorf("reserved %d over a window that became smaller, %d in flight", got, l.inFlight)
 	}
 }

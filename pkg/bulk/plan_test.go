@@ -29,7 +29,7 @@ func (f *fake) planned(b *bulk.Bulk) func() bool {
 	return func() bool { return f.now(b).Planned }
 }
 
-// The first page is small so that the first messages leave soon; each page goes on where the one before ended.
+// The first page is small so that the first messages leave soon; each page starts where the one before ended.
 func TestPlanGoesPageByPage(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -120,7 +120,7 @@ func TestPlanOfAnotherProcessGoesOnWithASharedAddress(t *testing.T) {
 	})
 }
 
-// One process plans all pages, so it knows the addresses of earlier pages and looks for them.
+// The process has planned all pages, so its filter knows the addresses of earlier pages, and the ledger is asked for those.
 func TestPlanSkipsAnAddressOfAnEarlierPage(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -144,7 +144,7 @@ func TestPlanSkipsAnAddressOfAnEarlierPage(t *testing.T) {
 	})
 }
 
-// Each lead's row says why it gets no message. A suppressed address does not take the place of a later one.
+// The row of each lead without a message has a reason. A suppressed address does not make a later one a duplicate.
 func TestPlanDecidesForEachLead(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -193,7 +193,7 @@ func TestPlanOfLeadsWithoutAddressLooksUpNoSuppression(t *testing.T) {
 		}
 		b := f.accept(f.newChannel(0), leads)
 		f.start()
-		f.until(time.Minute, "it is over", func() bool { return f.now(b).Status == bulk.Completed })
+		f.until(time.Minute, "it has ended", func() bool { return f.now(b).Status == bulk.Completed })
 		if c := f.called("Suppressed"); len(c) != 0 {
 			t.Errorf("%d look-ups without an address", len(c))
 		}
@@ -203,7 +203,7 @@ func TestPlanOfLeadsWithoutAddressLooksUpNoSuppression(t *testing.T) {
 	})
 }
 
-// National numbers are read in the channel's region; a channel that is gone has none.
+// National numbers are read in the channel's region; a deleted channel has none.
 func TestPlanUsesTheChannelsRegion(t *testing.T) {
 	t.Parallel()
 	for _, gone := range []bool{false, true} {
@@ -257,7 +257,7 @@ func words(n int) func(r *bulk.Request) {
 	return func(r *bulk.Request) { r.Criteria.Words = make([]string, n) }
 }
 
-// resolving blocks the resolution of pages until the test closes release, and counts the pages that are under way.
+// resolving blocks the resolution of pages until the test closes release, and counts the pages that are being resolved.
 type resolving struct {
 	f       *fake
 	under   int
@@ -312,7 +312,7 @@ func TestPlanResolvesExpensiveAudiencesOneAtATime(t *testing.T) {
 	}
 }
 
-// A bulk whose expensive audience has to wait is looked at again after two seconds.
+// A bulk whose expensive audience has to wait is due again after two seconds.
 func TestPlanOfAnExpensiveAudienceComesBack(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {

@@ -370,7 +370,7 @@ func (r *Runner) run(ctx context.Context, run *bulkRun) error {
 	return err
 }
 
-// endReconcileOnly gives the run's place among the reconcilers up: it has reconciled its bulk and continues to run.
+// endReconcileOnly lets another run reconcile: this one has reconciled its bulk and continues to run.
 func (run *bulkRun) endReconcileOnly() {
 	run.runner.mu.Lock()
 	reconcileOnly := run.reconcileOnly
@@ -384,7 +384,7 @@ func (run *bulkRun) endReconcileOnly() {
 	}
 }
 
-// endPlanOnly gives the run's place among the planners up.
+// endPlanOnly lets another run plan without a slot.
 func (run *bulkRun) endPlanOnly() {
 	run.runner.mu.Lock()
 	if run.planOnly {

@@ -147,26 +147,36 @@ func TestALostLeaseEndsTheRun(t *testing.T) {
 	}
 }
 
-// A bulk that was acquired while a renewal or a look was under way is not in its answer, and not lost.
+// A lease that was granted during a renewal or a look is not in its answer, and not lost.
 func TestANewLeaseIsNotLostToAnOldQuestion(t *testing.T) {
 	t.Parallel()
 	for _, port := range []string{"Renew", "Running"} {
 		t.Run(port, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, f *fake) {
-				oneBulk(f)
+				r, _ := oneBulk(f)
+				f.on("Acquire", func(context.Context, int) error { time.Sleep(300 * time.Millisecond); return nil })
 				f.answersLate(port, 900*time.Millisecond)
+				asked := len(f.called(port))
+				f.until(time.Minute, "a question is under way", func() bool { return len(f.called(port)) > asked })
+				if port == "Running" {
+					pass(time.Second) // it is answered
+				}
 				late := f.accept(f.newChannel(0), f.newLeads(1))
+				for range 200 { // the next question is asked while the lease is being acquired
+					r.Wake()
+					pass(5 * time.Millisecond)
+				}
 				f.until(time.Minute, "it is fed", func() bool { return f.now(late).FeedSeq == 1 })
 				pass(time.Minute)
 				if f.events("left") != 0 {
-					t.Errorf("a lease was given up")
+					t.Error("a lease was given up")
 				}
 			})
 		})
 	}
 }
 
-// Stop gives every lease back, so that another process goes on at once.
+// Stop releases every lease, so that another process can continue at once.
 func TestStopReleasesEveryLease(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -270,7 +280,7 @@ func TestAFailedLookIsReportedAndRepeated(t *testing.T) {
 	})
 }
 
-// A bulk that another process acquired first is nothing to report.
+// A bulk that another process acquired first is not a failure.
 func TestAConflictIsNoFailure(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -321,12 +331,12 @@ func TestPausedBulksAreLeftAlone(t *testing.T) {
 	})
 }
 
-// Bulks of a channel with one place are run in this order: before all others those that waited longest, where HIGH counts as
-// a minute more, LOW as a minute less, and a bulk that had no turn yet as a minute more.
+// Bulks of a channel start in the order of their waits. HIGH adds a minute to the wait, LOW subtracts one, and a bulk that had no
+// slot yet adds one.
 func TestBulksTakeTurnsInOrder(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
-		c, leads := f.newChannel(0.5), f.newLeads(30) // a window of 20 tasks: two places
+		c, leads := f.newChannel(0.5), f.newLeads(30) // a window of 20 tasks: two slots
 		start := time.Now()
 		priority := func(p message.Priority) func(r *bulk.Request) {
 			return func(r *bulk.Request) { r.Priority = p }
@@ -365,7 +375,7 @@ func TestBulksTakeTurnsInOrder(t *testing.T) {
 			got = append(got, names[id])
 		}
 		want := []string{"low, turn 5 min ago", "normal, turn 121 s ago", "high, new", "normal, new", "normal, turn 100 s ago", "high, turn 3 s ago", "normal, turn 59 s ago", "low, new"}
-		for i := 0; i < len(want)-1; i += 2 { // each pair gets the two places at once
+		for i := 0; i < len(want)-1; i += 2 { // each pair gets the two slots at once
 			slices.Sort(got[i : i+2])
 			slices.Sort(want[i : i+2])
 		}
@@ -390,7 +400,7 @@ func TestWindow(t *testing.T) {
 		{"one bulk without a rate", 0, 1, 1, 2_000, 2_000},
 		{"two workers", 0, 2, 1, 4_000, 4_000},
 		{"many workers", 0, 100, 1, 20_000, 20_000},
-		{"no worker has said that it is there", 0, 0, 1, 2_000, 2_000},
+		{"no worker is known", 0, 0, 1, 2_000, 2_000},
 		{"two bulks without a rate", 0, 1, 2, 2_000, 2_000},
 		{"a rate", 100, 1, 1, 150, 150},
 		{"a rate with a fraction", 99.1, 1, 1, 149, 149},
@@ -427,8 +437,8 @@ func TestTheWindowIsSharedEvenly(t *testing.T) {
 		running     int // bulks with tasks
 	}{
 		{80, 3, 30, 40, 3},  // 120 tasks, 40 each
-		{20, 10, 7, 10, 3},  // 30 tasks are three places
-		{0.1, 10, 7, 10, 2}, // 20 tasks are two places
+		{20, 10, 7, 10, 3},  // 30 tasks: three slots
+		{0.1, 10, 7, 10, 2}, // 20 tasks: two slots
 	} {
 		inBubble(t, func(t *testing.T, f *fake) {
 			ch, leads := f.newChannel(c.rate), f.newLeads(200)
@@ -459,7 +469,7 @@ func TestTheWindowIsSharedEvenly(t *testing.T) {
 func TestTheWindowIsNeverExceeded(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
-		ch, leads := f.newChannel(40), f.newLeads(150) // 60 tasks, 6 places
+		ch, leads := f.newChannel(40), f.newLeads(150) // 60 tasks, 6 slots
 		var bulks []*bulk.Bulk
 		f.start()
 		most := 0
@@ -478,12 +488,12 @@ func TestTheWindowIsNeverExceeded(t *testing.T) {
 	})
 }
 
-// With others in line, a bulk gives its place away after its time slice. Alone it keeps it.
+// A bulk gives its slot up after its time slice if other bulks wait. Otherwise it keeps the slot.
 func TestATurnEndsForOthers(t *testing.T) {
 	t.Parallel()
 	for others, want := range map[int]bool{0: false, 3: true} {
 		inBubble(t, func(t *testing.T, f *fake) {
-			c, leads := f.newChannel(0.5), f.newLeads(1_000) // two places
+			c, leads := f.newChannel(0.5), f.newLeads(1_000) // two slots
 			var bulks []*bulk.Bulk
 			for range 1 + others {
 				bulks = append(bulks, f.accept(c, leads))
@@ -509,7 +519,7 @@ func TestATurnEndsForOthers(t *testing.T) {
 	}
 }
 
-// A turn lasts its time slice: within it a bulk keeps its place although others wait.
+// Within its time slice a bulk keeps its slot although others wait.
 func TestATurnLastsItsTimeSlice(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -536,7 +546,7 @@ func TestATurnLastsItsTimeSlice(t *testing.T) {
 		}
 		drain(500)
 		if had := withTurn(); had != 2 {
-			t.Errorf("%d bulks had a turn within 50 s, the channel has two places", had)
+			t.Errorf("%d bulks had a turn within 50 s, the channel has two slots", had)
 		}
 		drain(200)
 		if had := withTurn(); had != 4 {
@@ -545,8 +555,8 @@ func TestATurnLastsItsTimeSlice(t *testing.T) {
 	})
 }
 
-// Beside the bulks that have a place, a process plans four that wait for one.
-func TestFourBulksArePlannedWithoutAPlace(t *testing.T) {
+// A process plans four bulks without a slot at a time.
+func TestFourBulksArePlannedWithoutASlot(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0), f.newLeads(1)
@@ -568,8 +578,8 @@ func TestFourBulksArePlannedWithoutAPlace(t *testing.T) {
 	})
 }
 
-// Bulks that only wait for messages under way are looked after sixteen at a time.
-func TestSixteenBulksAreLookedAfterAtATime(t *testing.T) {
+// A process reconciles sixteen bulks without a slot at a time.
+func TestSixteenBulksAreReconciledAtATime(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, leads := f.newChannel(0), f.newLeads(1)
@@ -595,15 +605,15 @@ func TestSixteenBulksAreLookedAfterAtATime(t *testing.T) {
 		f.start()
 		pass(20 * time.Second)
 		if most != 16 {
-			t.Errorf("%d bulks are looked after at a time", most)
+			t.Errorf("%d bulks are reconciled at a time", most)
 		}
 		if n := len(f.order()); n != 40 {
-			t.Errorf("%d of 40 bulks were looked after", n)
+			t.Errorf("%d of 40 bulks were reconciled", n)
 		}
 	})
 }
 
-// A channel has at most 64 places in a process, whatever its window, and more bulks than one look shows are found.
+// A channel has at most 64 slots in a process. Bulks that one look omits are found by the next.
 func TestManyBulksOfOneChannel(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -618,7 +628,7 @@ func TestManyBulksOfOneChannel(t *testing.T) {
 		f.runner.Wake() // one look shows 64 bulks of a channel
 		pass(time.Second)
 		if blocked.most != 64+4 {
-			t.Errorf("%d bulks are planned at a time, want one for each of 64 places and four without", blocked.most)
+			t.Errorf("%d bulks are planned at a time, want one for each of 64 slots and four without", blocked.most)
 		}
 		close(blocked.release)
 		f.until(time.Minute, "all are fed without a second poll", func() bool {
@@ -628,7 +638,7 @@ func TestManyBulksOfOneChannel(t *testing.T) {
 	})
 }
 
-// A channel that cannot be read keeps the window that it had; one that is gone is fed like any other.
+// A channel that cannot be read keeps its last window. A deleted channel is fed like any other.
 func TestAChannelThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -664,7 +674,7 @@ func TestABulkOfAChannelThatCannotBeReadWaits(t *testing.T) {
 		f.start()
 		pass(10 * time.Second)
 		if f.waiting() != 0 {
-			t.Errorf("%d tasks over a channel that nobody has read", f.waiting())
+			t.Errorf("%d tasks of a channel that was never read", f.waiting())
 		}
 		f.on("Get", nil)
 		f.finish(b)

@@ -85,10 +85,10 @@ func (f *fake) rows(b *bulk.Bulk) (out []bulk.PlannedRow) {
 	return out
 }
 
-// finish delivers everything until bulks are over.
+// finish delivers all messages until the bulks have ended.
 func (f *fake) finish(bulks ...*bulk.Bulk) {
 	f.t.Helper()
-	f.until(time.Hour, "the bulks are over", func() bool {
+	f.until(time.Hour, "the bulks have ended", func() bool {
 		f.deliver(1_000_000)
 		return !slices.ContainsFunc(bulks, func(b *bulk.Bulk) bool { return f.now(b).Final == nil })
 	})

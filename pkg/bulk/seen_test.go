@@ -63,7 +63,7 @@ func TestSeenAddresses(t *testing.T) {
 	}
 }
 
-// A process that goes on with another's plan cannot know the addresses of the earlier pages, and needs no filter.
+// A process that continues another's plan does not know the addresses of the earlier pages, so it needs no filter.
 func TestSeenAddressesOfAnIncompletePlan(t *testing.T) {
 	t.Parallel()
 	s := &seenAddresses{}

@@ -26,7 +26,7 @@ type Request struct {
 	MessageType message.MessageType
 	Priority    message.Priority
 	Request     json.RawMessage
-	Key         *access.IdempotencyKey // nil: ordered again, it is another bulk
+	Key         *access.IdempotencyKey // nil: none, so a repeated request is another bulk
 }
 
 // Service accepts and steers bulks and returns their figures. Its methods are safe for concurrent use.
@@ -46,8 +46,8 @@ type ServiceDeps struct {
 	Observer  Observer
 }
 
-// Channels gives channels, a moment old at most; AtLeast gives one that is not older than a version. Both return a
-// message.Error not_found.
+// Channels returns channels from a cache. AtLeast returns one that is not older than a version. Both return a message.Error
+// not_found.
 type Channels interface {
 	Get(ctx context.Context, k channel.Key) (*channel.Channel, error)
 	AtLeast(ctx context.Context, k channel.Key, version int64) (*channel.Channel, error)
@@ -59,7 +59,7 @@ func NewService(d ServiceDeps) *Service { return &Service{d, make(chan struct{})
 // Drain ends every Wait with the figures of this moment, because the process is about to stop. Call it once.
 func (s *Service) Drain() { close(s.draining) }
 
-// redisTimeout is how long a request waits for Redis, which it can do without.
+// redisTimeout bounds each call to Redis that a request can do without.
 const redisTimeout = time.Second
 
 // Accept validates a request and writes the bulk. After it returns, no crash of a process can lose the bulk. Errors are message.Errors:
@@ -84,7 +84,7 @@ func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
 	return b, nil
 }
 
-// wake is best effort: a runner also finds the bulk with its next poll.
+// wake is best effort: a runner also finds the bulk within Timing.Poll.
 func (s *Service) wake(ctx context.Context, id uuid.UUID) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
@@ -103,7 +103,7 @@ func (s *Service) Resume(ctx context.Context, id uuid.UUID) (*View, error) {
 	return s.move(ctx, id, "resumed", []Status{Paused}, Processing)
 }
 
-// Cancel ends a bulk. Planning stops, pending messages become CANCELLED, and messages under way run to their end.
+// Cancel ends a bulk. Planning stops, pending messages become CANCELLED, and messages that are being sent run to their end.
 func (s *Service) Cancel(ctx context.Context, id uuid.UUID) (*View, error) {
 	return s.move(ctx, id, "cancelled", []Status{Processing, Paused}, Cancelled)
 }
@@ -142,7 +142,7 @@ type View struct {
 // Get returns a bulk's view. The figures come from its final counts, else from the counters, else from the database.
 func (s *Service) Get(ctx context.Context, id uuid.UUID) (*View, error) {
 	read := make(chan counted, 1)
-	go func() { read <- s.counted(ctx, id) }() // beside the row: people watch bulks, and need both
+	go func() { read <- s.counted(ctx, id) }() // concurrent with the row: this request is frequent
 	b, err := s.deps.Store.Bulk(ctx, id)
 	if err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (s *Service) counted(ctx context.Context, id uuid.UUID) counted {
 	return counted{counts, ok && err == nil}
 }
 
-// look returns the view of a bulk whose row was read just now.
+// look returns the view of a row.
 func (s *Service) look(ctx context.Context, b *Bulk) (*View, error) {
 	return s.view(ctx, b, func() counted { return s.counted(ctx, b.ID) })
 }

@@ -216,7 +216,7 @@ func TestGetReportsErrors(t *testing.T) {
 	})
 }
 
-// A view shows its channel's state until the bulk is over: the operator's, or how the provider behaves.
+// Until the bulk ends its view has the state of its channel: the operator's, or that of the provider.
 func TestGetShowsTheChannel(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -228,7 +228,7 @@ func TestGetShowsTheChannel(t *testing.T) {
 	}{
 		{"the provider is down", channel.Active, "", channel.Down, channel.Down},
 		{"the channel is paused", channel.Paused, "revoked", channel.Down, channel.Paused},
-		{"the channel is gone", channel.Deleted, "", channel.Down, channel.Deleted},
+		{"the channel is deleted", channel.Deleted, "", channel.Down, channel.Deleted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, f *fake) {
@@ -244,7 +244,7 @@ func TestGetShowsTheChannel(t *testing.T) {
 				}
 				f.end(b)
 				if v, err := s.Get(t.Context(), b.ID); err != nil || v.ChannelState != "" {
-					t.Errorf("when it is over: %+v, %v", v, err)
+					t.Errorf("when it has ended: %+v, %v", v, err)
 				}
 			})
 		})

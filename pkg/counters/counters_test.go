@@ -77,7 +77,7 @@ func TestCountersOnlyMoveUp(t *testing.T) {
 	})
 }
 
-// Lost counters stay lost until they are rebuilt: counting on would show a fraction as the whole.
+// Lost counters are not read until they are rebuilt: a count into empty counters would be taken for the total.
 func TestLostCountersStayLostUntilRebuilt(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := New(rdb, nil)

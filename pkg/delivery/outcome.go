@@ -167,13 +167,13 @@ func (o *Outcome) Cost() message.Micros { return o.cost }
 // Part returns how many parts the provider has accepted.
 func (o *Outcome) Part() int { return o.row.Part }
 
-// ExtendsClaim returns for how long the claim goes on because another part follows, 0 when the claim ends.
+// ExtendsClaim returns for how long the claim is extended because another part follows, 0 when the claim ends.
 func (o *Outcome) ExtendsClaim() time.Duration { return o.extendsClaim }
 
 // RefundsAttempt says whether the attempt of the claim does not count.
 func (o *Outcome) RefundsAttempt() bool { return o.refundsAttempt }
 
-// DueAfter returns after how long the row is to be looked at again, 0 when it is not.
+// DueAfter returns the delay until the row is due for the sweep, 0 for a row that is not.
 func (o *Outcome) DueAfter() time.Duration { return o.dueAfter }
 
 // Attempt returns the record of the call, nil when none was made. The caller must not change it.

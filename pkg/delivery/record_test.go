@@ -244,7 +244,7 @@ func TestTheReleaseOfAClaimIsBounded(t *testing.T) {
 	})
 }
 
-// watched is a ledger whose contexts are looked at.
+// watched is a ledger that records the contexts of its calls.
 type watched struct {
 	delivery.Ledger
 	settle func(ctx context.Context)

@@ -39,7 +39,7 @@ type Leads interface {
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
 }
 
-// MessageStore reads one message whole. It returns a message.Error not_found when the message does not exist.
+// MessageStore reads one message with all fields. It returns a message.Error not_found when the message does not exist.
 type MessageStore interface {
 	Message(ctx context.Context, id uuid.UUID) (*message.Message, []message.Attempt, error)
 }

@@ -36,7 +36,7 @@ func (l *leads) Lead(_ context.Context, id uuid.UUID) (*message.Lead, error) {
 	return &lead, nil
 }
 
-// A single is written whole, with a time to be looked at that is past its claim.
+// A single is written with all fields and a due time after the end of its claim.
 func TestASinglesRow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

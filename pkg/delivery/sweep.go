@@ -12,14 +12,14 @@ import (
 	"herald/pkg/stats"
 )
 
-// DueMessage is a message whose time to be looked at is over.
+// DueMessage is a message whose due time has passed.
 type DueMessage struct {
 	ID      uuid.UUID
 	Sending bool // its claim has expired
 }
 
-// DueMessages finds rows that name a time to be looked at. Due returns at most limit rows whose time is over and moves their
-// time by again, so that no two sweeps get the same row. A message that waits keeps its generation, and with it the id of
+// DueMessages finds rows with a due time. Due returns at most limit rows whose due time has passed and postpones them by again, so
+// that no two sweeps get the same row. A message that waits keeps its generation, and with it the id of
 // its task. An UNKNOWN message goes back to wait as a suspect under a new generation.
 type DueMessages interface {
 	Due(ctx context.Context, limit int, again time.Duration) ([]DueMessage, error)
@@ -28,7 +28,7 @@ type DueMessages interface {
 // sweepPage is how many messages one sweep looks at.
 const sweepPage = 500
 
-// Sweep settles expired claims and enqueues the other messages whose time is over. It returns how many it found. An error
+// Sweep settles expired claims and enqueues the other messages whose due time has passed. It returns how many it found. An error
 // with one message does not stop the sweep of the others; that message is found again after Timing.Watch.
 func (d *Deliverer) Sweep(ctx context.Context, m DueMessages) (int, error) {
 	due, err := m.Due(ctx, sweepPage, d.deps.Timing.Watch)

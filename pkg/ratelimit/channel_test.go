@@ -132,7 +132,7 @@ func TestReservationsFollowTheRate(t *testing.T) {
 			if got := w.granted(c.n, false); got < c.want || got > c.want+int(c.rate)/c.n {
 				t.Errorf("%d reservations of %d at %v a second, want %d", got, c.n, c.rate, c.want)
 			}
-			if ttl := w.rdb.PTTL(t.Context(), w.key()).Val(); ttl <= idleTTL-time.Minute || ttl > idleTTL {
+			if ttl := w.rdb.PTTL(t.Context(), w.key()).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
 				t.Errorf("the channel's hash expires in %v", ttl)
 			}
 			w.sleep(10 * time.Second)
@@ -249,7 +249,7 @@ func TestARefusalReducesTheLimit(t *testing.T) {
 			w.setLimit(c.limit, c.after)
 			w.report(delivery.Throttled, 0, 3) // calls in flight meet the same refusal
 			w.expectRate(c.name, c.want)
-			if ttl := w.rdb.PTTL(t.Context(), w.key()).Val(); ttl <= idleTTL-time.Minute || ttl > idleTTL {
+			if ttl := w.rdb.PTTL(t.Context(), w.key()).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
 				t.Errorf("the channel's hash expires in %v", ttl)
 			}
 		})
@@ -372,8 +372,8 @@ func TestAnAnswerAfterAFailure(t *testing.T) {
 	})
 }
 
-// counted counts the commands of a connection.
-type counted struct{ commands atomic.Int64 }
+// counted counts the commands of a connection, and keeps the longest time that one may take.
+type counted struct{ commands, longest atomic.Int64 }
 
 func (c *counted) DialHook(next redis.DialHook) redis.DialHook { return next }
 func (c *counted) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
@@ -382,6 +382,11 @@ func (c *counted) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 func (c *counted) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		c.commands.Add(1)
+		if deadline, ok := ctx.Deadline(); ok {
+			c.longest.Store(max(c.longest.Load(), int64(time.Until(deadline))))
+		} else {
+			c.longest.Store(int64(time.Hour))
+		}
 		return next(ctx, cmd)
 	}
 }
@@ -392,7 +397,7 @@ func count(rdb redis.UniversalClient) *counted {
 	return c
 }
 
-// A healthy channel without a rate costs one look at Redis every healthTTL, however many calls are made.
+// A healthy channel without a rate costs one command every 500 ms, however many calls are made.
 func TestAHealthyChannelCostsNothing(t *testing.T) {
 	eachWorld(t, 0, func(t *testing.T, w *world) {
 		w.expectState(w.a, channel.Active) // loads the script
@@ -401,14 +406,43 @@ func TestAHealthyChannelCostsNothing(t *testing.T) {
 			w.reserve(w.a, 1, false)
 			w.report(delivery.Answered, 0, 1)
 		}
+		w.clock = w.clock.Add(499 * time.Millisecond)
+		w.reserve(w.a, 1, false)
 		if n := seen.commands.Load(); n != 0 {
-			t.Errorf("%d commands within %v", n, healthTTL)
+			t.Errorf("%d commands within 500 ms", n)
 		}
-		w.clock = w.clock.Add(healthTTL)
+		w.clock = w.clock.Add(time.Millisecond)
 		w.reserve(w.a, 1, false)
 		w.reserve(w.a, 1, false)
 		if n := seen.commands.Load(); n != 1 {
-			t.Errorf("%d commands after %v", n, healthTTL)
+			t.Errorf("%d commands after 500 ms", n)
+		}
+	})
+}
+
+// A process that reports a failure reads the channel's health again at once.
+func TestAFailureIsSeenAtOnce(t *testing.T) {
+	eachWorld(t, 0, func(_ *testing.T, w *world) {
+		w.expectState(w.a, channel.Active)
+		w.report(delivery.Failing, 0, maxFailures)
+		w.expectState(w.a, channel.Down)
+	})
+}
+
+// Each command has a deadline of 300 ms, whose end opens the breaker before Redis. A request with an API key waits for 100 ms.
+func TestCommandsHaveADeadline(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		seen := count(rdb)
+		w := newWorld(t, rdb, 10)
+		w.reserve(w.a, 1, false)
+		w.report(delivery.Throttled, 0, 1)
+		if got := time.Duration(seen.longest.Load()); got == 0 || got > 300*time.Millisecond {
+			t.Errorf("a channel's command may take %v", got)
+		}
+		seen.longest.Store(0)
+		NewKeyLimiter(rdb).Allow(t.Context(), "a", 5)
+		if got := time.Duration(seen.longest.Load()); got == 0 || got > 100*time.Millisecond {
+			t.Errorf("a key's command may take %v", got)
 		}
 	})
 }
@@ -417,7 +451,7 @@ func TestAHealthyChannelCostsNothing(t *testing.T) {
 func TestChannelsWithoutRedis(t *testing.T) {
 	rdb := redistest.Connect(t, redistest.Nowhere(t))
 	w := newWorld(t, rdb, 100)
-	if r := w.reserve(w.a, 1, false); r.Granted || r.Wait != redisBackoff {
+	if r := w.reserve(w.a, 1, false); r.Granted || r.Wait != time.Second {
 		t.Errorf("a message of a bulk: %+v", r)
 	}
 	for i := range 10 { // a tenth of a second's calls at once
@@ -452,7 +486,7 @@ func TestChannelsWithoutRedis(t *testing.T) {
 
 func (w *world) sleepLocally(d time.Duration) { w.clock = w.clock.Add(d) }
 
-// After a call that Redis did not answer it is not asked for redisBackoff. A call that its caller gave up is no such call.
+// After a call without an answer Redis is not asked for a second. A call that its caller cancelled does not count.
 func TestTheBreakerBeforeRedis(t *testing.T) {
 	rdb := redistest.Connect(t, redistest.Nowhere(t))
 	w, seen := newWorld(t, rdb, 10), count(rdb)
@@ -471,7 +505,7 @@ func TestTheBreakerBeforeRedis(t *testing.T) {
 	}
 	asks(true)
 	asks(false)
-	w.sleepLocally(redisBackoff - time.Millisecond)
+	w.sleepLocally(999 * time.Millisecond)
 	asks(false)
 	w.sleepLocally(time.Millisecond)
 	asks(true)

@@ -61,7 +61,7 @@ func decodeAll() (all [256]MessageState) {
 	return all
 }
 
-// rangeOf returns the codes of a state, nil for an open one. A waiting message is UNKNOWN, whatever its status says.
+// rangeOf returns the codes of a state, nil for an open one. A waiting message is UNKNOWN; its status is ignored.
 func rangeOf(status message.Status, waiting bool) *codeRange {
 	i := slices.IndexFunc(codeRanges, func(r codeRange) bool { return r.waiting == waiting && (waiting || r.status == status) })
 	if i < 0 {

@@ -89,7 +89,7 @@ func TestEveryReasonHasACode(t *testing.T) {
 		t.Errorf("SENT with a reason of FAILED has code %d", code)
 	}
 	if code := (MessageState{Status: message.Failed, Waiting: true}).Code(); code != 1 {
-		t.Errorf("a waiting message has code %d, whatever its status says it is UNKNOWN: 1", code)
+		t.Errorf("a waiting message has code %d, want 1 (UNKNOWN) for any status", code)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 	"herald/pkg/message"
 )
 
-// MessageState is how one message of a bulk stands. Seq is its number in the bulk, from 0. Waiting marks an UNKNOWN message that
+// MessageState is the state of one message of a bulk. Seq is its number in the bulk, from 0. Waiting marks an UNKNOWN message that
 // will be sent once more unless an event of the provider settles it first. Cost is set for accepted messages.
 type MessageState struct {
 	Seq     int64
@@ -64,8 +64,8 @@ type Figures struct {
 	Cost                                  message.Micros
 }
 
-// Compute returns the figures of an audience of total leads. Sent counts what a provider accepted, whatever happened to it later,
-// Failed every other final state, Pending the rest.
+// Compute returns the figures of an audience of total leads. Sent counts messages that a provider
+// accepted, including those that failed later; Failed counts every other final state, Pending the rest.
 func Compute(total int64, c Counts) Figures {
 	f := Figures{Total: total, Reasons: map[message.Reason]int64{}, Cost: c.Cost}
 	for s, n := range c.By {
