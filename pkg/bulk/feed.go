@@ -218,13 +218,13 @@ func (run *bulkRun) next(ctx context.Context, limit int) ([]Row, error) {
 // finish ends the bulk, and with it the lease, if the database finds no open message. It reports whether the bulk has ended.
 func (run *bulkRun) finish(ctx context.Context) (bool, error) {
 	run.expectLeaseEnd()
-	defer run.keepLease()
 	var done bool
 	err := run.retryForever(ctx, "finish", func() (err error) {
 		done, err = run.deps.Feed.Finish(ctx, run.bulk.ID)
 		return err
 	})
 	if err != nil || !done {
+		run.keepLease()
 		return false, err
 	}
 	run.ended = true

@@ -14,12 +14,10 @@ func (run *bulkRun) expectLeaseEnd() {
 	run.runner.mu.Unlock()
 }
 
-// keepLease undoes expectLeaseEnd, unless the lease has ended.
+// keepLease undoes expectLeaseEnd: the run did not end its lease.
 func (run *bulkRun) keepLease() {
 	run.runner.mu.Lock()
-	if !run.ended {
-		run.onLeaseLost = run.cancelRun
-	}
+	run.onLeaseLost = run.cancelRun
 	run.runner.mu.Unlock()
 }
 

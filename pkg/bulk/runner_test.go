@@ -680,3 +680,90 @@ func TestABulkOfAChannelThatCannotBeReadWaits(t *testing.T) {
 		f.finish(b)
 	})
 }
+
+// A bulk whose lease is being acquired is free in the answers of further looks, and is not started once more.
+func TestABulkIsStartedOnce(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		f.on("Acquire", func(context.Context, int) error { time.Sleep(500 * time.Millisecond); return nil })
+		b := f.accept(f.newChannel(0), f.newLeads(1))
+		r := f.start()
+		for range 100 {
+			r.Wake()
+			pass(4 * time.Millisecond)
+		}
+		if looks, acquired := len(f.called("Running")), len(f.called("Acquire")); looks < 3 || acquired != 1 {
+			t.Errorf("acquired %d times in %d looks", acquired, looks)
+		}
+		f.finish(b)
+	})
+}
+
+// The tasks of a run that ended do not count against the window of its channel any more: the next run counts them itself.
+func TestARunThatEndsLeavesTheWindow(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		c := f.newChannel(40) // a window of 60 tasks
+		b := f.accept(c, f.newLeads(200))
+		f.start()
+		for range 3 {
+			f.until(time.Minute, "the window is full", func() bool { return f.waiting() >= 60 })
+			f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
+			f.until(10*time.Second, "it is parked", func() bool { return f.leaseOf(b) == uuid.Nil })
+			f.changed(c, func(c *channel.Channel) { c.State = channel.Active })
+			f.until(10*time.Second, "it runs again", func() bool { return f.leaseOf(b) != uuid.Nil })
+			f.deliver(20)
+		}
+		f.until(time.Minute, "the window is full", func() bool { return f.waiting() == 60 })
+		f.finish(b)
+	})
+}
+
+// A bulk that is planned without a slot counts as waiting for one, so others yield and it is fed before its plan is complete.
+func TestABulkIsFedWhileItIsPlannedWithoutASlot(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		c, leads := f.newChannel(0.5), f.newLeads(400) // two slots
+		large := f.acceptMany(2, c, leads)
+		f.start()
+		f.untilPlanned(large...)
+		pass(5 * time.Second)
+		first := len(f.called("Resolve"))
+		f.on("Resolve", func(ctx context.Context, n int) error {
+			if n > first+1 {
+				select {
+				case <-time.After(time.Hour):
+				case <-ctx.Done():
+				}
+			}
+			return ctx.Err()
+		})
+		third := f.accept(c, f.newLeads(600))
+		for range 100 {
+			pass(100 * time.Millisecond)
+			f.deliver(2)
+		}
+		if got := f.now(third); got.Planned || got.FeedSeq == 0 {
+			t.Errorf("planned %v, %d messages fed", got.Planned, got.FeedSeq)
+		}
+	})
+}
+
+// While bulks of the last look wait, a slot that becomes free causes no further look.
+func TestWaitingBulksNeedNoLook(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		c := f.newChannel(0.5) // two slots
+		bulks := f.acceptMany(80, c, f.newLeads(10))
+		f.start()
+		f.untilPlanned(bulks...)
+		before := len(f.called("Running"))
+		for range 100 {
+			pass(100 * time.Millisecond)
+			f.deliver(5)
+		}
+		if n := len(f.called("Running")) - before; n > 12 {
+			t.Errorf("%d looks in 10 s", n)
+		}
+	})
+}
