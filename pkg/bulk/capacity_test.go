@@ -180,3 +180,117 @@ func TestExpensiveAudiencesDelayNoOther(t *testing.T) {
 		f.finish(expensive...)
 	})
 }
+
+// leasedElsewhere accepts bulks that another process runs.
+func (f *fake) leasedElsewhere(n int, c *channel.Channel) {
+	f.t.Helper()
+	for _, b := range f.acceptMany(n, c, f.newLeads(1)) {
+		f.mu.Lock()
+		row := f.bulks[b.ID]
+		row.token, row.expires = uuid.New(), time.Now().Add(time.Hour)
+		f.mu.Unlock()
+	}
+}
+
+// Bulks of other processes have a share of the window, too: those of the channel, or without a rate those of all channels.
+func TestOtherProcessesHaveAShareOfTheWindow(t *testing.T) {
+	t.Parallel()
+	for rate, want := range map[float64]int{40: 60 / 4, 0: 2_000 / 4} {
+		inBubble(t, func(t *testing.T, f *fake) {
+			c, other := f.newChannel(rate), f.newChannel(rate)
+			if rate > 0 {
+				other = c
+			}
+			f.leasedElsewhere(3, other)
+			f.accept(c, f.newLeads(3_000))
+			f.start()
+			pass(20 * time.Second) // the share is known with the look after the lease
+			f.deliver(f.waiting())
+			pass(5 * time.Second)
+			if n := f.waiting(); n != want {
+				t.Errorf("rate %v: %d tasks, the share is %d", rate, n, want)
+			}
+		})
+	}
+}
+
+// When no bulk waits any more, the others keep their slots for longer than a time slice.
+func TestASlotIsKeptAfterTheWait(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		c := f.newChannel(0.5) // two slots
+		large := f.acceptMany(2, c, f.newLeads(2_000))
+		f.start()
+		f.untilPlanned(large...)
+		small := f.accept(c, f.newLeads(5))
+		deliver := func(n int) {
+			for range n {
+				pass(100 * time.Millisecond)
+				f.deliver(3)
+			}
+		}
+		for f.now(small).Final == nil {
+			deliver(1)
+		}
+		deliver(50)
+		before := len(f.called("Release"))
+		deliver(200)
+		if n := len(f.called("Release")) - before; n != 0 {
+			t.Errorf("released %d times although no bulk waits", n)
+		}
+	})
+}
+
+// A run reads its channel once a second, however seldom the runner looks for bulks.
+func TestAPauseIsNoticedWithinASecond(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		c := f.newChannel(0)
+		f.accept(c, f.newLeads(100))
+		f.start(window(20), func(d *bulk.RunnerDeps) { d.Timing.Poll = time.Hour })
+		f.until(time.Minute, "the window is full", func() bool { return f.waiting() == 20 })
+		f.changed(c, func(c *channel.Channel) { c.State = channel.Paused })
+		pass(2 * time.Second) // a second until the channel is read, and one until the counters are
+		f.deliver(10)
+		pass(2 * time.Second)
+		if n := f.waiting(); n != 10 {
+			t.Errorf("%d tasks: the window was filled during the pause", n)
+		}
+	})
+}
+
+// Bulks that start together share the window from the start, before a look has seen their leases.
+func TestTheWindowIsSharedFromTheStart(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		f.acceptMany(3, f.newChannel(40), f.newLeads(200)) // a window of 60 tasks
+		f.start()
+		pass(900 * time.Millisecond) // the second look is a second after the first
+		queued := f.queued()
+		for _, n := range queued {
+			if n != 20 || len(queued) != 3 {
+				t.Errorf("%d tasks of a bulk, %d bulks with tasks", n, len(queued))
+			}
+		}
+	})
+}
+
+// A page has at least a quarter of its bulk's share, also when the rest of the window is smaller than the rest of the share. Only
+// the last page of a bulk may be smaller.
+func TestPagesAreNotSmallerThanAQuarter(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T, f *fake) {
+		bulks := f.acceptMany(6, f.newChannel(0.5), f.newLeads(60)) // a window of 20 tasks, shares of 10
+		f.start()
+		f.untilPlanned(bulks...)
+		for range 2_000 {
+			pass(50 * time.Millisecond)
+			f.deliver(1)
+		}
+		for _, page := range f.enqueued() {
+			if m := f.byID[page[len(page)-1].MessageID]; len(page) < 2 && m.seq != 59 {
+				t.Fatalf("a page of %d tasks ends with message %d", len(page), m.seq)
+			}
+		}
+	})
+}

@@ -47,9 +47,6 @@ type lane struct {
 // free reports whether the channel has a free slot.
 func (l *lane) free() bool { return !l.refreshed.IsZero() && !l.paused && l.used < l.slots }
 
-// idle reports whether the lane may be forgotten.
-func (l *lane) idle() bool { return l.runs == 0 && !l.refreshing && time.Since(l.refreshed) > laneTTL }
-
 // old reports whether the channel must be read again.
 func (l *lane) old(now time.Time, poll time.Duration) bool {
 	return now.Sub(l.refreshed) > min(laneTTL, poll)

@@ -217,7 +217,7 @@ func (r *Runner) look(ctx context.Context) {
 	}
 	for key, l := range r.lanes {
 		l.leased, l.truncated = sharing[key], free[key] >= listedFree
-		if l.leased == 0 && free[key] == 0 && l.idle() {
+		if l.leased == 0 && free[key] == 0 && l.runs == 0 {
 			delete(r.lanes, key)
 		}
 	}
