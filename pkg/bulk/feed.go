@@ -209,7 +209,7 @@ func (run *bulkRun) next(ctx context.Context, limit int) ([]Row, error) {
 	fresh := run.newPage
 	run.newPage = nil
 	run.mu.Unlock()
-	if len(fresh) > 0 && fresh[0].State.Seq == run.bulk.FeedSeq {
+	if len(fresh) > 0 { // it starts at the cursor: add sets it only then, and only feedPage moves the cursor
 		return fresh[:min(limit, len(fresh))], nil
 	}
 	return run.deps.Feed.Walk(ctx, run.bulk.ID, run.bulk.FeedSeq, limit)
