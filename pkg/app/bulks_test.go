@@ -165,7 +165,7 @@ func (s *system) reach(id string, sent int) {
 	})
 }
 
-// over waits until a bulk is over, whatever answers it gets meanwhile. Its figures always add up.
+// over waits until a bulk has ended. It ignores failed requests, and checks that the figures of each view add up.
 func (s *system) over(id string) figures {
 	s.t.Helper()
 	var f figures

@@ -85,7 +85,8 @@ var outside = []string{"net/http", "github.com/labstack/echo", "github.com/hibik
 // storePackages are the packages that talk to the database.
 var storePackages = []string{"herald/pkg/store", "herald/pkg/store/search", "herald/pkg/store/records", "herald/pkg/store/ledger"}
 
-// redisPackages are the packages that talk to Redis; pkg/app passes connections to them, and pkg/bench empties a Redis of its own.
+// redisPackages are the packages that call Redis. pkg/app passes connections to them, and pkg/bench empties the Redis that it
+// started.
 var redisPackages = []string{"herald/pkg/app", "herald/pkg/bench", "herald/pkg/counters", "herald/pkg/queue", "herald/pkg/queue/asynqfast", "herald/pkg/queue/asynqredis",
 	"herald/pkg/ratelimit", "herald/pkg/redisconn", "herald/pkg/redisconn/redistest", "herald/pkg/testenv"}
 

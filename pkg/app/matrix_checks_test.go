@@ -12,7 +12,7 @@ import (
 	"herald/pkg/queue"
 )
 
-// settled checks what holds after every fault, whatever it was: each recipient has one row and one end; the database,
+// settled checks what holds after every fault: each recipient has one row and one end; the database,
 // the figures and the counters agree; no recipient was accepted more often than once plus the resends that are on
 // record; nothing of the bulk is left in Redis. It returns the number of second copies.
 func (s *system) settled(f figures, n int) (copies int) {

@@ -58,7 +58,7 @@ func BenchmarkEnqueue(b *testing.B) {
 	}
 }
 
-// BenchmarkProcess is a task's way through a server whose handler does nothing: taken, run, acknowledged.
+// BenchmarkProcess measures dequeue, run and acknowledgement of a task whose handler does nothing.
 func BenchmarkProcess(b *testing.B) {
 	for _, s := range benchSpeeds {
 		b.Run(s.name, func(b *testing.B) {

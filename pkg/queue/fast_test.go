@@ -62,13 +62,13 @@ func (b *bench) put(n int) []uuid.UUID {
 	return ids
 }
 
-// serve starts servers that run so many emails at once.
+// serve starts servers with a concurrency for e-mails.
 func (b *bench) serve(n int, h asynq.HandlerFunc) *Servers {
 	b.t.Helper()
 	return b.serveWith(n, nil, h)
 }
 
-// serveWith starts them with limits of messages in flight.
+// serveWith is serve with limits of messages in flight.
 func (b *bench) serveWith(n int, inFlight InFlight, h asynq.HandlerFunc) *Servers {
 	b.t.Helper()
 	s := NewServers(func() redis.UniversalClient { return redistest.Connect(b.t, b.url) },
@@ -77,7 +77,7 @@ func (b *bench) serveWith(n int, inFlight InFlight, h asynq.HandlerFunc) *Server
 	return s
 }
 
-// pending returns the ids that wait, the next first.
+// pending returns the ids of pending tasks, the next to be dequeued first.
 func (b *bench) pending() []string {
 	b.t.Helper()
 	ids, err := b.rdb.LRange(context.Background(), asynqredis.Prefix(tasksQueue)+"pending", 0, -1).Result()
@@ -106,7 +106,7 @@ func (b *bench) empties() {
 	testenv.Eventually(b.t, 30*time.Second, "nothing is left in Redis", func() bool { return b.left() == 0 })
 }
 
-// record is a handler that notes what it gets, in order.
+// record is a handler that records its tasks in order.
 type record struct {
 	mu   sync.Mutex
 	seen []uuid.UUID
@@ -164,7 +164,7 @@ func TestTasksThatFailComeBack(t *testing.T) {
 	})
 }
 
-// Tasks that were taken and not started are returned when the server stops, in order; running tasks are waited for.
+// A server that stops waits for running tasks and returns the tasks that it has taken and not started, in order.
 func TestAStopGivesBackWhatIsNotBegun(t *testing.T) {
 	eachSpeed(t, func(t *testing.T, b *bench) {
 		ids := b.put(200)

@@ -26,7 +26,7 @@ func (n *noted) SuspectMessages(_ context.Context, ids []uuid.UUID) error {
 	return nil
 }
 
-// Every kind of orphaned state is found, and intact tasks are left alone.
+// Every kind of orphaned state is repaired. Intact tasks stay as they are.
 func TestJanitor(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		ctx := t.Context()
@@ -161,7 +161,7 @@ func (refusing) SuspectMessages(context.Context, []uuid.UUID) error {
 	return message.Unavailable("the database", nil)
 }
 
-// A task whose message cannot be marked as a suspect stays where it is: otherwise it could end one worker after the other.
+// A task whose message cannot be marked as a suspect stays active: otherwise it could kill one worker after another.
 func TestNoTaskReturnsWithoutSuspicion(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		_, id := active(t, rdb, "sms.high", time.Minute)
@@ -199,7 +199,7 @@ func TestOneJanitor(t *testing.T) {
 	})
 }
 
-// A task that looked wrong in one round and well in the next is no suspect any more.
+// A task that is intact in a later round is no suspect any more.
 func TestSuspicionLastsOneRound(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c, j, m := NewClient(rdb, asynqfast.Options{}), NewJanitor(rdb, &noted{}, time.Minute), uuid.New()

@@ -20,7 +20,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// What says which workers run goes when the last of them died without a goodbye.
+// The record of a running worker expires when its process dies.
 func TestFaultPresenceNeverStaysForGood(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		p := NewPresence(rdb)
@@ -77,7 +77,7 @@ func TestPresence(t *testing.T) {
 	})
 }
 
-// handler records what it gets, and answers as told.
+// handler records its tasks and returns the errors that the test sets.
 type handler struct {
 	mu     sync.Mutex
 	seen   map[uuid.UUID]int
