@@ -125,7 +125,7 @@ func TestTheLoopbackRule(t *testing.T) {
 		t.Errorf("something was written: %s, before %s", after, before)
 	}
 	for name, headers := range map[string][]string{
-		"localhost": {"Host", "localhost:1"}, "this page": {"Sec-Fetch-Site", "same-origin"}, "IPv6": {"Host", "[::1]:8080"}, "no port": {"Host", "127.0.0.1"},
+		"localhost": {"Host", "localhost:1"}, "the address bar": {"Sec-Fetch-Site", "none"}, "this page": {"Sec-Fetch-Site", "same-origin"}, "IPv6": {"Host", "[::1]:8080"}, "no port": {"Host", "127.0.0.1"},
 	} {
 		if a := h.call("POST", "/api/messaging/send", emailExample, headers...); a.status != 200 {
 			t.Errorf("%s: %d %s", name, a.status, a.raw)
