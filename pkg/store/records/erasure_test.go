@@ -210,7 +210,13 @@ func TestShortAddressesAreReplacedAsAWhole(t *testing.T) {
 			Request: []byte(`{"message_data":{"metadata":{"short":" 12345 ","inside":"id 12345678","upper":"to ANN.SHORT@EXAMPLE.COM."}}}`),
 		}
 		must(t, s.InsertBulk(ctx, b, nil))
+		upper := *b
+		upper.ID, upper.Request = newID(), []byte(`{"bulk_settings":{"search_keyword":"ANN.SHORT@EXAMPLE.COM"}}`)
+		must(t, s.InsertBulk(ctx, &upper, nil))
 		must(t, s.EraseLead(ctx, lead))
+		if got, err := s.Bulk(ctx, upper.ID); err != nil || strings.Contains(string(got.Request), "EXAMPLE") {
+			t.Errorf("%s, %v", got.Request, err)
+		}
 		got, err := s.Bulk(ctx, b.ID)
 		must(t, err)
 		var request struct {
