@@ -424,7 +424,9 @@ func TestAHealthyChannelCostsNothing(t *testing.T) {
 func TestAFailureIsSeenAtOnce(t *testing.T) {
 	eachWorld(t, 0, func(_ *testing.T, w *world) {
 		w.expectState(w.a, channel.Active)
-		w.report(delivery.Failing, 0, maxFailures)
+		w.report(delivery.Failing, 0, 4)
+		w.expectState(w.a, channel.Active)
+		w.report(delivery.Failing, 0, 1) // the fifth opens the circuit breaker
 		w.expectState(w.a, channel.Down)
 	})
 }
