@@ -403,7 +403,7 @@ func TestPlanAbandonsAnAudienceThatIsTooSlow(t *testing.T) {
 // An abandoned bulk ends without waiting for the next poll.
 func TestPlanWakesTheRunnerAfterAbandoning(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, f *fake) {
+	inBubble(t, func(_ *testing.T, f *fake) {
 		f.on("Resolve", func(context.Context, int) error { return audience.ErrTooSlow })
 		b := f.accept(f.newChannel(0), f.newLeads(1))
 		f.start(func(d *bulk.RunnerDeps) { d.Timing.Poll = time.Hour })

@@ -702,7 +702,7 @@ func TestABulkIsStartedOnce(t *testing.T) {
 // The tasks of a run that ended do not count against the window of its channel any more: the next run counts them itself.
 func TestARunThatEndsLeavesTheWindow(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(t *testing.T, f *fake) {
+	inBubble(t, func(_ *testing.T, f *fake) {
 		c := f.newChannel(40) // a window of 60 tasks
 		b := f.accept(c, f.newLeads(200))
 		f.start()
