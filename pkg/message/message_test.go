@@ -82,7 +82,7 @@ func TestRanks(t *testing.T) {
 }
 
 func TestMicros(t *testing.T) {
-	for amount, want := range map[float64]Micros{0.001: 1000, 0.0079: 7900, 1e-6: 1, 4e-7: 0, 12.5: 12_500_000, -0.0079: -7900} {
+	for amount, want := range map[float64]Micros{0.001: 1000, 0.0079: 7900, 1e-6: 1, 4e-7: 0, 12.5: 12_500_000, -0.0079: -7900, 1.6e-6: 2, -1.6e-6: -2, -1.4e-6: -1} {
 		if got := MicrosOf(amount); got != want {
 			t.Errorf("MicrosOf(%v) = %d", amount, got)
 		}

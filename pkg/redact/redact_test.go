@@ -23,6 +23,7 @@ func TestText(t *testing.T) {
 		"postgres://herald:secret@db:5432/x?sslmode=disable":                   "postgres://***@db:5432/x?sslmode=disable",
 		"there is no message 01a20960-62a9-7aff-9ba4-ab08429b828e":             "there is no message 01a20960-62a9-7aff-9ba4-ab08429b828e",
 		"recipient 17841400000000001 wrote too long ago":                       "recipient *** wrote too long ago",
+		"call 12345678-" + strings.Repeat("1", 27) + " now":                    "call *** now", // as long as an id
 		"status 503, 8 attempts, port 8080":                                    "status 503, 8 attempts, port 8080",
 	} {
 		if got := redact.Text(in); got != want {
