@@ -3,6 +3,7 @@ package transport
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -24,7 +25,7 @@ func TestIdlePoolIsBounded(t *testing.T) {
 	if tr.kept != maxIdleConns || len(tr.idle) != 0 {
 		t.Errorf("%d kept", tr.kept)
 	}
-	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the connection is open: %v", err)
 	}
 	tr.kept = maxIdleConns - 1
