@@ -38,21 +38,25 @@ func (s *system) noTaskLeft() {
 	}
 }
 
-// watchPending notes the largest number of tasks that wait in a queue, until the context ends.
+// watchPending records the largest number of tasks that wait in a queue until the context ends. It reads the queue at an
+// interval, because a busy loop would take the processor time that the programs under test need.
 func (s *system) watchPending(ctx context.Context, name string) *atomic.Int64 {
 	peak := &atomic.Int64{}
 	go func() {
+		look := time.NewTicker(lookEvery)
+		defer look.Stop()
 		for ctx.Err() == nil {
 			if d, err := s.q.Depth(ctx, name); err == nil && d["pending"]+d["scheduled"]+d["retry"] > peak.Load() {
 				peak.Store(d["pending"] + d["scheduled"] + d["retry"])
 			}
+			<-look.C
 		}
 	}()
 	return peak
 }
 
 const (
-	systemLeads = 20_000
+	systemLeads = 10_000
 	workers     = 2
 	window      = 2_000 // tasks of a bulk per worker
 )

@@ -14,6 +14,43 @@ import (
 
 // redisRows are the rows in which Redis fails, or holds what does not belong there.
 var redisRows = []row{
+	{"14 poison in Redis", func(t *testing.T) string {
+		s := faulty(t, plan{})
+		ids := s.load(size())
+		ctx := context.Background()
+		const prefix = "asynq:{email.normal}:"
+		put := func(id, msg string) {
+			s.rdb.HSet(ctx, prefix+"t:"+id, "msg", msg, "state", "pending", "timeout", 60)
+			s.rdb.LPush(ctx, prefix+"pending", id)
+		}
+		for i := range 20 {
+			put(fmt.Sprintf("undecodable-%d", i), "\xff\xff nonsense")
+		}
+		for i := range 300 {
+			s.rdb.LPush(ctx, prefix+"pending", fmt.Sprintf("ghost-%d", i))
+		}
+		for i := range 50 {
+			s.rdb.HSet(ctx, fmt.Sprintf("%st:orphan-%d", prefix, i), "msg", "x", "state", "pending")
+			s.rdb.LPush(ctx, prefix+"active", fmt.Sprintf("unleased-%d", i))
+		}
+		client := asynq.NewClientFromRedisClient(s.rdb)
+		for range 20 {
+			if _, err := client.Enqueue(asynq.NewTask("unheard-of", []byte("?")), asynq.Queue("email.normal")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := s.start("worker")
+		f := s.over(s.sendBulk(ids).BulkID)
+		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() {
+			t.Errorf("%d second copies, %+v", copies, f)
+		}
+		for _, want := range []string{`"kind":"ghost"`, `"kind":"undecodable"`, `"kind":"orphan"`, "unknown kind of task"} {
+			if !strings.Contains(w.log.String(), want) && !strings.Contains(w.log.String(), strings.ReplaceAll(want, "unknown kind of task", "payload")) {
+				t.Errorf("no alarm with %s", want)
+			}
+		}
+		return "the queue drained, each kind was logged"
+	}},
 	{"3 enqueueing, and Redis's answers are lost", func(t *testing.T) string {
 		proxy := testenv.StartProxy(t, testenv.StartRedis(t).Socket)
 		s := faulty(t, plan{redis: "redis://" + proxy.Addr + "/0"})
@@ -87,43 +124,6 @@ var redisRows = []row{
 			}
 		}
 		return away(t, s, func() { limit("1") }, func() { limit("0") })
-	}},
-	{"14 poison in Redis", func(t *testing.T) string {
-		s := faulty(t, plan{})
-		ids := s.load(size())
-		ctx := context.Background()
-		const prefix = "asynq:{email.normal}:"
-		put := func(id, msg string) {
-			s.rdb.HSet(ctx, prefix+"t:"+id, "msg", msg, "state", "pending", "timeout", 60)
-			s.rdb.LPush(ctx, prefix+"pending", id)
-		}
-		for i := range 20 {
-			put(fmt.Sprintf("undecodable-%d", i), "\xff\xff nonsense")
-		}
-		for i := range 300 {
-			s.rdb.LPush(ctx, prefix+"pending", fmt.Sprintf("ghost-%d", i))
-		}
-		for i := range 50 {
-			s.rdb.HSet(ctx, fmt.Sprintf("%st:orphan-%d", prefix, i), "msg", "x", "state", "pending")
-			s.rdb.LPush(ctx, prefix+"active", fmt.Sprintf("unleased-%d", i))
-		}
-		client := asynq.NewClientFromRedisClient(s.rdb)
-		for range 20 {
-			if _, err := client.Enqueue(asynq.NewTask("unheard-of", []byte("?")), asynq.Queue("email.normal")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		w := s.start("worker")
-		f := s.over(s.sendBulk(ids).BulkID)
-		if copies := s.settled(f, size()); copies != 0 || f.Sent != size() {
-			t.Errorf("%d second copies, %+v", copies, f)
-		}
-		for _, want := range []string{`"kind":"ghost"`, `"kind":"undecodable"`, `"kind":"orphan"`, "unknown kind of task"} {
-			if !strings.Contains(w.log.String(), want) && !strings.Contains(w.log.String(), strings.ReplaceAll(want, "unknown kind of task", "payload")) {
-				t.Errorf("no alarm with %s", want)
-			}
-		}
-		return "the queue drained, each kind was logged"
 	}},
 }
 

@@ -96,7 +96,7 @@ func TestFailureMatrix(t *testing.T) {
 	t.Parallel()
 	matrix.cluster = testenv.StartPostgres(t)
 	// The rows that wait longest come first.
-	table := append(runRows(t, slices.Concat(workerRows, redisRows, postgresRows, providerRows, userRows, apiRows)), runRows(t, rateRows)...)
+	table := append(runRows(t, slices.Concat(redisRows, workerRows, postgresRows, providerRows, userRows, apiRows)), runRows(t, rateRows)...)
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "what dies, when\tseconds\twhat was seen")

@@ -13,6 +13,28 @@ import (
 
 // workerRows are the rows in which a worker dies, freezes or restarts.
 var workerRows = []row{
+	{"any worker dies at any moment", func(t *testing.T) string {
+		s := faulty(t, plan{})
+		s.sim.SetLatency(20 * time.Millisecond)
+		n := 6 * size()
+		ids := s.load(n)
+		fleet := []*process{s.start("worker", "HERALD_WORKER_CONCURRENCY=10"), s.start("worker", "HERALD_WORKER_CONCURRENCY=10")}
+		f := s.sendBulk(ids)
+		deaths := pick(4, 30)
+		for i := range deaths {
+			s.reach(f.BulkID, (i+1)*n/(deaths+2)*8/10)
+			<-time.After(rand.N(100 * time.Millisecond))
+			s.kill(fleet[i%2])
+			fleet[i%2] = s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
+		}
+		f = s.over(f.BulkID)
+		copies := s.settled(f, n)
+		unknowns := s.unknowns()
+		if f.Sent != n || unknowns > deaths*10 {
+			t.Errorf("%d messages were UNKNOWN after %d deaths with 10 sends in flight, %+v", unknowns, deaths, f)
+		}
+		return fmt.Sprintf("%d deaths: all sent, %d were UNKNOWN, %d copies", deaths, unknowns, copies)
+	}},
 	{"2 the planner dies, and the API after its answer", func(t *testing.T) string {
 		const n = 5_000 // several pages
 		s := faulty(t, plan{})
@@ -128,28 +150,6 @@ var workerRows = []row{
 			t.Errorf("%d second copies, %+v", copies, f)
 		}
 		return "4 restarts, 0 UNKNOWN"
-	}},
-	{"any worker dies at any moment", func(t *testing.T) string {
-		s := faulty(t, plan{})
-		s.sim.SetLatency(20 * time.Millisecond)
-		n := 6 * size()
-		ids := s.load(n)
-		fleet := []*process{s.start("worker", "HERALD_WORKER_CONCURRENCY=10"), s.start("worker", "HERALD_WORKER_CONCURRENCY=10")}
-		f := s.sendBulk(ids)
-		deaths := pick(4, 30)
-		for i := range deaths {
-			s.reach(f.BulkID, (i+1)*n/(deaths+2)*8/10)
-			<-time.After(rand.N(100 * time.Millisecond))
-			s.kill(fleet[i%2])
-			fleet[i%2] = s.start("worker", "HERALD_WORKER_CONCURRENCY=10")
-		}
-		f = s.over(f.BulkID)
-		copies := s.settled(f, n)
-		unknowns := s.unknowns()
-		if f.Sent != n || unknowns > deaths*10 {
-			t.Errorf("%d messages were UNKNOWN after %d deaths with 10 sends in flight, %+v", unknowns, deaths, f)
-		}
-		return fmt.Sprintf("%d deaths: all sent, %d were UNKNOWN, %d copies", deaths, unknowns, copies)
 	}},
 	{"16 a message ends every process that renders it", poison},
 }

@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,7 +47,16 @@ func build(tags string) func() (string, error) {
 // The programs as they are, and those that die where a test wants it.
 var binaries, faultyBinaries = build(""), build("faults")
 
+// TestMain lets more tests run beside each other than there are processors. A test here spends most of its time waiting for
+// a lease, a claim or a back-off of the programs to end. The flag -parallel takes precedence when it asks for more.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if n, err := strconv.Atoi(parallel.Value.String()); err == nil && n < 4 {
+		if err := parallel.Value.Set("4"); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	for _, dir := range built {
 		_ = os.RemoveAll(dir)
