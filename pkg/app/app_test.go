@@ -121,7 +121,7 @@ func TestMasterKeysOfWhatIsStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Stop()
-	if _, err := open(after, ""); err == nil || !strings.Contains(err.Error(), "not at hand") {
+	if _, err := open(after, ""); err == nil || !strings.Contains(err.Error(), "which is not configured") {
 		t.Fatalf("starts without the key: %v", err)
 	}
 	for _, want := range []int{1, 0} {

@@ -50,7 +50,7 @@ func (f *fake) deliverAll(b *bulk.Bulk) {
 
 // Bulks of a paused channel are planned and parked. The only statement executed for them is the look for work, until the
 // channel is active again.
-func TestBulksOfAPausedChannelAreParked(t *testing.T) {
+func TestFaultBulksOfAPausedChannelAreParked(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		const n = 30
@@ -79,7 +79,7 @@ func TestBulksOfAPausedChannelAreParked(t *testing.T) {
 
 // A channel with a rate has few slots, however many of its bulks wait. They delay no bulk of another channel, and each gets its
 // turn.
-func TestSlotsBelongToAChannel(t *testing.T) {
+func TestFaultSlotsBelongToAChannel(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		const n, maxTasks = 25, 20
@@ -107,7 +107,7 @@ func TestSlotsBelongToAChannel(t *testing.T) {
 }
 
 // A small bulk does not wait for the end of larger ones that were accepted before and could fill every slot of its channel.
-func TestASmallBulkDoesNotWaitBehindLargeOnes(t *testing.T) {
+func TestFaultASmallBulkDoesNotWaitBehindLargeOnes(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c := f.newChannel(1) // two slots of ten tasks
@@ -136,7 +136,7 @@ func TestASmallBulkDoesNotWaitBehindLargeOnes(t *testing.T) {
 }
 
 // Bulks whose open messages all wait for a resend occupy neither a slot nor a lease.
-func TestBulksThatWaitForAResendAreParked(t *testing.T) {
+func TestFaultBulksThatWaitForAResendAreParked(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		const n = 66 // a channel has 64 slots
@@ -160,7 +160,7 @@ func TestBulksThatWaitForAResendAreParked(t *testing.T) {
 
 // Bulks with expensive audiences are planned one at a time. They delay neither other bulks of their channel nor bulks that are
 // planned while their channel is paused.
-func TestExpensiveAudiencesDelayNoOther(t *testing.T) {
+func TestFaultExpensiveAudiencesDelayNoOther(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		c, paused := f.newChannel(0), f.newChannel(0)

@@ -364,7 +364,7 @@ func TestPlanLearnsThatAnAudienceIsExpensive(t *testing.T) {
 }
 
 // The database gives up a page three times in a row: the bulk is cancelled, with a reason, and its messages are taken back.
-func TestPlanAbandonsAnAudienceThatIsTooSlow(t *testing.T) {
+func TestFaultAnAudienceThatIsTooSlowEndsItsBulk(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Resolve", func(_ context.Context, n int) error {

@@ -66,7 +66,7 @@ func TestNoLeaseNoRenewal(t *testing.T) {
 }
 
 // While renewals fail, or are not answered, the runner leaves its bulk when the lease ends, not earlier.
-func TestALeaseEndsWithoutRenewal(t *testing.T) {
+func TestFaultALeaseEndsWithoutRenewal(t *testing.T) {
 	t.Parallel()
 	for name, renew := range map[string]func(ctx context.Context, n int) error{
 		"error": func(context.Context, int) error { return errDown },
@@ -90,7 +90,7 @@ func TestALeaseEndsWithoutRenewal(t *testing.T) {
 }
 
 // A lease counts from the question: an answer that is late by half a lease does not make it longer.
-func TestALeaseCountsFromItsQuestion(t *testing.T) {
+func TestFaultALeaseCountsFromItsQuestion(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
 		f.on("Acquire", func(context.Context, int) error { time.Sleep(7 * time.Second); return nil })
@@ -428,7 +428,7 @@ func TestWindow(t *testing.T) {
 }
 
 // Each bulk gets its share of a channel's window, and no less than ten tasks.
-func TestTheWindowIsSharedEvenly(t *testing.T) {
+func TestFaultTheWindowIsSharedEvenly(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		rate        float64
