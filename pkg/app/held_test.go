@@ -10,7 +10,6 @@ import (
 	"herald/pkg/message"
 	"herald/pkg/provider/simulator"
 	"herald/pkg/queue"
-	"herald/pkg/testenv"
 )
 
 // tasks counts the tasks of emails in every queue, in whatever state.
@@ -32,7 +31,7 @@ func (s *system) tasks() (n int64) {
 // resumed.
 func TestFaultHeldSinglesKeepTheirTasks(t *testing.T) {
 	t.Parallel()
-	s := faulty(t, plan{database: testenv.Database(t, testenv.Postgres)})
+	s := faulty(t, plan{})
 	s.load(1)
 	s.start("worker")
 	s.sim.Script(simulator.Rule{Provider: simulator.SendGrid, Fault: simulator.Unavailable, RetryIn: 1})

@@ -19,7 +19,7 @@ var postgresRows = []row{
 		return awayDatabase(t, plan{database: cluster.Database(t)}, cluster.Restart)
 	}},
 	{"11 PostgreSQL freezes", func(t *testing.T) string {
-		proxy, through := testenv.ProxyDatabase(t, matrix.cluster.Database(t))
+		proxy, through := testenv.ProxyDatabase(t, sharedPostgres(t).Database(t))
 		return awayDatabase(t, plan{database: through}, func() {
 			proxy.Freeze()
 			<-time.After(pick(4*time.Second, 20*time.Second))
@@ -27,7 +27,7 @@ var postgresRows = []row{
 		})
 	}},
 	{"11 PostgreSQL's answers to commits are lost", func(t *testing.T) string {
-		proxy, through := testenv.ProxyDatabase(t, matrix.cluster.Database(t))
+		proxy, through := testenv.ProxyDatabase(t, sharedPostgres(t).Database(t))
 		said := awayDatabase(t, plan{database: through}, func() {
 			for range 15 {
 				proxy.LoseAnswers(2)
@@ -152,7 +152,7 @@ func switchOver(t *testing.T) string {
 
 // diskFull is a database that reports for a while that it cannot extend the table of messages. It answers every read.
 func diskFull(t *testing.T) string {
-	database := matrix.cluster.Database(t)
+	database := sharedPostgres(t).Database(t)
 	ready := func(s *system) (int, string) { return s.try("GET", "/readyz", "") }
 	return awayDatabaseOf(t, plan{database: database}, func(s *system) {
 		s.change(`CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"herald/pkg/app"
-	"herald/pkg/testenv"
 )
 
 // long makes the failure matrix take its time: the intervals of a real deployment where they matter, more leads, more
@@ -44,9 +43,6 @@ func quickly(t *testing.T, timing app.Timing) []string {
 func faulty(t *testing.T, p plan) *system {
 	t.Helper()
 	p.programs = faultyBinaries
-	if p.database == "" {
-		p.database = matrix.cluster.Database(t)
-	}
 	p.env = append(quickly(t, quick()), p.env...)
 	return deployAs(t, p)
 }
@@ -83,9 +79,6 @@ type row struct {
 	run  func(t *testing.T) string
 }
 
-// matrix is what all rows share.
-var matrix struct{ cluster *testenv.Cluster }
-
 // together is how many rows run at the same time. Most of a row's time is waiting: for a claim, a lease or a back-off
 // to end. Rows that measure a rate run after the others, which would take their processors.
 const together = 12
@@ -94,7 +87,6 @@ const together = 12
 // -faults.long selects the long form; -v shows the table of what was seen.
 func TestFailureMatrix(t *testing.T) {
 	t.Parallel()
-	matrix.cluster = testenv.StartPostgres(t)
 	// The rows that wait longest come first.
 	table := append(runRows(t, slices.Concat(redisRows, workerRows, postgresRows, providerRows, userRows, apiRows)), runRows(t, rateRows)...)
 	var text strings.Builder

@@ -47,6 +47,31 @@ func build(tags string) func() (string, error) {
 // The programs as they are, and those that die where a test wants it.
 var binaries, faultyBinaries = build(""), build("faults")
 
+// shared is the PostgreSQL server of all deployments that do not need one for themselves. Each program may open 24
+// connections, so several deployments beside each other would use up the server that the tests of all packages share.
+var shared struct {
+	sync.Mutex
+	cluster *testenv.Cluster
+	atEnd   []func()
+}
+
+// longLived is the test for which the shared server is started. The server outlives it.
+type longLived struct{ testing.TB }
+
+// Cleanup implements testing.TB. TestMain calls f.
+func (longLived) Cleanup(f func()) { shared.atEnd = append(shared.atEnd, f) }
+
+// sharedPostgres returns the shared server, which the first caller starts.
+func sharedPostgres(t testing.TB) *testenv.Cluster {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.cluster == nil {
+		shared.cluster = testenv.StartPostgres(longLived{t})
+	}
+	return shared.cluster
+}
+
 // TestMain lets more tests run beside each other than there are processors. A test here spends most of its time waiting for
 // a lease, a claim or a back-off of the programs to end. The flag -parallel takes precedence when it asks for more.
 func TestMain(m *testing.M) {
@@ -58,6 +83,9 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
+	for _, f := range slices.Backward(shared.atEnd) {
+		f()
+	}
 	for _, dir := range built {
 		_ = os.RemoveAll(dir)
 	}

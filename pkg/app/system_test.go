@@ -41,7 +41,7 @@ type system struct {
 // plan is what is special about a deployment. Empty fields have defaults.
 type plan struct {
 	programs func() (string, error)
-	database string   // the URL of a database of the test's own
+	database string   // the URL of a database; empty: one on the shared server
 	redis    string   // the URL of a Redis of the test's own
 	env      []string // of the programs
 	api      []string // of the API alone
@@ -62,7 +62,7 @@ func deployAs(t testing.TB, p plan) *system {
 		p.redis = testenv.Redis(t, testenv.RedisServer)
 	}
 	if p.database == "" {
-		p.database = testenv.Database(t, testenv.Postgres)
+		p.database = sharedPostgres(t).Database(t)
 	}
 	bin, err := p.programs()
 	if err != nil {
