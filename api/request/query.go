@@ -69,6 +69,32 @@ func (q *Query) Time(name string) *time.Time {
 	return &t
 }
 
+// Zone reads the IANA name of a time zone, UTC if it is absent.
+func (q *Query) Zone(name string) *time.Location {
+	v := q.Get(name)
+	if v == "" {
+		return time.UTC
+	}
+	zone, err := time.LoadLocation(v)
+	if err != nil || v == "Local" { // the zone of the server's machine is no zone of the caller
+		q.Errs.Add(message.SlugValue, "must be the IANA name of a time zone, for example Europe/Berlin", "query", name)
+		return time.UTC
+	}
+	return zone
+}
+
+// Bool reads true or false, false if it is absent.
+func (q *Query) Bool(name string) bool {
+	switch q.Get(name) {
+	case "", "false":
+		return false
+	case "true":
+		return true
+	}
+	q.Errs.Add(message.SlugBool, "must be true or false", "query", name)
+	return false
+}
+
 // ChannelType reads a channel type in any letter case, "" if it is absent.
 func (q *Query) ChannelType(name string) message.ChannelType {
 	v := q.Get(name)
@@ -87,6 +113,9 @@ func (q *Query) Address(name string) string {
 	v := q.Get(name)
 	if v == "" {
 		return ""
+	}
+	if len(v) > 1 && v[0] == ' ' && v[1] >= '0' && v[1] <= '9' {
+		v = "+" + v[1:] // an unescaped + of a phone number is decoded as a space
 	}
 	for _, t := range message.ChannelTypes {
 		if address, ok := message.ValidRecipient(t, v); ok {

@@ -15,9 +15,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
-	"github.com/nyaruka/phonenumbers"
 
 	"herald/pkg/message"
 	"herald/pkg/wire"
@@ -62,7 +62,7 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	}
 	if o.Has("search_keyword") {
 		before := len(errs.List())
-		c.Words = strings.Fields(message.Fold(o.String("search_keyword", MaxKeyword)))
+		c.Words = words(o.String("search_keyword", MaxKeyword))
 		if len(c.Words) == 0 && len(errs.List()) == before {
 			o.Fail(message.SlugTooShort, "must have at least one word", "search_keyword")
 		}
@@ -147,6 +147,14 @@ func notEmpty(o *wire.Object, name string) {
 	}
 }
 
+// words splits a keyword into its folded words. Quotes, commas and parentheses separate words like white space: people search
+// for "Smith, John" and for (415) 555-0101.
+func words(keyword string) []string {
+	return strings.FieldsFunc(message.Fold(keyword), func(r rune) bool {
+		return unicode.IsSpace(r) || strings.ContainsRune(",;\"“”„«»()", r)
+	})
+}
+
 // Candidate is a lead that meets the criteria, with its stored address.
 type Candidate struct {
 	LeadID  uuid.UUID
@@ -178,14 +186,10 @@ func Usable(t message.ChannelType, stored, region string) (string, message.Reaso
 	if stored == "" {
 		return "", message.NoRecipient
 	}
-	if t.Spec().Address.Phone && !message.IsE164(stored) {
-		n, err := phonenumbers.Parse(stored, region)
-		if err != nil {
-			return "", message.InvalidRecipient
-		}
-		stored = phonenumbers.Format(n, phonenumbers.E164)
-	}
 	address, ok := message.ValidRecipient(t, stored)
+	if !ok && t.Spec().Address.Phone {
+		address, ok = message.NationalPhone(stored, region)
+	}
 	if !ok {
 		return "", message.InvalidRecipient
 	}

@@ -2,6 +2,7 @@ package audience
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"herald/pkg/dates"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -65,7 +67,7 @@ const (
 
 var (
 	textOps   = []Op{Equals, NotEquals, Contains, NotContains, StartsWith, EndsWith, In, NotIn, IsEmpty, IsNotEmpty}
-	timeOps   = []Op{Before, After, Between, WithinDays, IsEmpty, IsNotEmpty}
+	timeOps   = []Op{Equals, Before, After, Between, WithinDays, IsEmpty, IsNotEmpty}
 	tagOps    = []Op{Contains, ContainsAll, NotContains, IsEmpty, IsNotEmpty}
 	customOps = append(slices.Clone(textOps), Greater, AtLeast, Less, AtMost, Between)
 	opsOf     = map[Kind][]Op{Text: textOps, Time: timeOps, Tags: tagOps, Custom: customOps}
@@ -211,7 +213,7 @@ func named(id, msg string) string {
 func (p *parser) condition(o *wire.Object) Node {
 	p.conditions++
 	id := o.String("id", MaxValue)
-	c := &Condition{Field: o.String("field", MaxValue), Op: Op(o.String("operator", MaxValue))}
+	c := &Condition{Field: o.String("field", MaxValue), Op: Op(strings.ToLower(strings.TrimSpace(o.String("operator", MaxValue))))}
 	value, hasValue := o.Raw("value")
 	o.Close()
 	node := Node{ID: id, Cond: c}
@@ -231,14 +233,17 @@ func (p *parser) condition(o *wire.Object) Node {
 	v := &valueReader{o: o, id: id, value: value, has: hasValue}
 	switch {
 	case c.Op == IsEmpty || c.Op == IsNotEmpty:
-		if hasValue {
+		if hasValue && value != "" { // query builders send the empty value of a text field
 			v.fail(message.SlugExtra, string(c.Op)+" takes no value")
 		}
 	case c.Kind == Time:
-		c.Times = p.times(v, c.Op)
+		if c.Times = p.times(v, c.Op); c.Op == Equals { // a day is all of its moments
+			c.Op = Between
+		}
 	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
 		c.Numbers = v.numbers(c.Op == Between)
 	default:
+		v.trim = c.Kind == Tags
 		c.Values = v.texts(c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
 	}
 	if before := p.values; before <= maxAllValues {
@@ -255,6 +260,7 @@ type valueReader struct {
 	id    string
 	value any
 	has   bool
+	trim  bool // white space around texts means nothing, as in tags
 }
 
 func (v *valueReader) fail(slug, msg string, at ...any) {
@@ -304,6 +310,9 @@ func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
 	out := make([]string, 0, len(list))
 	for i, e := range list {
 		s, ok := textOf(e)
+		if v.trim {
+			s = strings.TrimSpace(s)
+		}
 		_, isNumber := e.(json.Number)
 		switch {
 		case !ok && isNumber:
@@ -344,6 +353,9 @@ func (v *valueReader) numbers(pair bool) []json.Number {
 	out := make([]json.Number, 0, len(list))
 	for i, e := range list {
 		n, isNumber := e.(json.Number)
+		if s, isText := e.(string); isText && decimal.MatchString(strings.TrimSpace(s)) { // query builders send numbers as texts
+			n, isNumber = json.Number(strings.TrimPrefix(strings.TrimSpace(s), "+")), true
+		}
 		n, ok := message.PlainNumber(n)
 		switch {
 		case !isNumber:
@@ -358,7 +370,7 @@ func (v *valueReader) numbers(pair bool) []json.Number {
 }
 
 // times returns the bounds that the operator compares with. A date means its first microsecond in UTC, and its last one as the end
-// of between.
+// of between and of equals.
 func (p *parser) times(v *valueReader, op Op) []time.Time {
 	if op == WithinDays {
 		n, _ := v.value.(json.Number)
@@ -386,20 +398,25 @@ func (p *parser) times(v *valueReader, op Op) []time.Time {
 			t = t.AddDate(0, 0, 1).Add(-time.Microsecond)
 		}
 		out = append(out, t)
+		if op == Equals && date {
+			out = append(out, t.AddDate(0, 0, 1).Add(-time.Microsecond))
+		} else if op == Equals {
+			out = append(out, t)
+		}
 	}
 	return out
 }
 
-// parseTime reads an RFC 3339 time or a date. wrong is the text of the mistake, "" for none.
+// parseTime reads a time or a date, see package dates. wrong is the text of the mistake, "" for none.
 func parseTime(s string) (t time.Time, date bool, wrong string) {
-	if t, err := time.Parse(time.DateOnly, s); err == nil {
-		if !message.ValidTime(t) {
-			return t, true, message.TimeBound
-		}
-		return t, true, ""
+	d, err := dates.Reader{}.Parse(s)
+	switch {
+	case errors.Is(err, dates.ErrAmbiguous):
+		return t, false, "can be day/month or month/day: write the year first, as in 2025-01-31"
+	case err != nil:
+		return t, false, "must be a time or a date, for example 2025-01-31 or 2025-01-31T10:30:00Z"
+	case !message.ValidTime(d.Time):
+		return t, false, message.TimeBound
 	}
-	if t, wrong = wire.ParseTime(s); wrong != "" && wrong != message.TimeBound {
-		wrong = "must be an RFC 3339 time or a date"
-	}
-	return t, false, wrong
+	return d.Time.UTC().Truncate(time.Microsecond), d.DayOnly, ""
 }

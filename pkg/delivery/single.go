@@ -179,7 +179,11 @@ func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.
 	if recipient == "" && lead != nil {
 		recipient = lead.Address(t)
 	}
-	switch address, ok := message.ValidRecipient(t, recipient); {
+	address, ok := message.ValidRecipient(t, recipient)
+	if !ok && t.Spec().Address.Phone {
+		address, ok = message.NationalPhone(recipient, req.Channel.Region)
+	}
+	switch {
 	case recipient == "":
 		fail(message.SlugMissing, "a recipient is required, or a contact_id whose lead has an address", "recipient")
 	case !ok:

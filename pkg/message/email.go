@@ -34,7 +34,7 @@ var emailSpec = TypeSpec{
 		Shown:     "an address with @",
 	},
 	Sender: SenderRule{Form: "an email address", Valid: func(s string) bool {
-		_, ok := NormalizeEmail(s)
+		_, ok := plainEmail(strings.TrimSpace(s))
 		return ok
 	}},
 	Content: ContentRule{
@@ -76,16 +76,17 @@ func checkRenderedEmail(c *Content) error {
 		return errors.New("the subject is empty once rendered")
 	case utf8.RuneCountInString(c.Subject) > MaxSubject:
 		return fmt.Errorf("the subject has over %d characters once rendered", MaxSubject)
+	case utf8.RuneCountInString(c.SenderName) > MaxSenderName:
+		return fmt.Errorf("the sender name has over %d characters once rendered", MaxSenderName)
 	case blank(c.Text) && blank(c.HTML):
 		return errBlank
 	}
 	return nil
 }
 
-// NormalizeEmail returns the form of an address that is sent to and compared: without surrounding space, with the domain in lower case.
-// It refuses display names, comments, domain literals and non-ASCII characters.
-func NormalizeEmail(s string) (string, bool) {
-	s = strings.TrimSpace(s)
+// plainEmail returns an address without anything around it, with the domain in lower case. It refuses display names, comments,
+// domain literals and non-ASCII characters.
+func plainEmail(s string) (string, bool) {
 	if len(s) > maxEmail || hasControl(s) || !isASCII(s) || strings.ContainsAny(s, "<>\"()[],;: ") {
 		return "", false
 	}

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -53,7 +54,7 @@ func validateInstagram(c *Content) []FieldError {
 	if len(c.Text) > MaxInstagramBytes {
 		v.add(SlugTooLong, fmt.Sprintf("an Instagram text has at most %d bytes", MaxInstagramBytes), "content")
 	}
-	if c.ImageURL != "" && !validURL(c.ImageURL, "https") {
+	if c.ImageURL != "" && !isTemplate(c.ImageURL) && !validURL(c.ImageURL, "https") {
 		v.add(SlugValue, "not an https URL", "image_url")
 	}
 	return v.errs
@@ -65,6 +66,9 @@ func checkRenderedInstagram(c *Content) error {
 	}
 	if len(c.Text) > MaxInstagramBytes {
 		return fmt.Errorf("the content has over %d bytes once rendered", MaxInstagramBytes)
+	}
+	if c.ImageURL != "" && !validURL(c.ImageURL, "https") {
+		return errors.New("the image URL is not an https URL once rendered")
 	}
 	return nil
 }

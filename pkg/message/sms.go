@@ -1,6 +1,7 @@
 package message
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -29,8 +30,11 @@ var smsSpec = TypeSpec{
 		Form:      "an E.164 number: + and 7 to 15 digits",
 		Normalize: NormalizePhone,
 		Phone:     true,
-		Recognize: IsE164,
-		Shown:     "+ and digits",
+		Recognize: func(s string) bool {
+			_, ok := NormalizePhone(s)
+			return ok
+		},
+		Shown: "+ and digits",
 	},
 	Sender: SenderRule{
 		Form:  "an E.164 number, a short code, an alphanumeric id or a messaging service (MG…)",
@@ -60,7 +64,7 @@ func validateSMS(c *Content) []FieldError {
 		v.add(SlugListLong, fmt.Sprintf("at most %d media_urls", MaxMediaURLs), "media_urls")
 	}
 	for i, u := range c.MediaURLs {
-		if !validURL(u, "http", "https") {
+		if !isTemplate(u) && !validURL(u, "http", "https") {
 			v.add(SlugValue, "not an http or https URL", "media_urls", i)
 		}
 	}
@@ -73,6 +77,11 @@ func checkRenderedSMS(c *Content) error {
 	}
 	if utf8.RuneCountInString(c.Text) > MaxSMS {
 		return fmt.Errorf("the content has over %d characters once rendered", MaxSMS)
+	}
+	for _, u := range c.MediaURLs {
+		if !validURL(u, "http", "https") {
+			return errors.New("a media URL is not an http or https URL once rendered")
+		}
 	}
 	return nil
 }
@@ -88,12 +97,6 @@ func smsCost(u Usage) Micros {
 // IsE164 reports whether s has the form of an E.164 number: a plus and 7 to 15 digits, the first not 0. Only the provider knows whether
 // the number is assigned.
 func IsE164(s string) bool { return e164Form.MatchString(s) }
-
-// NormalizePhone returns an E.164 number without surrounding space.
-func NormalizePhone(s string) (string, bool) {
-	s = strings.TrimSpace(s)
-	return s, IsE164(s)
-}
 
 // IsSMSSender reports whether s can be the sender of an SMS: an E.164 number, a short code, an alphanumeric id of up to 11
 // characters, or the id of a messaging service.

@@ -72,7 +72,7 @@ func TestCheckRendered(t *testing.T) {
 		"email, longest": {Email, Content{Subject: long(998), Text: "y"}, ""}, "email, long": {Email, Content{Subject: long(999), Text: "y"}, "over 998 characters"},
 		"sms": {SMS, Content{Text: "y"}, ""}, "sms, blank": {SMS, Content{Text: " "}, "the content is empty"},
 		"sms, longest": {SMS, Content{Text: long(1600)}, ""}, "sms, long": {SMS, Content{Text: long(1601)}, "over 1600 characters"},
-		"instagram": {InstagramDM, Content{Text: "y"}, ""}, "instagram, picture": {InstagramDM, Content{Text: " ", ImageURL: "x"}, ""},
+		"instagram": {InstagramDM, Content{Text: "y"}, ""}, "instagram, picture": {InstagramDM, Content{Text: " ", ImageURL: "https://x.test/a"}, ""},
 		"instagram, blank":   {InstagramDM, Content{Text: " "}, "the content is empty"},
 		"instagram, longest": {InstagramDM, Content{Text: long(500)}, ""}, "instagram, long": {InstagramDM, Content{Text: long(501)}, "over 1000 bytes"},
 	} {
