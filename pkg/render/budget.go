@@ -50,6 +50,8 @@ type budget struct {
 	held map[string]int // bytes by variable
 	sum  int            // of held
 	made int            // bytes of intermediate text and arrays
+
+	counters map[string]int // of increment and decrement
 }
 
 // charge adds n steps and returns the error of an exceeded bound. It is called for every tag and write, so its common path is

@@ -20,6 +20,7 @@ type expr interface {
 type exprParser struct {
 	lexer
 	tok     lexeme // look-ahead
+	at      int    // where the look-ahead begins in the text
 	depth   int    // open parentheses and brackets
 	filters int    // filters so far
 	c       *compiler
@@ -32,6 +33,10 @@ func (c *compiler) parser(src string) (*exprParser, error) {
 }
 
 func (p *exprParser) advance() (err error) {
+	for p.pos < len(p.src) && isSpace(p.src[p.pos]) {
+		p.pos++
+	}
+	p.at = p.pos
 	p.tok, err = p.next()
 	return err
 }
@@ -233,6 +238,7 @@ func (m *member) eval(b *budget) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	v = bare(v)
 	if fields, ok := v.(map[string]any); ok { // the common case, without the library's reflection
 		if f, ok := fields[m.name]; ok {
 			return f, nil
@@ -258,7 +264,7 @@ func (x *indexed) eval(b *budget) (any, error) {
 			return nil, err
 		}
 	}
-	return values.ValueOf(v).IndexValue(values.ValueOf(i)).Interface(), nil
+	return values.ValueOf(bare(v)).IndexValue(values.ValueOf(bare(i))).Interface(), nil
 }
 
 // logical is left and right, or left or right. The right side is evaluated only if it decides the result.
@@ -299,6 +305,7 @@ func (r *relation) eval(b *budget) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	left, right = bare(left), bare(right)
 	if r.op == "contains" {
 		return contains(b, left, right)
 	}

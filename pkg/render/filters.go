@@ -1,17 +1,25 @@
 package render
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"math/bits"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/osteele/liquid/filters"
+	"github.com/osteele/liquid/render"
 	"github.com/osteele/liquid/values"
 	"github.com/osteele/tuesday"
+
+	"herald/pkg/dates"
 )
 
 // filter is a filter that templates may use. A call costs one step, weight steps for each kibibyte of its arguments, one for
@@ -48,7 +56,7 @@ func newFilters() map[string]*filter {
 	for _, name := range []string{
 		"default", "compact", "concat", "map", "reverse", "first", "last", "size", "sort",
 		"abs", "ceil", "floor", "modulo", "minus", "plus", "times", "divided_by", "round",
-		"capitalize", "downcase", "upcase", "escape", "escape_once", "newline_to_br", "remove", "remove_first", "slice",
+		"downcase", "upcase", "escape", "escape_once", "newline_to_br", "remove", "remove_first", "slice",
 		"strip", "lstrip", "rstrip", "strip_newlines", "url_encode", "url_decode",
 	} {
 		out[name] = &filter{fn: reflect.ValueOf(library[name]), weight: 1}
@@ -64,6 +72,7 @@ func newFilters() map[string]*filter {
 		"replace_first": func(s, old, by string) (string, error) { return replaceBounded(s, old, by, 1) },
 		"split":         splitBounded,
 		"join":          joinBounded,
+		"capitalize":    capitalize,
 		"date":          dateBounded,
 		"uniq":          uniq,
 		"sort_natural":  sortNatural,
@@ -93,8 +102,21 @@ func newFilters() map[string]*filter {
 	return out
 }
 
+// makingHTML are the filters whose result is HTML by definition. In HTML they replace those of allowed: their result is
+// marked as safe, so that it is not escaped a second time, and they leave alone what is HTML already.
+var makingHTML = map[string]*filter{
+	"escape":      {name: "escape", fn: reflect.ValueOf(escapeHTML), weight: 8},
+	"escape_once": {name: "escape_once", fn: reflect.ValueOf(escapeHTMLOnce), weight: 16},
+	"newline_to_br": {name: "newline_to_br", fn: reflect.ValueOf(func(v any) (any, error) {
+		return markup(v, render.HtmlEscaper.Replace, func(s string) string { return strings.ReplaceAll(s, "\n", "<br />\n") })
+	}), weight: 8},
+}
+
 // filterNamed returns a filter, or nil if templates of a kind may not use it.
 func filterNamed(name string, kind engineKind) *filter {
+	if f := makingHTML[name]; f != nil && kind == escapedHTML {
+		return f
+	}
 	f := allowed[name]
 	if f != nil && f.only != nil {
 		if _, ok := f.only[kind]; !ok {
@@ -125,8 +147,16 @@ func (a *application) eval(b *budget) (any, error) {
 		}
 		args = append(args, v)
 	}
+	if !a.def.takesHTML() {
+		for i := range args {
+			args[i] = bare(args[i])
+		}
+	}
 	return a.def.apply(b, args)
 }
+
+// takesHTML reports whether a filter tells HTML from text.
+func (f *filter) takesHTML() bool { return f.only != nil || makingHTML[f.name] == f }
 
 // apply charges for a call and makes it. Arguments are charged before the call, because a filter cannot be stopped; the result
 // is charged afterwards, which is safe because the bounded filters check its size before they allocate it.
@@ -208,6 +238,8 @@ func came(b *budget, out any) error {
 			return b.fail(errTooLong)
 		}
 		return b.make(len(out))
+	case values.SafeValue:
+		return came(b, out.Value)
 	case []any:
 		if len(out) > maxElements {
 			return b.fail(errElements)
@@ -336,33 +368,47 @@ func joinBounded(a []any, sep func(string) string) (string, error) {
 // allocate a gigabyte.
 var wideFormat = regexp.MustCompile(`%[^A-Za-z%]*[0-9]{3}`)
 
-const (
-	maxDateFormat = 256 // bytes
-	maxDate       = 128 // bytes of a date in text; all layouts are shorter
-)
+const maxDateFormat = 256 // bytes
 
-// dateBounded formats a date: a text in one of the library's layouts, or a value that the library converts to a time. Its
-// errors are returned as they are, so they do not quote the value.
-func dateBounded(v any, format func(string) string) (string, error) {
-	if s, ok := v.(string); ok && len(s) > maxDate {
-		return "", errors.New("a text is not a date")
-	}
-	t := time.Time{}
-	if v != nil {
-		if k := reflect.ValueOf(v).Kind(); k == reflect.Slice || k == reflect.Map { // the library's error would print it
-			return "", errors.New("a value is not a date")
-		}
-		converted, err := values.Convert(v, reflect.TypeFor[time.Time]())
-		if err != nil {
-			return "", errors.New("a value is not a date")
-		}
-		t, _ = converted.(time.Time)
-	}
+// reader reads the dates of leads and of templates.
+var reader = dates.Reader{Epoch: true}
+
+// dateBounded formats a date, as standard Liquid does: nothing for nil and for an empty text, and a text that is no date, or
+// a date with two readings, as it is. Texts are read as imports read them; now and today are the time of rendering.
+func dateBounded(v any, format func(string) string) (any, error) {
 	f := format("%a, %b %d, %y")
 	if len(f) > maxDateFormat || wideFormat.MatchString(f) {
-		return "", errors.New("date format is too long")
+		return nil, errors.New("date format is too long")
+	}
+	t, ok := dateOf(v)
+	if !ok {
+		if v == "" {
+			return nil, nil //nolint:nilnil // Liquid's nil, for which the filter default has a value
+		}
+		return v, nil
 	}
 	return tuesday.Strftime(f, t)
+}
+
+// dateOf returns the time that a value stands for. Numbers are seconds since 1970.
+func dateOf(v any) (time.Time, bool) {
+	switch v := v.(type) {
+	case time.Time:
+		return v, true
+	case int:
+		return dateOf(strconv.Itoa(v))
+	case float64:
+		return dateOf(strconv.FormatFloat(v, 'f', 0, 64))
+	case json.Number:
+		return dateOf(v.String())
+	case string:
+		if name := strings.ToLower(strings.TrimSpace(v)); name == "now" || name == "today" {
+			return time.Now().UTC(), true
+		}
+		d, err := reader.Parse(v)
+		return d.Time, err == nil
+	}
+	return time.Time{}, false
 }
 
 // safe marks a value as HTML, so that it is written without escaping.
@@ -371,4 +417,49 @@ func safe(v any) any {
 		return v
 	}
 	return values.SafeValue{Value: v}
+}
+
+// bare returns a value without the mark of HTML.
+func bare(v any) any {
+	if s, ok := v.(values.SafeValue); ok {
+		return s.Value
+	}
+	return v
+}
+
+// markup makes HTML of a value: of one that is HTML already by more alone, of any other by escape and more.
+func markup(v any, escape, more func(string) string) (any, error) {
+	if safe, ok := v.(values.SafeValue); ok {
+		v, escape = safe.Value, same
+	}
+	if v == nil {
+		return nil, nil //nolint:nilnil // Liquid's nil
+	}
+	converted, err := values.Convert(v, reflect.TypeFor[string]())
+	if err != nil {
+		return nil, err
+	}
+	s, _ := converted.(string)
+	if len(s) > MaxOutput {
+		return nil, errTooLong
+	}
+	return values.SafeValue{Value: more(escape(s))}, nil
+}
+
+func same(s string) string { return s }
+
+func escapeHTML(v any) (any, error) { return markup(v, render.HtmlEscaper.Replace, same) }
+
+func escapeHTMLOnce(v any) (any, error) {
+	return markup(v, func(s string) string { return render.HtmlEscaper.Replace(html.UnescapeString(s)) }, same)
+}
+
+// capitalize makes the first character upper case and the others lower case, as standard Liquid does. The library's filter
+// cuts the first byte off.
+func capitalize(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	if n == 0 {
+		return s
+	}
+	return string(unicode.ToTitle(r)) + strings.ToLower(s[n:])
 }

@@ -165,6 +165,9 @@ func (l *lexer) name() (string, error) {
 			continue
 		case c >= utf8.RuneSelf:
 			r, n := utf8.DecodeRuneInString(l.src[l.pos:])
+			if err := foreignSign(r); err != nil {
+				return "", err
+			}
 			if !unicode.IsLetter(r) && (l.pos == start || !unicode.IsDigit(r) && !unicode.IsMark(r)) {
 				return "", errors.New("syntax error: a name contains a character that is not a letter")
 			}
@@ -180,6 +183,17 @@ func (l *lexer) name() (string, error) {
 		l.pos++
 	}
 	return l.src[start:l.pos], nil
+}
+
+// foreignSign describes the signs that word processors put in the place of those of a template.
+func foreignSign(r rune) error {
+	switch {
+	case strings.ContainsRune("“”„‟‘’‚‛«»‹›", r):
+		return fmt.Errorf("syntax error: %c is a typographic quote; use ' or \"", r)
+	case unicode.IsSpace(r) || unicode.Is(unicode.Cf, r): // U+00A0 among them
+		return fmt.Errorf("syntax error: U+%04X is a space or an invisible character that templates do not know; use a plain space", r)
+	}
+	return nil
 }
 
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }

@@ -12,7 +12,7 @@ import (
 )
 
 // Templates mean what they mean to the library, apart from the filters that have always been different here: split
-// leaves empty parts, join counts nothing, and what the library does wrong by its regular expressions.
+// leaves empty parts, join counts nothing, and what the library does wrong: capitalize, date, and filters by regular expressions.
 func TestTemplatesMeanWhatTheyMeanToTheLibrary(t *testing.T) {
 	lead := &message.Lead{
 		FirstName: "Ann", LastName: "<Lee>", Tags: []string{"b", "a", "C", "a"},
@@ -25,6 +25,8 @@ func TestTemplatesMeanWhatTheyMeanToTheLibrary(t *testing.T) {
 	engine.RegisterFilter("split", splitBounded)
 	engine.RegisterFilter("join", joinBounded)
 	engine.RegisterFilter("uniq", uniq) // panics with nil
+	engine.RegisterFilter("capitalize", capitalize)
+	engine.RegisterFilter("date", dateBounded)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	same := 0
 	for range 8_000 {
@@ -47,6 +49,8 @@ func TestTemplatesMeanWhatTheyMeanToTheLibrary(t *testing.T) {
 		got, gotErr := f.render(b, lead.Bindings(f.names))
 		want, wantErr := libraryRender(engine, source, lead.Bindings(f.names))
 		switch {
+		case strings.Contains(want, "map["): // here an object is JSON
+			continue
 		case b.err != nil || wantErr != nil: // what the library cannot do may work here
 			continue
 		case gotErr != nil:

@@ -32,9 +32,6 @@ type field struct {
 	cfg  render.Config
 }
 
-// asks reports whether an expression of the template names a binding.
-func (f *field) asks(name string) bool { return f != nil && f.compiler != nil && f.names[name] }
-
 // parseField parses one template. The library panics on some malformed sources; a panic is an error of the template.
 func parseField(ctx context.Context, source string, kind engineKind) (f *field, err error) {
 	if len(source) > MaxOutput {
@@ -79,7 +76,7 @@ func (f *field) render(b *budget, bindings map[string]any) (s string, err error)
 		return "", b.err
 	}
 	bindings[stepBinding] = b
-	b.held, b.sum = nil, 0
+	b.held, b.sum, b.counters = nil, 0, nil
 	w := &limitedWriter{b: b}
 	w.buf.Grow(len(f.source))
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"strconv"
 
 	"github.com/osteele/liquid/render"
 )
@@ -140,6 +141,23 @@ func (x execution) rounds(items []any) error {
 		}
 	}
 	return nil
+}
+
+// count runs {% increment %}, which writes a counter and adds one to it, and {% decrement %}, which subtracts one and writes
+// it. Counters begin at 0.
+func count(x execution) error {
+	if x.b.counters == nil {
+		x.b.counters = map[string]int{}
+	}
+	n := x.b.counters[x.name]
+	if x.tag == "decrement" {
+		n--
+		x.b.counters[x.name] = n
+	} else {
+		x.b.counters[x.name] = n + 1
+	}
+	_, err := io.WriteString(x.w, strconv.Itoa(n))
+	return err
 }
 
 // cycles is the key of forloop that counts the uses of each cycle group. The dot keeps it apart from the properties of forloop.

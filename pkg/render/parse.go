@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -36,7 +37,7 @@ func (c *compiler) parse(e *entry, args string) error {
 	}
 	p, err := c.parser(args)
 	if err != nil {
-		return err
+		return &mistake{p.at, err}
 	}
 	read := p.condition
 	switch e.tag {
@@ -48,15 +49,40 @@ func (c *compiler) parse(e *entry, args string) error {
 		read = p.when
 	case "cycle":
 		read = p.cycle
+	case "increment", "decrement":
+		read = p.counter
 	}
 	if err := read(e); err != nil {
-		return err
+		return &mistake{p.at, explained(err, args)}
 	}
 	if e.cost = 1; e.tag != "cycle" { // a cycle writes one of its texts, regardless of their number
 		e.cost += p.count / 16
 	}
-	return p.end()
+	if err := p.end(); err != nil {
+		return &mistake{p.at, explained(err, args)}
+	}
+	return nil
 }
+
+// explained replaces an error of syntax that a backslash before a quote probably caused.
+func explained(err error, args string) error {
+	if errors.Is(err, errSyntax) && (strings.Contains(args, `\'`) || strings.Contains(args, `\"`)) {
+		return errors.New("syntax error: a backslash does not escape a quote; put the text into the other kind of quotes")
+	}
+	return err
+}
+
+// mistake is an error of syntax at an offset of the text within a tag or an object.
+type mistake struct {
+	offset int
+	err    error
+}
+
+// Error implements error.
+func (m *mistake) Error() string { return m.err.Error() }
+
+// Unwrap returns the error without its place.
+func (m *mistake) Unwrap() error { return m.err }
 
 // condition parses the text of an object, or the arguments of if, unless, elsif and case.
 func (p *exprParser) condition(e *entry) error {
@@ -78,6 +104,15 @@ func (p *exprParser) variable(e *entry) error {
 	}
 	e.name = p.tok.text
 	p.c.assigned[e.name] = true
+	return p.advance()
+}
+
+// counter parses the name of a counter. Counters and variables are apart, so the name is not an assigned one.
+func (p *exprParser) counter(e *entry) error {
+	if p.tok.kind != identifier {
+		return errSyntax
+	}
+	e.name = p.tok.text
 	return p.advance()
 }
 

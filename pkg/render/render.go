@@ -15,6 +15,7 @@ package render
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -27,7 +28,7 @@ import (
 
 // Bounds of one template.
 const (
-	MaxOutput = 1 << 20                // bytes of one rendered field, and of the source of one template
+	MaxOutput = 1 << 20     // bytes of one rendered field, and of the source of one template
 	MaxTime   = time.Second // wall time of the trial renderings at acceptance
 
 	// deliverTime bounds rendering at delivery. maxSteps bounds the work exactly, to less than 100 ms of a processor. Both bounds on
@@ -38,10 +39,18 @@ const (
 
 // Template is a message's content, parsed once and rendered for many leads. It is safe for concurrent use.
 type Template struct {
-	rules               *message.ContentRule // of the channel type
-	content             message.Content      // as given, templates not rendered
-	subject, text, html *field
-	uses                map[string]bool // the bindings that the templates name; others are not computed for a lead
+	rules   *message.ContentRule // of the channel type
+	content message.Content      // as given, templates not rendered
+	parts   []part               // the texts of the content that may be templates
+	media   bool                 // a media URL is a template
+	uses    map[string]bool      // the bindings that the templates name; others are not computed for a lead
+}
+
+// part is one text of a content.
+type part struct {
+	*field
+	loc []any // its path in the request
+	to  func(*message.Content) *string
 }
 
 // Compile parses the templates of content. Mistakes are field errors: the path is the name of the template, the text contains
@@ -50,26 +59,34 @@ type Template struct {
 func Compile(ctx context.Context, t message.ChannelType, c message.Content) (*Template, []message.FieldError) {
 	tpl := &Template{rules: &t.Spec().Content, content: c, uses: map[string]bool{}}
 	var errs []message.FieldError
-	parse := func(name, source string, engine engineKind) *field {
-		f, err := parseField(ctx, source, engine)
+	parse := func(kind engineKind, to func(*message.Content) *string, loc ...any) {
+		f, err := parseField(ctx, *to(&c), kind)
 		if err != nil {
-			errs = append(errs, templateError(name, err))
+			errs = append(errs, templateError(loc, err))
+			return
 		}
-		return f
+		if f.root != nil { // other texts are sent as they are
+			tpl.parts = append(tpl.parts, part{f, loc, to})
+		}
 	}
-	tpl.subject = parse("subject", c.Subject, plainText)
-	tpl.text = parse("content", c.Text, plainText)
-	tpl.html = parse("html_content", c.HTML, escapedHTML)
+	parse(plainText, func(c *message.Content) *string { return &c.Subject }, "subject")
+	parse(plainText, func(c *message.Content) *string { return &c.Text }, "content")
+	parse(escapedHTML, func(c *message.Content) *string { return &c.HTML }, "html_content")
+	parse(plainText, func(c *message.Content) *string { return &c.SenderName }, "sender_name")
+	parse(plainText, func(c *message.Content) *string { return &c.ImageURL }, "image_url")
+	before := len(tpl.parts)
+	for i := range c.MediaURLs {
+		parse(plainText, func(c *message.Content) *string { return &c.MediaURLs[i] }, "media_urls", i)
+	}
+	tpl.media = len(tpl.parts) > before
 	for _, name := range message.BindingNames() {
-		if tpl.subject.asks(name) || tpl.text.asks(name) || tpl.html.asks(name) {
-			tpl.uses[name] = true
-		}
+		tpl.uses[name] = slices.ContainsFunc(tpl.parts, func(p part) bool { return p.names[name] })
 	}
 	return tpl, errs
 }
 
-func templateError(field string, err error) message.FieldError {
-	return message.FieldError{Loc: []any{field}, Msg: "template: " + err.Error(), Type: message.SlugValue}
+func templateError(loc []any, err error) message.FieldError {
+	return message.FieldError{Loc: loc, Msg: "template: " + err.Error(), Type: message.SlugValue}
 }
 
 // Check renders the templates on trial when a message is accepted, and reports failures and exceeded bounds, with the name
@@ -92,16 +109,13 @@ func (t *Template) Check(ctx context.Context, lead *message.Lead) []message.Fiel
 func (t *Template) try(b *budget, lead *message.Lead, boundsOnly bool) []message.FieldError {
 	var errs []message.FieldError
 	bindings := lead.Bindings(t.uses)
-	for _, f := range []struct {
-		name string
-		*field
-	}{{"subject", t.subject}, {"content", t.text}, {"html_content", t.html}} {
-		_, err := f.render(b, bindings)
+	for _, p := range t.parts {
+		_, err := p.render(b, bindings)
 		var value *valueError
 		if err == nil || boundsOnly && errors.As(err, &value) {
 			continue
 		}
-		if errs = append(errs, templateError(f.name, err)); b.err != nil {
+		if errs = append(errs, templateError(p.loc, err)); b.err != nil {
 			break
 		}
 	}
@@ -115,11 +129,9 @@ func (t *Template) sample() *message.Lead {
 	for _, f := range lead.TextFields() {
 		*f.Value = title(f.Name)
 	}
-	for _, f := range []*field{t.subject, t.text, t.html} {
-		if f != nil && f.compiler != nil {
-			for name := range f.custom {
-				lead.CustomFields[name] = title(name)
-			}
+	for _, p := range t.parts {
+		for name := range p.custom {
+			lead.CustomFields[name] = title(name)
 		}
 	}
 	return lead
@@ -148,12 +160,12 @@ type Rendered struct {
 func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, error) {
 	out := Rendered{Content: t.content}
 	b := &budget{until: time.Now().Add(deliverTime), done: ctx.Done()}
+	if t.media {
+		out.MediaURLs = slices.Clone(out.MediaURLs)
+	}
 	bindings := lead.Bindings(t.uses)
-	for _, f := range []struct {
-		to *string
-		*field
-	}{{&out.Subject, t.subject}, {&out.Text, t.text}, {&out.HTML, t.html}} {
-		s, err := f.render(b, bindings)
+	for _, p := range t.parts {
+		s, err := p.render(b, bindings)
 		var value *valueError
 		switch {
 		case err == nil:
@@ -164,7 +176,10 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 		default:
 			return Rendered{}, err
 		}
-		*f.to = s
+		if !utf8.ValidString(s) { // a filter such as url_decode can make any bytes
+			return Rendered{}, errors.New("the rendered text is not valid UTF-8")
+		}
+		*p.to(&out.Content) = s
 	}
 	out.Subject = strings.TrimSpace(oneLine(out.Subject))
 	out.SenderName = oneLine(out.SenderName)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/osteele/liquid/render"
 
@@ -68,6 +69,7 @@ type compiler struct {
 	custom   map[string]bool // custom fields that expressions name
 	assigned map[string]bool // variables that assign, capture and for set
 	trims    bool            // a hyphen trims white space somewhere
+	full     string          // the template
 }
 
 func newCompiler(kind engineKind, done <-chan struct{}) *compiler {
@@ -76,6 +78,7 @@ func newCompiler(kind engineKind, done <-chan struct{}) *compiler {
 
 // scan splits and parses a template. It returns the first mistake with its line.
 func (c *compiler) scan(src string) error {
+	c.full = src
 	line := 1
 	for len(src) > 0 {
 		if c.count%doneTokens == 0 {
@@ -147,30 +150,47 @@ func trimmed(inner string) (s string, left, right bool) {
 	return strings.Trim(s, white), left, right
 }
 
-// object reads the object at the start of src and returns its length. As in the library, an object ends in its line.
+// object reads the object at the start of src and returns its length. It may have several lines. One that contains the
+// beginning of another object or tag was not closed.
 func (c *compiler) object(src string, line int) (int, error) {
 	end := strings.Index(src[2:], "}}")
-	if end < 0 {
+	if end < 0 || opening(src[2:2+end]) < end {
 		return 0, fmt.Errorf("line %d: {{ without }}", line)
 	}
 	inner, left, right := trimmed(src[2 : 2+end])
-	if strings.Contains(inner, "\n") {
-		return 0, fmt.Errorf("line %d: {{ without }}", line)
-	}
 	e := &entry{line: line, trimLeft: left, trimRight: right}
 	if err := c.parse(e, inner); err != nil {
-		return 0, fmt.Errorf("line %d: %w", line, err)
+		return 0, c.located(src, 2+strings.Index(src[2:], inner), line, err)
 	}
 	return end + 4, nil
+}
+
+// located adds the line, and the column where it is known, to an error in the text that begins at an offset of src.
+func (c *compiler) located(src string, from, line int, err error) error {
+	var m *mistake
+	if !errors.As(err, &m) {
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	before := c.full[:len(c.full)-len(src)+from+m.offset]
+	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
+	return fmt.Errorf("line %d, column %d: %w", strings.Count(before, "\n")+1, column, err)
 }
 
 // tag reads the tag at the start of src and returns its length. For raw and comment this includes the end tag and everything
 // before it. raw becomes a text. comment becomes an empty text, which keeps its neighbours apart for trimming.
 func (c *compiler) tag(src string, line int) (int, error) {
-	unclosed := fmt.Errorf("line %d: {%% without %%}", line)
+	if n := inlineComment(src); n > 0 {
+		e := &entry{tag: textTag, line: line, verbatim: true, trimLeft: src[2] == '-', trimRight: src[n-3] == '-'}
+		c.trims = c.trims || e.trimLeft || e.trimRight
+		c.entries = append(c.entries, e)
+		return n, nil
+	}
 	name, args, n := splitTag(src)
 	if n == 0 {
-		return 0, unclosed
+		return 0, fmt.Errorf("line %d: {%% without %%}", line)
+	}
+	if name == "liquid" {
+		return n, c.statements(src, args, n, line)
 	}
 	e := &entry{tag: name, line: line, trimLeft: src[2] == '-'}
 	args, e.trimRight = strings.CutSuffix(args, "-")
@@ -193,14 +213,68 @@ func (c *compiler) tag(src string, line int) (int, error) {
 		}
 		return n + size, nil
 	}
-	err := c.place(e)
-	if err == nil {
-		err = c.parse(e, args)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("line %d: %w", line, err)
+	if err := c.statement(e, args); err != nil {
+		return 0, c.located(src, strings.Index(src, args), line, err)
 	}
 	return n, nil
+}
+
+// statement adds a tag. echo is an object in the form of a tag.
+func (c *compiler) statement(e *entry, args string) error {
+	if e.tag == "echo" {
+		e.tag = ""
+		return c.parse(e, args)
+	}
+	if err := c.place(e); err != nil {
+		return err
+	}
+	return c.parse(e, args)
+}
+
+// inlineComment returns the length of a tag {% # text %} at the start of src, 0 if it is another one.
+func inlineComment(src string) int {
+	start := strings.TrimLeft(strings.TrimPrefix(src[2:], "-"), white)
+	if !strings.HasPrefix(start, "#") {
+		return 0
+	}
+	if end := strings.Index(src, "%}"); end > 0 {
+		return end + 2
+	}
+	return 0
+}
+
+// statements reads the lines of a tag {% liquid %}, each of which is a tag without its braces. n is the length of the tag.
+func (c *compiler) statements(src, args string, n, line int) error {
+	first, left, right := len(c.entries), src[2] == '-', src[n-3] == '-'
+	at := strings.Index(src, args)
+	for text := range strings.SplitAfterSeq(strings.TrimSuffix(args, "-"), "\n") {
+		statement := strings.Trim(text, white)
+		from := at + strings.Index(text, statement)
+		at += len(text)
+		number := line + strings.Count(src[:from], "\n")
+		if statement == "" || statement[0] == '#' {
+			continue
+		}
+		if c.count++; c.count > maxTokens {
+			return fmt.Errorf("has over %d tags and objects", maxTokens)
+		}
+		name, rest, _ := strings.Cut(statement, " ")
+		rest = strings.Trim(rest, white)
+		switch name {
+		case "raw", "comment", "liquid":
+			return fmt.Errorf("line %d: the tag %s is not allowed inside liquid", number, name)
+		}
+		if err := c.statement(&entry{tag: name, line: number}, rest); err != nil {
+			return c.located(src, from+len(statement)-len(rest), number, err)
+		}
+	}
+	if len(c.entries) == first { // an empty text keeps its neighbours apart for trimming
+		c.entries = append(c.entries, &entry{tag: textTag, line: line, verbatim: true})
+	}
+	c.entries[first].trimLeft = c.entries[first].trimLeft || left
+	c.entries[len(c.entries)-1].trimRight = right
+	c.trims = c.trims || left || right
+	return nil
 }
 
 // splitTag splits the tag at the start of src: {%, an optional hyphen, a name, optional arguments, %}. n is the length of the
@@ -272,7 +346,7 @@ func (c *compiler) place(e *entry) error {
 		return fmt.Errorf("%s is not inside %s", e.tag, strings.Join(parents, ", "))
 	}
 	switch e.tag {
-	case "assign", "break", "continue", "cycle":
+	case "assign", "break", "continue", "cycle", "increment", "decrement":
 		return nil
 	case "else":
 		return within("if", "unless", "case", "for")

@@ -1,11 +1,13 @@
 package render
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/osteele/liquid/render"
@@ -49,7 +51,7 @@ func (c *compiler) config() render.Config {
 		cfg.SetAutoEscapeReplacer(render.HtmlEscaper)
 	}
 	for name, run := range map[string]tagRunner{
-		textTag: writeText, objectTag: c.writeObject, "assign": assign, "cycle": cycle,
+		textTag: writeText, objectTag: c.writeObject, "assign": assign, "cycle": cycle, "increment": count, "decrement": count,
 		"break":    func(x execution) error { return x.ctx.WrapError(errBreak) },
 		"continue": func(x execution) error { return x.ctx.WrapError(errContinue) },
 	} {
@@ -61,7 +63,7 @@ func (c *compiler) config() render.Config {
 			return e.renderer(run), nil
 		})
 	}
-	cfg.AddBlock("capture").Compiler(c.block(captureBlock))
+	cfg.AddBlock("capture").Compiler(c.block(c.captureBlock))
 	cfg.AddBlock("case").Clause("when").Clause("else").Compiler(c.block(c.caseBlock))
 	cfg.AddBlock("for").Clause("else").Compiler(c.block(loopBlock))
 	cfg.AddBlock("if").Clause("else").Clause("elsif").Compiler(c.block(c.ifBlock))
@@ -210,9 +212,20 @@ func (c *compiler) write(b *budget, w io.Writer, v any) error {
 			}
 			return nil
 		}
-		_, err := io.WriteString(w, fmt.Sprint(v))
+		_, err := io.WriteString(w, asJSON(v))
 		return err
 	}
+}
+
+// asJSON returns a value that has no text of its own, such as an object among the custom fields.
+func asJSON(v any) string {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false) // escaper does that where the field is HTML
+	if err := enc.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.TrimSuffix(text.String(), "\n")
 }
 
 // escaper escapes HTML on the way to another writer. The escaped text is charged and bounded there.
@@ -239,7 +252,7 @@ func assign(x execution) error { return x.b.set(x.ctx, x.name, x.v) }
 // has its length at hand.
 func (b *budget) set(ctx render.Context, name string, v any) error {
 	n := size(v)
-	if _, ok := v.(string); !ok {
+	if _, ok := bare(v).(string); !ok {
 		if err := b.charge(n >> 10); err != nil {
 			return err
 		}
@@ -252,7 +265,8 @@ func (b *budget) set(ctx render.Context, name string, v any) error {
 }
 
 // captureBlock runs {% capture %} with a bounded buffer. The text counts twice as made: the buffer has up to twice its length.
-func captureBlock(render.BlockNode) tagRunner {
+// In HTML the text is HTML, whose values were escaped when they were written.
+func (c *compiler) captureBlock(render.BlockNode) tagRunner {
 	return func(x execution) error {
 		w := &limitedWriter{b: x.b}
 		if err := x.ctx.RenderChildren(w); err != nil {
@@ -261,6 +275,9 @@ func captureBlock(render.BlockNode) tagRunner {
 		s := w.buf.String()
 		if err := x.b.make(2 * len(s)); err != nil {
 			return err
+		}
+		if c.kind == escapedHTML {
+			return x.b.set(x.ctx, x.name, values.SafeValue{Value: s})
 		}
 		return x.b.set(x.ctx, x.name, s)
 	}
@@ -312,8 +329,9 @@ func (e *entry) holds(b *budget) (bool, error) {
 func (c *compiler) caseBlock(node render.BlockNode) tagRunner {
 	clauses := c.clauses(node)
 	return func(x execution) error {
+		v := bare(x.v)
 		for i, clause := range clauses {
-			chosen, err := clause.isChosenBy(x.b, x.v)
+			chosen, err := clause.isChosenBy(x.b, v)
 			if err != nil {
 				return err
 			}
@@ -344,6 +362,7 @@ func matches(b *budget, x expr, v any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	when = bare(when)
 	if err := b.compare(v, when); err != nil {
 		return false, err
 	}

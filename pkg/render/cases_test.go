@@ -1,0 +1,160 @@
+package render
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"herald/pkg/message"
+)
+
+// renderedAs renders a source as the text and as the HTML of an email.
+func renderedAs(t *testing.T, kind engineKind, source string, lead *message.Lead) string {
+	t.Helper()
+	c := message.Content{Subject: "s", Text: "|" + source + "|"}
+	if kind == escapedHTML {
+		c = message.Content{Subject: "s", HTML: "|" + source + "|"}
+	}
+	got, err := compile(t, message.Email, c).Render(t.Context(), lead)
+	if err != nil {
+		t.Errorf("%s: %v", source, err)
+	}
+	return strings.TrimPrefix(strings.TrimSuffix(got.Text+got.HTML, "|"), "|")
+}
+
+// What standard Liquid 5 makes of these templates.
+func TestCaseTextsAsStandardLiquid(t *testing.T) {
+	lead := &message.Lead{
+		FirstName: "élan", Company: "A & B", Title: "MY GREAT title",
+		CustomFields: map[string]any{"box": map[string]any{"city": "Oslo", "tags": []any{"<a>"}}, "renewal": "31/03/2024", "soon": "soon", "empty": "", "epoch": "1706695500", "two": "1/2/2024", "null": nil},
+	}
+	year := time.Now().UTC().Format("2006")
+	for source, want := range map[string]string{
+		"{{ first_name | capitalize }}":                                       "Élan",
+		"{{ title | capitalize }}":                                            "My great title",
+		"{{ '' | capitalize }}{{ nothing | capitalize }}":                     "",
+		"{{ custom_fields.renewal | date: '%Y-%m-%d' }}":                      "2024-03-31",
+		"{{ custom_fields.nothing | date: '%Y' }}":                            "",
+		"{{ custom_fields.null | date: '%Y' }}":                               "",
+		"{{ custom_fields.empty | date: '%Y' }}":                              "",
+		"{{ custom_fields.nothing | date: '%Y' | default: 'soon' }}":          "soon",
+		"{{ custom_fields.empty | date: '%Y' | default: 'soon' }}":            "soon",
+		"{{ custom_fields.soon | date: '%Y' }}":                               "soon",
+		"{{ custom_fields.two | date: '%Y' }}":                                "1/2/2024",
+		"{{ custom_fields.epoch | date: '%d.%m.%Y' }}":                        "31.01.2024",
+		"{{ 1706695500 | date: '%d.%m.%Y' }}":                                 "31.01.2024",
+		"{{ 'today' | date: '%Y' }} {{ 'now' | date: '%Y' }}":                 year + " " + year,
+		"{{ '2024-01-31' | date: '%b %d, %Y' }}":                              "Jan 31, 2024",
+		"{{ custom_fields.box }}":                                             `{"city":"Oslo","tags":["<a>"]}`,
+		"{{ first_name\n  | default: 'x'\n}}":                                 "élan",
+		"{% echo first_name | upcase %}":                                      "ÉLAN",
+		"{% # a comment %}a{%- # another -%} b":                               "ab",
+		"{% increment n %}{% increment n %}{{ n }}{% decrement n %}":          "011",
+		"{% decrement n %}{% decrement n %}":                                  "-1-2",
+		"{% liquid\n assign x = 'a'\n # no\n if x == 'a'\n echo x\n endif %}": "a",
+		"a {%- liquid\n assign x = 1 -%} b":                                   "ab",
+	} {
+		if got := renderedAs(t, plainText, source, lead); got != want {
+			t.Errorf("%s: %q, want %q", source, got, want)
+		}
+	}
+}
+
+// HTML is escaped once, however a template asks for it.
+func TestCaseHTMLIsEscapedOnce(t *testing.T) {
+	lead := &message.Lead{Company: "A & B", CustomFields: map[string]any{"once": "A &amp; B & C", "lines": "a & b\nc", "box": map[string]any{"a": "<b>"}}}
+	for source, want := range map[string]string{
+		"{{ company }}":                                                               "A &amp; B",
+		"{{ company | escape }}":                                                      "A &amp; B",
+		"{{ company | escape | escape }}":                                             "A &amp; B",
+		"{{ company | escape_once }}":                                                 "A &amp; B",
+		"{{ custom_fields.once | escape_once }}":                                      "A &amp; B &amp; C",
+		"{{ custom_fields.lines | newline_to_br }}":                                   "a &amp; b<br />\nc",
+		"{{ custom_fields.lines | escape | newline_to_br }}":                          "a &amp; b<br />\nc",
+		"{% capture x %}<i>{{ company }}</i>{% endcapture %}{{ x }}":                  "<i>A &amp; B</i>",
+		"{% capture x %}{{ company }}{% endcapture %}{{ x | escape }}":                "A &amp; B",
+		"{% capture x %}b{% endcapture %}{% if x == 'b' %}same{% endif %}":            "same",
+		"{% capture x %}b{% endcapture %}{% case x %}{% when 'b' %}same{% endcase %}": "same",
+		"{% capture x %}b{% endcapture %}{{ x.size }}{{ x | upcase }}":                "1B",
+		"{% capture x %}ab{% endcapture %}{% if x contains 'b' %}yes{% endif %}":      "yes",
+		"{{ nothing | escape }}{{ nothing | newline_to_br }}":                         "",
+		"{{ custom_fields.box }}":                                                     "{&#34;a&#34;:&#34;&lt;b&gt;&#34;}",
+	} {
+		if got := renderedAs(t, escapedHTML, source, lead); got != want {
+			t.Errorf("%s: %q, want %q", source, got, want)
+		}
+	}
+}
+
+// Whatever a template makes is valid text before it is sent.
+func TestCaseRenderedTextIsValid(t *testing.T) {
+	tpl := compile(t, message.Email, message.Content{Subject: "s", Text: "{{ '%ff' | url_decode }}"})
+	if got, err := tpl.Render(t.Context(), nil); err == nil || err.Error() != "the rendered text is not valid UTF-8" {
+		t.Errorf("%q, %v", got.Text, err)
+	}
+}
+
+// Mistakes are named by the line and the column of the text in which they are.
+func TestCaseMistakesHaveAPlace(t *testing.T) {
+	for source, want := range map[string]string{
+		"a\nb\n{{ city | upcas }}":                 `template: line 3, column 11: the filter "upcas" is not known or not allowed`,
+		"a\n{{ city\n | upcas }}":                  `template: line 3, column 4: the filter "upcas" is not known or not allowed`,
+		"é {{ \u201ccity\u201d }}":                 "template: line 1, column 6: syntax error: \u201c is a typographic quote; use ' or \"",
+		"{{ city |\u00a0upcase }}":                 "template: line 1, column 10: syntax error: U+00A0 is a space or an invisible character that templates do not know; use a plain space",
+		"{{ 'it\\'s' }}":                           "template: line 1, column 9: syntax error: a backslash does not escape a quote; put the text into the other kind of quotes",
+		"{% if city %}\n{% assign x y %}":          "template: line 2, column 13: syntax error",
+		"{% liquid\n assign x = 1\n echo x | y %}": `template: line 3, column 11: the filter "y" is not known or not allowed`,
+		"{% liquid\n raw %}":                       "template: line 2: the tag raw is not allowed inside liquid",
+		"a\n{{ city\n{{ x }}":                      "template: line 2: {{ without }}",
+	} {
+		_, errs := Compile(t.Context(), message.Email, message.Content{Subject: "s", Text: source})
+		if len(errs) != 1 || errs[0].Msg != want || !cmp.Equal(errs[0].Loc, []any{"content"}) {
+			t.Errorf("%q: %v, want %s", source, errs, want)
+		}
+	}
+}
+
+// The name of the sender and the addresses of pictures are templates like the rest, and their results are checked.
+func TestCaseNamesAndURLsAreRendered(t *testing.T) {
+	lead := &message.Lead{Company: "Acme\nLtd", FirstName: "a b", CustomFields: map[string]any{"url": "https://x.test/a.jpg"}}
+	mail, err := compile(t, message.Email, message.Content{Subject: "s", Text: "t", SenderName: "{{ company }} team"}).Render(t.Context(), lead)
+	if err != nil || mail.SenderName != "Acme Ltd team" {
+		t.Errorf("%q, %v", mail.SenderName, err)
+	}
+	given := message.Content{Text: "t", MediaURLs: []string{"https://x.test/{{ first_name | url_encode }}.jpg", "{{ custom_fields.url }}", "https://x.test/b.jpg"}}
+	if errs := message.ValidateContent(message.SMS, &given); len(errs) != 0 {
+		t.Error(errs)
+	}
+	tpl := compile(t, message.SMS, given)
+	text, err := tpl.Render(t.Context(), lead)
+	if d := cmp.Diff([]string{"https://x.test/a+b.jpg", "https://x.test/a.jpg", "https://x.test/b.jpg"}, text.MediaURLs); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	if !strings.Contains(given.MediaURLs[0], "{{") || !strings.Contains(tpl.Content().MediaURLs[0], "{{") {
+		t.Error("rendering changed the template")
+	}
+	dm, err := compile(t, message.InstagramDM, message.Content{ImageURL: "{{ custom_fields.url }}"}).Render(t.Context(), lead)
+	if err != nil || dm.ImageURL != "https://x.test/a.jpg" {
+		t.Errorf("%q, %v", dm.ImageURL, err)
+	}
+	for name, c := range map[string]struct {
+		typ  message.ChannelType
+		c    message.Content
+		want string
+	}{
+		"a long name":        {message.Email, message.Content{Subject: "s", Text: "t", SenderName: "{{ custom_fields.long }}"}, "the sender name has over 256 characters once rendered"},
+		"no media URL":       {message.SMS, message.Content{Text: "t", MediaURLs: []string{"{{ company }}"}}, "a media URL is not an http or https URL once rendered"},
+		"an image over http": {message.InstagramDM, message.Content{ImageURL: "http://{{ first_name }}.test"}, "the image URL is not an https URL once rendered"},
+	} {
+		lead := &message.Lead{Company: "Acme", FirstName: "a", CustomFields: map[string]any{"long": strings.Repeat("x", 257)}}
+		if _, err := compile(t, c.typ, c.c).Render(t.Context(), lead); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, errs := Compile(t.Context(), message.SMS, message.Content{Text: "t", MediaURLs: []string{"https://x.test/a", "{{ x | y }}"}})
+	if len(errs) != 1 || !cmp.Equal(errs[0].Loc, []any{"media_urls", 1}) {
+		t.Error(errs)
+	}
+}
