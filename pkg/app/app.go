@@ -178,7 +178,7 @@ func (a *App) build() error {
 	a.inFlight = queue.NewInFlight()
 	a.deliverer = delivery.New(delivery.Deps{
 		Ledger: a.Stores.Ledger, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
-		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Stores.Messages,
+		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Stores.Messages, Refusals: ratelimit.NewRefusals(countersRedis),
 		Providers: vendors.All.Adapters(cfg.ProviderURLs),
 	})
 	a.Sender = delivery.NewSender(delivery.SenderDeps{Deliverer: a.deliverer, Inserter: a.Stores.Ledger, Leads: a.Stores.Leads, Messages: a.Stores.Messages})

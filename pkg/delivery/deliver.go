@@ -22,6 +22,7 @@ type Deps struct {
 	Contents   Contents
 	Channels   Channels
 	Limiter    Limiter
+	Refusals   Refusals
 	Counters   Counters
 	Queue      Queue
 	InFlight   InFlightLimiter

@@ -185,6 +185,14 @@ type Limiter interface {
 	Report(ctx context.Context, c *channel.Channel, s Signal, alone time.Duration) error
 }
 
+// Refusals counts how many different recipients in a row a provider refused with the same code over a channel, for all
+// processes together. Refused adds a recipient and reports whether limit is reached; the count then begins again. Accepted ends
+// the row. Losing the count is harmless: it delays a pause.
+type Refusals interface {
+	Refused(ctx context.Context, k channel.Key, code, recipient string, limit int) (reached bool, err error)
+	Accepted(ctx context.Context, k channel.Key) error
+}
+
 // Counters counts a bulk's settled messages asynchronously. Counting a state again changes nothing. Count does not wait for
 // the result, because the reconciler of the bulk repairs a loss.
 type Counters interface {

@@ -55,6 +55,8 @@ type fakes struct {
 	asked    []rateRequest
 	versions []int64
 	measured []message.Content // contents whose parts were counted
+	refused  map[string]bool   // the recipients of a streak
+	code     string            // of the streak
 
 	deps  delivery.Deps // tests change them before the first use of d
 	build sync.Once
@@ -85,7 +87,7 @@ func (f *fakes) on(ledger interface {
 	delivery.Suspicions
 }) {
 	f.deps = delivery.Deps{
-		Ledger: ledger, Suspicions: ledger, Contents: f, Channels: f, Limiter: f, Counters: f, Queue: f, InFlight: f, Observer: f,
+		Ledger: ledger, Suspicions: ledger, Contents: f, Channels: f, Limiter: f, Counters: f, Queue: f, InFlight: f, Observer: f, Refusals: f,
 		Timing: delivery.DefaultTiming(), Providers: map[string]delivery.Provider{"sendgrid": f},
 	}
 }
@@ -168,6 +170,32 @@ func (f *fakes) Report(ctx context.Context, c *channel.Channel, s delivery.Signa
 	}
 	f.note(func() { f.signals, f.alone = append(f.signals, s), append(f.alone, alone) })
 	return f.noLimit
+}
+
+func (f *fakes) Refused(ctx context.Context, k channel.Key, code, recipient string, limit int) (reached bool, err error) {
+	f.alive(ctx, "Refused")
+	if k != f.ch.Key {
+		f.t.Errorf("a refusal over the channel %v is counted", k)
+	}
+	f.note(func() {
+		if code != f.code || f.refused == nil {
+			f.code, f.refused = code, map[string]bool{}
+		}
+		f.refused[recipient] = true
+		if reached = len(f.refused) >= limit; reached {
+			f.refused = nil
+		}
+	})
+	return reached, nil
+}
+
+func (f *fakes) Accepted(ctx context.Context, k channel.Key) error {
+	f.alive(ctx, "Accepted")
+	if k != f.ch.Key {
+		f.t.Errorf("an acceptance over the channel %v is counted", k)
+	}
+	f.note(func() { f.refused = nil })
+	return nil
 }
 
 func (f *fakes) Count(bulkID uuid.UUID, m stats.MessageState) {

@@ -44,6 +44,7 @@ type Response struct {
 	HTTPStatus        int              // 0 when no answer came
 	ProviderMessageID string
 	RetryAfter        time.Duration // as the provider asked, 0 when it did not
+	PauseAfter        int           // refusals in a row that pause the channel; 0: maxRefusals
 	Detail            string        // for the log only: which part of the call failed, without addresses
 }
 
@@ -56,6 +57,11 @@ func (r *Response) signal() Signal {
 		return Failing
 	}
 	return Answered
+}
+
+// refused reports whether the provider refused this message for good, with a code.
+func (r *Response) refused() bool {
+	return (r.Class == Refused || r.Class == NotSent && r.Scope == ScopeMessage) && r.Failure != nil && r.Failure.Code != ""
 }
 
 // Bounds on what a provider writes, in bytes.

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -57,11 +58,41 @@ func (d *Deliverer) call(ctx context.Context, w *work, e Envelope) Response {
 	return d.provider(e.Channel).Send(ctx, e).cleaned()
 }
 
-// report tells the limiter how a call ended.
+// report tells the limiter how a call ended, and counts refusals.
 func (d *Deliverer) report(ctx context.Context, w *work, ch *channel.Channel, r Response) {
-	if err := d.deps.Limiter.Report(context.WithoutCancel(ctx), ch, r.signal(), r.RetryAfter); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	err := d.deps.Limiter.Report(ctx, ch, r.signal(), r.RetryAfter)
+	switch {
+	case r.Class == Accepted:
+		err = errors.Join(err, d.deps.Refusals.Accepted(ctx, ch.Key))
+	case r.refused():
+		err = errors.Join(err, d.countRefusal(ctx, w, ch, r))
+	}
+	if err != nil {
 		w.event.Err = errors.Join(w.event.Err, err)
 	}
+}
+
+// maxRefusals is how many different recipients in a row may be refused with the same code before the channel is paused. So many
+// have the channel or the content in common, and not a mistake in their addresses.
+const maxRefusals = 20
+
+// countRefusal pauses the channel when too many recipients in a row were refused with the code of a response. A recipient that
+// does not exist or has opted out is never counted: a list may begin with many of them.
+func (d *Deliverer) countRefusal(ctx context.Context, w *work, ch *channel.Channel, r Response) error {
+	if r.Reason == message.RecipientRefused || r.Reason == message.ConsentRefused {
+		return nil
+	}
+	limit := r.PauseAfter
+	if limit == 0 {
+		limit = maxRefusals
+	}
+	reached, err := d.deps.Refusals.Refused(ctx, ch.Key, r.Failure.Code, w.Recipient, limit)
+	if err != nil || !reached {
+		return err
+	}
+	why := fmt.Sprintf("the provider refused %d recipients in a row with the code %s: %s", limit, r.Failure.Code, r.Failure.Text)
+	return d.deps.Channels.Pause(ctx, ch, why)
 }
 
 // judge turns the response to the last call into the message's outcome.

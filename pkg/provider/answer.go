@@ -88,7 +88,7 @@ func (a Answer) As(v Verdict) delivery.Response {
 	case v.unknownFrom500 && a.Status >= http.StatusInternalServerError:
 		v = MaybeSent
 	}
-	r := delivery.Response{Class: v.Class, Scope: v.Scope, Reason: v.Reason, HTTPStatus: a.Status, Failure: a.failure()}
+	r := delivery.Response{Class: v.Class, Scope: v.Scope, Reason: v.Reason, HTTPStatus: a.Status, Failure: a.failure(), PauseAfter: v.pauseAfter}
 	if v.Scope == delivery.ScopeRate {
 		r.RetryAfter = max(RetryAfter(a.Header, time.Now()), v.MinWait)
 	}

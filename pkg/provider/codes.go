@@ -15,6 +15,7 @@ type Verdict struct {
 	Reason  message.Reason
 	MinWait time.Duration // of ScopeRate: the wait if the answer asks for none or less
 
+	pauseAfter     int // see delivery.Response.PauseAfter
 	ofSender       bool
 	unknownFrom500 bool
 }
@@ -25,6 +26,14 @@ var MaybeSent = Verdict{Class: delivery.Unknown, Reason: message.UnknownOutcome}
 // Refuse ends the message with a reason. A retry would fail too.
 func Refuse(reason message.Reason) Verdict {
 	return Verdict{Class: delivery.Refused, Scope: delivery.ScopeMessage, Reason: reason}
+}
+
+// RefuseThenPause is Refuse for codes that may concern one recipient or the channel: after n different recipients in a row the
+// channel is paused.
+func RefuseThenPause(reason message.Reason, n int) Verdict {
+	v := Refuse(reason)
+	v.pauseAfter = n
+	return v
 }
 
 // PauseChannel pauses the channel and keeps the message: the account, its credentials or its sender is refused, so every message of
@@ -38,10 +47,16 @@ func Throttle(minWait time.Duration) Verdict {
 	return Verdict{Class: delivery.NotSent, Scope: delivery.ScopeRate, Reason: message.ProviderUnavailable, MinWait: minWait}
 }
 
-// ThrottleUnless500 is Throttle for codes that vendors send before and after they accept a message. With a status of 5xx it is
+// RetryLater tries the message again later, which uses an attempt. It does not slow the channel down: the vendor says "not now"
+// of this call, and other messages may pass.
+func RetryLater() Verdict {
+	return Verdict{Class: delivery.NotSent, Scope: delivery.ScopeNone, Reason: message.ProviderUnavailable}
+}
+
+// RetryLaterUnless500 is RetryLater for codes that vendors send before and after they accept a message. With a status of 5xx it is
 // MaybeSent.
-func ThrottleUnless500(minWait time.Duration) Verdict {
-	v := Throttle(minWait)
+func RetryLaterUnless500() Verdict {
+	v := RetryLater()
 	v.unknownFrom500 = true
 	return v
 }

@@ -11,13 +11,18 @@ import (
 const minBackOff = time.Minute
 
 // Meta documents the codes from 200 to 299 as permission errors. The table has an entry for the first only.
-const firstPermission, lastPermission = 200, 299
+// 10 says that a permission is missing. Their subcodes may concern one recipient only.
+const firstPermission, lastPermission, missingPermission = 200, 299, 10
+
+// refusedInARow is how many recipients in a row may be refused with an unknown subcode of a permission error. One of them may
+// have blocked the account; five have the account's permission in common.
+const refusedInARow = 5
 
 // codes is the table of Meta's error codes for messages.
 // https://developers.facebook.com/docs/messenger-platform/error-codes, https://developers.facebook.com/docs/graph-api/guides/error-handling
 var codes = provider.NewCodes(
-	provider.Row("1", provider.ThrottleUnless500(minBackOff), "unknown error, possibly an outage"),
-	provider.Row("2", provider.ThrottleUnless500(minBackOff), "service temporarily unavailable"),
+	provider.Row("1", provider.RetryLaterUnless500(), "unknown error, possibly an outage"),
+	provider.Row("2", provider.RetryLaterUnless500(), "service temporarily unavailable"),
 	provider.Row("3", provider.PauseChannel(message.ChannelRefused), "the app lacks the capability"),
 	provider.Row("4", provider.Throttle(minBackOff), "call limit of the app"),
 	provider.Row("10", provider.PauseChannel(message.ChannelRefused), "permission not granted or removed"),
@@ -37,8 +42,10 @@ var codes = provider.NewCodes(
 // subcodes is the table of Meta's error subcodes. A subcode decides before its code.
 var subcodes = provider.NewCodes(
 	provider.Row("1357046", provider.MaybeSent, "invalid JSON reply: the message was sent although an error came back"),
+	provider.Row("1545041", provider.Refuse(message.RecipientRefused), "the person is not available"),
 	provider.Row("1893063", provider.PauseChannel(message.ChannelRefused), "the account is restricted from sending for a while"),
 	provider.Row("2018001", provider.Refuse(message.RecipientRefused), "no matching user"),
+	provider.Row("2018108", provider.Refuse(message.RecipientRefused), "the person does not receive messages of the account"),
 	provider.Row("2018276", provider.PauseChannel(message.ChannelRefused), "the tag or permission for the message is not approved"),
 	provider.Row("2018278", provider.Refuse(message.OutsideWindow), "outside the allowed window"),
 	provider.Row("2534014", provider.Refuse(message.RecipientRefused), "the requested user cannot be found"),

@@ -161,14 +161,19 @@ func byCode(a provider.Answer, e *graphError) delivery.Response {
 	if code >= firstPermission && code <= lastPermission {
 		code = firstPermission
 	}
+	if e.Subcode != 0 && (code == missingPermission || code == firstPermission) {
+		return a.As(provider.RefuseThenPause(message.ProviderRefused, refusedInARow))
+	}
 	if row, ok := codes[strconv.Itoa(code)]; ok {
 		return a.As(row.Verdict)
 	}
 	switch {
 	case a.Status >= http.StatusInternalServerError:
 		return a.As(provider.MaybeSent)
-	case e.Transient, a.Status == http.StatusTooManyRequests:
+	case a.Status == http.StatusTooManyRequests:
 		return a.As(provider.Throttle(minBackOff))
+	case e.Transient:
+		return a.As(provider.RetryLater())
 	}
 	return a.As(provider.Refuse(message.ProviderRefused))
 }

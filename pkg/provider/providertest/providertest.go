@@ -122,6 +122,11 @@ func Throttled(wait time.Duration, code string) Outcome {
 	return Outcome{Class: delivery.NotSent, Scope: delivery.ScopeRate, Reason: message.ProviderUnavailable, Code: code, RetryAfter: wait}
 }
 
+// Retried is the outcome of an answer that says "not now" of one message.
+func Retried(code string) Outcome {
+	return Outcome{Class: delivery.NotSent, Scope: delivery.ScopeNone, Reason: message.ProviderUnavailable, Code: code}
+}
+
 // Unknown is the outcome of an answer after which the message may have been sent.
 func Unknown(code string) Outcome {
 	return Outcome{Class: delivery.Unknown, Reason: message.UnknownOutcome, Code: code}

@@ -96,6 +96,7 @@ func build(e delivery.Envelope) *mail.SGMailV3 {
 var statuses = provider.NewCodes(
 	provider.Row("400", provider.Refuse(message.ContentRefused), "a field of the request is invalid"),
 	provider.Row("400 personalizations", provider.Refuse(message.RecipientRefused), "the recipient is invalid"),
+	provider.Row("400 from", provider.RefuseSender(), "the sender is invalid"),
 	provider.Row("403", provider.RefuseSender(), "the sender is not a verified identity, or the key may not send"),
 	provider.Row("404", provider.PauseChannel(message.ChannelRefused), "the path does not exist: the base URL is wrong"),
 	provider.Row("405", provider.PauseChannel(message.ChannelRefused), "the method is not allowed: the base URL is wrong"),
@@ -112,8 +113,12 @@ func classify(e delivery.Envelope, res *rest.Response) delivery.Response {
 	var field string
 	a.Text, field, a.Own = readError(res.Body)
 	status := strconv.Itoa(a.Status)
-	if a.Status == http.StatusBadRequest && strings.Contains(field, "personalizations") {
+	switch {
+	case a.Status != http.StatusBadRequest:
+	case strings.Contains(field, "personalizations"):
 		status += " personalizations"
+	case field == "from" || strings.HasPrefix(field, "from."):
+		status += " from"
 	}
 	if row, ok := statuses[status]; ok {
 		return a.As(row.Verdict)

@@ -33,6 +33,7 @@ var adapter = providertest.Adapter{
 	},
 	Failures: map[string]providertest.Failure{
 		"400 recipient":        sgError(400, "bad", `"personalizations.0.to.0.email"`).Means(providertest.Refused(message.RecipientRefused, "http_400")),
+		"400 sender":           sgError(400, "bad", `"from.email"`).Means(providertest.ChannelPaused(message.ChannelRefused, "http_400")),
 		"400 content":          sgError(400, "bad", `"content"`).Means(providertest.Refused(message.ContentRefused, "http_400")),
 		"400 without a field":  sgError(400, "bad", "null").Means(providertest.Refused(message.ContentRefused, "http_400")),
 		"401":                  sgError(401, "revoked", "null").Means(providertest.ChannelPaused(message.ChannelCredentials, "http_401")),
@@ -63,16 +64,17 @@ func TestStatuses(t *testing.T) {
 	want := map[string]providertest.Outcome{
 		"400":                  providertest.Refused(message.ContentRefused, "http_400"),
 		"400 personalizations": providertest.Refused(message.RecipientRefused, "http_400"),
+		"400 from":             providertest.ChannelPaused(message.ChannelRefused, "http_400"),
 		"403":                  providertest.ChannelPaused(message.ChannelRefused, "http_403"),
 		"404":                  providertest.ChannelPaused(message.ChannelRefused, "http_404"),
 		"405":                  providertest.ChannelPaused(message.ChannelRefused, "http_405"),
 		"413":                  providertest.Refused(message.ContentRefused, "http_413"),
 	}
-	status := map[string]int{"400": 400, "400 personalizations": 400, "403": 403, "404": 404, "405": 405, "413": 413}
+	status := map[string]int{"400": 400, "400 personalizations": 400, "400 from": 400, "403": 403, "404": 404, "405": 405, "413": 413}
 	adapter.CheckCodes(t, statuses, want, func(code string) providertest.Reply {
 		field := "null"
-		if strings.HasSuffix(code, "personalizations") {
-			field = `"personalizations"`
+		if _, name, ok := strings.Cut(code, " "); ok {
+			field = `"` + name + `"`
 		}
 		return sgError(status[code], "bad", field)
 	})

@@ -21,6 +21,7 @@ var codes = provider.NewCodes(
 	provider.Row("20006", provider.PauseChannel(message.ChannelCredentials), "access denied"),
 	provider.Row("20008", provider.PauseChannel(message.ChannelCredentials), "test credentials cannot access the resource"),
 	provider.Row("20403", provider.PauseChannel(message.ChannelCredentials), "forbidden"),
+	provider.Row("20404", provider.PauseChannel(message.ChannelRefused), "the account or the resource was not found"),
 	provider.Row("30002", provider.PauseChannel(message.ChannelCredentials), "account suspended"),
 
 	// Too many messages.
@@ -57,6 +58,7 @@ var codes = provider.NewCodes(
 	provider.Row("21608", provider.Refuse(message.RecipientRefused), "a trial account reaches verified numbers only"),
 	provider.Row("21612", provider.Refuse(message.RecipientRefused), "no route from 'From' to 'To'"),
 	provider.Row("21614", provider.Refuse(message.RecipientRefused), "'To' is not a mobile number"),
+	provider.Row("21635", provider.Refuse(message.RecipientRefused), "'To' number cannot be a landline"),
 	provider.Row("30003", provider.Refuse(message.RecipientRefused), "unreachable handset"),
 	provider.Row("30005", provider.Refuse(message.RecipientRefused), "unknown handset"),
 	provider.Row("30006", provider.Refuse(message.RecipientRefused), "landline or unreachable carrier"),
@@ -86,10 +88,15 @@ var codes = provider.NewCodes(
 
 	// The sender.
 	provider.Row("21212", provider.RefuseSender(), "invalid 'From' number"),
+	provider.Row("21601", provider.RefuseSender(), "number does not send SMS"),
 	provider.Row("21603", provider.RefuseSender(), "'From' number is required"),
 	provider.Row("21606", provider.RefuseSender(), "'From' number does not belong to the account or does not send SMS"),
 	provider.Row("21607", provider.RefuseSender(), "'From' number does not send SMS"),
 	provider.Row("21609", provider.RefuseSender(), "invalid status callback of the sender"),
+	provider.Row("21659", provider.RefuseSender(), "'From' is not a number of Twilio or a short code in the region"),
+	provider.Row("21660", provider.RefuseSender(), "'From' number does not belong to the account"),
+	provider.Row("21661", provider.RefuseSender(), "'From' number does not send SMS"),
+	provider.Row("21910", provider.RefuseSender(), "'From' and 'To' are of different channels"),
 	provider.Row("21701", provider.RefuseSender(), "messaging service does not exist"),
 	provider.Row("21703", provider.RefuseSender(), "messaging service has no numbers"),
 	provider.Row("21704", provider.RefuseSender(), "messaging service is not usable"),

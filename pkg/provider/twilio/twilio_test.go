@@ -78,17 +78,17 @@ func expected() map[string]providertest.Outcome {
 	add(throttled(time.Second), "14107", "20429", "21611", "21730", "30001", "30017", "30022", "63017", "63018")
 	add(throttled(30*time.Minute), "30023", "30027", "63038")
 	add(providertest.Unknown, "20500", "20503", "30020", "30021", "30410", "63009", "63010", "63012")
-	add(refused(message.RecipientRefused), "21211", "21214", "21217", "21401", "21407", "21408", "21608", "21612", "21614", "30003", "30005",
+	add(refused(message.RecipientRefused), "21211", "21214", "21217", "21401", "21407", "21408", "21608", "21612", "21614", "21635", "30003", "30005",
 		"30006", "30011", "63003", "63024")
 	add(refused(message.ConsentRefused), "21610", "30004", "63014", "63033")
 	add(refused(message.OutsideWindow), "63016")
 	add(refused(message.ContentRefused), "21602", "21617", "21618", "21619", "21620", "21623", "30007", "30019", "63005", "63013", "63021")
-	add(paused(message.ChannelRefused), senderCodes...)
+	add(paused(message.ChannelRefused), append([]string{"20404"}, senderCodes...)...)
 	return want
 }
 
 var senderCodes = []string{
-	"21212", "21603", "21606", "21607", "21609", "21701", "21703", "21704", "21705", "30018", "30024", "30032", "30034", "63007",
+	"21212", "21601", "21603", "21606", "21607", "21609", "21659", "21660", "21661", "21701", "21703", "21704", "21705", "30018", "30024", "30032", "30034", "63007", "21910",
 }
 
 func TestCodes(t *testing.T) {
