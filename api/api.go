@@ -10,6 +10,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,6 +107,18 @@ func (s *Server) routes() []route {
 	}
 }
 
+// cutSlash removes one slash from the end of a path before it is routed. A redirect would lose the body of a POST in many
+// clients.
+func cutSlash(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		u := c.Request().URL
+		if n := len(u.Path); n > 1 && u.Path[n-1] == '/' && u.Path[n-2] != '/' {
+			u.Path, u.RawPath = u.Path[:n-1], strings.TrimSuffix(u.RawPath, "/")
+		}
+		return next(c)
+	}
+}
+
 // declared returns the declarations of a table.
 func declared(routes []route) []contract.Route {
 	all := make([]contract.Route, len(routes))
@@ -136,7 +149,8 @@ func (s *Server) serve(routes []route) (err error) {
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.fail
 	e.IPExtractor = echo.ExtractIPDirect() // addresses in X-Forwarded-For are not trusted
-	e.Use(s.observe, s.identify)           // run after routing, so that metrics and logs name the route of rejected requests
+	e.Pre(cutSlash)
+	e.Use(s.observe, s.identify) // run after routing, so that metrics and logs name the route of rejected requests
 	s.echo, s.table = e, map[string]route{}
 	for _, r := range routes {
 		s.table[r.Method+" "+r.Path] = r

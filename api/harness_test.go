@@ -93,9 +93,17 @@ func (h *herald) call(method, path, body string, headers ...string) answer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	the(h).holds(h.t, exchange{method, path, body, req.Header, res.StatusCode, res.Header, b})
+	said := exchange{method, path, body, req.Header, res.StatusCode, res.Header, b}
+	route, query, _ := strings.Cut(path, "?")
+	if said.path = strings.TrimSuffix(route, "/"); query != "" { // a slash at the end changes nothing
+		said.path += "?" + query
+	}
+	if req.Header.Get("Content-Encoding") != "" {
+		said.body = inflated(body)
+	}
+	the(h).holds(h.t, said)
 	a := answer{status: res.StatusCode, header: res.Header, raw: string(b)}
-	if res.StatusCode == http.StatusNoContent || strings.HasPrefix(res.Header.Get("Content-Type"), "text/html") {
+	if !strings.Contains(res.Header.Get("Content-Type"), "json") { // holds has compared the media type with the document
 		return a
 	}
 	if err := json.Unmarshal(b, &a.body); err != nil {

@@ -1,11 +1,13 @@
 package request
 
 import (
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -32,10 +34,14 @@ var (
 )
 
 // BodyReader reads a request's body within limits. A body that is too slow ends with a message.Error too_slow that names the
-// bound; the connection's read deadline sees to it, also while nothing comes at all.
+// bound; the connection's read deadline sees to it, also while nothing comes at all. A body that is compressed with gzip is
+// inflated; the limit holds for both forms, so a body that inflates without end costs no more than a large one.
 type BodyReader struct {
 	limits ReadLimits
 	r      io.Reader
+	gzip   *gzip.Reader // nil before the first byte
+	packed bool         // the body is compressed
+	read   int64        // inflated bytes
 	ctl    *http.ResponseController
 	limit  int64
 	until  time.Time
@@ -51,12 +57,65 @@ func (g *Gate) Stream(c echo.Context, limit int64) *BodyReader {
 func newBodyReader(c echo.Context, limit int64, l ReadLimits) *BodyReader {
 	return &BodyReader{
 		limits: l, r: http.MaxBytesReader(c.Response(), c.Request().Body, limit), ctl: http.NewResponseController(c.Response()),
-		limit: limit, until: time.Now().Add(l.Total), credit: l.Grace,
+		limit: limit, until: time.Now().Add(l.Total), credit: l.Grace, packed: isPacked(c),
+	}
+}
+
+// isPacked reports whether a body is compressed. checkEncoding has refused everything but gzip.
+func isPacked(c echo.Context) bool {
+	encoding := strings.ToLower(strings.TrimSpace(c.Request().Header.Get(echo.HeaderContentEncoding)))
+	return encoding != "" && encoding != "identity"
+}
+
+// checkEncoding refuses bodies in an encoding that cannot be read.
+func checkEncoding(c echo.Context) error {
+	switch encoding := c.Request().Header.Get(echo.HeaderContentEncoding); strings.ToLower(strings.TrimSpace(encoding)) {
+	case "", "identity", "gzip", "x-gzip": // RFC 9110, 8.4.1.3: both names mean the same
+		return nil
+	default:
+		return message.Errorf(message.CodeMediaType, "Content-Encoding %.50q is not supported: send the body with gzip or uncompressed", encoding)
 	}
 }
 
 // Read implements io.Reader.
 func (p *BodyReader) Read(b []byte) (int, error) {
+	if !p.packed {
+		return p.receive(b)
+	}
+	n, err := p.inflate(b)
+	if p.read += int64(n); p.read > p.limit {
+		n, err = 0, tooLarge(p.limit)
+	}
+	if err != nil && !isEnd(err) {
+		if p.failed == nil {
+			p.failed = err
+		}
+		err = p.failed // of the connection, where that is the cause
+	}
+	return n, err
+}
+
+// inflate reads inflated bytes.
+func (p *BodyReader) inflate(b []byte) (n int, err error) {
+	if p.gzip == nil {
+		p.gzip, err = gzip.NewReader(readerFunc(p.receive))
+	}
+	if err == nil {
+		n, err = p.gzip.Read(b)
+	}
+	if err != nil && !errors.Is(err, io.EOF) || errors.Is(err, io.EOF) && p.gzip == nil {
+		err = message.InvalidField(message.SlugValue, "the body is not valid gzip", "body")
+	}
+	return n, err
+}
+
+type readerFunc func(b []byte) (int, error)
+
+// Read implements io.Reader.
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// receive reads what arrives.
+func (p *BodyReader) receive(b []byte) (int, error) {
 	now := time.Now()
 	deadline := now.Add(p.credit)
 	if p.until.Before(deadline) {

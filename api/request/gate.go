@@ -305,6 +305,9 @@ func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) 
 		if c.Request().ContentLength > limit {
 			return tooLarge(limit)
 		}
+		if err := checkEncoding(c); err != nil {
+			return err
+		}
 		v := g.grant(caller(c))
 		defer v.end()
 		c.Set(grantKey, v)
@@ -341,7 +344,7 @@ func (v *Grant) read(c echo.Context, limit int64) error {
 	}
 	body := newBodyReader(c, limit, v.gate.Limits.Body)
 	most := int(limit)
-	if r.ContentLength > 0 {
+	if r.ContentLength > 0 && !body.packed {
 		most = int(r.ContentLength)
 	}
 	buf, counted := make([]byte, 0, min(firstRead, most+1)), 0

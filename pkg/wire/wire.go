@@ -48,6 +48,8 @@ func Decode(body []byte) (any, error) {
 		return v, nil
 	case errors.Is(err, errNodes):
 		return nil, tooManyNodes()
+	case errors.As(err, &syntax) && strings.HasPrefix(syntax.Err.Error(), "invalid surrogate pair"):
+		return nil, invalidJSON(errors.New("a string has an unpaired surrogate escape (U+D800 to U+DFFF)"), syntax.ByteOffset)
 	case errors.As(err, &syntax): // its own text quotes the path, which may be as long as the body
 		return nil, invalidJSON(syntax.Err, syntax.ByteOffset)
 	}
@@ -81,7 +83,6 @@ var decoders = sync.Pool{New: func() any { return &decoder{text: new(jsontext.De
 
 var decoderOptions = []jsontext.Options{
 	jsontext.AllowDuplicateNames(true), // object detects them by its map; jsontext would need a second one
-	jsontext.AllowInvalidUTF8(true),    // Decode has checked the bytes; an unpaired surrogate escape becomes U+FFFD
 }
 
 func newDecoder(body []byte) *decoder {
