@@ -1,11 +1,7 @@
 package api
 
 import (
-	"context"
-	"errors"
-	"mime"
 	"net/http"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -77,44 +73,6 @@ func (s *Server) listLeads(c echo.Context) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, listOf(items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
-}
-
-func (s *Server) importLeads(c echo.Context) error {
-	var format lead.Format
-	media, _, _ := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType)) // an invalid header yields "", which is rejected below
-	switch media {
-	case "text/csv":
-		format = lead.CSV
-	case "application/x-ndjson", "application/ndjson", "application/jsonl":
-		format = lead.NDJSON
-	default:
-		return message.Errorf(message.CodeMediaType, "the body must be text/csv or application/x-ndjson")
-	}
-	limit := s.gate.Limits.Upload.Total
-	body := s.gate.Stream(c, contract.RouteImportLeads.BodyLimit())
-	answer := http.NewResponseController(c.Response())
-	_ = answer.SetWriteDeadline(time.Now().Add(limit + writeTimeout))
-	ctx, cancel := context.WithTimeout(c.Request().Context(), limit)
-	defer cancel()
-	report, err := s.deps.Leads.Import(ctx, format, body)
-	_ = answer.SetWriteDeadline(time.Now().Add(writeTimeout))
-	switch {
-	case body.Err() != nil: // the cause of any other error
-		return lead.WithKeptRows(body.Err(), report)
-	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return lead.WithKeptRows(message.Errorf(message.CodeTooSlow, "the import took longer than %s", limit), report)
-	case err != nil:
-		return err
-	}
-	return c.JSON(http.StatusOK, showReport(report))
-}
-
-func showReport(r lead.Report) contract.ImportReport {
-	out := contract.ImportReport{Imported: r.Imported, Updated: r.Updated, Rejected: r.Rejected, Errors: make([]contract.ImportError, len(r.Errors))}
-	for i, e := range r.Errors {
-		out.Errors[i] = contract.ImportError(e)
-	}
-	return out
 }
 
 func (s *Server) patchLead(c echo.Context) error {

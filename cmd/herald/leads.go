@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"text/tabwriter"
 
 	"herald/pkg/client"
 )
@@ -17,13 +18,20 @@ type leadsCmd struct {
 
 type leadsImportCmd struct {
 	output
-	File   string `arg:"" help:"File to import; - for standard input."`
-	Format string `help:"csv or ndjson. Default: derived from the extension of the file."`
+	File         string            `arg:"" help:"The file; - for standard input."`
+	Format       string            `help:"csv or ndjson; default: from the file's extension."`
+	DryRun       bool              `help:"Report what the import would do and write nothing."`
+	Map          map[string]string `help:"What a column of a CSV file becomes: a field, custom_fields.NAME, or nothing to leave it out. Repeatable." placeholder:"COLUMN=FIELD" mapsep:"none"`
+	Charset      string            `help:"Encoding of the file, for example windows-1252; default: UTF-8, or what a byte order mark says."`
+	Delimiter    string            `help:"Character between the cells; default: found in the header."`
+	Dates        string            `help:"Order of dates like 1/2/2024: dmy or mdy." enum:",dmy,mdy" default:""`
+	Timezone     string            `help:"Time zone of dates without one, for example Europe/Berlin; default: UTC."`
+	TagSeparator string            `help:"Text between the tags in a cell; default: a semicolon, or a comma if the file has no semicolon."`
 }
 
-var formats = map[string]client.Format{"csv": client.CSV, "ndjson": client.NDJSON, "jsonl": client.NDJSON}
+var formats = map[string]client.Format{"csv": client.CSV, "tsv": client.CSV, "txt": client.CSV, "ndjson": client.NDJSON, "jsonl": client.NDJSON}
 
-// Run imports a file. Rejected rows are listed and make the exit code 1; all other rows are imported.
+// Run imports a file. Rejected rows are listed and make the exit code 1; the other rows are imported.
 func (c *leadsImportCmd) Run(ctx context.Context, api *client.Client) error {
 	name := c.Format
 	if name == "" {
@@ -45,25 +53,54 @@ func (c *leadsImportCmd) Run(ctx context.Context, api *client.Client) error {
 		}
 	}
 	show := newProgress("bytes", c.JSON)
-	report, err := api.ImportLeads(ctx, format, &counted{file, func(n int64) { show(n, max(size, n)) }, 0})
+	report, err := api.ImportLeadsWith(ctx, format, client.ImportOptions{
+		Columns: c.Map, Charset: c.Charset, Delimiter: c.Delimiter, Dates: c.Dates, Timezone: c.Timezone, TagSeparator: c.TagSeparator, DryRun: c.DryRun,
+	}, &counted{file, func(n int64) { show(n, max(size, n)) }, 0})
 	if err != nil {
 		return err
 	}
 	if c.JSON {
 		err = printJSON(report)
 	} else {
-		fmt.Printf("%d imported, %d updated, %d rejected\n", report.Imported, report.Updated, report.Rejected)
-		for _, e := range report.Errors {
-			fmt.Fprintf(os.Stderr, "line %d: %s\n", e.Line, e.Msg)
-		}
+		err = c.print(report)
 	}
 	if err == nil && report.Rejected > 0 {
-		err = fmt.Errorf("import %s: rejected rows: %d", c.File, report.Rejected)
+		err = fmt.Errorf("%d rows were rejected", report.Rejected)
 	}
 	return err
 }
 
-// counted reports the number of bytes that were read.
+// print shows what the columns became, the counts, and on standard error what is wrong with rows and cells.
+func (c *leadsImportCmd) print(r *client.ImportReport) error {
+	if len(r.Columns) > 0 {
+		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "COLUMN\tFIELD")
+		for _, column := range r.Columns {
+			field := "(left out)"
+			if column.Field != nil {
+				field = *column.Field
+			}
+			fmt.Fprintf(w, "%s\t%s\n", column.Name, field)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	did := ""
+	if r.DryRun {
+		did = " (dry run: nothing was written)"
+	}
+	fmt.Printf("%d rows: %d imported, %d updated, %d unchanged, %d rejected, %d warnings%s\n", r.Rows, r.Imported, r.Updated, r.Unchanged, r.Rejected, r.WarningCount, did)
+	for _, e := range r.Errors {
+		fmt.Fprintf(os.Stderr, "line %d: %s\n", e.Line, e.Msg)
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(os.Stderr, "line %d: warning: %s %s\n", w.Line, w.Column, w.Msg)
+	}
+	return nil
+}
+
+// counted tells how much was read.
 type counted struct {
 	r    io.Reader
 	tell func(n int64)

@@ -128,10 +128,19 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	wants(t, 0, "ACTIVE", "channels", "resume", channel.ID, "email")
 	wants(t, 2, "", "channels", "resume", channel.ID, "fax")
 
-	wants(t, 0, "2 imported, 0 updated, 0 rejected", "leads", "import", file(t, "leads.csv", "email,first_name\na@example.com,Ann\nb@example.com,Ben\n"))
-	wants(t, 1, "1 imported, 0 updated, 1 rejected", "leads", "import", file(t, "leads.ndjson", "{\"email\":\"c@example.com\"}\n{\"id\":1}\n"))
+	wants(t, 0, "2 imported, 0 updated, 0 unchanged, 0 rejected", "leads", "import", file(t, "leads.csv", "email,first_name\na@example.com,Ann\nb@example.com,Ben\n"))
+	wants(t, 1, "1 imported, 0 updated, 0 unchanged, 1 rejected", "leads", "import", file(t, "leads.ndjson", "{\"email\":\"c@example.com\"}\n{\"id\":1}\n"))
 	wants(t, 0, `"updated": 2`, "leads", "import", "--json", "--format", "csv", file(t, "leads.txt", "email,company\na@example.com,X\nb@example.com,X\n"))
 	wants(t, 2, "", "leads", "import", file(t, "leads.xls", ""))
+	semicolons := file(t, "kontakte.csv", "E-Mail-Adresse;Vorname;Kundennr;Notiz\nj@example.com;J\xfcrgen;7;x\n")
+	wants(t, 1, "", "leads", "import", semicolons)
+	shown := wants(t, 0, "1 rows: 1 imported, 0 updated, 0 unchanged, 0 rejected, 0 warnings (dry run: nothing was written)",
+		"leads", "import", "--dry-run", "--charset", "windows-1252", "--map", "Kundennr=custom_fields.customer", "--map", "Notiz=", semicolons)
+	for _, want := range []string{"E-Mail-Adresse  email", "Vorname         first_name", "Kundennr        custom_fields.customer", "Notiz           (left out)"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%q is not in %s", want, shown)
+		}
+	}
 
 	for range 2 {
 		wants(t, 0, `"SENT"`, "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--key", "once")

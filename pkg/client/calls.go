@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
@@ -332,14 +333,56 @@ const (
 	NDJSON Format = contract.MediaNDJSON
 )
 
-// ImportLeads imports a file of at most 100 MB while it is read. It is not retried, because a reader can be read once. Rows
-// before a failure stay imported; a second import of the file updates them if they have ids, emails or phones.
+// ImportOptions say how a file is read; what is empty is found out from the file. The fields are those of the parameters of
+// the route (contract.ImportQuery).
+type ImportOptions struct {
+	Columns      map[string]string // what columns become: a field, custom_fields.NAME, or "" to leave it out
+	Charset      string
+	Delimiter    string
+	Dates        string // dmy or mdy
+	Timezone     string
+	TagSeparator string
+	DryRun       bool // report only
+}
+
+func (o ImportOptions) query() url.Values {
+	q := url.Values{}
+	for name, v := range map[string]string{
+		"charset": o.Charset, "delimiter": o.Delimiter, "dates": o.Dates, "timezone": o.Timezone, "tag_separator": o.TagSeparator,
+	} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	if o.DryRun {
+		q.Set("dry_run", "true")
+	}
+	if len(o.Columns) > 0 {
+		columns := make(map[string]*string, len(o.Columns))
+		for name, field := range o.Columns {
+			if columns[name] = nil; field != "" {
+				columns[name] = &field
+			}
+		}
+		b, _ := json.Marshal(columns) // of texts: it cannot fail
+		q.Set("columns", string(b))
+	}
+	return q
+}
+
+// ImportLeads imports a file as it is, see ImportLeadsWith.
 func (c *Client) ImportLeads(ctx context.Context, f Format, file io.Reader) (*ImportReport, error) {
+	return c.ImportLeadsWith(ctx, f, ImportOptions{}, file)
+}
+
+// ImportLeadsWith imports a file of at most 100 MB while it is read. It is not retried, because a reader can be read once. Rows
+// before a failure stay imported; a second import of the file updates them if they have ids, emails or phones.
+func (c *Client) ImportLeadsWith(ctx context.Context, f Format, o ImportOptions, file io.Reader) (*ImportReport, error) {
 	if f != CSV && f != NDJSON {
 		return nil, fmt.Errorf("leads are imported from CSV or NDJSON, not %q", f)
 	}
 	var out ImportReport
-	return &out, c.do(ctx, call{route: contract.RouteImportLeads, stream: file, mediaType: string(f)}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteImportLeads, query: o.query(), stream: file, mediaType: string(f)}, &out)
 }
 
 // Suppressions iterates over the suppressions, newest first. An empty type or address matches all.

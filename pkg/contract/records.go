@@ -165,10 +165,33 @@ type SuppressionRef struct {
 
 // ImportReport is the result of an import.
 type ImportReport struct {
-	Imported int           `json:"imported" doc:"Number of leads that were created." example:"9998"`
-	Updated  int           `json:"updated" doc:"Number of existing leads that were updated." example:"0"`
-	Rejected int           `json:"rejected" doc:"Number of rows that were rejected." example:"2"`
-	Errors   []ImportError `json:"errors" doc:"The first 100 rejected rows, in the order of the file."`
+	Rows         int             `json:"rows" doc:"Number of rows of the file, without its header and blank lines." example:"10000"`
+	Imported     int             `json:"imported" doc:"Number of rows that created a lead." example:"9000"`
+	Updated      int             `json:"updated" doc:"Number of rows that changed an existing lead." example:"900"`
+	Unchanged    int             `json:"unchanged" doc:"Number of rows that say what is stored already." example:"98"`
+	Rejected     int             `json:"rejected" doc:"Number of rows that were rejected." example:"2"`
+	Errors       []ImportError   `json:"errors" doc:"The first 100 rejected rows, in the order of the file."`
+	WarningCount int             `json:"warning_count" doc:"Number of warnings." example:"1"`
+	Warnings     []ImportWarning `json:"warnings" doc:"The first 100 warnings, in the order of the file: cells of imported rows that were left out, or that are stored and cannot be used."`
+	Charset      string          `json:"charset" doc:"The encoding in which the file was read." example:"utf-8"`
+	Delimiter    string          `json:"delimiter,omitempty" doc:"The character between the cells of a CSV file." example:";"`
+	Columns      []ImportColumn  `json:"columns" doc:"What the columns of a CSV file became, in the order of the file."`
+	DryRun       bool            `json:"dry_run" doc:"Whether nothing was written." example:"false"`
+	Sample       []Lead          `json:"sample,omitempty" doc:"Of a dry run: the first five leads as they would be stored, for a key with the scope read."`
+}
+
+// ImportColumn is what a column of an imported file became.
+type ImportColumn struct {
+	Name  string  `json:"name" doc:"The name of the column in the file." example:"E-mail"`
+	Field *string `json:"field" doc:"A field of a lead, custom_fields.NAME, or null for a column that was left out." example:"email"`
+}
+
+// ImportWarning is about a cell of a row that was imported.
+type ImportWarning struct {
+	Line   int    `json:"line" doc:"Line in which the row begins, from 1." example:"17"`
+	Column string `json:"column" doc:"The name of the column, or the field of an address." example:"phone"`
+	Code   string `json:"code" doc:"Left out: invalid_date ambiguous_date. Stored, but cannot be sent to: invalid_email invalid_phone rounded_phone (a spreadsheet has replaced its last digits by an exponent)." example:"rounded_phone"`
+	Msg    string `json:"msg" doc:"Description of the mistake." example:"is a rounded number: format the column as text in the spreadsheet and export it again"`
 }
 
 // ImportError is a rejected row of an imported file.

@@ -149,6 +149,17 @@ type SendQuery struct {
 	SendIdentifier string `name:"send_identifier" doc:"The channel's id, as an alternative to sender_identifier in the body. If both are given they must be equal." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 }
 
+// ImportQuery says how an imported file is read. What is absent is found out from the file.
+type ImportQuery struct {
+	Columns      string `name:"columns" doc:"A JSON object with what columns of a CSV file become, by their names in the file: a field of a lead, custom_fields.NAME, or null to leave the column out. Columns that are not named here are known by the usual names of the fields in English, German, French and Spanish, or become custom fields." example:"{\"E-mail\":\"email\",\"Notes\":null}"`
+	Charset      string `name:"charset" doc:"The encoding of the file by its IANA name. Without it, a byte order mark says UTF-8 or UTF-16, and a file without a mark must be UTF-8." example:"windows-1252"`
+	Delimiter    string `name:"delimiter" doc:"The ASCII character between the cells of a CSV file. Without it, a first line sep=; or the header decides among comma, semicolon, tab and vertical bar." example:";"`
+	Dates        string `name:"dates" doc:"Whether 1/2/2024 is the first of February (dmy) or the second of January (mdy). Without it, such a date is left out with a warning." pattern:"^(dmy|mdy)$" example:"dmy"`
+	Timezone     string `name:"timezone" doc:"The IANA time zone of dates and times that name none; default UTC." example:"Europe/Berlin"`
+	TagSeparator string `name:"tag_separator" doc:"The text between the tags in a cell. Without it, semicolons; commas while no cell of the file has had a semicolon." min:"1" max:"10" example:","`
+	DryRun       string `name:"dry_run" doc:"Whether only to report what the import would do, with the first leads as they would be stored. Nothing is written." pattern:"^(true|false)$" example:"true"`
+}
+
 // SendHeaders are the headers of a send.
 type SendHeaders struct {
 	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes the request safe to repeat. For seven days, a request with the same key and body is answered with the present state of its message or bulk and Idempotent-Replayed: true, and sends nothing. The same key with another body is 422; while the first request is in progress, 409. The key is scoped to the caller's API key. Bare or quoted. An email sent under a key whose outcome is unknown is sent once more if the channel's on_unknown policy says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`

@@ -97,7 +97,8 @@ var (
 	RouteImportLeads = Route{
 		ID: "importLeads", Method: http.MethodPost, Path: "/api/leads/import", Scope: access.Send,
 		Tag: "Leads", Summary: "Import leads from a file",
-		Text:      "Accepts CSV with a header row of field names, or NDJSON with one lead per line, up to 100 MB. The file is processed while it arrives: at least 64 KB a second over 30 s, within 15 minutes, two files of an API key at a time. A row updates the lead with its id, else the oldest lead with its email, else the oldest with its phone. An empty cell keeps the stored value; tags (separated by ;) and custom fields (all other columns) are added. Invalid rows are reported with their line numbers, and the import continues. Concurrent imports never create the same new lead twice. If the upload breaks off, the rows before are kept and the error says how many.",
+		Text:      "Accepts CSV whose first row names the columns, as spreadsheets and address books export it, or NDJSON with one lead per line, up to 100 MB. The answer says how the file was read. The file is processed while it arrives: at least 64 KB a second over 30 s, within 15 minutes, two files of an API key at a time. A row updates the lead with its id, else the oldest lead with its email, else the oldest with its phone. An empty cell keeps the stored value; tags (separated by ;) and custom fields (all other columns) are added. Invalid rows are reported with their line numbers, and the import continues. Concurrent imports never create the same new lead twice. If the upload breaks off, the rows before are kept and the error says how many.",
+		Query:     ImportQuery{},
 		Admission: AdmitUpload, MaxBody: 100 << 20,
 		Uploads: []Upload{{Media: MediaCSV, Example: "first_name,email,tags\nStella,stella@example.com,vip;Import 10/05/25\n"}, {Media: MediaNDJSON, Example: "{\"first_name\":\"Stella\",\"email\":\"stella@example.com\"}\n"}},
 		Status:  http.StatusOK, Answers: []any{ImportReport{}},

@@ -74,7 +74,7 @@ func everyLead(t *testing.T, s *storetest.Store) []message.Lead {
 
 func importCSV(t *testing.T, p process, file string) lead.Report {
 	t.Helper()
-	rep, err := p.Import(t.Context(), lead.CSV, strings.NewReader(file))
+	rep, err := p.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, strings.NewReader(file))
 	if err != nil {
 		t.Errorf("import: %v", err)
 	}
@@ -101,7 +101,7 @@ func TestFaultImportsOfTheSameNewPeople(t *testing.T) {
 		leads := 0
 		for name, row := range cases {
 			var imports []func()
-			var imported, updated atomic.Int64
+			var imported, others atomic.Int64
 			for f := range files {
 				imports = append(imports, func() {
 					var file strings.Builder
@@ -111,7 +111,7 @@ func TestFaultImportsOfTheSameNewPeople(t *testing.T) {
 					}
 					rep := importCSV(t, processes[f/2], file.String())
 					imported.Add(int64(rep.Imported))
-					updated.Add(int64(rep.Updated))
+					others.Add(int64(rep.Updated + rep.Unchanged))
 				})
 			}
 			together(imports...)
@@ -119,8 +119,8 @@ func TestFaultImportsOfTheSameNewPeople(t *testing.T) {
 			if leads = len(everyLead(t, a.store)); leads-before != people {
 				t.Errorf("%s: %d leads of %d people", name, leads-before, people)
 			}
-			if imported.Load() != people || updated.Load() != (files-1)*people {
-				t.Errorf("%s: %d imported, %d updated", name, imported.Load(), updated.Load())
+			if imported.Load() != people || others.Load() != (files-1)*people {
+				t.Errorf("%s: %d imported, %d updated or unchanged", name, imported.Load(), others.Load())
 			}
 		}
 	})
@@ -304,10 +304,6 @@ func TestFaultValuesImportBounds(t *testing.T) {
 		"infinite":             {lead.NDJSON, `{"email":"x@y.z","custom_fields":{"n":1e309}}`, "40 digits"},
 		"deep number":          {lead.NDJSON, `{"email":"x@y.z","custom_fields":{"a":[{"b":[-1e-999]}]}}`, "custom_fields a 0 b 0"},
 		"many digits":          {lead.NDJSON, `{"email":"x@y.z","custom_fields":{"n":` + strings.Repeat("9", 41) + `}}`, "40 digits"},
-		"late":                 {lead.NDJSON, `{"email":"x@y.z","created_at":"9999-12-31T23:59:59-23:59"}`, "years 1 to 9999"},
-		"early":                {lead.NDJSON, `{"email":"x@y.z","last_contacted_at":"0001-01-01T00:00:00+00:01"}`, "years 1 to 9999"},
-		"late in CSV":          {lead.CSV, "email,last_contacted_at\nx@y.z,9999-12-31T23:59:59-23:59\n", "years 1 to 9999"},
-		"early in CSV":         {lead.CSV, "email,created_at\nx@y.z,0000-01-01T00:00:00Z\n", "years 1 to 9999"},
 		"wide email":           {lead.NDJSON, `{"email":"` + wide(1_000) + `"}`, "2000 bytes"},
 		"wide phone":           {lead.NDJSON, `{"phone":"` + wide(501) + `"}`, "2000 bytes"},
 		"wide assignee in CSV": {lead.CSV, "email,assignee_id\nx@y.z," + wide(700) + "\n", "2000 bytes"},
@@ -325,7 +321,7 @@ func TestFaultValuesImportBounds(t *testing.T) {
 				header, row, _ := strings.Cut(c.row, "\n")
 				file, line = header+"\n"+first+",\n"+row+last+",\n", 3
 			}
-			rep, err := p.Import(t.Context(), c.format, strings.NewReader(file))
+			rep, err := p.Import(t.Context(), lead.ImportOptions{Format: c.format}, strings.NewReader(file))
 			if err != nil || rep.Imported != 2 || rep.Rejected != 1 || rep.Errors[0].Line != line || !strings.Contains(rep.Errors[0].Msg, c.want) {
 				t.Errorf("%s: %+v, %v", name, rep, err)
 			}

@@ -1,12 +1,11 @@
 package lead
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -30,16 +29,18 @@ type field struct {
 
 	// parse reads the field from a JSON object and adds mistakes to the object's errors. nil: JSON must not name it.
 	parse func(o *wire.Object, l *message.Lead)
-	// parseCell reads a cell of a CSV file that is not empty. nil: such a column is a custom field of this name.
-	parseCell func(l *message.Lead, cell string) error
+	// parseCell reads a cell of a CSV file that is not empty. A *rowError rejects the row; a *cellError loses the cell only.
+	// nil: such a column is a custom field of this name.
+	parseCell func(r *cellReader, l *message.Lead, cell string) error
 	// patchable fields can be changed by Patch.
 	patchable bool
 	// isSet reports whether a row has a value. A row in which all these fields are unset is rejected as empty.
 	// nil: the field alone does not make a lead.
 	isSet func(l *message.Lead) bool
-	// merge adds the value of an imported row to a stored lead. It must not change what the row shares with other leads,
-	// because a batch may be merged again. nil: an import does not change the field of a stored lead.
-	merge func(stored, row *message.Lead) error
+	// merge adds the value of an imported row to a stored lead and reports whether it changed the lead. It must not change
+	// what the row shares with other leads, because a batch may be merged again. nil: an import does not change the field of
+	// a stored lead.
+	merge func(stored, row *message.Lead) (changed bool, err error)
 }
 
 // fields declares every field of a lead, in the order in which mistakes are reported.
@@ -73,26 +74,36 @@ func declareFields() []field {
 				l.CreatedAt = *t
 			}
 		},
-		parseCell: func(l *message.Lead, cell string) error { return parseTimeCell("created_at", cell, &l.CreatedAt) },
+		parseCell: func(r *cellReader, l *message.Lead, cell string) (err error) {
+			l.CreatedAt, err = r.time(cell)
+			return err
+		},
 	}, field{
 		name:      "updated_at", // accepted so that a lead can be written as it was read; every write sets it
 		parse:     func(o *wire.Object, _ *message.Lead) { o.Time("updated_at") },
 		parseCell: ignoreCell,
 	}, field{
-		name:      "full_name", // accepted in CSV only: exports of other programs contain it beside first_name and last_name
-		parseCell: ignoreCell,
+		name: "full_name", // accepted in CSV only: exports of other programs contain it beside first_name and last_name, or alone
+		parseCell: func(r *cellReader, _ *message.Lead, cell string) error {
+			r.fullName = cell
+			return nil
+		},
 	}, field{
 		name: "last_contacted_at", patchable: true,
 		parse: func(o *wire.Object, l *message.Lead) { l.LastContactedAt = o.Time("last_contacted_at") },
-		parseCell: func(l *message.Lead, cell string) error {
-			l.LastContactedAt = new(time.Time)
-			return parseTimeCell("last_contacted_at", cell, l.LastContactedAt)
-		},
-		merge: func(stored, row *message.Lead) error {
-			if row.LastContactedAt != nil {
-				stored.LastContactedAt = row.LastContactedAt
+		parseCell: func(r *cellReader, l *message.Lead, cell string) error {
+			t, err := r.time(cell)
+			if err == nil {
+				l.LastContactedAt = &t
 			}
-			return nil
+			return err
+		},
+		merge: func(stored, row *message.Lead) (bool, error) {
+			if row.LastContactedAt == nil || stored.LastContactedAt != nil && stored.LastContactedAt.Equal(*row.LastContactedAt) {
+				return false, nil
+			}
+			stored.LastContactedAt = row.LastContactedAt
+			return true, nil
 		},
 	})
 }
@@ -101,14 +112,18 @@ func declareFields() []field {
 func textField(text message.LeadText) field {
 	return field{
 		name: text.Name, patchable: true,
-		parse:     func(o *wire.Object, l *message.Lead) { *text.Of(l) = parseText(o, text.Name) },
-		parseCell: func(l *message.Lead, cell string) error { return parseTextCell(text.Name, cell, text.Of(l)) },
-		isSet:     func(l *message.Lead) bool { return *text.Of(l) != "" },
-		merge: func(stored, row *message.Lead) error {
-			if v := *text.Of(row); v != "" {
-				*text.Of(stored) = v
+		parse: func(o *wire.Object, l *message.Lead) { *text.Of(l) = parseText(o, text.Name) },
+		parseCell: func(r *cellReader, l *message.Lead, cell string) error {
+			return r.text(text.Name, cell, text.Of(l))
+		},
+		isSet: func(l *message.Lead) bool { return *text.Of(l) != "" },
+		merge: func(stored, row *message.Lead) (bool, error) {
+			v := *text.Of(row)
+			if v == "" || v == *text.Of(stored) {
+				return false, nil
 			}
-			return nil
+			*text.Of(stored) = v
+			return true, nil
 		},
 	}
 }
@@ -156,47 +171,6 @@ func parseText(o *wire.Object, name string) string {
 	return v
 }
 
-func parseTextCell(column, cell string, to *string) error {
-	if utf8.RuneCountInString(cell) > MaxText {
-		return badRow("%s: must have at most %d characters", column, MaxText)
-	}
-	if !message.FitsIndex(column, cell) {
-		return badRow("%s: %s", column, indexedBound)
-	}
-	*to = cell
-	return nil
-}
-
-func parseIDCell(l *message.Lead, cell string) error {
-	id, ok := wire.ParseUUID(cell)
-	if !ok {
-		return badRow("id: must be a UUID")
-	}
-	l.ID = id
-	return nil
-}
-
-// parseTagsCell reads tags separated by semicolons.
-func parseTagsCell(l *message.Lead, cell string) error {
-	for t := range strings.SplitSeq(cell, ";") {
-		if t = strings.TrimSpace(t); t != "" && !slices.Contains(l.Tags, t) {
-			l.Tags = append(l.Tags, t)
-		}
-	}
-	return nil
-}
-
-func parseTimeCell(column, cell string, to *time.Time) error {
-	t, wrong := wire.ParseTime(cell)
-	if wrong != "" {
-		return badRow("%s: %s", column, wrong)
-	}
-	*to = t
-	return nil
-}
-
-func ignoreCell(*message.Lead, string) error { return nil }
-
 func parseCustomFields(o *wire.Object) map[string]any {
 	m := o.Free("custom_fields", MaxCustomBytes)
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -209,7 +183,7 @@ func parseCustomFields(o *wire.Object) map[string]any {
 
 // mergeTags adds the tags of the row that the lead does not have. A lead that has more than MaxTags, stored by an earlier
 // version, keeps them and gets no further ones.
-func mergeTags(stored, row *message.Lead) error {
+func mergeTags(stored, row *message.Lead) (bool, error) {
 	tags := slices.Clone(stored.Tags)
 	for _, t := range row.Tags {
 		if !slices.Contains(tags, t) {
@@ -217,25 +191,43 @@ func mergeTags(stored, row *message.Lead) error {
 		}
 	}
 	if len(tags) > max(MaxTags, len(stored.Tags)) {
-		return badRow("tags: must be at most %d together with those of the lead", MaxTags)
+		return false, badRow("tags: must be at most %d together with those of the lead", MaxTags)
 	}
+	changed := len(tags) > len(stored.Tags)
 	stored.Tags = tags
-	return nil
+	return changed, nil
 }
 
 // mergeCustomFields sets the custom fields of the row and keeps the others.
-func mergeCustomFields(stored, row *message.Lead) error {
-	if len(row.CustomFields) == 0 {
-		return nil
+func mergeCustomFields(stored, row *message.Lead) (bool, error) {
+	changed := false
+	for name, v := range row.CustomFields {
+		old, ok := stored.CustomFields[name]
+		changed = changed || !ok || !sameValue(old, v)
+	}
+	if !changed {
+		return false, nil
 	}
 	custom := make(map[string]any, len(stored.CustomFields)+len(row.CustomFields))
 	maps.Copy(custom, stored.CustomFields)
 	maps.Copy(custom, row.CustomFields)
 	if !fitsCustom(custom) {
-		return badRow("custom fields: must have at most %d bytes together with those of the lead", MaxCustomBytes)
+		return false, badRow("custom fields: must have at most %d bytes together with those of the lead", MaxCustomBytes)
 	}
 	stored.CustomFields = custom
-	return nil
+	return true, nil
+}
+
+// sameValue reports whether two values of a custom field are the same JSON. Strings, which a CSV file has, are compared
+// directly.
+func sameValue(a, b any) bool {
+	if x, ok := a.(string); ok {
+		y, ok := b.(string)
+		return ok && x == y
+	}
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func fitsCustom(m map[string]any) bool {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
+	"herald/pkg/dates"
 	"herald/pkg/message"
 )
 
@@ -19,8 +21,27 @@ const (
 	NDJSON Format = "ndjson"
 )
 
-// maxErrors is the number of rejected rows that a report describes; the others are only counted.
-const maxErrors = 100
+// ImportOptions say how a file is read. Every empty field is found out from the file.
+type ImportOptions struct {
+	Format    Format
+	Charset   string            // IANA name of the encoding
+	Delimiter rune              // of a CSV file
+	Columns   map[string]string // of a CSV file: what columns become, a field, custom_fields.NAME, or "" to leave it out
+	Dates     dates.Order       // of dates like 1/2/2024
+	Zone      *time.Location    // of dates without a time zone; nil: UTC
+	Separator string            // of the tags in a cell
+	DryRun    bool              // report what the import would do, and write nothing
+}
+
+func (o ImportOptions) cellReader() cellReader {
+	return cellReader{dates: dates.Reader{Order: o.Dates, Zone: o.Zone}, separator: o.Separator}
+}
+
+// Bounds of a report.
+const (
+	maxErrors = 100 // rejected rows, and warnings, that a report describes; the others are only counted
+	maxSample = 5   // leads that a dry run shows
+)
 
 // Rejected describes a row that was not imported. Line is where the row begins in the file, from 1.
 type Rejected struct {
@@ -28,37 +49,58 @@ type Rejected struct {
 	Msg  string `json:"msg"`
 }
 
-// Report is the result of an import. Errors describes the first hundred rejected rows of the file, in the file's order.
+// Warning describes a cell of an imported row that was left out, or that is stored and cannot be used.
+type Warning struct {
+	Line   int
+	Column string
+	Code   string // one of the constants Warn…
+	Msg    string
+}
+
+// Report is the result of an import. Errors and Warnings describe the first hundred of the file, in the file's order.
 type Report struct {
-	Imported int        `json:"imported"`
-	Updated  int        `json:"updated"`
-	Rejected int        `json:"rejected"`
-	Errors   []Rejected `json:"errors"`
+	DryRun    bool // nothing was written
+	Rows      int  // of the file, without its header and blank lines
+	Imported  int  // new leads
+	Updated   int
+	Unchanged int // rows that say what is stored already
+	Rejected  int
+	Errors    []Rejected
+	Warned    int // warnings
+	Warnings  []Warning
+
+	Charset   string         // in which the file was read
+	Delimiter string         // of a CSV file
+	Columns   []Column       // of a CSV file
+	Sample    []message.Lead // of a dry run: the first leads as they would be stored
 }
 
 // Import reads leads from a file and writes them in batches while it reads, in memory that does not depend on the length of
 // the file. A row with an id updates the lead with this id or creates it. Any other row updates the oldest lead with its
 // email address, else the oldest with its phone, else it creates a lead. An empty cell keeps the stored value; tags and
-// custom fields are added. Invalid rows are reported and the import continues.
+// custom fields are added. Invalid rows are reported and the import continues. A dry run does the same and writes nothing.
 //
 // An error means that reading or the store failed, or that ctx ended. Rows that were read before it are kept; the report
 // and the error say how many.
-func (s *Service) Import(ctx context.Context, format Format, r io.Reader) (Report, error) {
-	src, err := newRowSource(format, r)
+func (s *Service) Import(ctx context.Context, o ImportOptions, r io.Reader) (Report, error) {
+	src, err := newRowSource(o, r)
 	if err != nil {
-		return Report{Errors: []Rejected{}}, err
+		return Report{}, err
 	}
-	w := newWriter(ctx, s.deps.store, s.imports)
+	w := newWriter(ctx, s.deps.store, s.imports, o.DryRun)
+	w.rep.DryRun = o.DryRun
+	src.describe(&w.rep)
 	rows := newBatch(w.shared.batchSize)
 	for {
-		l, line, err := src.next()
+		read, err := src.next()
 		var bad *rowError
 		switch {
 		case errors.As(err, &bad):
-			w.reject(line, bad.msg)
+			w.reject(read.line, bad.msg)
 			continue
 		case err == nil:
-			if rows.add(l, line); len(rows.leads) < w.shared.batchSize {
+			w.warn(read)
+			if rows.add(read.lead, read.line); len(rows.leads) < w.shared.batchSize {
 				continue
 			}
 		}
@@ -90,11 +132,15 @@ func (w *writer) finish(ctx context.Context, err error) (Report, error) {
 // internal and returned unchanged.
 func WithKeptRows(err error, rep Report) error {
 	var e *message.Error
-	if rep.Imported+rep.Updated == 0 || !errors.As(err, &e) {
+	if rep.DryRun || rep.Imported+rep.Updated+rep.Unchanged == 0 || !errors.As(err, &e) {
 		return err
 	}
 	extend := func(msg string) string {
-		return fmt.Sprintf("%s; rows that were read before are kept: %d imported, %d updated", msg, rep.Imported, rep.Updated)
+		msg = fmt.Sprintf("%s; rows that were read before are kept: %d imported, %d updated", msg, rep.Imported, rep.Updated)
+		if rep.Unchanged > 0 {
+			msg += fmt.Sprintf(", %d unchanged", rep.Unchanged)
+		}
+		return msg
 	}
 	out := *e
 	out.Message = extend(e.Message)

@@ -55,16 +55,12 @@ func TestImportRejectsInvalidRows(t *testing.T) {
 		rejected  []int // lines
 		complains string
 	}{
-		"a time that is none":     {lead.CSV, "email,created_at\na@x.y,yesterday\nb@x.y,\n", 1, []int{2}, "created_at: must be an RFC 3339 time"},
-		"a contact that is none":  {lead.CSV, "email,last_contacted_at\na@x.y,yesterday\n", 0, []int{2}, "last_contacted_at: must be an RFC 3339 time"},
-		"an id that is none":      {lead.CSV, "id,email\n1,a@x.y\n", 0, []int{2}, "id: must be a UUID"},
-		"bytes that are no text":  {lead.CSV, "email,first_name\na@x.y,\xff\n", 0, []int{2}, "first_name: not valid text"},
-		"a NUL":                   {lead.CSV, "email,x\na@x.y,a\x00b\n", 0, []int{2}, "x: not valid text"},
+		"an id that is none":      {lead.CSV, "id,email\n550e8400-e29b-41d4-a716-446655440001,a@x.y\n1,a@x.y\n", 1, []int{3}, "id: must be a UUID"},
+		"a NUL":                   {lead.CSV, "email,x\na@x.y," + strings.Repeat("a", 600) + "\x00b\n", 0, []int{2}, "x: not valid text"},
 		"a text at its bound":     {lead.CSV, "email,first_name\na@x.y," + long + "\n", 1, nil, ""},
 		"a text over its bound":   {lead.CSV, "email,first_name\na@x.y," + long + "x\n", 0, []int{2}, "first_name: must have at most 1000 characters"},
 		"over the index's bound":  {lead.CSV, "email\n" + strings.Repeat("\u0958", 700) + "\n", 0, []int{2}, "email: must have at most 2000 bytes"},
-		"a quote within a cell":   {lead.CSV, "email,first_name\n\"a\"b,c\nd@x.y,e\n", 1, []int{2}, "not valid CSV"},
-		"too few cells":           {lead.CSV, "email,first_name\na@x.y\n", 0, []int{2}, "has 1 cells, the header has 2"},
+		"a quote within a cell":   {lead.CSV, "email,first_name\n\"a\"b,c\nd@x.y,e\n", 1, []int{2}, "goes on after its closing quote"},
 		"too many cells":          {lead.CSV, "email\n\"a@\nx.y\"\na@x.y,b\n", 1, []int{4}, "has 2 cells, the header has 1"},
 		"a long tag":              {lead.CSV, "email,tags\na@x.y," + strings.Repeat("é", 200) + "\nb@x.y," + strings.Repeat("t", 201) + "\n", 1, []int{3}, "tags: must be at most 200"},
 		"200 tags":                {lead.CSV, "email,tags\na@x.y," + numbers(200) + "\nb@x.y," + numbers(201) + "\n", 1, []int{3}, "tags: must be at most 200"},
@@ -79,10 +75,10 @@ func TestImportRejectsInvalidRows(t *testing.T) {
 		"an unknown member":       {lead.NDJSON, `{"x":1}`, 0, []int{1}, "unknown field x"},
 		"no JSON":                 {lead.NDJSON, "{\"email\":\n{\"email\":\"a@x.y\"}\n", 1, []int{1}, "not valid JSON"},
 		"an empty object":         {lead.NDJSON, "{}\n", 0, []int{1}, "the row is empty"},
-		"a line at its bound":     {lead.NDJSON, `{"email":"a@x.y"}` + strings.Repeat(" ", 256<<10-18) + "\n", 1, nil, ""},
-		"a line one byte longer":  {lead.NDJSON, `{"email":"a@x.y"}` + strings.Repeat(" ", 256<<10-17) + "\n" + `{"email":"b@x.y"}`, 1, []int{1}, "a line has at most 262144 bytes"},
-		"a line over its bound":   {lead.NDJSON, `{"first_name":"` + strings.Repeat("x", 600<<10) + "\"}\n" + `{"email":"a@x.y"}` + "\n", 1, []int{1}, "a line has at most 262144 bytes"},
-		"the last line, too long": {lead.NDJSON, "{\"email\":\"a@x.y\"}\n" + strings.Repeat(" ", 256<<10) + "x", 1, []int{2}, "a line has at most 262144 bytes"},
+		"a line at its bound":     {lead.NDJSON, `{"email":"a@x.y"}` + strings.Repeat(" ", 256<<10-17) + "\n", 1, nil, ""},
+		"a line one byte longer":  {lead.NDJSON, `{"email":"a@x.y"}` + strings.Repeat(" ", 256<<10-16) + "\n" + `{"email":"b@x.y"}`, 1, []int{1}, "a row has at most 262144 bytes"},
+		"a line over its bound":   {lead.NDJSON, `{"first_name":"` + strings.Repeat("x", 600<<10) + "\"}\n" + `{"email":"a@x.y"}` + "\n", 1, []int{1}, "a row has at most 262144 bytes"},
+		"the last line, too long": {lead.NDJSON, "{\"email\":\"a@x.y\"}\n" + strings.Repeat(" ", 256<<10) + "x", 1, []int{2}, "a row has at most 262144 bytes"},
 		"an empty file":           {lead.NDJSON, "\n \n", 0, nil, ""},
 	} {
 		svc, m := inMemory()
@@ -113,23 +109,21 @@ func TestImportRefusesHeaders(t *testing.T) {
 	name200, columns := strings.Repeat("é", 200), strings.Join(strings.SplitN(strings.TrimSuffix(numbers(500), ";"), ";", 500), ",")
 	for name, c := range map[string]struct{ file, slug string }{
 		"an empty file":         {"", message.SlugMissing},
-		"an empty name":         {"email, ,x\n", message.SlugValue},
 		"bytes that are none":   {"email,\xff\n", message.SlugValue},
 		"a NUL":                 {"email,a\x00\n", message.SlugValue},
-		"a name at its bound":   {name200 + "\n", ""},
-		"a name over its bound": {name200 + "x\n", message.SlugTooLong},
-		"a name given twice":    {"email,x, email\n", message.SlugValue},
-		"500 columns":           {columns + "\n", ""},
-		"501 columns":           {columns + ",x\n", message.SlugListLong},
-		"no CSV":                {"a\"b\n", message.SlugValue},
+		"a name at its bound":   {"email," + name200 + "\n", ""},
+		"a name over its bound": {"email," + name200 + "x\n", message.SlugTooLong},
+		"500 columns":           {"email" + strings.TrimPrefix(columns, "0") + "\n", ""},
+		"501 columns":           {"email," + columns + "\n", message.SlugListLong},
+		"no column of a person": {"first_name,company\n", message.SlugMissing},
 	} {
 		svc, _ := inMemory()
-		rep, err := svc.Import(t.Context(), lead.CSV, strings.NewReader(c.file))
+		rep, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, strings.NewReader(c.file))
 		var e *message.Error
 		switch {
 		case c.slug == "" && err != nil:
 			t.Errorf("%s: %v", name, err)
-		case c.slug != "" && (!errors.As(err, &e) || e.Fields[0].Type != c.slug || rep.Errors == nil):
+		case c.slug != "" && (!errors.As(err, &e) || e.Fields[0].Type != c.slug || rep.Rows != 0):
 			t.Errorf("%s: %v, want %s", name, err, c.slug)
 		}
 	}
@@ -188,14 +182,14 @@ func TestImportMergesIntoTheLead(t *testing.T) {
 	later := old.AddDate(2, 0, 0)
 	for name, c := range map[string]struct {
 		header, row string
-		change      func(l *message.Lead)
+		change      func(l *message.Lead) // nil: the lead stays as it is
 	}{
 		"a text":                {"city", "Oslo", func(l *message.Lead) { l.City = "Oslo" }},
-		"an empty cell":         {"city,first_name,tags,x,last_contacted_at", ",,,,", func(*message.Lead) {}},
+		"an empty cell":         {"city,first_name,tags,x,last_contacted_at", ",,,,", nil},
 		"tags":                  {"tags", "b;c", func(l *message.Lead) { l.Tags = []string{"a", "b", "c"} }},
 		"custom fields":         {"y,z", "2,3", func(l *message.Lead) { l.CustomFields = map[string]any{"x": "1", "y": "2", "z": "3"} }},
 		"the last contact":      {"last_contacted_at", "2022-01-02T03:04:05Z", func(l *message.Lead) { l.LastContactedAt = &later }},
-		"the time of creation":  {"created_at,updated_at", "2024-01-02T03:04:05Z,2024-01-02T03:04:05Z", func(*message.Lead) {}},
+		"the time of creation":  {"created_at,updated_at", "2024-01-02T03:04:05Z,2024-01-02T03:04:05Z", nil},
 		"the case of the email": {"x", "1", func(l *message.Lead) { l.Email = "ANN@example.com" }},
 	} {
 		svc, m := inMemory()
@@ -206,8 +200,10 @@ func TestImportMergesIntoTheLead(t *testing.T) {
 		}
 		rep := mustImport(t, svc, lead.CSV, "email,"+c.header+"\n"+email+","+c.row+"\n")
 		got, want := m.leads[ann.ID], ann
-		c.change(&want)
-		if !recent(got.UpdatedAt) || rep.Updated != 1 {
+		if c.change != nil {
+			c.change(&want)
+		}
+		if recent(got.UpdatedAt) != (c.change != nil) || (rep.Updated == 1) != (c.change != nil) || rep.Updated+rep.Unchanged != 1 {
 			t.Errorf("%s: updated at %v, %+v", name, got.UpdatedAt, rep)
 		}
 		if want.UpdatedAt = got.UpdatedAt; !reflect.DeepEqual(got, want) {
@@ -258,7 +254,7 @@ func TestRowsTakeEffectInOrder(t *testing.T) {
 	const rows, people = 900, 30
 	svc, m := inMemory()
 	svc.SetBatchSize(20)
-	rep, err := svc.Import(t.Context(), lead.CSV, csvFile("email,first_name,tags", rows, func(i int) string {
+	rep, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, csvFile("email,first_name,tags", rows, func(i int) string {
 		return fmt.Sprintf("p%02d@example.com,N%d,t%d", i%people, i, i/people)
 	}))
 	if err != nil || rep.Imported != people || rep.Updated != rows-people {
@@ -282,14 +278,10 @@ func TestRowsTakeEffectInOrder(t *testing.T) {
 func TestImportReportsTheFirstRejectedRows(t *testing.T) {
 	for _, rows := range []int{100, 101, 450} {
 		svc, _ := inMemory()
-		rep, err := svc.Import(t.Context(), lead.CSV, csvFile("email", rows, func(int) string { return "\xff" }))
+		rep, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, csvFile("email", rows, func(int) string { return "a@x.y,b" }))
 		if err != nil || rep.Rejected != rows || len(rep.Errors) != 100 || rep.Errors[0].Line != 2 || rep.Errors[99].Line != 101 {
 			t.Errorf("%d rows: %d rejected, %d reported, %v", rows, rep.Rejected, len(rep.Errors), err)
 		}
-	}
-	svc, _ := inMemory()
-	if rep := mustImport(t, svc, lead.NDJSON, ""); rep.Errors == nil {
-		t.Error("the list of errors is null in JSON")
 	}
 }
 
@@ -360,8 +352,8 @@ func TestAStoreThatFailsEndsTheImport(t *testing.T) {
 	svc := lead.NewService(&failing{memory: m, left: 2}, nil, nil)
 	svc.SetBatchSize(10)
 	read := 0
-	rep, err := svc.Import(t.Context(), lead.CSV, csvFile("email", 1_000, func(i int) string { read = i; return fmt.Sprintf("p%d@example.com", i) }))
-	if err == nil || err.Error() != "disk full" || rep.Imported != 20 || len(m.leads) != 20 || read > 900 {
+	rep, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, csvFile("email", 50_000, func(i int) string { read = i; return fmt.Sprintf("p%d@example.com", i) }))
+	if err == nil || err.Error() != "disk full" || rep.Imported != 20 || len(m.leads) != 20 || read > 45_000 {
 		t.Errorf("%+v, %v, %d rows read", rep, err, read)
 	}
 }
@@ -391,7 +383,7 @@ func TestAFileThatBreaksOff(t *testing.T) {
 		}
 		file := io.MultiReader(csvFile("email,first_name", c.rows, func(i int) string { return fmt.Sprintf("p%d@example.com,N", i) }),
 			strings.NewReader("cut@exam"), iotest.ErrReader(c.err))
-		rep, err := svc.Import(t.Context(), lead.CSV, file)
+		rep, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, file)
 		said := fmt.Sprint(err)
 		var e *message.Error
 		if errors.As(err, &e) {
@@ -414,7 +406,7 @@ func TestAnImportWhoseCallerHasGone(t *testing.T) {
 	svc.SetBatchSize(10)
 	ctx, cancel := context.WithCancel(t.Context())
 	read := 0
-	rep, err := svc.Import(ctx, lead.CSV, csvFile("email", 1_000, func(i int) string {
+	rep, err := svc.Import(ctx, lead.ImportOptions{Format: lead.CSV}, csvFile("email", 1_000, func(i int) string {
 		if read = i; i == 15 {
 			cancel()
 		}
@@ -471,7 +463,7 @@ func importing(t *testing.T, svc *lead.Service, files ...string) chan error {
 	ends := make(chan error, len(files))
 	for _, file := range files {
 		go func() {
-			_, err := svc.Import(t.Context(), lead.CSV, strings.NewReader(file))
+			_, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, strings.NewReader(file))
 			ends <- err
 		}()
 		synctest.Wait()
@@ -600,7 +592,7 @@ func FuzzImport(f *testing.F) {
 			format = lead.CSV
 		}
 		svc, m := inMemory()
-		rep, err := svc.Import(t.Context(), format, strings.NewReader(string(b)))
+		rep, err := svc.Import(t.Context(), lead.ImportOptions{Format: format}, strings.NewReader(string(b)))
 		if err != nil && !message.IsCode(err, message.CodeInvalid) {
 			t.Errorf("%v", err)
 		}

@@ -152,7 +152,7 @@ func (m *memory) one(t *testing.T, email string) message.Lead {
 // mustImport imports a file and fails the test on an error.
 func mustImport(t *testing.T, s *lead.Service, format lead.Format, file string) lead.Report {
 	t.Helper()
-	rep, err := s.Import(t.Context(), format, strings.NewReader(file))
+	rep, err := s.Import(t.Context(), lead.ImportOptions{Format: format}, strings.NewReader(file))
 	if err != nil {
 		t.Fatalf("import: %v", err)
 	}

@@ -64,18 +64,27 @@ func (m *merger) find(row *message.Lead) *message.Lead {
 	return nil
 }
 
-// merge applies a row and reports whether it created a lead. An error means that the lead would be too large with it; the
-// lead is then unchanged.
-func (m *merger) merge(row *message.Lead, now time.Time) (created bool, err error) {
-	l := m.find(row)
+// outcome is what a row did to the leads.
+type outcome int
+
+const (
+	created outcome = iota
+	updated
+	unchanged
+	refused
+)
+
+// merge applies a row. An error means that the lead would be too large with it; the lead is then unchanged.
+func (m *merger) merge(row *message.Lead, now time.Time) (outcome, error) {
+	l, did := m.find(row), updated
 	if l == nil {
-		created, l = true, new(message.Lead)
+		did, l = created, new(message.Lead)
 		*l = *row
-	} else if err := apply(l, row); err != nil {
-		return false, err
+	} else if changed, err := apply(l, row); err != nil || !changed {
+		return unchanged, err
 	}
 	stamp(l, now)
-	if created {
+	if did == created {
 		m.isNew[l.ID] = true
 	}
 	m.index(l)
@@ -83,22 +92,24 @@ func (m *merger) merge(row *message.Lead, now time.Time) (created bool, err erro
 		m.isChanged[l.ID] = true
 		m.changed = append(m.changed, l)
 	}
-	return created, nil
+	return did, nil
 }
 
-// apply merges the fields of a row into a lead, all or none.
-func apply(l, row *message.Lead) error {
+// apply merges the fields of a row into a lead, all or none, and reports whether the lead changed.
+func apply(l, row *message.Lead) (changed bool, err error) {
 	merged := *l
 	for _, f := range fields {
 		if f.merge == nil {
 			continue
 		}
-		if err := f.merge(&merged, row); err != nil {
-			return err
+		fieldChanged, err := f.merge(&merged, row)
+		if err != nil {
+			return false, err
 		}
+		changed = changed || fieldChanged
 	}
 	*l = merged
-	return nil
+	return changed, nil
 }
 
 // changes returns the leads to insert and the leads to update.

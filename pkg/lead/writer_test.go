@@ -8,8 +8,8 @@ func TestRejectedRowsAreBounded(t *testing.T) {
 	const rows = 10_000
 	w := &writer{}
 	for line := rows; line > 0; line-- {
-		if w.reject(line, "x"); len(w.errors) >= 2*maxErrors {
-			t.Fatalf("%d descriptions are kept", len(w.errors))
+		if w.reject(line, "x"); len(w.rep.Errors) >= 2*maxErrors {
+			t.Fatalf("%d descriptions are kept", len(w.rep.Errors))
 		}
 	}
 	rep := w.report()

@@ -111,7 +111,7 @@ var writes = []write{
 	}},
 	{"DELETE", func(r *race, _ int) error { return r.s.EraseLead(r.t.Context(), r.lead) }, nothing},
 	{"import", func(r *race, i int) error {
-		rep, err := r.leads.Import(r.t.Context(), lead.CSV, strings.NewReader(fmt.Sprintf("email,row%d\n%s,yes\n", i, r.email())))
+		rep, err := r.leads.Import(r.t.Context(), lead.ImportOptions{Format: lead.CSV}, strings.NewReader(fmt.Sprintf("email,row%d\n%s,yes\n", i, r.email())))
 		if err == nil && rep.Imported+rep.Updated != 1 {
 			err = fmt.Errorf("%+v", rep)
 		}
