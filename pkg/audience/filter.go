@@ -243,7 +243,6 @@ func (p *parser) condition(o *wire.Object) Node {
 	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
 		c.Numbers = v.numbers(c.Op == Between)
 	default:
-		v.trim = c.Kind == Tags
 		c.Values = v.texts(c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
 	}
 	if before := p.values; before <= maxAllValues {
@@ -260,7 +259,6 @@ type valueReader struct {
 	id    string
 	value any
 	has   bool
-	trim  bool // white space around texts means nothing, as in tags
 }
 
 func (v *valueReader) fail(slug, msg string, at ...any) {
@@ -310,9 +308,6 @@ func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
 	out := make([]string, 0, len(list))
 	for i, e := range list {
 		s, ok := textOf(e)
-		if v.trim {
-			s = strings.TrimSpace(s)
-		}
 		_, isNumber := e.(json.Number)
 		switch {
 		case !ok && isNumber:
