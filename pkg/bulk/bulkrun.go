@@ -50,6 +50,7 @@ type bulkRun struct {
 	takenBack    bool               // the last reconciliation cancelled messages
 	tasksLost    bool               // tasks may be missing in the queue: enqueue every PENDING message again
 	ended        bool               // the lease ended with the bulk or its plan
+	abandoned    bool               // its plan ended it, and the planned messages are left to be cancelled
 	countersKept time.Time          // when the expiry of the counters was extended
 }
 

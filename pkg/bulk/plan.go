@@ -107,7 +107,7 @@ func (run *bulkRun) resolve(ctx context.Context, cursor string, limit int, heavy
 	return run.deps.Resolver.Resolve(ctx, &run.bulk.Criteria, run.bulk.Channel.Type, cursor, limit)
 }
 
-// abandon cancels a bulk whose audience cannot be resolved, and wakes the runner to cancel the messages that were planned. It
+// abandon cancels a bulk whose audience cannot be resolved. The end of the run wakes the runner to cancel the planned messages. It
 // returns ErrLeaseLost on success, because the lease has ended.
 func (run *bulkRun) abandon(ctx context.Context) error {
 	run.expectLeaseEnd()
@@ -115,9 +115,8 @@ func (run *bulkRun) abandon(ctx context.Context) error {
 		run.keepLease()
 		return err
 	}
-	run.ended = true
+	run.ended, run.abandoned = true, true
 	run.deps.Observer.BulkEvent(ctx, "abandoned", run.id, "reason", tooSlowReason)
-	run.runner.Wake()
 	return ErrLeaseLost
 }
 

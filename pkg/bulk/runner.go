@@ -336,6 +336,9 @@ func (r *Runner) end(run *bulkRun) {
 	delete(r.runs, run.id)
 	r.mu.Unlock()
 	poke(r.freed)
+	if run.abandoned { // not before: the runner passes over bulks that it still runs
+		r.Wake()
+	}
 }
 
 // run acquires a bulk's lease and works on the bulk until the bulk ends, is parked, or its lease is lost.
