@@ -55,25 +55,23 @@ func (g *Gate) Stream(c echo.Context, limit int64) *BodyReader {
 }
 
 func newBodyReader(c echo.Context, limit int64, l ReadLimits) *BodyReader {
+	packed, _ := isPacked(c) // admit has refused what cannot be read
 	return &BodyReader{
 		limits: l, r: http.MaxBytesReader(c.Response(), c.Request().Body, limit), ctl: http.NewResponseController(c.Response()),
-		limit: limit, until: time.Now().Add(l.Total), credit: l.Grace, packed: isPacked(c),
+		limit: limit, until: time.Now().Add(l.Total), credit: l.Grace, packed: packed,
 	}
 }
 
-// isPacked reports whether a body is compressed. checkEncoding has refused everything but gzip.
-func isPacked(c echo.Context) bool {
-	encoding := strings.ToLower(strings.TrimSpace(c.Request().Header.Get(echo.HeaderContentEncoding)))
-	return encoding != "" && encoding != "identity"
-}
-
-// checkEncoding refuses bodies in an encoding that cannot be read.
-func checkEncoding(c echo.Context) error {
+// isPacked reports whether the body of a request is compressed with gzip. It returns an error for an encoding that cannot be
+// read.
+func isPacked(c echo.Context) (bool, error) {
 	switch encoding := c.Request().Header.Get(echo.HeaderContentEncoding); strings.ToLower(strings.TrimSpace(encoding)) {
-	case "", "identity", "gzip", "x-gzip": // RFC 9110, 8.4.1.3: both names mean the same
-		return nil
+	case "", "identity":
+		return false, nil
+	case "gzip", "x-gzip": // RFC 9110, 8.4.1.3: both names mean the same
+		return true, nil
 	default:
-		return message.Errorf(message.CodeMediaType, "Content-Encoding %.50q is not supported: send the body with gzip or uncompressed", encoding)
+		return false, message.Errorf(message.CodeMediaType, "Content-Encoding %.50q is not supported: send the body with gzip or uncompressed", encoding)
 	}
 }
 

@@ -305,7 +305,7 @@ func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) 
 		if c.Request().ContentLength > limit {
 			return tooLarge(limit)
 		}
-		if err := checkEncoding(c); err != nil {
+		if _, err := isPacked(c); err != nil {
 			return err
 		}
 		v := g.grant(caller(c))

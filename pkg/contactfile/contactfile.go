@@ -11,7 +11,7 @@ import (
 	"io"
 )
 
-// Bounds of a file. They keep the memory of a reader constant, whatever a file holds.
+// Bounds of a file. They keep the memory of a reader constant.
 const (
 	MaxRow     = 1 << 20 // bytes of a row in UTF-8, line ends inside cells included
 	MaxColumns = 500     // columns of a file
@@ -80,20 +80,26 @@ func NewReader(r io.Reader, o Options) (*Reader, error) {
 	}
 	c.parser = newParser(c.delimiter)
 	header, err := c.Next()
-	var bad *RowError
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil, &FileError{Empty: true, Msg: "the file is empty: its first row must name the columns"}
-	case errors.As(err, &bad):
-		return nil, &FileError{Line: header.Line, Msg: "the row with the names of the columns cannot be read: " + bad.Msg}
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, headerError(header.Line, err)
 	}
 	if len(header.Cells) > MaxColumns {
 		return nil, &FileError{Line: header.Line, Wide: true, Msg: fmt.Sprintf("a file has at most %d columns", MaxColumns)}
 	}
 	c.columns = trimEmpty(header.Cells)
 	return c, nil
+}
+
+// headerError describes why the header cannot be read.
+func headerError(line int, err error) error {
+	var bad *RowError
+	switch {
+	case errors.Is(err, io.EOF):
+		return &FileError{Empty: true, Msg: "the file is empty: its first row must name the columns"}
+	case errors.As(err, &bad):
+		return &FileError{Line: line, Msg: "the row with the names of the columns cannot be read: " + bad.Msg}
+	}
+	return err
 }
 
 // Columns returns the names of the columns as they stand in the file, without empty ones at the end.
@@ -126,7 +132,7 @@ const (
 // A quote that is never closed, or closed in the middle of a later row, costs the row that it is in. Reading goes on with
 // the next line that is a whole row by itself.
 func (c *Reader) Next() (Row, error) {
-	first, err := c.lines.nextFilled()
+	first, err := c.lines.NextFilled()
 	if err != nil {
 		return Row{Line: first.Number}, err
 	}

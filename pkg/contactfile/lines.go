@@ -19,15 +19,14 @@ type Line struct {
 	Number int
 }
 
-// Lines reads a text line by line, in UTF-8 whatever its encoding. LF and CRLF end a line; in a file without LF, CR does.
+// Lines reads a text line by line and returns the lines in UTF-8. LF and CRLF end a line; in a file without LF, CR does.
 type Lines struct {
 	r       *bufio.Reader
 	charset charset
 	end     byte // '\n' or '\r'
 	number  int  // of the last line
 	back    []Line
-	failed  error // to be returned by the next call
-	max     int   // bytes of a line
+	max     int // bytes of a line
 }
 
 // NewLines prepares a text for reading. The error is a *FileError for an unknown encoding and for files that are no text,
@@ -71,13 +70,6 @@ func (l *Lines) Next() (Line, error) {
 		line := l.back[n-1]
 		l.back = l.back[:n-1]
 		return line, nil
-	}
-	if l.failed != nil {
-		err := l.failed
-		if errors.As(err, new(*RowError)) {
-			l.failed = nil
-		}
-		return Line{Number: l.number}, err
 	}
 	text, long, err := l.read()
 	line := Line{Number: l.number + 1}
@@ -128,8 +120,8 @@ func (l *Lines) read() (text string, long bool, err error) {
 	return strings.TrimSuffix(string(whole), "\r"), long, err
 }
 
-// nextFilled returns the next line that is not blank.
-func (l *Lines) nextFilled() (Line, error) {
+// NextFilled returns the next line that is not blank, see Next.
+func (l *Lines) NextFilled() (Line, error) {
 	for {
 		line, err := l.Next()
 		if err != nil || !isBlank(line.Text) {
@@ -137,9 +129,6 @@ func (l *Lines) nextFilled() (Line, error) {
 		}
 	}
 }
-
-// NextFilled returns the next line that is not blank, see Next.
-func (l *Lines) NextFilled() (Line, error) { return l.nextFilled() }
 
 func isBlank(s string) bool { return strings.TrimSpace(s) == "" }
 
@@ -149,9 +138,6 @@ func (l *Lines) unread(lines []Line) {
 		l.back = append(l.back, lines[i])
 	}
 }
-
-// unreadError makes Next return an error once more.
-func (l *Lines) unreadError(err error) { l.failed = err }
 
 // refuse returns an error if the text begins with one of the characters, which begin JSON.
 func (l *Lines) refuse(first ...byte) error {

@@ -101,10 +101,9 @@ func (c *Reader) findDelimiter(named rune) (byte, error) {
 			return 0, &FileError{Option: "delimiter", Msg: "must be one ASCII character other than a quote and a line end"}
 		}
 	}
-	header, err := c.lines.nextFilled()
+	header, err := c.lines.NextFilled()
 	if err != nil {
-		c.lines.unreadError(err)
-		return delimiterOr(named, ','), nil // NewReader reports the error when it reads the header
+		return 0, headerError(header.Number, err)
 	}
 	if v, ok := strings.CutPrefix(strings.ToLower(strings.Trim(header.Text, "\"")), "sep="); ok && len(v) == 1 {
 		return delimiterOr(named, v[0]), nil

@@ -15,12 +15,11 @@ import (
 
 // Codes of warnings. They are part of the API.
 const (
-	WarnDate         = "invalid_date"     // not a date: the cell is left out
-	WarnTwoDates     = "ambiguous_date"   // day/month or month/day: the cell is left out
-	WarnEmail        = "invalid_email"    // stored, and cannot be sent to
-	WarnPhone        = "invalid_phone"    // stored, and cannot be sent to
-	WarnRoundedPhone = "rounded_phone"    // a spreadsheet has replaced digits by an exponent
-	WarnColumnTwice  = "duplicate_column" // another column has the same name: this one is left out
+	WarnDate         = "invalid_date"   // not a date: the cell is left out
+	WarnTwoDates     = "ambiguous_date" // day/month or month/day: the cell is left out
+	WarnEmail        = "invalid_email"  // stored, and cannot be sent to
+	WarnPhone        = "invalid_phone"  // stored, and cannot be sent to
+	WarnRoundedPhone = "rounded_phone"  // a spreadsheet has replaced digits by an exponent
 )
 
 // cellError says why a cell is left out of its row.

@@ -112,7 +112,7 @@ func known(name string) (knownColumn, bool) {
 }
 
 // foreignID returns the name of a column called id whose first cell is no UUID: the id of another program, which is kept as
-// a custom field. A caller who mapped the column has decided.
+// a custom field. A column that the caller mapped keeps its mapping.
 func foreignID(header []string, chosen map[string]string, first []string) (name string, ok bool) {
 	for i, h := range header {
 		name = strings.TrimSpace(h)
@@ -233,7 +233,7 @@ func assignKnown(columns []Column, chosen map[string]string) {
 		}
 		name := strings.TrimPrefix(c.Name, customPrefix)
 		field := customPrefix + name
-		// A column without a name, or with the name of another one, cannot be a field of its own.
+		// A column without a name, or with a name that another column has, is left out.
 		if message.ValidFieldName(name) && !used[field] && !taken[field] && !named[c.Name] {
 			c.Field = field
 			used[field] = true

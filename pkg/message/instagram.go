@@ -54,7 +54,7 @@ func validateInstagram(c *Content) []FieldError {
 	if len(c.Text) > MaxInstagramBytes {
 		v.add(SlugTooLong, fmt.Sprintf("an Instagram text has at most %d bytes", MaxInstagramBytes), "content")
 	}
-	if c.ImageURL != "" && !isTemplate(c.ImageURL) && !validURL(c.ImageURL, "https") {
+	if c.ImageURL != "" && !IsTemplate(c.ImageURL) && !validURL(c.ImageURL, "https") {
 		v.add(SlugValue, "not an https URL", "image_url")
 	}
 	return v.errs

@@ -64,7 +64,7 @@ func validateSMS(c *Content) []FieldError {
 		v.add(SlugListLong, fmt.Sprintf("at most %d media_urls", MaxMediaURLs), "media_urls")
 	}
 	for i, u := range c.MediaURLs {
-		if !isTemplate(u) && !validURL(u, "http", "https") {
+		if !IsTemplate(u) && !validURL(u, "http", "https") {
 			v.add(SlugValue, "not an http or https URL", "media_urls", i)
 		}
 	}

@@ -57,8 +57,8 @@ func (v *validator) add(slug, msg string, loc ...any) {
 	v.errs = append(v.errs, FieldError{Loc: loc, Msg: msg, Type: slug})
 }
 
-// isTemplate reports whether a text is a template, whose result is checked instead of it.
-func isTemplate(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
+// IsTemplate reports whether a text has the syntax of a template. Then its result is checked instead of it.
+func IsTemplate(s string) bool { return strings.Contains(s, "{{") || strings.Contains(s, "{%") }
 
 func validURL(s string, schemes ...string) bool {
 	if len(s) > MaxURL || hasControl(s) {

@@ -83,8 +83,11 @@ func NewChannelLimiter(rdb redis.UniversalClient, changed func(channel.Key, chan
 	}
 }
 
-func channelKey(k channel.Key) string {
-	return "herald:{" + k.ID.String() + "/" + string(k.Type) + "}:pace"
+func channelKey(k channel.Key) string { return keyOf(k, "pace") }
+
+// keyOf returns a key in Redis of a channel.
+func keyOf(k channel.Key, suffix string) string {
+	return "herald:{" + k.ID.String() + "/" + string(k.Type) + "}:" + suffix
 }
 
 // scriptPrologue reads a channel's hash. Times in it are microseconds of Redis' clock:

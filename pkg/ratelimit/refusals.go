@@ -39,9 +39,7 @@ func NewRefusals(rdb redis.UniversalClient) *Refusals {
 	return &Refusals{rdb: rdb, now: time.Now, redis: redisBreaker{now: time.Now}, cleared: map[channel.Key]time.Time{}}
 }
 
-func refusalsKey(k channel.Key) string {
-	return "herald:{" + k.ID.String() + "/" + string(k.Type) + "}:refusals"
-}
+func refusalsKey(k channel.Key) string { return keyOf(k, "refusals") }
 
 // refusedScript adds a recipient (ARGV[2]) to the streak of a code (ARGV[1]) and returns its length. A streak of another code
 // ends. A streak that reaches its limit (ARGV[3]) ends too, so that the next one begins after the channel is resumed. ARGV[4] is

@@ -88,7 +88,7 @@ func TestCaseHTMLIsEscapedOnce(t *testing.T) {
 	}
 }
 
-// Whatever a template makes is valid text before it is sent.
+// The result of a template is checked to be valid text before it is sent.
 func TestCaseRenderedTextIsValid(t *testing.T) {
 	tpl := compile(t, message.Email, message.Content{Subject: "s", Text: "{{ '%ff' | url_decode }}"})
 	if got, err := tpl.Render(t.Context(), nil); err == nil || err.Error() != "the rendered text is not valid UTF-8" {

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/osteele/liquid/parser"
 	"github.com/osteele/liquid/render"
+
+	"herald/pkg/message"
 )
 
 // The Liquid library has no bounds: parsing and evaluation cannot be stopped, text can be doubled without limit, and an
@@ -23,8 +24,7 @@ const (
 	escapedHTML                   // HTML-escaped, except for values of the filter safe
 )
 
-// field is one parsed template, or text without template syntax. A nil field is an absent one and renders to nothing. It is
-// read-only after parseField, so concurrent renderings share it.
+// field is one parsed template, or text without template syntax. It is read-only after parseField, so concurrent renderings share it.
 type field struct {
 	source string
 	*compiler
@@ -38,7 +38,7 @@ func parseField(ctx context.Context, source string, kind engineKind) (f *field, 
 		return nil, fmt.Errorf("is over %d bytes long", MaxOutput)
 	}
 	f = &field{source: source}
-	if !strings.Contains(source, "{{") && !strings.Contains(source, "{%") {
+	if !message.IsTemplate(source) {
 		return f, nil
 	}
 	defer func() {
@@ -66,9 +66,6 @@ func parseField(ctx context.Context, source string, kind engineKind) (f *field, 
 // The library panics when its writer fails, which is how limitedWriter bounds the output. So a panic is an error here, and
 // the budget's error takes precedence over the panic that it caused.
 func (f *field) render(b *budget, bindings map[string]any) (s string, err error) {
-	if f == nil {
-		return "", nil
-	}
 	if f.root == nil {
 		return f.source, nil
 	}

@@ -217,7 +217,7 @@ func (c *compiler) write(b *budget, w io.Writer, v any) error {
 	}
 }
 
-// asJSON returns a value that has no text of its own, such as an object among the custom fields.
+// asJSON returns the JSON of a value that is neither text, number nor list, such as an object among the custom fields.
 func asJSON(v any) string {
 	var text strings.Builder
 	enc := json.NewEncoder(&text)

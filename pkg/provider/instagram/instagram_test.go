@@ -83,7 +83,7 @@ func TestCodes(t *testing.T) {
 	adapter.CheckCodes(t, codes, want, func(code string) providertest.Reply { return igError(400, code, "0", "x") })
 }
 
-// A subcode decides, whatever its code says.
+// A subcode decides before its code.
 func TestSubcodes(t *testing.T) {
 	want := map[string]providertest.Outcome{"1357046": providertest.Unknown("100/1357046")}
 	for _, c := range []string{"2018278", "2534022"} {

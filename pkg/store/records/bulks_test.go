@@ -95,7 +95,7 @@ func TestWhatAPreviewReads(t *testing.T) {
 	})
 }
 
-// The messages of a bulk show the metadata of its request, each of its own bulk.
+// Each message of a bulk shows the metadata of the request of that bulk.
 func TestMessagesShowTheMetadataOfTheirBulk(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
