@@ -81,7 +81,9 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	}
 	c.ExcludeLeadIDs = sortedIDs(o.UUIDs("exclude_lead_ids", MaxLeadIDs))
 	for _, t := range o.Strings("exclude_tags", maxTags, maxTag) {
-		c.ExcludeTags = append(c.ExcludeTags, message.Fold(t))
+		if t = foldTag(t); t != "" { // no lead has a blank tag
+			c.ExcludeTags = append(c.ExcludeTags, t)
+		}
 	}
 	c.AllowDuplicateRecipients = o.Bool("allow_duplicate_recipients")
 	if n := c.Comparisons(); n > MaxComparisons {
@@ -100,7 +102,13 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 // every substring, prefix or suffix, one for every condition on a custom field (the database reads it out of a JSON document), and
 // one for every tagsCompared tags.
 func (c *Criteria) Comparisons() int {
-	n := len(c.Words) + tagsCost(len(c.ExcludeTags))
+	n := tagsCost(len(c.ExcludeTags))
+	for _, word := range c.Words {
+		n += len(WordForms(word))
+		if _, ok := WordDigits(word); ok {
+			n++
+		}
+	}
 	if c.Filter != nil {
 		n += c.Filter.comparisons()
 	}

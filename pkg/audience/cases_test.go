@@ -79,3 +79,67 @@ func TestCaseKeywordsWithPunctuation(t *testing.T) {
 		t.Error(errs)
 	}
 }
+
+// A keyword finds what people mean when they type it without accents, or a phone number in any spelling.
+func TestCaseKeywordsInBaseLetters(t *testing.T) {
+	for keyword, lead := range map[string]message.Lead{
+		"jose": {FirstName: "José"}, "JOSÉ": {FirstName: "Jose"}, "muller": {LastName: "Müller"}, "müller": {LastName: "Mu\u0308ller"}, "istanbul": {Company: "İstanbul A.Ş."},
+		"strasse": {Company: "Straße 7"}, "straße": {Company: "STRASSE 7"}, "o'neil": {LastName: "O’Neil"}, "O’Neil": {LastName: "O'Neil"}, "lodz": {Company: "Łódź"},
+		"(415) 555-0101": {Phone: "+1 (415) 555-0101"}, "4155550101": {Phone: "+1 (415) 555-0101"}, "+14155550101": {Phone: "+1 (415) 555-0101"},
+		"415 555": {Phone: "+14155550101"}, "555-0101": {Phone: "(415) 555 0101"}, "+1-415": {Phone: "tel:+1.415.555.0101"}, "ann@münchen.test": {Email: "ann@xn--mnchen-3ya.test"},
+	} {
+		b, _ := json.Marshal(keyword)
+		c, errs := parseSettings(t, fmt.Sprintf(`{"search_keyword":%s}`, b))
+		if len(errs) > 0 || !c.Match(NewPerson(&lead)) {
+			t.Errorf("%s does not find %+v: %v", keyword, lead, errs)
+		}
+	}
+	for keyword, lead := range map[string]message.Lead{
+		"jose": {FirstName: "Josh"}, "555-0102": {Phone: "+1 (415) 555-0101"}, "12-34": {Company: "1234 Ltd"}, "muller": {LastName: "Mueller"},
+	} {
+		c, _ := parseSettings(t, fmt.Sprintf(`{"search_keyword":%q}`, keyword))
+		if c.Match(NewPerson(&lead)) {
+			t.Errorf("%s finds %+v", keyword, lead)
+		}
+	}
+}
+
+// Conditions on addresses compare the normalised form. Conditions on other fields stay exact but for letter case.
+func TestCaseConditionsOnAddresses(t *testing.T) {
+	lead := NewPerson(&message.Lead{
+		FirstName: "José", Phone: "+1 (415) 555-0101", Email: "Ann <Ann@M\u00fcnchen.test>", Company: "+1 (415) 555-0101", Tags: []string{" vip ", "New"},
+	})
+	for condition, want := range map[string]bool{
+		`{"field":"phone","operator":"equals","value":"+14155550101"}`:                 true,
+		`{"field":"phone","operator":"equals","value":"001 415 555 0101"}`:             true,
+		`{"field":"phone","operator":"in","value":["x","tel:+1-415-555-0101"]}`:        true,
+		`{"field":"phone","operator":"not_equals","value":"+1 415 555 0101"}`:          false,
+		`{"field":"phone","operator":"not_in","value":["+1 415 555 0101"]}`:            false,
+		`{"field":"phone","operator":"contains","value":"555-0101"}`:                   true,
+		`{"field":"phone","operator":"not_contains","value":"555-0101"}`:               false,
+		`{"field":"phone","operator":"starts_with","value":"+1 (415)"}`:                true,
+		`{"field":"phone","operator":"ends_with","value":"01-01"}`:                     true,
+		`{"field":"phone","operator":"contains","value":"555-0102"}`:                   false,
+		`{"field":"email","operator":"equals","value":"ann@xn--mnchen-3ya.test"}`:      true,
+		`{"field":"email","operator":"equals","value":"mailto:ann@M\u00dcNCHEN.test"}`: true,
+		`{"field":"email","operator":"ends_with","value":"@m\u00fcnchen.test"}`:        true,
+		`{"field":"email","operator":"in","value":["bob@x.test"]}`:                     false,
+		`{"field":"company","operator":"equals","value":"+14155550101"}`:               false,
+		`{"field":"first_name","operator":"equals","value":"jose"}`:                    false,
+		`{"field":"first_name","operator":"equals","value":"JOSÉ"}`:                    true,
+		`{"field":"tags","operator":"contains","value":" VIP"}`:                        true,
+		`{"field":"tags","operator":"contains_all","value":["vip ","\tnew"]}`:          true,
+		`{"field":"tags","operator":"not_contains","value":["vip"]}`:                   false,
+	} {
+		c, errs := parseSettings(t, `{"filters":{"conditions":[`+condition+`]}}`)
+		if len(errs) > 0 || c.Match(lead) != want {
+			t.Errorf("%s: %v, want %t", condition, errs, want)
+		}
+	}
+	if c, errs := parseSettings(t, `{"all_leads":true,"exclude_tags":[" Vip "]}`); len(errs) > 0 || c.Match(lead) {
+		t.Errorf("exclude_tags: %v", errs)
+	}
+	if _, errs := parseSettings(t, `{"filters":{"conditions":[{"field":"tags","operator":"contains","value":"  "}]}}`); len(errs) != 1 {
+		t.Errorf("a blank tag: %v", errs)
+	}
+}

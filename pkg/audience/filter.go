@@ -243,7 +243,7 @@ func (p *parser) condition(o *wire.Object) Node {
 	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
 		c.Numbers = v.numbers(c.Op == Between)
 	default:
-		c.Values = v.texts(c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
+		c.Values = v.texts(c, c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
 	}
 	if before := p.values; before <= maxAllValues {
 		if p.values += len(c.Values); p.values > maxAllValues {
@@ -303,11 +303,15 @@ func position(at int) []any {
 	return []any{at}
 }
 
-func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
+// texts returns the folded values of a condition on texts or tags.
+func (v *valueReader) texts(c *Condition, mayBeList, mustBeList bool) []string {
 	list, at := v.list(mayBeList, mustBeList)
 	out := make([]string, 0, len(list))
 	for i, e := range list {
 		s, ok := textOf(e)
+		if c.Kind == Tags {
+			s = strings.TrimSpace(s)
+		}
 		_, isNumber := e.(json.Number)
 		switch {
 		case !ok && isNumber:
@@ -319,10 +323,33 @@ func (v *valueReader) texts(mayBeList, mustBeList bool) []string {
 		case utf8.RuneCountInString(s) > MaxValue:
 			v.fail(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", MaxValue), position(at[i])...)
 		default:
-			out = append(out, message.Fold(s))
+			out = append(out, comparedForms(c, s)...)
 		}
 	}
 	return out
+}
+
+// comparedForms returns the folded forms of a value with which a condition compares. The fields of addresses are compared in their
+// normalised form (message.FoldField), so a whole address is normalised too, and a part of a phone number is reduced to its digits.
+// The value as given is compared beside it: leads that an earlier version stored have it until the backfill reaches them.
+func comparedForms(c *Condition, value string) []string {
+	if c.Kind == Tags {
+		return []string{foldTag(value)}
+	}
+	folded := message.Fold(value)
+	normalised := folded
+	switch c.Op {
+	case Equals, NotEquals, In, NotIn:
+		normalised = message.FoldField(c.Field, value)
+	default:
+		if digits, ok := message.PhonePart(value); ok && c.Field == "phone" {
+			normalised = digits
+		}
+	}
+	if normalised == folded {
+		return []string{folded}
+	}
+	return []string{normalised, folded}
 }
 
 // textOf converts a value to text. Numbers and booleans have the form of customText.

@@ -22,7 +22,7 @@ func FoldedFields(l *message.Lead) []Folded {
 	list := l.TextFields()
 	out := make([]Folded, 0, len(list)+1)
 	for _, f := range list {
-		out = append(out, Folded{f.Name, message.Fold(*f.Value)})
+		out = append(out, Folded{f.Name, message.FoldField(f.Name, *f.Value)})
 	}
 	return append(out, Folded{"full_name", message.Fold(strings.TrimSpace(l.FirstName + " " + l.LastName))})
 }
@@ -31,8 +31,8 @@ func FoldedFields(l *message.Lead) []Folded {
 // needs a migration.
 var Searched = []string{"first_name", "last_name", "full_name", "email", "company", "phone"}
 
-// SearchText returns the text in which the words of search_keyword must occur: one line for each Searched field. A word has no
-// white space, so it cannot match across two fields.
+// SearchText returns the text in which the words of search_keyword must occur: one line for each Searched field, in base letters
+// (message.BaseLetters). A word has no white space, so it cannot match across two fields.
 func SearchText(fields []Folded) string {
 	lines := make([]string, len(Searched))
 	for _, f := range fields {
@@ -40,8 +40,38 @@ func SearchText(fields []Folded) string {
 			lines[i] = f.Value
 		}
 	}
-	return strings.Join(lines, "\n")
+	return message.BaseLetters(strings.Join(lines, "\n"))
 }
+
+// WordForms returns the texts of which one must be part of a lead's SearchText for a folded word to occur in it: the word in base
+// letters, and the word itself for the leads that an earlier version stored and no backfill has reached.
+func WordForms(word string) []string {
+	if base := message.BaseLetters(word); base != word && base != "" {
+		return []string{base, word}
+	}
+	return []string{word}
+}
+
+// WordDigits returns the digits of a word that may be part of a phone number in another spelling. A lead has the word if its
+// phone contains the digits, whatever WordForms says. It returns false for other words, and where the digits are the word.
+func WordDigits(word string) (string, bool) {
+	digits, ok := message.PhonePart(word)
+	digits = strings.TrimPrefix(digits, "+")
+	return digits, ok && digits != word
+}
+
+// FoldedTags returns the tags that filters compare, each once: folded, without surrounding white space.
+func FoldedTags(tags []string) []string {
+	var out []string
+	for _, t := range tags {
+		if t = foldTag(t); t != "" && !slices.Contains(out, t) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func foldTag(t string) string { return message.Fold(strings.TrimSpace(t)) }
 
 // FoldedCustom returns the values that conditions on custom fields compare: the folded text of each field, and the sort key
 // (message.Decimal) of each number and of each string that reads as a number.

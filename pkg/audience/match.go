@@ -27,8 +27,8 @@ func NewPerson(l *message.Lead) *Person {
 	for _, f := range fields {
 		p.text[f.Name] = f.Value
 	}
-	for _, t := range l.Tags {
-		p.tags[message.Fold(t)] = true
+	for _, t := range FoldedTags(l.Tags) {
+		p.tags[t] = true
 	}
 	p.custom, p.number = FoldedCustom(l.CustomFields)
 	return p
@@ -72,7 +72,7 @@ func (c *Criteria) criteria(p *Person) []criterion {
 	if len(c.Words) > 0 {
 		ok := true
 		for _, w := range c.Words {
-			ok = ok && strings.Contains(p.search, w)
+			ok = ok && p.hasWord(w)
 		}
 		out = append(out, criterion{"search_keyword", ok})
 	}
@@ -83,6 +83,15 @@ func (c *Criteria) criteria(p *Person) []criterion {
 		out = append(out, criterion{"all_leads", true})
 	}
 	return out
+}
+
+// hasWord reports whether a folded word of search_keyword occurs in the lead.
+func (p *Person) hasWord(word string) bool {
+	if slices.ContainsFunc(WordForms(word), func(form string) bool { return strings.Contains(p.search, form) }) {
+		return true
+	}
+	digits, ok := WordDigits(word)
+	return ok && strings.Contains(p.text["phone"], digits)
 }
 
 func (n *Node) match(p *Person) bool {

@@ -73,7 +73,7 @@ type LeadFields struct {
 	FirstName       string          `json:"first_name,omitempty" doc:"First name." max:"1000" example:"Stella"`
 	LastName        string          `json:"last_name,omitempty" doc:"Last name." max:"1000" example:"Example"`
 	Email           string          `json:"email,omitempty" doc:"Email address. It is stored as given and validated when a message is sent. At most 2000 bytes in UTF-8." max:"1000" example:"stella@example.com"`
-	Phone           string          `json:"phone,omitempty" doc:"Phone number. It is stored as given and converted to E.164 when a message is sent. At most 2000 bytes in UTF-8." max:"1000" example:"+15005551001"`
+	Phone           string          `json:"phone,omitempty" doc:"Phone number. It is stored and shown as given; sends, filters, imports and the keyword use it in E.164 form. At most 2000 bytes in UTF-8." max:"1000" example:"+15005551001"`
 	InstagramID     string          `json:"instagram_id,omitempty" doc:"Instagram-scoped user id." max:"1000" example:"1234567890123456"`
 	Company         string          `json:"company,omitempty" doc:"Company." max:"1000" example:"Enterprise Customers Ltd"`
 	Title           string          `json:"title,omitempty" doc:"Title." max:"1000" example:"CTO"`

@@ -331,3 +331,35 @@ func TestFaultValuesImportBounds(t *testing.T) {
 		}
 	})
 }
+
+// Rows with one address in several spellings mean one lead, also one that an earlier version stored in its spelling.
+func TestCaseSpellingsOfOneAddress(t *testing.T) {
+	testenv.EachDatabase(t, func(t *testing.T, url string) {
+		p := processOn(t, url)
+		for _, file := range []string{
+			"phone,first_name\n+44 20 7946 0018,a\n+442079460018,b\n0044 20 7946 0018,c\n+44 (0)20 7946 0018,d\n",
+			"email,first_name\nAnn@X.test,a\nann@x.test,b\nAnn <ann@x.test>,c\nmailto:ann@x.test,d\n",
+			"phone,first_name\n+5215512345678,a\n+52 55 1234 5678,d\n",
+			"phone,first_name\n(415) 555-0101,a\n415-555-0101,d\n",
+		} {
+			for range 2 { // within one batch, and with what is stored
+				importCSV(t, p, file)
+			}
+		}
+		leads := everyLead(t, p.store)
+		if len(leads) != 4 {
+			t.Fatalf("%d leads, want 4", len(leads))
+		}
+		for _, l := range leads {
+			if l.FirstName != "d" {
+				t.Errorf("%+v has not taken the last row", l)
+			}
+		}
+		db := storetest.Raw(t, url)
+		_, err := db.ExecContext(t.Context(), "UPDATE leads SET phone = '+44 20 7946 0018', phone_fold = '+44 20 7946 0018' WHERE phone_fold = '+442079460018'")
+		storetest.Must(t, err)
+		if rep := importCSV(t, p, "phone,company\n+44 20 7946 0018,Acme\n"); rep.Updated != 1 {
+			t.Errorf("a lead of an earlier version: %+v", rep)
+		}
+	})
+}

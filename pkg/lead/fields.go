@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -58,7 +59,7 @@ func declareFields() []field {
 	}
 	return append(list, field{
 		name: "tags", patchable: true,
-		parse:     func(o *wire.Object, l *message.Lead) { l.Tags = o.Strings("tags", MaxTags, MaxTag) },
+		parse:     func(o *wire.Object, l *message.Lead) { l.Tags = parseTags(o) },
 		parseCell: parseTagsCell,
 		isSet:     func(l *message.Lead) bool { return len(l.Tags) > 0 },
 		merge:     mergeTags,
@@ -169,6 +170,17 @@ func parseText(o *wire.Object, name string) string {
 		return ""
 	}
 	return v
+}
+
+// parseTags reads tags without the white space around them, as an import does.
+func parseTags(o *wire.Object) []string {
+	tags := o.Strings("tags", MaxTags, MaxTag)
+	for i, t := range tags {
+		if tags[i] = strings.TrimSpace(t); tags[i] == "" {
+			o.Fail(message.SlugTooShort, "must not be empty", "tags", i)
+		}
+	}
+	return tags
 }
 
 func parseCustomFields(o *wire.Object) map[string]any {

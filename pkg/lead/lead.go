@@ -29,7 +29,7 @@ type Store interface {
 }
 
 // Batch is a part of an import that is written in one transaction. The store reads and locks the leads that have one of the
-// IDs, folded Emails or Phones and calls Merge with them, without leads that were erased before they were locked. It inserts
+// IDs, Emails or Phones, in the form of message.EmailKey and PhoneKey, and calls Merge with them, without leads that were erased before they were locked. It inserts
 // what Merge returns as created and writes what Merge returns as updated over the leads with these ids. It may call Merge
 // more than once, each time with the leads as they are stored then. The store excludes batches of different importers; the
 // caller keeps batches of one importer that share a key apart.

@@ -89,7 +89,7 @@ func (m *memory) MergeLeads(ctx context.Context, b lead.Batch) error {
 	m.batches = append(m.batches, b)
 	var stored []message.Lead
 	for _, l := range m.leads {
-		if slices.Contains(b.IDs, l.ID) || l.Email != "" && slices.Contains(b.Emails, message.Fold(l.Email)) || l.Phone != "" && slices.Contains(b.Phones, l.Phone) {
+		if slices.Contains(b.IDs, l.ID) || l.Email != "" && slices.Contains(b.Emails, message.EmailKey(l.Email)) || l.Phone != "" && slices.Contains(b.Phones, message.PhoneKey(l.Phone)) {
 			stored = append(stored, l)
 		}
 	}

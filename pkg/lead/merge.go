@@ -13,7 +13,7 @@ import (
 // merger applies the rows of a batch to the stored leads that they mean, and to new leads of the same batch.
 type merger struct {
 	byID             map[uuid.UUID]*message.Lead
-	byEmail, byPhone map[string]*message.Lead // emails are folded
+	byEmail, byPhone map[string]*message.Lead // by message.EmailKey and PhoneKey
 	changed          []*message.Lead          // in the order of their first row
 	isChanged        map[uuid.UUID]bool
 	isNew            map[uuid.UUID]bool
@@ -39,11 +39,11 @@ func newMerger(stored []message.Lead) *merger {
 // index enters a lead under its keys. A key that an older lead has stays with that lead.
 func (m *merger) index(l *message.Lead) {
 	m.byID[l.ID] = l
-	if k := message.Fold(l.Email); k != "" && m.byEmail[k] == nil {
+	if k := message.EmailKey(l.Email); k != "" && m.byEmail[k] == nil {
 		m.byEmail[k] = l
 	}
-	if l.Phone != "" && m.byPhone[l.Phone] == nil {
-		m.byPhone[l.Phone] = l
+	if k := message.PhoneKey(l.Phone); k != "" && m.byPhone[k] == nil {
+		m.byPhone[k] = l
 	}
 }
 
@@ -54,12 +54,12 @@ func (m *merger) find(row *message.Lead) *message.Lead {
 		return m.byID[row.ID]
 	}
 	if row.Email != "" {
-		if l := m.byEmail[message.Fold(row.Email)]; l != nil {
+		if l := m.byEmail[message.EmailKey(row.Email)]; l != nil {
 			return l
 		}
 	}
 	if row.Phone != "" {
-		return m.byPhone[row.Phone]
+		return m.byPhone[message.PhoneKey(row.Phone)]
 	}
 	return nil
 }

@@ -160,15 +160,26 @@ func keysOf(batch []message.Lead) keys {
 			k.all = append(k.all, "id "+string(l.ID[:]))
 		}
 		if l.Email != "" {
-			k.emails = append(k.emails, message.Fold(l.Email))
-			k.all = append(k.all, "email "+k.emails[len(k.emails)-1])
+			key := message.EmailKey(l.Email)
+			k.emails = append(k.emails, storedForms(key, l.Email)...)
+			k.all = append(k.all, "email "+key)
 		}
 		if l.Phone != "" {
-			k.phones = append(k.phones, l.Phone)
-			k.all = append(k.all, "phone "+l.Phone)
+			key := message.PhoneKey(l.Phone)
+			k.phones = append(k.phones, storedForms(key, l.Phone)...)
+			k.all = append(k.all, "phone "+key)
 		}
 	}
 	return k
+}
+
+// storedForms returns the forms in which the column of an address may hold it: its key, and the folded text that earlier versions
+// stored.
+func storedForms(key, text string) []string {
+	if folded := message.Fold(text); folded != key {
+		return []string{key, folded}
+	}
+	return []string{key}
 }
 
 // A dry run remembers the leads that it would have created in a Bloom filter, since a set of them would take memory in

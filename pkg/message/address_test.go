@@ -1,6 +1,9 @@
 package message
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestCasePhonesAsPeopleWriteThem(t *testing.T) {
 	for in, want := range map[string]string{
@@ -28,6 +31,61 @@ func TestCasePhonesAsPeopleWriteThem(t *testing.T) {
 	for _, in := range []string{"123", "00999 123 456", "+1 415", "41555526712671"} {
 		if got, ok := NationalPhone(in, "US"); ok {
 			t.Errorf("%q in the US: %q", in, got)
+		}
+	}
+}
+
+// The forms of a number that reach one subscriber are one address.
+func TestCaseOneFormForEachSubscriber(t *testing.T) {
+	for in, want := range map[string]string{
+		"+4407911123456": "+447911123456", "+44 07911 123456": "+447911123456", "+49 0170 1234567": "+491701234567", "+390612345678": "+390612345678",
+		"+5215512345678": "+525512345678", "+52 1 55 1234 5678": "+525512345678", "+525512345678": "+525512345678", "+5210123456789": "+5210123456789",
+		"+551187654321": "+5511987654321", "+55 11 8765-4321": "+5511987654321", "+5511987654321": "+5511987654321", "+551131234567": "+551131234567",
+		"+55 0 11 8765 4321": "+5511987654321",
+	} {
+		if got, ok := NormalizePhone(in); !ok || got != want {
+			t.Errorf("%q: %q, %t, want %q", in, got, ok, want)
+		}
+	}
+	for in, want := range map[string][]string{
+		"+525512345678": {"+525512345678", "+5215512345678"}, "+5511987654321": {"+5511987654321", "+551187654321"},
+		"+551131234567": {"+551131234567"}, "+447911123456": {"+447911123456"}, "ann@x.test": {"ann@x.test"},
+	} {
+		var hashes []Hash
+		for _, form := range want {
+			hashes = append(hashes, HashAddress(form))
+		}
+		if got := AddressHashes(in); !slices.Equal(got, hashes) {
+			t.Errorf("%q has %d hashes, want those of %v", in, len(got), want)
+		}
+	}
+}
+
+func TestCaseKeysOfAddresses(t *testing.T) {
+	for in, want := range map[string]string{
+		"+44 20 7946 0018": "+442079460018", "+442079460018": "+442079460018", "(415) 555-0101": "4155550101", "tel:415.555.0101": "4155550101",
+		"'+1 415 555 0101": "+14155550101", "": "", "N/A": "n/a", "-": "-", "4.47911E+11": "4.47911e+11", "+12": "+12",
+	} {
+		if got := PhoneKey(in); got != want {
+			t.Errorf("phone %q: %q, want %q", in, got, want)
+		}
+	}
+	for in, want := range map[string]string{
+		"Ann@X.test": "ann@x.test", "Ann <Ann@x.test>": "ann@x.test", "mailto:ann@x.test": "ann@x.test", "ann@M\u00fcnchen.test": "ann@m\u00fcnchen.test",
+		"ann@xn--mnchen-3ya.test": "ann@m\u00fcnchen.test", "": "", "none": "none", "None Given": "none given", "ann\u200b@x.test": "ann@x.test",
+		"ann@stra\u00dfe.test": "ann@xn--strae-oqa.test", "ann@strasse.test": "ann@strasse.test", // two domains
+	} {
+		if got := EmailKey(in); got != want {
+			t.Errorf("email %q: %q, want %q", in, got, want)
+		}
+	}
+	for field, want := range map[string]string{"email": "ann@x.test", "phone": "+14155550101", "company": "+1 (415) 555-0101"} {
+		in := "+1 (415) 555-0101"
+		if field == "email" {
+			in = "Ann <ann@x.test>"
+		}
+		if got := FoldField(field, in); got != want {
+			t.Errorf("%s: %q, want %q", field, got, want)
 		}
 	}
 }
@@ -73,6 +131,11 @@ func FuzzNormalize(f *testing.F) {
 		}
 		if number, ok := NationalPhone(s, region); ok && !IsE164(number) {
 			t.Fatalf("%q in %q: %q", s, region, number)
+		}
+		for name, key := range map[string]func(string) string{"phone": PhoneKey, "email": EmailKey} {
+			if again := key(key(s)); again != key(s) {
+				t.Fatalf("%q as a key of %s: %q, then %q", s, name, key(s), again)
+			}
 		}
 	})
 }

@@ -18,6 +18,16 @@ func HashAddress(address string) Hash {
 	return Hash(sum[:16])
 }
 
+// AddressHashes returns the Hash of a normalised address, and that of the form in which earlier versions stored the same
+// address, if it differs.
+func AddressHashes(address string) []Hash {
+	hashes := []Hash{HashAddress(address)}
+	if earlier, ok := earlierForm(address); ok {
+		hashes = append(hashes, HashAddress(earlier))
+	}
+	return hashes
+}
+
 // Suppression forbids messages of some message types to an address of one channel type.
 type Suppression struct {
 	ID           uuid.UUID

@@ -57,11 +57,10 @@ func RowOfLead(l *message.Lead) LeadRow {
 		r.LastContactedAt = &at
 	}
 	if tags := dedupe(l.Tags); len(tags) > 0 {
-		fold := make([]string, len(tags))
-		for i, t := range tags {
-			fold[i] = message.Fold(t)
-		}
-		r.tags, r.tagsFold = Encode(tags), Encode(fold)
+		r.tags = Encode(tags)
+	}
+	if tags := audience.FoldedTags(l.Tags); len(tags) > 0 {
+		r.tagsFold = Encode(tags)
 	}
 	if len(l.CustomFields) > 0 {
 		text, number := audience.FoldedCustom(l.CustomFields)
@@ -92,8 +91,15 @@ func (r *LeadRow) Values() []any {
 	return append(v, audience.SearchText(r.folds), r.tags, r.tagsFold, r.custom, r.text, r.customSort, r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
 }
 
-// CustomNumber returns the value of custom_number.
-func (r *LeadRow) CustomNumber() Document { return r.customSort }
+// Columns returns the values of some of LeadColumns, by their names.
+func (r *LeadRow) Columns(names ...string) map[string]any {
+	values := r.Values()
+	some := make(map[string]any, len(names))
+	for _, name := range names {
+		some[name] = values[slices.Index(LeadColumns, name)]
+	}
+	return some
+}
 
 // CopyValues returns Values for COPY in PostgreSQL's binary format.
 func (r *LeadRow) CopyValues() []any {

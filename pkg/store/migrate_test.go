@@ -14,6 +14,7 @@ import (
 	"herald/migrations"
 	"herald/pkg/bulk"
 	"herald/pkg/delivery"
+	"herald/pkg/message"
 	"herald/pkg/store"
 	"herald/pkg/store/records"
 	"herald/pkg/store/storetest"
@@ -57,6 +58,7 @@ const (
 	filledBulk    = "00000000-0000-7000-8000-000000000003"
 	filledSingle  = "00000000-0000-7000-8000-000000000004"
 	filledPlanned = "00000000-0000-7000-8000-000000000005"
+	filledSpelled = "00000000-0000-7000-8000-000000000006"
 )
 
 // fillSQL writes a row of every table as version 5 wrote it, in the words of both databases.
@@ -73,6 +75,12 @@ VALUES ('` + filledSingle + `', '` + filledChannel + `', 'EMAIL', 'sendgrid', 'x
 VALUES ('` + filledPlanned + `', '` + filledBulk + `', 0, '` + filledLead + `', '` + filledChannel + `', 'EMAIL', 'sendgrid', 'ann@example.com', 'MARKETING', 'NORMAL', 'PENDING', '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:05+00:00')`,
 	`INSERT INTO attempts (message_id, n, part, outcome, http_status, code, started_at, ended_at)
 VALUES ('` + filledSingle + `', 1, 0, 'retry', 503, '', '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:06+00:00')`,
+	`INSERT INTO leads (id, first_name, first_name_fold, phone, phone_fold, search_text, tags, tags_fold, created_at, updated_at)
+VALUES ('` + filledSpelled + `', 'José', 'josé', '+1 (415) 555-0101', '+1 (415) 555-0101', 'josé', '[" Gold "]', '[" gold "]', '2025-01-02 03:04:05+00:00', '2025-01-02 03:04:05+00:00')`,
+	`INSERT INTO suppressions (id, type, address, address_hash, reason, transactional, marketing, notification, created_at)
+VALUES ('00000000-0000-7000-8000-000000000007', 'SMS', '+5215512345678', 'HASH', 'unsubscribed', false, true, true, '2025-01-02 03:04:05+00:00'),
+       ('00000000-0000-7000-8000-000000000008', 'SMS', '+551187654321', 'HASH', 'bounced', true, true, true, '2025-01-02 03:04:05+00:00'),
+       ('00000000-0000-7000-8000-000000000009', 'SMS', '+551131234567', 'HASH', 'complained', true, true, true, '2025-01-02 03:04:05+00:00')`,
 	`INSERT INTO api_keys (id, name, hash, scopes, created_at) VALUES ('k1', 'first', 'HASH', 'send', '2025-01-02 03:04:05+00:00')`,
 }
 
@@ -131,6 +139,7 @@ func checkFilled(t *testing.T, s *storetest.Store) {
 	if b.Total != 1 || !b.Planned || b.ChannelVersion != 3 {
 		t.Errorf("bulk %+v", b)
 	}
+	checkSpelled(t, s)
 	if k, err := s.APIKey(ctx, "k1"); err != nil || k.Name != "first" {
 		t.Errorf("key %+v, %v", k, err)
 	}
@@ -147,6 +156,37 @@ func checkFilled(t *testing.T, s *storetest.Store) {
 	}
 	if got, err := s.Bulk(ctx, b.ID); err != nil || got.Status != bulk.Completed {
 		t.Errorf("bulk %+v, %v", got, err)
+	}
+}
+
+// checkSpelled finds what an earlier version stored as it was spelled: a lead by its number, its tag and its name without accents,
+// and suppressions of numbers of an earlier numbering plan.
+func checkSpelled(t *testing.T, s *storetest.Store) {
+	t.Helper()
+	condition := func(field, operator string, value any) map[string]any {
+		return map[string]any{"filters": map[string]any{"conditions": []any{map[string]any{"field": field, "operator": operator, "value": value}}}}
+	}
+	for _, settings := range []map[string]any{
+		condition("phone", "equals", "+14155550101"), condition("phone", "contains", "555-0101"), condition("tags", "contains", "gold"),
+		condition("first_name", "equals", "JOSÉ"), {"search_keyword": "jose"}, {"search_keyword": "josé 4155550101"},
+	} {
+		got := storetest.ResolveAll(t, s, storetest.ParseSettings(t, settings, time.Now()), 10)
+		if len(got) != 1 || got[0].String() != filledSpelled {
+			t.Errorf("%v finds %v", settings, got)
+		}
+	}
+	for address, want := range map[string]message.Reason{"+525512345678": message.Unsubscribed, "+5511987654321": message.SuppressedBounce} {
+		hash := message.HashAddress(address)
+		found, err := s.Suppressed(t.Context(), message.SMS, message.Marketing, []message.Hash{hash})
+		must(t, err)
+		if found[hash] != want {
+			t.Errorf("%s: suppressed %q, want %q", address, found[hash], want)
+		}
+	}
+	list, err := s.ListSuppressions(t.Context(), message.SMS, "", uuid.Nil, 10)
+	must(t, err)
+	if len(list) != 5 {
+		t.Errorf("%d suppressions, want the three of the earlier version and two copies", len(list))
 	}
 }
 

@@ -13,17 +13,21 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"time"
 
+	gosqlite "github.com/glebarez/go-sqlite"
 	"github.com/glebarez/sqlite"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
+
+	"herald/pkg/message"
 )
 
 // Options of a database. The zero value suits one process of a deployment.
@@ -79,6 +83,18 @@ func scrub(err error, databaseURL string) error {
 		return errors.New(strings.ReplaceAll(err.Error(), pw, "xxxxx"))
 	}
 	return err
+}
+
+// address_hash is message.HashAddress in SQL. Migrations of SQLite use it, which has no hash function; PostgreSQL has sha256.
+func init() {
+	gosqlite.MustRegisterDeterministicScalarFunction("address_hash", 1, func(_ *gosqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+		address, ok := args[0].(string)
+		if !ok {
+			return nil, nil //nolint:nilnil // SQL's NULL
+		}
+		hash := message.HashAddress(address)
+		return hash[:], nil
+	})
 }
 
 // openSQLite uses one connection, because SQLite has one writer: readers that wait briefly are simpler than writers that

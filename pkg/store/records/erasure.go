@@ -62,11 +62,11 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	}
 	for _, a := range addresses {
 		// Singles to the address that name no lead, or one that does not exist.
-		if err := tx.Exec(eraseSQL+`address_hash = ? AND channel_type = ? AND bulk_id IS NULL
-    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, s.db.Now(), a.hash[:], string(a.typ)).Error; err != nil {
+		if err := tx.Exec(eraseSQL+`address_hash IN ? AND channel_type = ? AND bulk_id IS NULL
+    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, s.db.Now(), hashBytes(a.text), string(a.typ)).Error; err != nil {
 			return err
 		}
-		if err := tx.Exec("UPDATE suppressions SET address = '' WHERE type = ? AND address_hash = ?", string(a.typ), a.hash[:]).Error; err != nil {
+		if err := tx.Exec("UPDATE suppressions SET address = '' WHERE type = ? AND address_hash IN ?", string(a.typ), hashBytes(a.text)).Error; err != nil {
 			return err
 		}
 	}
@@ -95,7 +95,6 @@ func addressesOfLead(tx *gorm.DB, id uuid.UUID, lock string) (*message.Lead, err
 type address struct {
 	typ  message.ChannelType
 	text string
-	hash message.Hash
 }
 
 // addressesOf returns a lead's addresses in every form that messages may have them in: a national phone number is another
@@ -109,7 +108,7 @@ func (s *LeadStore) addressesOf(tx *gorm.DB, l *message.Lead) ([]address, error)
 	for _, t := range message.ChannelTypes {
 		for _, region := range append([]string{""}, regions...) {
 			text, reason := audience.Usable(t, l.Address(t), region)
-			a := address{t, text, message.HashAddress(text)}
+			a := address{t, text}
 			if reason == message.NoReason && !slices.Contains(out, a) {
 				out = append(out, a)
 			}

@@ -33,7 +33,7 @@ const (
 	matchSQL = `
 SELECT id FROM leads WHERE id = ANY($1::uuid[])
 UNION ALL SELECT id FROM leads WHERE email_fold <> '' AND email_fold = ANY($2::text[])
-UNION ALL SELECT id FROM leads WHERE phone <> '' AND phone = ANY($3::text[])`
+UNION ALL SELECT id FROM leads WHERE phone_fold <> '' AND phone_fold = ANY($3::text[])`
 )
 
 // lockLeadsSQL locks leads in the order of their ids, so that two batches never deadlock, and reads them as they are under the

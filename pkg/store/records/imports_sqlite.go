@@ -25,7 +25,7 @@ func (w *sqliteLeads) mergeLeads(ctx context.Context, m *leadMerge) error {
 			n     int
 			arg   any
 		}{
-			{"id IN ?", len(m.IDs), m.IDs}, {"email_fold <> '' AND email_fold IN ?", len(m.Emails), m.Emails}, {"phone <> '' AND phone IN ?", len(m.Phones), m.Phones},
+			{"id IN ?", len(m.IDs), m.IDs}, {"email_fold <> '' AND email_fold IN ?", len(m.Emails), m.Emails}, {"phone_fold <> '' AND phone_fold IN ?", len(m.Phones), m.Phones},
 		} {
 			if q.n == 0 {
 				continue

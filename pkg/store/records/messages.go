@@ -67,8 +67,7 @@ func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uu
 		q = q.Where("channel_type = ?", string(f.ChannelType))
 	}
 	if f.Recipient != "" {
-		hash := message.HashAddress(f.Recipient)
-		q = q.Where("address_hash = ?", hash[:])
+		q = q.Where("address_hash IN ?", hashBytes(f.Recipient))
 	}
 	if f.CreatedAfter != nil {
 		q = q.Where("created_at > ?", f.CreatedAfter.UTC())

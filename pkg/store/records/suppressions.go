@@ -91,8 +91,7 @@ func (s *SuppressionStore) ListSuppressions(ctx context.Context, t message.Chann
 		q = q.Where("type = ?", string(t))
 	}
 	if address != "" {
-		hash := message.HashAddress(address)
-		q = q.Where("address_hash = ?", hash[:])
+		q = q.Where("address_hash IN ?", hashBytes(address))
 	}
 	if before != uuid.Nil {
 		q = q.Where("id < ?", before)
@@ -106,6 +105,16 @@ func (s *SuppressionStore) ListSuppressions(ctx context.Context, t message.Chann
 		out[i] = rows[i].suppression()
 	}
 	return out, nil
+}
+
+// hashBytes returns the hashes under which rows have an address.
+func hashBytes(address string) [][]byte {
+	hashes := message.AddressHashes(address)
+	out := make([][]byte, len(hashes))
+	for i := range hashes {
+		out[i] = hashes[i][:]
+	}
+	return out
 }
 
 // DropSuppression implements lead.Suppressions.

@@ -26,6 +26,8 @@ var words = []string{
 	"ann", "Ann", "ANN", "STRASSE", "straße", "Straße", "İstanbul", "istanbul", "I", "ı", "é", "e\u0301", "É", "ﬁne", "fine", "Σίσυφος", "σίσυφοσ",
 	"100%", "a_b", "a\\b", "%", "_", "\\", "O'Hara", `"quoted"`, "'; DROP TABLE leads; --", "x\ny", "tab\there", "日本語", "😀", "ß", "ss", "Import 10/05/25",
 	"import 10/05/25", "st", "2", "2.0", "10", "-3.5", "1e3", "true", "null", "(a|b)*", "$1", "?1", "{{x}}", " ", "a  b", "\u00a0",
+	"+1 (415) 555-0101", "+14155550101", "4155550101", "555-0101", "415", "Ann <ann@x.test>", "ann@x.test", "ann@münchen.test", "ann@xn--mnchen-3ya.test",
+	"O’Neil", "o'neil", "Łódź", "lodz", " vip ", "vip", "™",
 }
 
 var (

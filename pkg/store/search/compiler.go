@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"herald/pkg/audience"
+	"herald/pkg/message"
 	"herald/pkg/store"
 )
 
@@ -103,7 +104,7 @@ func (c *compiler) met(a *audience.Criteria, withIDs bool) []string {
 	if len(a.Words) > 0 {
 		words := make([]string, len(a.Words))
 		for i, w := range a.Words {
-			words[i] = c.contains("search_text", w)
+			words[i] = c.word(w)
 		}
 		parts = append(parts, join(words, false))
 	}
@@ -167,8 +168,8 @@ func (c *compiler) text(column string, cond *audience.Condition, searched bool) 
 		parts := make([]string, len(cond.Values))
 		for i, v := range cond.Values {
 			var first string
-			if searched && c.postgres && utf8.RuneCountInString(v) >= trigrams {
-				first = c.contains("search_text", v) + " AND "
+			if searched && c.postgres && utf8.RuneCountInString(message.BaseLetters(v)) >= trigrams {
+				first = c.searched(searchForms(v)) + " AND "
 			}
 			parts[i] = "(" + first + test(v) + ")"
 		}
@@ -199,6 +200,37 @@ func (c *compiler) text(column string, cond *audience.Condition, searched bool) 
 	default:
 		return column + " <> ''"
 	}
+}
+
+// word is the condition that a word of search_keyword occurs in a lead.
+func (c *compiler) word(w string) string {
+	found := c.searched(audience.WordForms(w))
+	if digits, ok := audience.WordDigits(w); ok {
+		phone := c.contains("phone_fold", digits)
+		if utf8.RuneCountInString(digits) >= trigrams {
+			phone = c.contains("search_text", digits) + " AND " + phone
+		}
+		found = "(" + found + " OR (" + phone + "))"
+	}
+	return found
+}
+
+// searchForms returns the texts of which one is part of search_text if a searched column contains v: search_text is in base
+// letters, or, where the backfill has not reached the lead, folded like the column.
+func searchForms(v string) []string {
+	if base := message.BaseLetters(v); base != v {
+		return []string{base, v}
+	}
+	return []string{v}
+}
+
+// searched is the condition that search_text contains one of the texts.
+func (c *compiler) searched(forms []string) string {
+	parts := make([]string, len(forms))
+	for i, form := range forms {
+		parts[i] = c.contains("search_text", form)
+	}
+	return join(parts, true)
 }
 
 // likeAny compares a column with all values of a condition in one expression. The column is then read once per lead, and reading it
