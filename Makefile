@@ -40,7 +40,10 @@ lint: ## formatting, vet and golangci-lint
 	go vet ./...
 	go run $(GOLANGCI) run ./...
 
-contract: ## the OpenAPI document, as a public linter sees it; needs npx
+contract: contract-lint ## four generators make clients of the OpenAPI document; each is compiled and run; needs npm
+	api/openapi/generators/run.sh
+
+contract-lint: ## the OpenAPI document, as a public linter sees it; needs npx
 	d=$$(mktemp -d) && go run ./cmd/herald openapi > $$d/openapi.json && npx --yes $(REDOCLY) lint --config api/openapi/redocly.yaml $$d/openapi.json; s=$$?; rm -rf $$d; exit $$s
 
 bench: ## Go benchmarks of the hot parts; compare two runs with benchstat. `herald bench` measures the whole

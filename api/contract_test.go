@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"herald/api/openapi"
 )
 
 // document is the OpenAPI document that the API serves, read by a library that did not write it. Every request and every
@@ -93,7 +95,31 @@ func readDocument(base string) (*document, error) {
 	}
 	d.compiler.DefaultDraft(jsonschema.Draft2020)
 	d.compiler.AssertFormat()
-	return d, d.compiler.AddResource(documentURL, tree)
+	return d, d.compiler.AddResource(documentURL, withFurtherValues(tree))
+}
+
+// withFurtherValues applies the extension x-also-accepts, which JSON Schema does not know: a schema that has it becomes the choice
+// of what it says and of the further values.
+func withFurtherValues(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for name, inner := range v {
+			out[name] = withFurtherValues(inner)
+		}
+		if further, ok := out[openapi.AlsoAccepts]; ok {
+			delete(out, openapi.AlsoAccepts)
+			return map[string]any{"anyOf": []any{out, further}}
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = withFurtherValues(v[i])
+		}
+		return out
+	}
+	return v
 }
 
 // TestMain also fails when all tests were run and an operation of the document was never answered with success: then

@@ -68,14 +68,18 @@ func TestEveryRouteIsInTheDocument(t *testing.T) {
 	}
 }
 
-// Every field has a meaning and an example that its own schema accepts.
+// Every component has a meaning, and every field a meaning and an example that its own schema accepts.
 func TestEveryFieldIsExplained(t *testing.T) {
-	for name, s := range readDocument(t).Components.Schemas {
+	all := readDocument(t).Components.Schemas
+	for name, s := range all {
+		if s.Description == "" {
+			t.Errorf("%s has no meaning", name)
+		}
 		for field, p := range s.Properties {
 			if p.Description == "" {
 				t.Errorf("%s.%s has no meaning", name, field)
 			}
-			if refersToOthers(p) {
+			if p = withEnumerations(p, all); refersToOthers(p) {
 				continue
 			}
 			if len(p.Examples) == 0 {
@@ -92,6 +96,23 @@ func TestEveryFieldIsExplained(t *testing.T) {
 			}
 		}
 	}
+}
+
+// withEnumerations returns a schema with the enumerations and values that it refers to in their places.
+func withEnumerations(s *jsonschema.Schema, all map[string]*jsonschema.Schema) *jsonschema.Schema {
+	if s == nil {
+		return nil
+	}
+	out := *s
+	if named := all[strings.TrimPrefix(s.Ref, "#/components/schemas/")]; named != nil && named.Properties == nil {
+		out.Ref, out.Type, out.Enum, out.AnyOf = "", named.Type, named.Enum, named.AnyOf
+	}
+	alternatives := out.AnyOf
+	out.Items, out.AnyOf = withEnumerations(s.Items, all), nil
+	for _, a := range alternatives {
+		out.AnyOf = append(out.AnyOf, withEnumerations(a, all))
+	}
+	return &out
 }
 
 // refersToOthers reports whether a schema refers to a component, whose own fields have the examples.

@@ -103,6 +103,9 @@ func (m *mutator) sample(pointer string) any {
 			}
 		}
 	}
+	if values, ok := s["enum"].([]any); ok {
+		return values[0]
+	}
 	if s["items"] != nil {
 		return []any{m.sample(pointer + "/items")}
 	}
@@ -350,7 +353,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 	}
 	before := look()
 	bases := map[string][]string{
-		"send": {
+		"sendMessage": {
 			`{"bulk_settings":{"all_leads":true},"message_data":{"subject":"s","content":"c"}}`,
 			`{"sender_type":"sms","bulk_settings":{"lead_ids":["` + leadID + `"]},"message_data":{"content":"c"}}`,
 		},
@@ -361,7 +364,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 		"createSuppression": {`{"type":"SMS","address":"+15550001111"}`},
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.d.Paths["/api/messaging/send"]["post"].RequestBody.Content["application/json"].Examples)) {
-		bases["send"] = append(bases["send"], contract.Example(name))
+		bases["sendMessage"] = append(bases["sendMessage"], contract.Example(name))
 	}
 	path := func(p string, op *operation) string {
 		switch op.OperationID {
@@ -403,7 +406,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 	if n := len(h.sim.Accepted("")); n != 0 {
 		t.Errorf("%d messages were sent", n)
 	}
-	for _, name := range []string{"SendRequest", "MessageData", "BulkSettings", "FilterRequest", "FilterCondition", "NewChannel", "ChannelPatch", "NewLead", "LeadPatch", "NewSuppression"} {
+	for _, name := range []string{"SendRequest", "MessageData", "BulkSettings", "FilterRequest", "FilterNode", "NewChannel", "ChannelPatch", "NewLead", "LeadPatch", "NewSuppression"} {
 		properties, _ := m.node("/components/schemas/" + name + "/properties").(map[string]any)
 		for field := range properties {
 			if !m.covered["/components/schemas/"+name+"/properties/"+field] {

@@ -18,7 +18,7 @@ import (
 func showPreview(p *bulk.Preview, read bool) contract.Preview {
 	r := contract.Preview{
 		TotalLeads: p.Total, Reachable: p.Reachable, LeadsNotFound: p.NotFound, Skipped: p.Skipped, EstimatedCost: p.Cost.Amount(),
-		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Samples: []contract.Sample{},
+		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Samples: []contract.Sample{}, Kind: contract.KindPreview,
 	}
 	for _, s := range p.Samples {
 		if !read {

@@ -20,7 +20,7 @@ func showBulk(v *bulk.View) contract.Bulk {
 	r := contract.Bulk{
 		TotalLeads: v.Figures.Total, MessagesSent: v.Sent, MessagesFailed: v.Failed, SuccessRate: v.SuccessRate, BulkID: v.ID.String(),
 		Status: string(v.Status), StatusReason: orNull(v.StatusReason), MessagesPending: v.Pending, MessagesUnknown: v.Unknown, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
-		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), CompletedAt: at(v.CompletedAt),
+		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), CompletedAt: at(v.CompletedAt), Kind: contract.KindBulk,
 	}
 	if r.FailureReasons == nil {
 		r.FailureReasons = map[message.Reason]int64{}

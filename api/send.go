@@ -290,7 +290,7 @@ func showSent(sent *delivery.SendResult) contract.SendResponse {
 	m := sent.Message
 	r := contract.SendResponse{
 		MessageID: m.ID.String(), ChannelUsed: m.ChannelType, ProviderUsed: m.Provider, ProviderMessageID: orNull(sent.ProviderMessageID),
-		Status: sent.Status, Cost: sent.Cost.Amount(), SentAt: at(sent.SentAt),
+		Status: sent.Status, Cost: sent.Cost.Amount(), SentAt: at(sent.SentAt), Kind: contract.KindSingle,
 	}
 	r.Success = sent.Status.Accepted() || sent.Status == message.Queued
 	if !r.Success {

@@ -33,11 +33,11 @@ func TestSingleExamples(t *testing.T) {
 		"instagram": {instagramExample, "INSTAGRAM_DM", "instagram", 0},
 	} {
 		a := h.send(c.body)
-		want := []string{"channel_used", "cost", "message_id", "provider_message_id", "provider_used", "sent_at", "status", "success"}
+		want := []string{"channel_used", "cost", "kind", "message_id", "provider_message_id", "provider_used", "sent_at", "status", "success"}
 		if got := slices.Sorted(maps.Keys(a.body)); !slices.Equal(got, want) {
 			t.Errorf("%s: keys %v", name, got)
 		}
-		if a.body["success"] != true || a.body["status"] != "SENT" || a.body["channel_used"] != c.channel || a.body["provider_used"] != c.provider ||
+		if a.body["success"] != true || a.body["status"] != "SENT" || a.body["kind"] != "single" || a.body["channel_used"] != c.channel || a.body["provider_used"] != c.provider ||
 			a.body["cost"] != c.cost || a.body["provider_message_id"] == nil || a.body["sent_at"] == nil {
 			t.Errorf("%s: %s", name, a.raw)
 		}
@@ -308,7 +308,7 @@ func TestBulkExample(t *testing.T) {
 	a := h.send(bulkExample)
 	for k, want := range map[string]any{
 		"total_leads": 3.0, "messages_sent": 3.0, "messages_failed": 0.0, "success_rate": 100.0, "status": "COMPLETED", "messages_pending": 0.0,
-		"leads_not_found": 0.0, "cost": 0.003, "failure_reasons": map[string]any{},
+		"leads_not_found": 0.0, "cost": 0.003, "failure_reasons": map[string]any{}, "kind": "bulk",
 	} {
 		if d := cmp.Diff(want, a.body[k]); d != "" {
 			t.Errorf("%s: %s", k, d)

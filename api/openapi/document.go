@@ -18,6 +18,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"herald/pkg/contract"
+	"herald/pkg/message"
 )
 
 // object is a JSON object whose members keep their order.
@@ -81,8 +82,8 @@ func newDocument(routes []contract.Route) *document {
 		if op.Request != nil {
 			d.schemas.of(reflect.TypeOf(op.Request), true)
 		}
-		for _, a := range op.Answers {
-			d.schemas.of(reflect.TypeOf(a), false)
+		if len(op.Answers) > 0 {
+			d.schemas.either(op.Answers)
 		}
 	}
 	for _, e := range []any{contract.Problem{}, contract.ValidationError{}} {
@@ -114,7 +115,7 @@ func (d *document) parametersOf(v any, in string) []parameter {
 			continue
 		}
 		s := d.schemas.of(f.Type, true)
-		limit(s, f.Tag, true)
+		d.schemas.limit(s, f.Tag, true)
 		params = append(params, parameter{in: in, name: f.Tag.Get("name"), doc: f.Tag.Get("doc"), example: exampleOf(s, f.Tag), schema: s})
 	}
 	return params
@@ -210,14 +211,14 @@ func (d *document) requestBody(op operation) object {
 		if len(op.Examples) > 0 {
 			examples := make(object, 0, len(op.Examples))
 			for _, name := range op.Examples {
-				examples = append(examples, member{name, object{{"value", json.RawMessage(contract.Example(name))}}})
+				examples = append(examples, member{name, object{{"value", json.RawMessage(requestExample(name))}}})
 			}
 			media = append(media, member{"examples", examples})
 		}
 		content = append(content, member{contract.MediaJSON, media})
 	case len(op.Uploads) > 0:
 		for _, u := range op.Uploads {
-			content = append(content, member{u.Media, object{{"schema", &jsonschema.Schema{Type: "string"}}, {"example", u.Example}}})
+			content = append(content, member{u.Media, object{{"schema", bytesOf()}, {"example", u.Example}}})
 		}
 	default:
 		return nil
@@ -244,18 +245,11 @@ func (d *document) responses(op operation) object {
 func (d *document) answer(op operation) object {
 	switch {
 	case op.Media != "":
-		return object{{op.Media, object{{"schema", &jsonschema.Schema{Type: "string"}}}}}
+		return object{{op.Media, object{{"schema", bytesOf()}}}}
 	case len(op.Answers) == 0:
 		return nil
 	}
-	schema := &jsonschema.Schema{}
-	for _, a := range op.Answers {
-		schema.OneOf = append(schema.OneOf, d.schemas.of(reflect.TypeOf(a), false))
-	}
-	if len(op.Answers) == 1 {
-		schema = schema.OneOf[0]
-	}
-	media := object{{"schema", schema}}
+	media := object{{"schema", d.schemas.either(op.Answers)}}
 	if op.AnswerExample != "" {
 		media = append(media, member{"examples", object{
 			{"single", object{{"summary", "A single message."}, {"value", json.RawMessage(contract.Example(op.AnswerExample))}}},
@@ -263,6 +257,21 @@ func (d *document) answer(op operation) object {
 	}
 	return object{{contract.MediaJSON, media}}
 }
+
+// requestExample returns a documented request with the types of channels in capitals, as the schema has them. Herald accepts any
+// letter case, which generated clients need not know.
+func requestExample(name string) string {
+	example := contract.Example(name)
+	for _, t := range message.ChannelTypes {
+		const field = `"sender_type": "`
+		example = strings.Replace(example, field+strings.ToLower(string(t)), field+string(t), 1)
+	}
+	return example
+}
+
+// bytesOf is the schema of a body that is not JSON. The format makes generated clients read and write it as a stream; without
+// it, ogen refuses media types that it does not know.
+func bytesOf() *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Format: "binary"} }
 
 func answerHeaders(op operation) object {
 	names := append([]string{contract.HeaderRequestID}, op.AnswerHeaders...)

@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
-
-	"herald/pkg/contract"
 )
 
 //go:embed page.html
@@ -49,8 +47,8 @@ type docField struct {
 }
 
 type docSchema struct {
-	Name   string
-	Fields []docField
+	Name, Text string
+	Fields     []docField
 }
 
 func (d *document) html() ([]byte, error) {
@@ -64,9 +62,12 @@ func (d *document) html() ([]byte, error) {
 		}
 		sections = append(sections, s)
 	}
-	shown := make([]docSchema, len(d.schemas.names))
-	for i, name := range d.schemas.names {
-		shown[i] = docSchema{Name: name, Fields: fieldsOf(d.schemas.all[name])}
+	var shown []docSchema
+	for _, name := range d.schemas.names {
+		// Enumerations and values are shown where fields have them, and choices of answers at their operations.
+		if s := d.schemas.all[name]; s.Properties != nil {
+			shown = append(shown, docSchema{Name: name, Text: s.Description, Fields: d.schemas.fieldsOf(s)})
+		}
 	}
 	page, err := template.New("docs").Parse(pageTemplate)
 	if err != nil {
@@ -86,14 +87,14 @@ func (d *document) html() ([]byte, error) {
 func (d *document) show(op operation) docOperation {
 	o := docOperation{ID: op.ID, Method: op.Method, Path: op.path, Summary: op.Summary, Text: op.Text, Scope: string(op.Scope), Status: op.Status}
 	for _, p := range op.params {
-		o.Params = append(o.Params, docField{Name: p.name, In: p.in, Type: typeOf(p.schema), Text: p.doc, Example: text(p.example), Required: p.in == "path"})
+		o.Params = append(o.Params, docField{Name: p.name, In: p.in, Type: d.schemas.typeOf(p.schema), Text: p.doc, Example: text(p.example), Required: p.in == "path"})
 	}
 	if op.Request != nil {
 		o.Request = componentName(reflect.TypeOf(op.Request))
 	}
 	for _, name := range op.Examples {
 		var indented bytes.Buffer
-		if json.Indent(&indented, []byte(contract.Example(name)), "", "  ") == nil {
+		if json.Indent(&indented, []byte(requestExample(name)), "", "  ") == nil {
 			o.Examples = append(o.Examples, docExample{strings.ReplaceAll(name, "_", " "), indented.String()})
 		}
 	}
@@ -112,11 +113,11 @@ func (d *document) show(op operation) docOperation {
 }
 
 // fieldsOf returns the fields of an object in the order of their declaration.
-func fieldsOf(s *jsonschema.Schema) []docField {
+func (b *schemas) fieldsOf(s *jsonschema.Schema) []docField {
 	fields := make([]docField, len(s.PropertyOrder))
 	for i, name := range s.PropertyOrder {
 		p := s.Properties[name]
-		fields[i] = docField{Name: name, Type: typeOf(p), Text: p.Description, Refs: refsOf(p), Required: slices.Contains(s.Required, name)}
+		fields[i] = docField{Name: name, Type: b.typeOf(p), Text: p.Description, Refs: b.refsOf(p), Required: slices.Contains(s.Required, name)}
 		if len(p.Examples) > 0 {
 			fields[i].Example = text(p.Examples[0])
 		}
@@ -136,29 +137,32 @@ func text(v any) string {
 	return string(b)
 }
 
-// refsOf returns the names of the components that a schema refers to.
-func refsOf(s *jsonschema.Schema) []string {
+// refsOf returns the names of the components with fields that a schema refers to.
+func (b *schemas) refsOf(s *jsonschema.Schema) []string {
 	if s == nil {
 		return nil
 	}
 	var refs []string
-	if name, ok := strings.CutPrefix(s.Ref, schemaPrefix); ok {
+	if name, ok := strings.CutPrefix(s.Ref, schemaPrefix); ok && b.all[name].Properties != nil {
 		refs = append(refs, name)
 	}
 	for _, inner := range append(slices.Concat(s.AnyOf, s.OneOf), s.Items, s.AdditionalProperties) {
-		refs = append(refs, refsOf(inner)...)
+		refs = append(refs, b.refsOf(inner)...)
 	}
 	return refs
 }
 
-// typeOf describes the type and the bounds of a schema in a few words.
-func typeOf(s *jsonschema.Schema) string {
+// typeOf describes the type and the bounds of a schema in a few words. Only objects are described at a place of their own.
+func (b *schemas) typeOf(s *jsonschema.Schema) string {
+	if named := b.component(s); named != nil && named.Properties == nil {
+		s = named
+	}
 	kinds := s.Types
 	if s.Type != "" {
 		kinds = []string{s.Type}
 	}
 	for _, alternative := range s.AnyOf {
-		if t := typeOf(alternative); t != "" && !slices.Contains(kinds, t) && alternative.Pattern == "" {
+		if t := b.typeOf(alternative); t != "" && !slices.Contains(kinds, t) {
 			kinds = append(kinds, t)
 		}
 	}
@@ -172,11 +176,11 @@ func typeOf(s *jsonschema.Schema) string {
 	}
 	out := strings.Join(kinds, " or ")
 	if s.Items != nil {
-		if of := typeOf(s.Items); of != "" {
+		if of := b.typeOf(s.Items); of != "" {
 			out += " of " + of
 		}
 	}
-	if s.Format != "" {
+	if s.Format != "" && isString(s) {
 		out = s.Format
 	}
 	return out + bounds(s)

@@ -3,6 +3,7 @@ package openapi
 import (
 	"strings"
 
+	"herald/pkg/audience"
 	"herald/pkg/channel"
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
@@ -38,6 +39,7 @@ var registryTexts = strings.NewReplacer(
 	}),
 	"{credentials}", perProvider(credentials),
 	"{policies}", perProvider(func(p *channel.ProviderSpec) string { return string(p.OnUnknown) }),
+	"{fields}", strings.Join(audience.Fields(), ", "),
 	"{price_units}", perType(", ", func(s *message.TypeSpec) string { return s.Price.Unit }),
 )
 

@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
 
@@ -59,6 +60,83 @@ var headerComponents = object{
 
 func header(doc string, example any, s *jsonschema.Schema) object {
 	return object{{"description", doc}, {"schema", s}, {"example", example}}
+}
+
+// componentTexts are the descriptions of the components, which generators write above the types that they make.
+var componentTexts = map[string]string{
+	"SendRequest":     "A request to send: a single message, or with bulk_settings a bulk.",
+	"MessageData":     "The content of a message; for a single also its recipient.",
+	"BulkSettings":    "The audience of a bulk: the leads that meet all criteria (with match any: at least one), without the exclusions, each address once. At least one criterion is required.",
+	"FilterRequest":   "A group of conditions on the fields of a lead.",
+	"FilterNode":      "Either a condition, with field, operator and value, or a group, with conditions and logic.",
+	"FilterValue":     "The value of a condition: a scalar, or where the operator accepts one, a list of scalars.",
+	"FilterScalar":    "A text, a number, or true or false. Times are texts.",
+	"SendResponse":    "The outcome of a single message.",
+	"Failure":         "Why a provider, or Herald, refused a message.",
+	"Bulk":            "The state and the figures of a bulk.",
+	"BulkChannel":     "The channel of a bulk that has not ended.",
+	"Preview":         "The result of a dry run. Nothing was sent.",
+	"Sample":          "The message that one lead would get.",
+	"Message":         "One message of the ledger.",
+	"Attempt":         "One call to a provider.",
+	"Receipt":         "A later report of a provider on a message, such as a delivery.",
+	"Explanation":     "The result of a bulk for one lead, and of each criterion.",
+	"Verdict":         "The result of one criterion, group or condition for a lead.",
+	"Channel":         "A sending account. Of its credentials, only the last four characters are shown.",
+	"NewChannel":      "A sending account to register.",
+	"ChannelPatch":    "The fields of a channel to change. An absent field keeps its value; null empties an optional one.",
+	"ChannelRef":      "The names of a channel: what an API key without the scope read gets.",
+	"Lead":            "A contact in the address book. Fields without a value are null.",
+	"NewLead":         "A lead to store.",
+	"LeadPatch":       "The fields of a lead to change. An absent field keeps its value; null empties it.",
+	"LeadRef":         "The id of a lead: what an API key without the scope read gets.",
+	"ImportReport":    "The result of an import.",
+	"ImportColumn":    "What a column of an imported file became.",
+	"ImportWarning":   "A cell of an imported row that was left out, or that is stored and cannot be used.",
+	"ImportError":     "A rejected row of an imported file.",
+	"Suppression":     "An address that must not be contacted over one channel type.",
+	"NewSuppression":  "A suppression to add. It overwrites the one with the same type, address and reason.",
+	"SuppressionRef":  "The id of a suppression: what an API key without the scope read gets.",
+	"Health":          "The result of a probe.",
+	"Problem":         "Why a request failed, if not for its own mistakes.",
+	"ValidationError": "The mistakes of an invalid request, which had no effect.",
+	"FieldError":      "One mistake of a request.",
+
+	"ChannelType":       "The kind of a channel and of the addresses that it sends to.",
+	"Provider":          "The vendor that sends the messages of a channel.",
+	"MessageType":       "The purpose of a message. It decides which suppressions apply.",
+	"Priority":          "The priority of a message.",
+	"SendPriority":      "The priority of a message in a request: its name, or a number as in the mail header X-Priority.",
+	"MessageStatus":     "The status of a message.",
+	"Reason":            "The reason of a status.",
+	"SuppressionReason": "The reason of a suppression.",
+	"BulkStatus":        "The status of a bulk.",
+	"ChannelState":      "Whether a channel sends.",
+	"BulkChannelState":  "The state of the channel of a bulk that has not ended.",
+	"UnknownPolicy":     "What happens to messages whose outcome is unknown.",
+	"Match":             "Whether a lead must meet all criteria or any.",
+	"Logic":             "Whether all conditions of a group must hold or at least one.",
+	"AttemptOutcome":    "How a call to a provider ended.",
+	"HealthStatus":      "How far the API serves requests.",
+	"FieldErrorType":    "The kind of a mistake.",
+	"ProblemCode":       "The kind of a problem.",
+	"SingleKind":        "The kind of the answer about a single message.",
+	"BulkKind":          "The kind of the answer about a bulk.",
+	"PreviewKind":       "The kind of the answer to a dry run.",
+	"FilterOperator":    "A comparison of a field of a lead with a value.",
+
+	"SendResponseOrBulkOrPreview": "SendResponse for a single message, Bulk with bulk_settings, Preview with bulk_settings and dry_run. The field kind tells which.",
+	"ChannelOrChannelRef":         "Channel for an API key with the scope read, else ChannelRef.",
+	"LeadOrLeadRef":               "Lead for an API key with the scope read, else LeadRef.",
+	"SuppressionOrSuppressionRef": "Suppression for an API key with the scope read, else SuppressionRef.",
+}
+
+// componentText returns the description of a component.
+func componentText(name string) string {
+	if of, ok := strings.CutSuffix(name, "Page"); ok && componentTexts[name] == "" {
+		return "One page of a list of " + of + " items (keyset pagination)."
+	}
+	return componentTexts[name]
 }
 
 // codes are the codes of problems.

@@ -59,7 +59,7 @@ type Page[T any] struct {
 
 // FieldError is one mistake in one field of a request.
 type FieldError struct {
-	Loc  []any  `json:"loc" doc:"Path of the field: body, query, path or header, followed by names and, in arrays, indexes from 0." example:"[\"body\",\"message_data\",\"subject\"]"`
+	Loc  []any  `json:"loc" doc:"Path of the field: body, query, path or header, followed by names and, in arrays, indexes from 0." enum:"step" example:"[\"body\",\"message_data\",\"subject\"]"`
 	Msg  string `json:"msg" doc:"Description of the mistake. The text may change between versions." example:"an email needs a subject"`
 	Type string `json:"type" doc:"Kind of the mistake. The values never change their meaning." enum:"slug" example:"missing"`
 }
@@ -78,7 +78,7 @@ type Problem struct {
 
 // SendRequest is the request of a single, or with BulkSettings of a bulk.
 type SendRequest struct {
-	SenderType       string              `json:"sender_type,omitempty" doc:"Channel type, in any letter case. Default: the type of the channel that sender_identifier names; else derived from the recipient ({recipient_forms}); for a bulk without a recipient, derived from the fields that are present ({implying_fields})." enum:"type" example:"email"`
+	SenderType       string              `json:"sender_type,omitempty" doc:"Channel type, in any letter case. Default: the type of the channel that sender_identifier names; else derived from the recipient ({recipient_forms}); for a bulk without a recipient, derived from the fields that are present ({implying_fields})." enum:"type" example:"EMAIL"`
 	SenderIdentifier string              `json:"sender_identifier,omitempty" doc:"Id of the channel. Default: the default channel of the type. The query parameter send_identifier has the same meaning." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 	MessageData      MessageData         `json:"message_data" required:"true" doc:"Content of the message; for a single also its recipient."`
 	MessageType      message.MessageType `json:"message_type,omitempty" doc:"Purpose of the message, in any letter case. It decides which suppressions apply. Default: TRANSACTIONAL for a single, MARKETING for a bulk." enum:"message_type" example:"TRANSACTIONAL"`
@@ -117,15 +117,15 @@ type BulkSettings struct {
 
 // FilterRequest is a group of conditions, and of further groups, at most 10 deep and with at most 500 conditions in all.
 type FilterRequest struct {
-	ID         string       `json:"id,omitempty" doc:"Name of the group, chosen by the caller. Error messages and explanations contain it." max:"1000" example:"group-1"`
-	Conditions []FilterNode `json:"conditions" required:"true" doc:"Conditions and groups, at most 500 conditions in all groups together." min:"1" max:"500"`
+	ID         string       `json:"id,omitempty" doc:"Name of the group or condition, chosen by the caller. Error messages and explanations contain it." max:"1000" example:"group-1"`
+	Conditions []FilterNode `json:"conditions" required:"true" doc:"Conditions and groups, at most 500 conditions in all groups together." min:"1" max:"500" example:"[{\"field\":\"first_name\",\"operator\":\"contains\",\"value\":\"st\"}]"`
 	Logic      string       `json:"logic,omitempty" doc:"Whether all conditions must hold (AND) or at least one (OR). Default: AND." enum:"logic" example:"AND"`
 }
 
 // FilterCondition compares one field of a lead.
 type FilterCondition struct {
 	ID       string `json:"id,omitempty" doc:"Name of the condition, chosen by the caller. Error messages and explanations contain it." max:"1000" example:"cond-1"`
-	Field    string `json:"field" required:"true" doc:"Field of the lead, or custom_fields.<key> with a key of at most 200 characters." enum:"field" example:"first_name"`
+	Field    string `json:"field" required:"true" doc:"Field of the lead: {fields}; or custom_fields.<key> with a key of at most 200 characters." enum:"field" example:"first_name"`
 	Operator string `json:"operator" required:"true" doc:"Comparison. Text: equals not_equals contains not_contains starts_with ends_with in not_in is_empty is_not_empty. Times: before after between within_last_days is_empty is_not_empty. tags: contains contains_all not_contains is_empty is_not_empty. custom_fields: the operators of text, and gt gte lt lte between for numbers. Comparisons of text ignore letter case." enum:"operator" example:"contains"`
 	Value    any    `json:"value,omitempty" doc:"Value to compare with: text of at most 1000 characters; a number of at most 40 digits before and 40 after the decimal point; true or false; an RFC 3339 time or a date in the years 1 to 9999 in UTC; or, where the operator accepts one, a list of at most 1000 of these. Absent for is_empty and is_not_empty." enum:"value" example:"st"`
 }
@@ -145,6 +145,13 @@ func (n FilterNode) MarshalJSON() ([]byte, error) {
 	return json.Marshal(n.Condition)
 }
 
+// The kinds of answers to a send. Clients distinguish the answers by their field kind.
+const (
+	KindSingle  = "single"
+	KindBulk    = "bulk"
+	KindPreview = "preview"
+)
+
 // SendResponse is the response to a single: the outcome of the message.
 type SendResponse struct {
 	Success           bool                `json:"success" doc:"true if the provider accepted the message (SENT) or workers will deliver it (QUEUED); false for FAILED, SKIPPED and UNKNOWN." example:"true"`
@@ -155,6 +162,7 @@ type SendResponse struct {
 	Status            message.Status      `json:"status" doc:"SENT: the provider accepted the message. QUEUED: the provider is busy; workers will retry. FAILED: permanently refused. SKIPPED: the recipient is suppressed. UNKNOWN: the request was sent and no response arrived." enum:"status" example:"SENT"`
 	Cost              float64             `json:"cost" doc:"Cost in the currency of the channel; 0 if the message was not sent." example:"0.001"`
 	SentAt            *time.Time          `json:"sent_at" doc:"Time at which the provider accepted the message; null if it did not." example:"2025-01-31T10:30:00Z"`
+	Kind              string              `json:"kind" doc:"Which of the three answers to a send this is." enum:"kind_single" example:"single"`
 	Error             *message.Failure    `json:"error,omitempty" doc:"Reason of the failure; absent if success is true."`
 }
 
@@ -176,6 +184,7 @@ type Bulk struct {
 	StartedAt       *time.Time               `json:"started_at" doc:"Time at which a worker started it; null before." example:"2025-01-31T10:30:00Z"`
 	CompletedAt     *time.Time               `json:"completed_at" doc:"Time at which its last message ended; null before." example:"2025-01-31T10:31:00Z"`
 	Channel         *BulkChannel             `json:"channel" doc:"Its channel and the state of the channel, which may be the reason for a delay; null after the bulk has ended."`
+	Kind            string                   `json:"kind" doc:"Which of the three answers to a send this is." enum:"kind_bulk" example:"bulk"`
 	Request         json.RawMessage          `json:"request,omitempty" doc:"Request of the bulk, with the number of lead_ids instead of the ids. Present only when a single bulk is read." example:"{\"bulk_settings\":{\"lead_ids\":150}}"`
 }
 
@@ -196,6 +205,7 @@ type Preview struct {
 	EstimatedCost    float64                  `json:"estimated_cost" doc:"Estimated cost in the currency of the channel. For SMS, the segments are extrapolated from the first 100 messages." example:"0.148"`
 	EstimatedSeconds float64                  `json:"estimated_seconds" doc:"Estimated duration in seconds, from the rate of the channel and the workers that are running now." example:"1.2"`
 	Samples          []Sample                 `json:"samples" doc:"Messages of the first five leads; only their ids for API keys without the scope read."`
+	Kind             string                   `json:"kind" doc:"Which of the three answers to a send this is." enum:"kind_preview" example:"preview"`
 }
 
 // Sample is the message that one lead would get.

@@ -9,7 +9,7 @@ import (
 // The routes of the API.
 var (
 	RouteSend = Route{
-		ID: "send", Method: http.MethodPost, Path: "/api/messaging/send", Scope: access.Send,
+		ID: "sendMessage", Method: http.MethodPost, Path: "/api/messaging/send", Scope: access.Send,
 		Tag: "Sending", Summary: "Send a single message or a bulk",
 		Text:  "Without bulk_settings: delivers one message within the request and answers with its outcome. A message that the provider refuses is 200 with success false. With bulk_settings: accepts the bulk, waits for its figures as the Prefer header says, and answers with the figures of that moment. With dry_run: counts, estimates and renders samples (only their lead ids for a key without the scope read), and sends nothing; a dry run may take 10 s, and an API key may have two in progress. 404 if the channel is deleted concurrently.",
 		Query: SendQuery{}, Headers: SendHeaders{},
@@ -135,22 +135,22 @@ var (
 		Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
 	}
 	RouteDocument = Route{
-		ID: "document", Method: http.MethodGet, Path: "/openapi.json", Access: Open, Admission: AdmitAlways,
+		ID: "getDocument", Method: http.MethodGet, Path: "/openapi.json", Access: Open, Admission: AdmitAlways,
 		Tag: "Service", Summary: "This document", Text: "OpenAPI 3.1.",
 		Status: http.StatusOK, Answers: []any{map[string]any{}},
 	}
 	RouteDocs = Route{
-		ID: "docs", Method: http.MethodGet, Path: "/docs", Access: Open, Admission: AdmitAlways,
+		ID: "getDocs", Method: http.MethodGet, Path: "/docs", Access: Open, Admission: AdmitAlways,
 		Tag: "Service", Summary: "This document as a page", Text: "HTML without scripts and without external resources.",
 		Status: http.StatusOK, Media: MediaHTML,
 	}
 	RouteAlive = Route{
-		ID: "alive", Method: http.MethodGet, Path: "/healthz", Access: Open, Admission: AdmitAlways,
+		ID: "getLiveness", Method: http.MethodGet, Path: "/healthz", Access: Open, Admission: AdmitAlways,
 		Tag: "Service", Summary: "Liveness probe", Text: "200 while the process answers.",
 		Status: http.StatusOK, Answers: []any{Health{}},
 	}
 	RouteReady = Route{
-		ID: "ready", Method: http.MethodGet, Path: "/readyz", Access: Open, Admission: AdmitAlways,
+		ID: "getReadiness", Method: http.MethodGet, Path: "/readyz", Access: Open, Admission: AdmitAlways,
 		Tag: "Service", Summary: "Readiness probe", Text: "200 while the API accepts requests, without Redis too (degraded); 503 without the database. The answer is at most a second old.",
 		Status: http.StatusOK, Answers: []any{Health{}}, Errors: []int{http.StatusServiceUnavailable},
 	}
