@@ -67,8 +67,14 @@ func (p *peer) next(r *bufio.Reader) bool {
 // post makes one call.
 func post(t *testing.T, c *http.Client, url, body string) (status int, answer string, ev *Evidence, err error) {
 	t.Helper()
+	return send(t, c, url, strings.NewReader(body))
+}
+
+// send is post for any body.
+func send(t *testing.T, c *http.Client, url string, body io.Reader) (status int, answer string, ev *Evidence, err error) {
+	t.Helper()
 	ctx, ev := Trace(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +159,7 @@ func TestAnswerEndsWithItsConnection(t *testing.T) {
 	}
 }
 
-// A connection that was closed while nobody used it costs nothing: the call goes over another, once.
+// An idle connection that the server closed is not used: the call is made once, over another connection.
 func TestClosedConnectionsAreNoticed(t *testing.T) {
 	closed := make(chan bool, 8)
 	p := listen(t, func(p *peer, conn net.Conn, r *bufio.Reader) {
@@ -174,78 +180,6 @@ func TestClosedConnectionsAreNoticed(t *testing.T) {
 			t.Fatalf("call %d: %d connections, %d requests", n, p.conns.Load(), p.requests.Load())
 		}
 	}
-}
-
-// What left is never sent again, however well the request could be repeated.
-func TestWhatLeftIsNotRepeated(t *testing.T) {
-	p := listen(t, func(p *peer, conn net.Conn, r *bufio.Reader) {
-		if p.next(r) {
-			_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-		}
-		p.next(r) // and no answer
-	})
-	c, _ := client(t)
-	if status, _, _, err := post(t, c, p.url, "x"); status != 202 || err != nil {
-		t.Fatal(status, err)
-	}
-	_, _, ev, err := post(t, c, p.url, "x")
-	if err == nil || !ev.BytesSent() {
-		t.Errorf("sent %v, %v", ev.BytesSent(), err)
-	}
-	if p.conns.Load() != 1 || p.requests.Load() != 2 {
-		t.Errorf("%d connections, %d requests", p.conns.Load(), p.requests.Load())
-	}
-}
-
-// broken is a connection that takes nothing any more.
-type broken struct{ net.Conn }
-
-func (broken) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
-
-// A call that nothing left of is made on another connection, if its request can be written again.
-func TestNothingLeft(t *testing.T) {
-	p := listen(t, func(p *peer, conn net.Conn, r *bufio.Reader) {
-		for p.next(r) {
-			_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-		}
-	})
-	c, tr := client(t)
-	u, err := url.Parse(p.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	call := func(body io.Reader) (*http.Response, *Evidence, error) {
-		conn, err := tr.connect(t.Context(), u)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw := conn.counting.Conn
-		conn.counting.Conn, conn.reused = broken{raw}, true
-		defer raw.Close()
-		ctx, ev := Trace(t.Context())
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = conn.roundTrip(req, ev); err == nil || ev.BytesSent() {
-			t.Errorf("sent %v, %v", ev.BytesSent(), err)
-		}
-		if !rewind(&req) {
-			return nil, ev, err
-		}
-		res, err := tr.RoundTrip(req)
-		return res, ev, err
-	}
-	if res, ev, err := call(strings.NewReader("again")); err != nil || res.StatusCode != 202 || !ev.BytesSent() {
-		t.Errorf("%v, sent %v", err, ev.BytesSent())
-	}
-	if _, _, err := call(io.MultiReader(strings.NewReader("once"))); err == nil {
-		t.Error("a body that can be read only once was sent")
-	}
-	if p.requests.Load() != 1 {
-		t.Errorf("%d requests", p.requests.Load())
-	}
-	c.CloseIdleConnections()
 }
 
 // A refusal that comes before the request was read whole is an answer.
@@ -292,7 +226,7 @@ func TestOtherProtocol(t *testing.T) {
 	}
 }
 
-// A call ends with its context, and the connection with it. A call over the same transport does not notice.
+// A call ends with its context, and its connection is closed. Later calls over the same transport succeed.
 func TestCallsEndWithTheirContext(t *testing.T) {
 	var hang atomic.Bool
 	hang.Store(true)
@@ -376,7 +310,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// Connections that nobody needs are closed in time, and there are never more than is useful.
+// Idle connections are closed after their time. The pool has no more connections than calls at a time.
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	p := listen(t, func(p *peer, conn net.Conn, r *bufio.Reader) {
 		for p.next(r) {
