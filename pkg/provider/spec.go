@@ -1,8 +1,10 @@
 package provider
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
@@ -55,16 +57,17 @@ func (r *Registry) Names() []string {
 	return names
 }
 
-// Adapters makes the adapter of every provider, by name, // the provider's name.
+// Adapters makes the adapter of every provider, by the provider's name. urls are the base URLs that differ from those of the specs.
 func (r *Registry) Adapters(urls map[string]string) map[string]delivery.Provider {
 	adapters := make(map[string]delivery.Provider, len(r.specs))
 	for i := range r.specs {
 		s := &r.specs[i]
-		u := urls[s.Name]
-		if u == "" {
-			u = s.BaseURL
-		}
-		adapters[s.Name] = s.New(u, transport.NewClient())
+		adapters[s.Name] = s.New(cmp.Or(urls[s.Name], s.BaseURL), transport.NewClient())
 	}
 	return adapters
+}
+
+// BaseURL returns the URL of the provider for a channel: that of the channel, else that of the adapter, without a slash at its end.
+func BaseURL(c *channel.Channel, adapter string) string {
+	return strings.TrimSuffix(cmp.Or(c.BaseURL, adapter), "/")
 }

@@ -84,17 +84,13 @@ func build(e delivery.Envelope) request {
 
 // Send implements delivery.Provider.
 func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Response {
-	base := p.url
-	if e.Channel.BaseURL != "" {
-		base = e.Channel.BaseURL
-	}
 	body, err := json.Marshal(build(e))
 	if err != nil {
 		return provider.NoAnswer(&transport.Evidence{}, err)
 	}
 	ctx, ev := transport.Trace(ctx)
 	// The path names the account's id instead of "me", so that a token of another account fails instead of sending from it.
-	target := strings.TrimSuffix(base, "/") + "/" + Version + "/" + e.Channel.Sender + "/messages"
+	target := provider.BaseURL(e.Channel, p.url) + "/" + Version + "/" + e.Channel.Sender + "/messages"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
 		return provider.NoAnswer(ev, err)

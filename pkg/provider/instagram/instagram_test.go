@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -111,17 +109,11 @@ func TestRequests(t *testing.T) {
 		"image alone": {message.Content{ImageURL: "https://x.test/a.png"}, 0, image},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := providertest.Serve(t, adapter.Accept)
-			e := adapter.Envelope()
-			e.Content.Content, e.Part = c.content, c.part
-			adapter.New(t, v.URL+"/").Send(t.Context(), e)
-			got, _ := v.Last()
-			want := providertest.Request{
+			a := adapter
+			a.Content, a.Part = c.content, c.part
+			a.CheckRequest(t, providertest.Request{
 				Method: http.MethodPost, Path: "/v26.0/17841400000000000/messages", Authorization: "Bearer top-secret-token", ContentType: "application/json", Body: c.body,
-			}
-			if d := cmp.Diff(want, got); d != "" {
-				t.Error(d)
-			}
+			})
 		})
 	}
 }
@@ -141,29 +133,16 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// A base URL that is not a URL is not reached.
-func TestBaseURLIsInvalid(t *testing.T) {
-	if r := adapter.Send(t, "http://127.0.0.1/%zz"); r.Class != delivery.NotSent || r.Failure.Code != "provider_unreachable" {
-		t.Errorf("%+v", r)
-	}
-}
-
 // The simulator's recipients that stand for outcomes have these outcomes.
 func TestSimulator(t *testing.T) {
 	sim, u := testenv.Simulator(t)
-	for recipient, want := range map[string]providertest.Outcome{
+	adapter.CheckRecipients(t, u, map[string]providertest.Outcome{
 		"999000000000010": providertest.Refused(message.OutsideWindow, "10/2534022"),
 		"999000000000100": providertest.Refused(message.RecipientRefused, "100/2534014"),
 		"999000000000551": providertest.Refused(message.RecipientRefused, "551/1545041"),
 		"999000000000190": providertest.ChannelPaused(message.ChannelCredentials, "190"),
 		"999000000001001": providertest.Unknown("1/1357046"),
-	} {
-		a := adapter
-		a.Recipient = recipient
-		if d := cmp.Diff(want, providertest.OutcomeOf(a.Send(t, u))); d != "" {
-			t.Errorf("%s: %s", recipient, d)
-		}
-	}
+	})
 	if r := adapter.Send(t, u); r.Class != delivery.Accepted {
 		t.Errorf("%+v", r)
 	}

@@ -36,6 +36,7 @@ type Adapter struct {
 	Channel   channel.Channel // every credential's value contains "top-secret"
 	Recipient string
 	Content   message.Content
+	Part      int // of the content that Send sends, from 0
 
 	Accept   Reply // the vendor's acceptance
 	ID       string
@@ -185,7 +186,7 @@ func (v *Vendor) connections() int {
 func (a Adapter) Envelope() delivery.Envelope {
 	ch := a.Channel
 	ch.Type = a.Spec.Types[0]
-	return delivery.Envelope{MessageID: uuid.MustParse(MessageID), Channel: &ch, Recipient: a.Recipient, Content: render.Rendered{Content: a.Content}}
+	return delivery.Envelope{MessageID: uuid.MustParse(MessageID), Channel: &ch, Recipient: a.Recipient, Content: render.Rendered{Content: a.Content}, Part: a.Part}
 }
 
 // New returns the adapter with a base URL. Its idle connections end with the test.
@@ -200,6 +201,35 @@ func (a Adapter) New(t *testing.T, baseURL string) delivery.Provider {
 func (a Adapter) Send(t *testing.T, baseURL string) delivery.Response {
 	t.Helper()
 	return a.New(t, baseURL).Send(t.Context(), a.Envelope())
+}
+
+// CheckRequest sends the message of the description and asserts what the vendor receives. The base URL ends with a slash, which
+// must change nothing.
+func (a Adapter) CheckRequest(t *testing.T, want Request) {
+	t.Helper()
+	v := Serve(t, a.Accept)
+	a.Send(t, v.URL+"/")
+	got, _ := v.Last()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// CheckOutcome sends the message of the description to a base URL and asserts the outcome.
+func (a Adapter) CheckOutcome(t *testing.T, baseURL string, want Outcome) {
+	t.Helper()
+	if d := cmp.Diff(want, OutcomeOf(a.Send(t, baseURL))); d != "" {
+		t.Errorf("from %s to %s: %s", a.Channel.Sender, a.Recipient, d)
+	}
+}
+
+// CheckRecipients is CheckOutcome for messages to other recipients.
+func (a Adapter) CheckRecipients(t *testing.T, baseURL string, want map[string]Outcome) {
+	t.Helper()
+	for recipient, outcome := range want {
+		a.Recipient = recipient
+		a.CheckOutcome(t, baseURL, outcome)
+	}
 }
 
 // CheckSafe asserts that a response contains neither recipient nor credentials.
@@ -334,6 +364,7 @@ func (a Adapter) notSent(t *testing.T) {
 		"connection refused":    "http://" + testenv.RefusedAddress(t),
 		"host does not exist":   "http://intranet.invalid",
 		"certificate untrusted": secure.URL,
+		"base URL is no URL":    "http://127.0.0.1/%zz",
 		"server without TLS":    strings.Replace(plain.URL, "http:", "https:", 1),
 	} {
 		t.Run(name, func(t *testing.T) {

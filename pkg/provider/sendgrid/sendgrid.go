@@ -51,12 +51,8 @@ func (p *Provider) Parts(*message.Content) int { return 1 }
 
 // Send implements delivery.Provider.
 func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Response {
-	url := p.url
-	if e.Channel.BaseURL != "" {
-		url = e.Channel.BaseURL
-	}
 	// Each send gets a new request, because the SDK's client shares one between calls.
-	req := sendgrid.GetRequest(e.Channel.Credentials["api_key"].Reveal(), "/v3/mail/send", url)
+	req := sendgrid.GetRequest(e.Channel.Credentials["api_key"].Reveal(), "/v3/mail/send", provider.BaseURL(e.Channel, p.url))
 	req.Method = rest.Post
 	req.Body = mail.GetRequestBody(build(e))
 	ctx, ev := transport.Trace(ctx)

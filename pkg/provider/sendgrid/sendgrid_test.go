@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -101,15 +99,9 @@ func TestRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := adapter
 			c.change(&a)
-			v := providertest.Serve(t, a.Accept)
-			a.Send(t, v.URL)
-			got, _ := v.Last()
-			want := providertest.Request{
+			a.CheckRequest(t, providertest.Request{
 				Method: http.MethodPost, Path: "/v3/mail/send", Authorization: "Bearer SG.top-secret-key", ContentType: "application/json", Body: c.body,
-			}
-			if d := cmp.Diff(want, got); d != "" {
-				t.Error(d)
-			}
+			})
 		})
 	}
 }
@@ -132,9 +124,7 @@ func TestAcceptances(t *testing.T) {
 		"page":            {providertest.Reply{Status: 200, Body: " \n<html>"}, providertest.Unknown("not_sendgrid")},
 		"page with an id": {providertest.Reply{Status: 202, Header: providertest.Header("X-Message-Id", "abc"), Body: "<html>"}, providertest.Outcome{Class: delivery.Accepted, ID: "abc"}},
 	} {
-		if d := cmp.Diff(c.want, providertest.OutcomeOf(adapter.Send(t, providertest.Serve(t, c.reply).URL))); d != "" {
-			t.Errorf("%s: %s", name, d)
-		}
+		t.Run(name, func(t *testing.T) { adapter.CheckOutcome(t, providertest.Serve(t, c.reply).URL, c.want) })
 	}
 }
 
@@ -142,16 +132,13 @@ func TestAcceptances(t *testing.T) {
 func TestOwnSenderRefused(t *testing.T) {
 	a := adapter
 	a.Content.Sender = "x@acme.test"
-	got := providertest.OutcomeOf(a.Send(t, providertest.Serve(t, sgError(403, "from", `"from"`)).URL))
-	if d := cmp.Diff(providertest.Refused(message.SenderRefused, "http_403"), got); d != "" {
-		t.Error(d)
-	}
+	a.CheckOutcome(t, providertest.Serve(t, sgError(403, "from", `"from"`)).URL, providertest.Refused(message.SenderRefused, "http_403"))
 }
 
 // The simulator's recipients that stand for outcomes have these outcomes.
 func TestSimulator(t *testing.T) {
 	sim, u := testenv.Simulator(t)
-	for recipient, want := range map[string]providertest.Outcome{
+	adapter.CheckRecipients(t, u, map[string]providertest.Outcome{
 		"refused+1@simulator.test":    providertest.Refused(message.RecipientRefused, "http_400"),
 		"throttle@simulator.test":     providertest.Throttled(0, "http_429"),
 		"unavailable@simulator.test":  providertest.Throttled(time.Second, "provider_unreachable"),
@@ -160,13 +147,7 @@ func TestSimulator(t *testing.T) {
 		"reset@simulator.test":        providertest.Unknown("no_answer"),
 		"unauthorized@simulator.test": providertest.ChannelPaused(message.ChannelCredentials, "http_401"),
 		"forbidden@simulator.test":    providertest.ChannelPaused(message.ChannelRefused, "http_403"),
-	} {
-		a := adapter
-		a.Recipient = recipient
-		if d := cmp.Diff(want, providertest.OutcomeOf(a.Send(t, u))); d != "" {
-			t.Errorf("%s: %s", recipient, d)
-		}
-	}
+	})
 	if r := adapter.Send(t, u); r.Class != delivery.Accepted {
 		t.Errorf("%+v", r)
 	}

@@ -55,12 +55,8 @@ func (p *Provider) Parts(*message.Content) int { return 1 }
 
 // Send implements delivery.Provider.
 func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Response {
-	base := p.url
-	if e.Channel.BaseURL != "" {
-		base = e.Channel.BaseURL
-	}
 	ctx, ev := transport.Trace(ctx)
-	c := &carrier{ctx: ctx, http: p.client, base: base, sid: e.Channel.Credentials["account_sid"].Reveal()}
+	c := &carrier{ctx: ctx, http: p.client, base: provider.BaseURL(e.Channel, p.url), sid: e.Channel.Credentials["account_sid"].Reveal()}
 	c.user, c.password = c.sid, e.Channel.Credentials["auth_token"].Reveal()
 	if key := e.Channel.Credentials["api_key_sid"]; !key.Empty() {
 		c.user, c.password = key.Reveal(), e.Channel.Credentials["api_key_secret"].Reveal()
@@ -127,7 +123,7 @@ func (c *carrier) SendRequest(method, rawURL string, data url.Values, headers ma
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(c.ctx, method, strings.TrimSuffix(c.base, "/")+target.EscapedPath(), strings.NewReader(data.Encode()))
+	req, err := http.NewRequestWithContext(c.ctx, method, c.base+target.EscapedPath(), strings.NewReader(data.Encode()))
 	if err != nil {
 		return nil, err
 	}

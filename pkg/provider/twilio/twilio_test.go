@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
@@ -147,15 +145,9 @@ func TestRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := adapter
 			c.change(&a)
-			v := providertest.Serve(t, a.Accept)
-			a.Send(t, v.URL+"/")
-			got, _ := v.Last()
-			want := providertest.Request{
+			a.CheckRequest(t, providertest.Request{
 				Method: http.MethodPost, Path: c.path, Authorization: c.auth, ContentType: "application/x-www-form-urlencoded", Body: c.body,
-			}
-			if d := cmp.Diff(want, got); d != "" {
-				t.Error(d)
-			}
+			})
 		})
 	}
 }
@@ -176,29 +168,16 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// A base URL that is not a URL is not reached.
-func TestBaseURLIsInvalid(t *testing.T) {
-	if r := adapter.Send(t, "http://127.0.0.1/%zz"); r.Class != delivery.NotSent || r.Failure.Code != "provider_unreachable" {
-		t.Errorf("%+v", r)
-	}
-}
-
 // Twilio's magic numbers have these outcomes at the simulator.
 func TestSimulator(t *testing.T) {
 	sim, u := testenv.Simulator(t)
-	for recipient, want := range map[string]providertest.Outcome{
+	adapter.CheckRecipients(t, u, map[string]providertest.Outcome{
 		"+15005550001": providertest.Refused(message.RecipientRefused, "21211"),
 		"+15005550002": providertest.Refused(message.RecipientRefused, "21612"),
 		"+15005550003": providertest.Refused(message.RecipientRefused, "21408"),
 		"+15005550004": providertest.Refused(message.ConsentRefused, "21610"),
 		"+15005550009": providertest.Refused(message.RecipientRefused, "21614"),
-	} {
-		a := adapter
-		a.Recipient = recipient
-		if d := cmp.Diff(want, providertest.OutcomeOf(a.Send(t, u))); d != "" {
-			t.Errorf("to %s: %s", recipient, d)
-		}
-	}
+	})
 	for sender, want := range map[string]providertest.Outcome{
 		"+15005550001": providertest.ChannelPaused(message.ChannelRefused, "21212"),
 		"+15005550007": providertest.ChannelPaused(message.ChannelRefused, "21606"),
@@ -206,9 +185,7 @@ func TestSimulator(t *testing.T) {
 	} {
 		a := adapter
 		a.Channel.Sender = sender
-		if d := cmp.Diff(want, providertest.OutcomeOf(a.Send(t, u))); d != "" {
-			t.Errorf("from %s: %s", sender, d)
-		}
+		a.CheckOutcome(t, u, want)
 	}
 	if r := adapter.Send(t, u); r.Class != delivery.Accepted || r.HTTPStatus != http.StatusCreated {
 		t.Errorf("%+v", r)
