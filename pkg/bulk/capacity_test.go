@@ -77,8 +77,8 @@ func TestFaultBulksOfAPausedChannelAreParked(t *testing.T) {
 	})
 }
 
-// A channel with a rate has few slots, however many of its bulks wait. They delay no bulk of another channel, and each gets its
-// turn.
+// A channel with a rate has few slots, independent of the number of its bulks. They delay no bulk of another channel, and each
+// gets its turn.
 func TestFaultSlotsBelongToAChannel(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
@@ -241,7 +241,7 @@ func TestASlotIsKeptAfterTheWait(t *testing.T) {
 	})
 }
 
-// A run reads its channel once a second, however seldom the runner looks for bulks.
+// A run reads its channel once a second, also when the runner looks for bulks less often.
 func TestAPauseIsNoticedWithinASecond(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(t *testing.T, f *fake) {
