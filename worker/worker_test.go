@@ -309,7 +309,7 @@ func TestPoolReusesItsGoroutines(t *testing.T) {
 	}) // fails if a goroutine is left
 }
 
-// The context of the task reaches the delivery, and its error comes back.
+// A delivery in the pool gets the context of its task, and its error is returned.
 func TestPoolPassesTheContext(t *testing.T) {
 	p := newPool()
 	defer p.close()

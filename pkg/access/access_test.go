@@ -105,7 +105,7 @@ func TestRates(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
-		// The clock goes on meanwhile: on a slow machine one more may have become free.
+		// Time passes meanwhile: on a slow machine one more may have become free.
 		if taken < c.burst || taken > c.burst+2 || wait == nil {
 			t.Errorf("%s: %d of 20 requests at once", name, taken)
 		}

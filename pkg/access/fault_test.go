@@ -164,7 +164,7 @@ func TestFaultForgedKeysCostNoQueries(t *testing.T) {
 			s.wants(t, "a flood", 1, 1)
 			taken(t, r, "the real one, after the flood", token)
 			s.wants(t, "the cache after the flood", 1, 1)
-			// The flood goes on for ten seconds.
+			// The flood lasts ten seconds.
 			for range 100 {
 				*now = now.Add(100 * time.Millisecond)
 				for range 50 {
@@ -231,14 +231,14 @@ func TestFaultKeysOutliveTheMasterKey(t *testing.T) {
 		taken(t, r, name+", later", old)
 		taken(t, r, name+", later", marked)
 	}
-	// With the old key at hand, the checksum alone opens the way to the store.
+	// With the previous key configured, the checksum alone proves the token, and the store is asked.
 	s.single, s.lists = 0, 0
 	r, _ := ring(s, NewChecksums(masterB, masterA))
 	taken(t, r, "exchanged", marked)
 	s.wants(t, "a checksum of the previous master key", 1, 0)
 }
 
-// A key that is made while a flood goes on works at once, one of before within a second.
+// A key with a checksum that is made during a flood works at once. A key without one works within a second.
 func TestFaultNewKeysDuringAFlood(t *testing.T) {
 	s := &shelf{}
 	r, now := ring(s, NewChecksums(masterA))
@@ -252,7 +252,7 @@ func TestFaultNewKeysDuringAFlood(t *testing.T) {
 	taken(t, r, "a second later", old)
 }
 
-// Requests that need the same query make it together, and the one that began it may hang up.
+// Requests that need the same query share it. It does not end with the request that began it.
 func TestFaultOneQueryForAll(t *testing.T) {
 	s := &shelf{hold: make(chan struct{})}
 	r, _ := ring(s, NewChecksums(masterA))

@@ -84,7 +84,7 @@ func TestReadinessIsHeldBack(t *testing.T) {
 	}
 }
 
-// Without API keys the API must not answer strangers.
+// Without API keys the API does not listen beyond loopback.
 func TestTheAPIStaysOnLoopback(t *testing.T) {
 	e := embedded(t, func(c *config.Config) { c.Listen = "0.0.0.0:0" })
 	defer e.Stop()
@@ -144,7 +144,7 @@ func TestMasterKeysOfWhatIsStored(t *testing.T) {
 	e.Stop()
 }
 
-// A default address that is taken gives way; one that was asked for stops the start.
+// If a default address is in use, a free port is taken. If a configured address is in use, the process does not start.
 func TestAdminAddress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

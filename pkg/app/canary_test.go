@@ -135,7 +135,7 @@ func canaryBulk(typ string) client.SendRequest {
 	return r
 }
 
-// singles sends marked messages over every channel, whatever the vendors say.
+// singles sends marked messages over every channel. The vendors may refuse them.
 func (h *hunt) singles(i int) {
 	h.t.Helper()
 	for typ, to := range map[string]string{"email": fmt.Sprintf(marked.email, i), "sms": fmt.Sprintf(marked.phone, i), "instagram_dm": fmt.Sprintf(marked.instagram, i)} {
@@ -177,7 +177,7 @@ func (h *hunt) mistakes() {
 	h.ask("GET", "/api/leads", "", "Authorization", "Bearer hk_0123456789abcdef_"+strings.Repeat("canary", 8))
 }
 
-// Whatever happens, logs, Redis, metrics and the answers that say no hold no address, no text and no secret.
+// Logs, Redis, metrics and error responses contain no address, no text and no secret, with and without faults.
 func TestCanaries(t *testing.T) {
 	t.Parallel()
 	const leads = 200
@@ -256,7 +256,7 @@ func TestCanaries(t *testing.T) {
 	t.Logf("%d texts looked at, %d keys of Redis among them: %d hits", len(h.seen), held, hits)
 }
 
-// quoted checks that what a provider quoted is stored without it.
+// quoted checks that the text of a provider is stored without the address that it quotes.
 func (h *hunt) quoted() {
 	h.t.Helper()
 	failed := 0

@@ -100,7 +100,7 @@ func (s *system) rss(p *process) int {
 	return kb >> 10
 }
 
-// transactions is how many transactions the database has made. Every statement of its own is one.
+// transactions is the number of transactions that the database has ended. A statement outside a transaction counts as one.
 func (s *system) transactions() int {
 	s.t.Helper()
 	return s.number("SELECT (xact_commit + xact_rollback)::int FROM pg_stat_database WHERE datname = current_database()")
@@ -126,8 +126,8 @@ func (s *system) slowChannel(rate float64, paused bool) string {
 	return ch.ID
 }
 
-// Waiting bulks hold up no other: an email bulk starts at once beside bulks that wait for their channels' rate, for a person
-// to let a channel go on, and for a place.
+// Waiting bulks delay no other bulk: an email bulk starts at once beside bulks that wait for the rate of their channel, for the
+// resume of a paused channel, and for a slot.
 func TestFaultWaitingBulksHoldNoPlace(t *testing.T) {
 	n := 140
 	if *many {
@@ -199,14 +199,14 @@ func TestFaultSmallBulksFollowEachOther(t *testing.T) {
 	}
 }
 
-// hasty deploys programs with short intervals on a database of their own.
+// hasty deploys programs with short intervals on a separate database.
 func hasty(t *testing.T) *system {
 	t.Helper()
 	return deployAs(t, plan{programs: faultyBinaries, env: quickly(t, quick())})
 }
 
-// Whenever workers die, every key of Herald's own in Redis has an expiry, so that none stays for good: while a bulk runs, when
-// it has just ended, and when all is over.
+// Every key of Herald in Redis has an expiry, also after workers died: while a bulk runs, when it has just ended, and at the end
+// of all work.
 func TestFaultNoKeyStaysInRedis(t *testing.T) {
 	t.Parallel()
 	const n = 200
@@ -276,7 +276,7 @@ func TestFaultNoKeyStaysAfterManyBulks(t *testing.T) {
 	t.Logf("%d bulks, %d workers killed, %d keys, each with an expiry", n, kills, len(keys))
 }
 
-// A worker that dies holds up neither the bulks that wait nor those that it ran: another goes on within a lease.
+// A worker that dies delays neither waiting bulks nor its own: another worker continues them within a lease.
 func TestFaultAnotherWorkerRunsWhatWaits(t *testing.T) {
 	t.Parallel()
 	s := hasty(t)

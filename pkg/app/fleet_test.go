@@ -79,7 +79,7 @@ func TestBulkOverAFleet(t *testing.T) {
 	}
 }
 
-// A worker that comes shares the work, and one that is told to go loses nothing and repeats nothing.
+// A worker that starts takes a share of the work. A worker that stops loses no message and repeats none.
 func TestWorkersComeAndGo(t *testing.T) {
 	t.Parallel()
 	const n = 6_000

@@ -12,7 +12,7 @@ import (
 	"herald/pkg/queue"
 )
 
-// tasks counts the tasks of emails in every queue, in whatever state.
+// tasks counts the tasks of emails in every queue and state.
 func (s *system) tasks() (n int64) {
 	s.t.Helper()
 	for name := range queue.QueuesOf(message.Email) {
@@ -27,8 +27,7 @@ func (s *system) tasks() (n int64) {
 	return n
 }
 
-// Singles that a paused channel holds have one task each, however often the sweep looks at them, and go when the channel is
-// resumed.
+// Singles of a paused channel have one task each, after any number of sweeps, and are sent when the channel is resumed.
 func TestFaultHeldSinglesKeepTheirTasks(t *testing.T) {
 	t.Parallel()
 	s := faulty(t, plan{})

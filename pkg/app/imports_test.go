@@ -79,7 +79,7 @@ var ours = map[string][]string{
 
 var domain = []string{"message", "wire", "access", "render", "audience", "lead", "channel", "stats", "delivery", "bulk", "event"}
 
-// outside is what the domain never reaches, not even through somebody else.
+// outside are the packages that the domain imports neither directly nor through another package.
 var outside = []string{"net/http", "github.com/labstack/echo", "github.com/hibiken/asynq", "gorm.io", "github.com/redis/go-redis",
 	"github.com/sendgrid", "github.com/twilio", "github.com/prometheus"}
 

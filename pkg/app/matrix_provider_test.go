@@ -101,7 +101,7 @@ func spread(n int, faults ...simulator.Fault) []simulator.Rule {
 	return rules
 }
 
-// badProvider runs a bulk over a provider with faults after which nobody knows what happened.
+// badProvider runs a bulk over a provider with faults after which the outcome of a call is unknown.
 func badProvider(t *testing.T, typ string, most int, rules ...simulator.Rule) string {
 	s := faulty(t, plan{})
 	ids := s.load(size())

@@ -83,8 +83,8 @@ type row struct {
 // to end. Rows that measure a rate run after the others, which would take their processors.
 const together = 12
 
-// TestFailureMatrix lets every part die, freeze or lie at the worst moment, and checks the promises afterwards. The flag
-// -faults.long selects the long form; -v shows the table of what was seen.
+// TestFailureMatrix kills or freezes each component, or makes it answer wrongly, at the worst moment, and then checks the
+// promises. The flag -faults.long selects the long form; -v shows the table of the results.
 func TestFailureMatrix(t *testing.T) {
 	t.Parallel()
 	// The rows that wait longest come first.

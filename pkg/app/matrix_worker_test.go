@@ -179,7 +179,7 @@ func held(point string) func(t *testing.T) string {
 	}
 }
 
-// exactly is the row of a worker with one send at a time, which dies at a point where it is known what happened.
+// exactly is the row of a worker with one send at a time, which dies at a point where the outcome of the send is known.
 func exactly(point, said string) func(t *testing.T) string {
 	return func(t *testing.T) string {
 		s, f := dyingWorker(t, "email", point, size(), 20, "HERALD_WORKER_CONCURRENCY=1")

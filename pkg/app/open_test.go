@@ -11,7 +11,7 @@ import (
 	"herald/pkg/testenv"
 )
 
-// Without keys the API starts only where it is told that every process of the machine may use it, and on loopback only.
+// Without keys the API starts only if the configuration permits it to every process of the machine, and on loopback only.
 func TestFaultOpenMustBeSet(t *testing.T) {
 	e := embedded(t, nil)
 	defer e.Stop()
@@ -36,7 +36,7 @@ func TestFaultOpenMustBeSet(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// With a key it needs no such thing, and asks for the key.
+	// With a key it needs no permission, and requests need the key.
 	if _, err := e.Keys.Create(t.Context(), &access.Key{Scopes: access.Scopes}, true); err != nil {
 		t.Fatal(err)
 	}

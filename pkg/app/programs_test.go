@@ -44,7 +44,7 @@ func build(tags string) func() (string, error) {
 	})
 }
 
-// The programs as they are, and those that die where a test wants it.
+// The programs of a release, and programs that end at a point that a test selects.
 var binaries, faultyBinaries = build(""), build("faults")
 
 // shared is the PostgreSQL server of all deployments that do not need one for themselves. Each program may open 24

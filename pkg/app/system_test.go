@@ -18,14 +18,14 @@ import (
 	"herald/pkg/testenv"
 )
 
-// system is a deployment: real programs on a PostgreSQL database and a redis-server of their own, and the simulator as
-// the witness of what was sent.
+// system is a deployment: real programs on a separate PostgreSQL database and redis-server, and the simulator, which records
+// what was sent.
 type system struct {
 	t        testing.TB
 	bin      string
 	env      []string
 	base     string
-	database string         // as the test reaches it, whatever stands between it and the programs
+	database string         // as the test reaches it: the programs may use a proxy
 	api      *client.Client // makes every call once
 	sim      *simulator.Simulator
 	simURL   string

@@ -109,7 +109,7 @@ func TestACancelledCallerDoesNotJoin(t *testing.T) {
 	g.Close()
 }
 
-// A run that panics fails all calls that shared it, and the group goes on.
+// A run that panics fails all calls that shared it. Later runs of the group succeed.
 func TestAPanicHandsTheLeadOff(t *testing.T) {
 	entered, release := make(chan bool), make(chan bool)
 	runs := 0
@@ -191,7 +191,7 @@ func wait(g *Group[int, int], n int) {
 	}
 }
 
-// Items of DoAsync run without a caller that waits, and OnError is told once of a failed run.
+// Items of DoAsync run without a waiting caller. OnError is called once for a failed run.
 func TestDoAsync(t *testing.T) {
 	var mu sync.Mutex
 	var seen []int

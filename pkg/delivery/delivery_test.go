@@ -39,7 +39,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// The in-flight limiter does not count a worker's message while the provider has it. It is told nothing of an inline delivery.
+// The in-flight limiter does not count a worker's message while the provider has it. It is not called for an inline delivery.
 func TestSlotsAreReleasedWhileAMessageWaits(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{{Class: delivery.Accepted}}
@@ -352,14 +352,14 @@ func TestAMessageThatIsGoneIsDone(t *testing.T) {
 	}
 }
 
-// forgetful is a ledger whose settles fail for a while.
+// forgetful is a ledger whose first settles fail.
 type forgetful struct {
 	delivery.Ledger
 	fail int
 	err  error
 }
 
-// mute is a ledger that does what it is told and whose answers are lost the first time.
+// mute is a ledger whose first claim and first outcome take effect and return an error, as after a lost answer.
 type mute struct {
 	delivery.Ledger
 	claimed, settled bool
@@ -392,8 +392,8 @@ func (m *mute) Settle(ctx context.Context, o delivery.Outcome) (delivery.Settled
 	return s, err
 }
 
-// The database did what it was asked, and its answers were lost: the message is sent once, counted once, and no trace
-// of an accident stays.
+// The claim and the outcome took effect and their answers were lost: the message is sent once and counted once, and neither a
+// second attempt nor a failure is recorded.
 func TestLostAnswersOfTheLedger(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}

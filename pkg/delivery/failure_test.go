@@ -27,7 +27,7 @@ func TestRenderingThatFails(t *testing.T) {
 	}
 }
 
-// A suspect's rendering is on record before it begins and struck off when it ended, though the worker was told to stop.
+// A suspect's rendering is recorded before it begins, and the record is removed when it ended, also while the worker stops.
 func TestASuspectIsOnRecordWhileItIsRendered(t *testing.T) {
 	want := []message.Suspect{message.SuspectRendering, message.Suspected}
 	r := newRig(t, suspect)
@@ -86,7 +86,7 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// An error before the call gives the claim back; the error of that is told too.
+// An error before the call releases the claim. An error of the release is returned too.
 func TestAnErrorBeforeTheCallGivesTheClaimBack(t *testing.T) {
 	r := newRig(t, func(_ *rig, m *message.Message) { m.Part, m.Reason = 1, message.Unreachable })
 	r.missing = errOther

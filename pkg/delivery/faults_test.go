@@ -366,7 +366,7 @@ func TestFaultSuspects(t *testing.T) {
 	if res := w.run(crashed); res.Status != message.Failed || res.Reason != message.RenderCrashed || w.sends != sends {
 		t.Errorf("%+v, %d sends", res, w.sends-sends)
 	}
-	// Standing aside is no crash.
+	// A suspect that is postponed has not crashed.
 	waits := w.row(func(m *message.Message) { m.Recipient = "waits@example.com" })
 	w.check(w.store.Suspect(t.Context(), waits, message.Suspected))
 	w.limit = time.Hour
@@ -424,7 +424,7 @@ func TestFaultUndecodableRows(t *testing.T) {
 	}
 }
 
-// A message is sent and charged over its channel as it was when the message was claimed, however old the cached channel is.
+// A message is sent and charged over its channel as it was when the message was claimed, not as it was cached before.
 func TestFaultChannelsAreAsNewAsTheLedger(t *testing.T) {
 	w := newWorld(t)
 	w.answers = []delivery.Response{accepted}

@@ -131,7 +131,7 @@ func TestEachResponse(t *testing.T) {
 	}
 }
 
-// expectResult checks what the caller of a delivery is told.
+// expectResult checks the result of a delivery.
 func (r *rig) expectResult(res delivery.Result, o written) {
 	r.t.Helper()
 	again := o.Again
@@ -231,7 +231,7 @@ func TestTheLastUnreachableAttemptFails(t *testing.T) {
 	}
 }
 
-// A refusal of the channel pauses it with the provider's words, else with the reason, though the worker was told to stop.
+// A refusal of the channel pauses it with the provider's text, else with the reason, also while the worker stops.
 func TestARefusedChannelIsPaused(t *testing.T) {
 	refusal := delivery.Response{Class: delivery.NotSent, Scope: delivery.ScopeChannel, Reason: message.ChannelRefused}
 	r := newRig(t, nil)
@@ -250,7 +250,7 @@ func TestARefusedChannelIsPaused(t *testing.T) {
 	}
 }
 
-// A limiter that cannot be told is in the event, beside any other error.
+// An error of the limiter's Report is in the event, joined with any other error.
 func TestAnUnreportedSignalIsInTheEvent(t *testing.T) {
 	r, res := runKind(t, "bulk", accepted, func(r *rig) { r.noLimit = errOther })
 	if res.Status != message.Sent || !errors.Is(r.events[0].Err, errOther) {

@@ -221,7 +221,7 @@ func TestAClaimIsNotAskedForAfterAnErrorOfAnotherKind(t *testing.T) {
 	})
 }
 
-// The release of a claim is tried for a second, though the worker was told to stop.
+// The release of a claim is tried for a second, also while the worker stops.
 func TestTheReleaseOfAClaimIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

@@ -57,7 +57,7 @@ func TestReplayReturnsTheFirstResult(t *testing.T) {
 	}
 }
 
-// While a request is under way its repetition is told to come back. When its process died, the claim's end settles it.
+// While a request is in progress its repetition gets in_progress. After its process died, the expiry of the claim settles it.
 func TestReplayWaitsForTheFirstRequest(t *testing.T) {
 	w := newWorld(t)
 	s := w.sender()

@@ -128,7 +128,7 @@ func TestASingleOverAChannelThatWasPausedMeanwhile(t *testing.T) {
 	}
 }
 
-// A queue that does not answer is waited for a second, and is in the event: the sweep finds the row.
+// A queue that does not answer delays the request by at most a second. The error is in the event, and the sweep finds the row.
 func TestAQueueThatDoesNotAnswer(t *testing.T) {
 	r := newRig(t, nil)
 	r.limit, r.noQueue = time.Minute, errOther
@@ -212,7 +212,7 @@ func TestAPanicInTheCallIsNoRetry(t *testing.T) {
 	}
 }
 
-// A caller that goes away does not end the delivery of what is written, and inline the worker's backlog is told nothing.
+// The end of a caller's context does not end the delivery of a written row. Inline the in-flight limiter is not called.
 func TestACallerThatGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
@@ -274,7 +274,7 @@ func TestASingleThatIsSettledElsewhere(t *testing.T) {
 	}
 }
 
-// What is wrong with a request is told with its place, and all of it at once.
+// All mistakes of a request are reported together, each with its path.
 func TestWhatASingleIsRefusedFor(t *testing.T) {
 	crm := &leads{lead: message.Lead{ID: uuid.New(), FirstName: "0", Email: "not an address"}}
 	for name, c := range map[string]struct {
@@ -372,8 +372,8 @@ func TestCheckSender(t *testing.T) {
 	}
 }
 
-// The repetition of a request is told to come back while the first is under way: until its claim's time is over where the
-// row was not touched, and until the claim has expired where it was claimed.
+// The repetition of a request gets in_progress while the first one is in progress: for the length of a claim while the row is
+// unclaimed, and until the claim has expired after that.
 func TestAReplayIsToldToComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, c := range map[string]struct {

@@ -168,7 +168,7 @@ func TestOnlyMessagesOfBulksNeedTheirLead(t *testing.T) {
 	}
 }
 
-// A message that is settled, or that another process has claimed, is left alone.
+// A message that is settled, or that another process has claimed, is not sent or changed.
 func TestSettledAndClaimedMessagesAreLeftAlone(t *testing.T) {
 	r := newRig(t, func(_ *rig, m *message.Message) { m.Status, m.Reason = message.Failed, message.ContentRefused })
 	if res := r.run(); res != (delivery.Result{Status: message.Failed, Reason: message.ContentRefused}) {
@@ -183,8 +183,8 @@ func TestSettledAndClaimedMessagesAreLeftAlone(t *testing.T) {
 	}
 }
 
-// While its bulk or its channel is paused, a bulk's message is left to the bulk's runner, and a single looks again later.
-// A claim is given up.
+// While its bulk or its channel is paused, a bulk's message waits for the bulk's runner, and a single runs again later. A claim
+// is released.
 func TestPausedMessagesWait(t *testing.T) {
 	paused := map[string]func(r *rig){
 		"by the ledger":         func(r *rig) { r.row.loaded.Held = true },
@@ -228,7 +228,7 @@ func TestTheChannelIsAsNewAsTheLedger(t *testing.T) {
 	}
 }
 
-// The limiter is asked for as many calls as are left, and for whom.
+// The limiter gets the number of calls that are left, and whether the message is a single.
 func TestTheRateIsAskedForTheCallsThatAreLeft(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(r *rig, m *message.Message)
@@ -251,7 +251,7 @@ func TestTheRateIsAskedForTheCallsThatAreLeft(t *testing.T) {
 	}
 }
 
-// Without a turn near enough a message steps aside, at least for a moment. Its claim is given back as it was.
+// A message without a reservation soon enough is postponed, for at least minPostpone. Its claim is released without an attempt.
 func TestSteppingAsideForTheRate(t *testing.T) {
 	r := newRig(t, func(_ *rig, m *message.Message) { m.Reason, m.Part = message.Unreachable, 1 })
 	r.limit, r.parts = time.Minute, 2
@@ -269,7 +269,7 @@ func TestSteppingAsideForTheRate(t *testing.T) {
 	}
 }
 
-// A turn that comes soon is waited for, out of the worker's hands; a worker that stops meanwhile steps aside.
+// A delivery waits for a reservation that is near, and holds no in-flight slot meanwhile. A worker that stops postpones it.
 func TestWaitingForATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, suspect)
@@ -295,7 +295,7 @@ func TestWaitingForATurn(t *testing.T) {
 	})
 }
 
-// A worker that is told to stop makes no further call, and gives its claim back; what the provider has accepted is written.
+// A worker that stops makes no further call and releases its claim. The outcome of a call that was made is written.
 func TestAStoppingWorker(t *testing.T) {
 	t.Run("before the call", func(t *testing.T) {
 		r := newRig(t, nil)
@@ -402,7 +402,7 @@ func TestNoPartIsSentWithoutTheClaim(t *testing.T) {
 	}
 }
 
-// A provider gets the rendered content, its recipient, and a bounded time; the backlog is told whose turn it is.
+// A provider gets the rendered content, its recipient and a deadline. The in-flight slot is released during the call.
 func TestTheCallToTheProvider(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(r *rig, _ *message.Message) { r.row.loaded.Lead.FirstName = "Ann" })
@@ -430,7 +430,7 @@ func TestTheCallToTheProvider(t *testing.T) {
 	})
 }
 
-// The time of each step is told apart.
+// The event has the time of each step.
 func TestTheEventTellsWhereTheTimeWent(t *testing.T) {
 	for name, c := range map[string]struct {
 		change      func(r *rig, m *message.Message)

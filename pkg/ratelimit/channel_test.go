@@ -397,7 +397,7 @@ func count(rdb redis.UniversalClient) *counted {
 	return c
 }
 
-// A healthy channel without a rate costs one command every 500 ms, however many calls are made.
+// A healthy channel without a rate costs one command every 500 ms, independent of the number of calls.
 func TestAHealthyChannelCostsNothing(t *testing.T) {
 	eachWorld(t, 0, func(t *testing.T, w *world) {
 		w.expectState(w.a, channel.Active) // loads the script

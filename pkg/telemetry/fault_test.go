@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Probes share one check of readiness a second. A probe that hangs up does not end the check of the others.
+// Probes share one check of readiness a second. A probe whose context ends does not end the check of the others.
 func TestFaultProbesShareALook(t *testing.T) {
 	now := time.Now()
 	var looks atomic.Int32

@@ -189,7 +189,8 @@ UPDATE messages SET
 WHERE id IN ? AND (status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL))`, r.db.Now(), ids).Error)
 }
 
-// which needs only its last rows.
+// tallyWhole is the number of messages up to which Finish counts a bulk at once. For a larger bulk it looks for an open message
+// first, which reads only the bulk's last rows.
 const tallyWhole = 5_000
 
 // openSQL is the condition that a message is not settled.

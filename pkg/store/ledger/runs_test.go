@@ -221,7 +221,7 @@ func TestFaultAPausedBulkStandsStill(t *testing.T) {
 	})
 }
 
-// A bulk without its plan does not end, unless it is cancelled: then what it has is its audience.
+// A bulk that is not planned does not end, unless it is cancelled: then its rows are its audience.
 func TestFinishNeedsThePlan(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
@@ -360,7 +360,7 @@ func TestFaultAbandonCancelsWithAReason(t *testing.T) {
 	})
 }
 
-// A page without its rows' addresses in doubt, one with them, and one without rows are each written whole or not at all.
+// A page that needs a look-up for duplicates, one that needs none, and one without rows are each written whole or not at all.
 func TestAPageIsWrittenWhole(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
 		ctx := t.Context()
