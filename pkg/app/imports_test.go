@@ -43,6 +43,7 @@ var ours = map[string][]string{
 	"batch":            {},
 	"fault":            {},
 	"redact":           {},
+	"version":          {},
 	"dates":            {},
 	"contactfile":      {},
 	"access":           {"message"},
