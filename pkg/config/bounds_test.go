@@ -32,7 +32,8 @@ func TestBounds(t *testing.T) {
 		good []string
 		bad  []string
 	}{
-		{"HERALD_KEY_RATE", []string{"0", "0.5", "1000000"}, []string{"-0.1", "1000001", "many"}},
+		{"HERALD_KEY_RATE", []string{"0", "0.5", "1000000"}, []string{"-0.1", "1000001", "many", "NaN"}},
+		{"HERALD_DRAIN_DELAY", []string{"0", "0s", "5m"}, []string{"-1ns", "301s", "soon"}},
 		{"HERALD_BULK_WAIT", []string{"0s", "60s"}, []string{"-1ns", "60000000001ns", "10"}},
 		{"HERALD_UNKNOWN_HOLD", []string{"1s", "24h"}, []string{"999ms", "0s"}},
 		{"HERALD_IN_FLIGHT", []string{"1", "100000"}, []string{"0", "100001"}},
@@ -42,7 +43,7 @@ func TestBounds(t *testing.T) {
 		{"HERALD_WORKER_CONCURRENCY", []string{"1", "5000", "email=1"}, []string{"0", "5001", "email=5001", "email=-1"}},
 		{"HERALD_LOG_FORMAT", []string{"text", "json"}, []string{"xml", "JSON"}},
 		{"HERALD_LOG_LEVEL", []string{"debug", "info", "warn", "error"}, []string{"loud"}},
-		{"HERALD_LISTEN", []string{"127.0.0.1:0", ":8080", "[::1]:1"}, []string{"8080", "localhost"}},
+		{"HERALD_LISTEN", []string{"127.0.0.1:0", ":8080", "[::1]:1"}, []string{"8080", "localhost", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http"}},
 		{"HERALD_ADMIN_LISTEN", []string{"127.0.0.1:0", ":1"}, []string{"1", "localhost"}},
 		{"HERALD_URL", []string{"http://x.test", "https://x.test:8443"}, []string{"x.test", "ftp://x.test", "http://", "http://%zz"}},
 		{"HERALD_MASTER_KEY", []string{someKey}, []string{"c2hvcnQ=", "not base64"}},
@@ -97,7 +98,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "127.0.0.1:8080" || c.AdminListen != "" || c.Open != "" || c.PProf || c.BulkWait != 10*time.Second || c.UnknownHold != 5*time.Minute ||
+	if c.Listen != "127.0.0.1:8080" || c.AdminListen != "" || c.Open != "" || c.PProf || c.BulkWait != 10*time.Second || c.DrainDelay != 5*time.Second || c.UnknownHold != 5*time.Minute ||
 		c.KeyRate != 1000 || c.InFlight != 512 || c.FeedWindow != 0 || c.QueuePrefetch != 100 || c.DatabaseMaxConns != 24 || c.LogLevel != slog.LevelInfo {
 		t.Errorf("%+v", c)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"reflect"
@@ -20,6 +19,7 @@ import (
 	"herald/pkg/message"
 	"herald/pkg/provider/vendors"
 	"herald/pkg/redact"
+	"herald/pkg/redisconn"
 	"herald/pkg/seal"
 )
 
@@ -36,6 +36,7 @@ type Config struct {
 	MasterKey        Masked        `env:"HERALD_MASTER_KEY" help:"base64 of 32 bytes; seals channel credentials and makes the checksums of API keys; required outside the embedded mode"`
 	PreviousKeys     Masked        `env:"HERALD_MASTER_KEY_PREVIOUS" help:"earlier master keys, separated by commas: they open credentials and seal none; see herald reseal"`
 	KeyRate          float64       `env:"HERALD_KEY_RATE" envDefault:"1000" help:"requests per second of an API key without a rate; 0: unlimited"`
+	DrainDelay       time.Duration `env:"HERALD_DRAIN_DELAY" envDefault:"5s" help:"time between the signal to stop, from which /readyz answers 503, and the close of the API's port"`
 	BulkWait         time.Duration `env:"HERALD_BULK_WAIT" envDefault:"10s" help:"how long a bulk send waits for the bulk to complete before it answers"`
 	InFlight         int           `env:"HERALD_IN_FLIGHT" envDefault:"512" help:"requests in progress at the same time; the API rejects more with 503 (load shedding)"`
 	Concurrency      Concurrency   `env:"HERALD_WORKER_CONCURRENCY" help:"maximum of sends in flight per worker process, for each channel type or as one number for all; the actual number follows from the provider's response time"`
@@ -45,6 +46,7 @@ type Config struct {
 	UnknownHold      time.Duration `env:"HERALD_UNKNOWN_HOLD" envDefault:"5m" help:"time before an UNKNOWN message is sent once more, if its channel allows that"`
 	ProviderURLs     ProviderURLs  // one setting for each provider
 	DatabaseMaxConns int           `env:"HERALD_DATABASE_MAX_CONNS" envDefault:"24" help:"database connections per process"`
+	Data             string        `env:"HERALD_DATA" help:"directory of the embedded mode (herald serve): the SQLite file and the master key; the default is herald in the user's data directory (XDG_DATA_HOME)"`
 	URL              string        `env:"HERALD_URL" envDefault:"http://127.0.0.1:8080" help:"address of the API for the command line"`
 	APIKey           Masked        `env:"HERALD_API_KEY" help:"the API key of the command line"`
 	LogLevel         slog.Level    `env:"HERALD_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
@@ -186,16 +188,19 @@ func plain(err error) error {
 	return err
 }
 
+// maxDrainDelay is longer than any load balancer takes to notice that a server is not ready.
+const maxDrainDelay = 5 * time.Minute
+
 func (c *Config) check(need Need) []error {
 	var errs []error
 	bad := func(name, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 	}
-	if need&Database != 0 && c.DatabaseURL == "" {
-		bad("DATABASE_URL", "is required")
+	if err := checkURL(c.DatabaseURL, need&Database != 0, CheckDatabaseURL); err != nil {
+		bad("DATABASE_URL", "%v", err)
 	}
-	if need&Redis != 0 && c.RedisURL == "" {
-		bad("REDIS_URL", "is required")
+	if err := checkURL(c.RedisURL, need&Redis != 0, redisconn.CheckURL); err != nil {
+		bad("REDIS_URL", "%v", err)
 	}
 	if need&MasterKey != 0 && c.MasterKey == "" {
 		bad("HERALD_MASTER_KEY", "is required: base64 of 32 bytes, for example from `openssl rand -base64 32`")
@@ -208,13 +213,14 @@ func (c *Config) check(need Need) []error {
 	if _, err := c.OtherKeys(); err != nil {
 		bad("HERALD_MASTER_KEY_PREVIOUS", "%v", err)
 	}
-	if c.KeyRate < 0 || c.KeyRate > 1e6 {
+	if !(c.KeyRate >= 0 && c.KeyRate <= 1e6) { // false for NaN
 		bad("HERALD_KEY_RATE", "must be from 0 to 1000000")
 	}
-	for name, addr := range map[string]string{"HERALD_LISTEN": c.Listen, "HERALD_ADMIN_LISTEN": c.AdminListen} {
-		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
-			bad(name, "must be host:port")
-		}
+	if !isAddress(c.Listen) {
+		bad("HERALD_LISTEN", "must be host:port with a port from 0 to 65535")
+	}
+	if c.AdminListen != "" && !isAddress(c.AdminListen) {
+		bad("HERALD_ADMIN_LISTEN", "must be host:port with a port from 0 to 65535")
 	}
 	if p, err := url.Parse(c.URL); err != nil || p.Host == "" || (p.Scheme != "http" && p.Scheme != "https") {
 		bad("HERALD_URL", "must be an http or https URL")
@@ -226,6 +232,9 @@ func (c *Config) check(need Need) []error {
 	}
 	if c.Open != "" && c.Open != OpenLoopback {
 		bad("HERALD_OPEN", "must be loopback, or empty")
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > maxDrainDelay {
+		bad("HERALD_DRAIN_DELAY", "must be from 0s to %s", maxDrainDelay)
 	}
 	if c.BulkWait < 0 || c.BulkWait > time.Minute {
 		bad("HERALD_BULK_WAIT", "must be from 0s to 60s")
@@ -303,6 +312,8 @@ func (c *Config) Settings() []Setting {
 			}
 		case "HERALD_WORKER_CONCURRENCY":
 			standard = defaultConcurrency().String()
+		case "HERALD_DATA":
+			value, standard = c.DataDir(), defaultData()
 		}
 		out = append(out, Setting{tag.Get("env"), standard, value, tag.Get("help")})
 	}

@@ -15,25 +15,49 @@ import (
 	"herald/pkg/message"
 )
 
-// Connect makes a client with its own pool of connections. It does not connect yet: the first command does. A URL that go-redis
-// or this program cannot use is an error that does not repeat the URL, which may contain a password.
+// Connect makes a client with its own pool of connections. It does not connect yet: the first command does. Errors are those of
+// CheckURL.
 func Connect(redisURL string, poolSize int) (redis.UniversalClient, error) {
-	u, err := url.Parse(redisURL)
+	o, err := parse(redisURL)
 	if err != nil {
-		return nil, errors.New("REDIS_URL is not a URL")
-	}
-	if u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix" {
-		return nil, fmt.Errorf("REDIS_URL: %s:// is not supported; use redis://, rediss:// or unix://", u.Scheme)
-	}
-	o, err := redis.ParseURL(redisURL)
-	if err != nil {
-		return nil, errors.New("REDIS_URL is not a Redis URL")
+		return nil, fmt.Errorf("REDIS_URL: %w", err)
 	}
 	o.PoolSize = poolSize
 	o.ContextTimeoutEnabled = true       // off by default: a command would outlive its caller's context
 	o.DialerRetries, o.MaxRetries = 1, 2 // callers retry: they know how long they may wait
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = 2*time.Second, 5*time.Second, 5*time.Second, 5*time.Second
 	return redis.NewClient(o), nil
+}
+
+// CheckURL returns why Connect cannot use a URL. It connects to nothing. The error does not repeat the URL, which may contain a
+// password.
+func CheckURL(redisURL string) error {
+	_, err := parse(redisURL)
+	return err
+}
+
+func parse(redisURL string) (*redis.Options, error) {
+	u, err := url.Parse(redisURL)
+	if err != nil {
+		return nil, errors.New("is not a URL; characters like / and # in a password are written as %2F and %23")
+	}
+	if (u.Scheme != "redis" && u.Scheme != "rediss" && u.Scheme != "unix") || u.Opaque != "" { // go-redis takes redis:6380 for localhost:6379
+		return nil, errors.New("must begin with redis://, rediss:// or unix://")
+	}
+	o, err := redis.ParseURL(redisURL)
+	if err != nil {
+		return nil, errors.New("is not a Redis URL: use redis://user:password@host:port/database or unix:///path/redis.sock")
+	}
+	return o, nil
+}
+
+// Address returns where the server of a URL is, host:port or the path of a socket, for the log. It contains no password.
+func Address(redisURL string) string {
+	o, err := parse(redisURL)
+	if err != nil {
+		return ""
+	}
+	return o.Addr
 }
 
 // SetLogger sends the Redis client's messages to a log, at DEBUG.
@@ -43,7 +67,7 @@ type redisLog struct{ log *slog.Logger }
 
 // Printf implements go-redis' logger. Its messages contain server addresses and no keys.
 func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis", "msg", fmt.Sprintf(format, v...))
+	l.log.DebugContext(ctx, fmt.Sprintf(format, v...), "component", "redis")
 }
 
 // Unavailable wraps an error of Redis with what was being done, as message.CodeUnavailable. It returns nil for nil. A call that

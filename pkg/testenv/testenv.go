@@ -43,7 +43,7 @@ type redisLog struct{}
 
 // Printf implements the client's logger.
 func (redisLog) Printf(ctx context.Context, format string, v ...any) {
-	slog.DebugContext(ctx, "redis", "msg", fmt.Sprintf(format, v...))
+	slog.DebugContext(ctx, fmt.Sprintf(format, v...), "component", "redis")
 }
 
 // InCI reports whether PostgreSQL and redis-server are required.
