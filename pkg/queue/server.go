@@ -47,7 +47,7 @@ type server struct {
 // NewServers makes the servers. rdb opens one connection for each. concurrency bounds the tasks of each type that run at once;
 // inFlight bounds them further while prefetching is on, and may be nil.
 func NewServers(rdb func() redis.UniversalClient, concurrency map[message.ChannelType]int, inFlight InFlight, o asynqfast.Options, log *slog.Logger) *Servers {
-	s := &Servers{}
+	s, lines := &Servers{}, newAsynqLog(log)
 	add := func(queues map[string]int, n int, l *asynqfast.InFlightLimiter) {
 		conn, opts := rdb(), o
 		opts.Queues, opts.InFlight = len(queues), l
@@ -60,7 +60,7 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Channe
 			ShutdownTimeout:          shutdownTimeout,
 			IsFailure:                func(err error) bool { var again *Again; return !errors.As(err, &again) },
 			RetryDelayFunc:           retryDelay,
-			Logger:                   asynqLog{log},
+			Logger:                   lines,
 			LogLevel:                 asynq.WarnLevel,
 		})
 		s.servers = append(s.servers, srv)
@@ -124,17 +124,3 @@ func (s *Servers) each(do func(*server)) {
 	}
 	wg.Wait()
 }
-
-// asynqLog passes Asynq's messages to slog. They contain queue names and task ids, and no personal data.
-type asynqLog struct{ log *slog.Logger }
-
-func (l asynqLog) at(level slog.Level, args []any) {
-	l.log.Log(context.Background(), level, "asynq", "msg", fmt.Sprint(args...))
-}
-func (l asynqLog) Debug(args ...any) { l.at(slog.LevelDebug, args) }
-func (l asynqLog) Info(args ...any)  { l.at(slog.LevelDebug, args) }
-func (l asynqLog) Warn(args ...any)  { l.at(slog.LevelWarn, args) }
-func (l asynqLog) Error(args ...any) { l.at(slog.LevelError, args) }
-
-// Fatal implements asynq.Logger. Asynq expects it to end the process; the supervisor's health check decides that instead.
-func (l asynqLog) Fatal(args ...any) { l.at(slog.LevelError, args) }
