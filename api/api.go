@@ -26,6 +26,7 @@ import (
 	"herald/pkg/lead"
 	"herald/pkg/message"
 	"herald/pkg/telemetry"
+	"herald/pkg/version"
 )
 
 // Messages reads the ledger. Message returns a message.Error not_found for an unknown id. Messages lists newest first; it
@@ -180,7 +181,7 @@ func (s *Server) HTTPServer() *http.Server {
 }
 
 func alive(c echo.Context) error {
-	return c.JSON(http.StatusOK, contract.Health{Status: "ok"})
+	return c.JSON(http.StatusOK, contract.Health{Status: "ok", Version: version.Get().Version})
 }
 
 func (s *Server) document(c echo.Context) error {

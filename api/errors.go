@@ -143,7 +143,8 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				s.fail(err, c)
 			}
 			s.deps.Telemetry.Request(c.Request().Context(), telemetry.Request{
-				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: request.Caller(c),
+				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Path: clearedPath(c), Remote: c.RealIP(), Probe: isProbe(c),
+				Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: request.Caller(c),
 				Shed: request.Shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})
 			if r := s.routeOf(c); cut && r != nil && r.Admission == contract.AdmitDownload {

@@ -222,6 +222,7 @@ type NewSuppression struct {
 
 // Health is the response to a probe.
 type Health struct {
-	Status string            `json:"status" doc:"ok; degraded: requests are served, some parts are down; unavailable: send no requests." enum:"health" example:"ok"`
-	Parts  map[string]string `json:"parts,omitempty" doc:"State of each dependency: ok or down." example:"{\"database\":\"ok\",\"redis\":\"ok\"}"`
+	Status  string            `json:"status" doc:"ok; degraded: requests are served, some parts are down; unavailable: send no requests." enum:"health" example:"ok"`
+	Version string            `json:"version,omitempty" doc:"Version of the program that answers; of /healthz only." example:"v1.2.3"`
+	Parts   map[string]string `json:"parts,omitempty" doc:"State of each dependency: ok or down." example:"{\"database\":\"ok\",\"redis\":\"ok\"}"`
 }

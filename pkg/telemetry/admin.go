@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"herald/pkg/version"
 )
 
 // Health is the result of a readiness check. Parts has an error for each part that does not work.
@@ -69,7 +70,7 @@ type AdminOptions struct {
 	PProf   bool     // serve profiles
 }
 
-// StartAdmin listens. moved reports that the default address was in use and a free port was taken.
+// StartAdmin listens, and returns the error of the system if it cannot. moved reports that the default address was in use and a free port was taken.
 func (t *Telemetry) StartAdmin(o AdminOptions) (a *Admin, moved bool, err error) {
 	l, err := net.Listen("tcp", o.Addr)
 	if err != nil && o.Default && errors.Is(err, syscall.EADDRINUSE) {
@@ -77,7 +78,7 @@ func (t *Telemetry) StartAdmin(o AdminOptions) (a *Admin, moved bool, err error)
 		l, err = net.Listen("tcp", "127.0.0.1:0")
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("admin listener: %w", err)
+		return nil, false, err
 	}
 	a = &Admin{
 		server: &http.Server{Handler: ownHosts(hostsOf(o, l.Addr()), t.adminRoutes(o)), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
@@ -90,7 +91,7 @@ func (t *Telemetry) StartAdmin(o AdminOptions) (a *Admin, moved bool, err error)
 func (t *Telemetry) adminRoutes(o AdminOptions) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok", "version": version.Get().Version})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		h := o.Health(r.Context())

@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"herald/pkg/version"
 )
 
 // metrics are the metrics that the program writes to. README.md lists them; TestTheListOfMetrics compares both. A new counter or
@@ -35,6 +37,12 @@ func newMetrics(r prometheus.Registerer) metrics {
 		failures:       counter("herald_failures_total", "Operations that failed and will be tried again.", "during"),
 		cleaned:        counter("herald_queue_cleaned_total", "Orphaned tasks that the janitor removed from Redis or returned to their queue.", "kind"),
 	}
+}
+
+// registerBuild adds the metric that tells which build runs. Its value is always 1; the labels tell.
+func registerBuild(r prometheus.Registerer, v version.Info) {
+	promauto.With(r).NewGaugeVec(prometheus.GaugeOpts{Name: "herald_build_info", Help: "The build of the program, always 1."}, []string{"version", "revision", "go"}).
+		WithLabelValues(v.Version, v.Revision, v.Go).Set(1)
 }
 
 // Sample is one value of a gauge, with the values of its labels in their order.

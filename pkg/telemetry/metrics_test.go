@@ -20,6 +20,7 @@ import (
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/version"
 )
 
 // values returns a source of samples.
@@ -78,17 +79,19 @@ func TestEveryMetricIsWritten(t *testing.T) {
 			delete(got, name)
 		}
 	}
+	build := version.Get()
 	want := map[string]string{
-		"herald_deliveries_total{provider=twilio,reason=,status=SENT,type=SMS}":   "1",
-		"herald_delivery_stage_seconds{stage=claim,type=SMS}":                     "1, 1",
-		"herald_delivery_stage_seconds{stage=load,type=SMS}":                      "1, 1",
-		"herald_delivery_stage_seconds{stage=send,type=SMS}":                      "1, 1",
-		"herald_message_step_seconds{step=plan}":                                  "4, 2",
-		"herald_http_request_seconds{method=GET,route=/api/leads/:id,status=4xx}": "1, 1",
-		"herald_failures_total{during=count}":                                     "1",
-		"herald_queue_cleaned_total{kind=ghost}":                                  "3",
-		"herald_queue_tasks{queue=sms.high,state=pending}":                        "7",
-		"herald_queue_tasks{queue=sms.low,state=retry}":                           "1",
+		fmt.Sprintf("herald_build_info{go=%s,revision=%s,version=%s}", build.Go, build.Revision, build.Version): "1",
+		"herald_deliveries_total{provider=twilio,reason=,status=SENT,type=SMS}":                                 "1",
+		"herald_delivery_stage_seconds{stage=claim,type=SMS}":                                                   "1, 1",
+		"herald_delivery_stage_seconds{stage=load,type=SMS}":                                                    "1, 1",
+		"herald_delivery_stage_seconds{stage=send,type=SMS}":                                                    "1, 1",
+		"herald_message_step_seconds{step=plan}":                                                                "4, 2",
+		"herald_http_request_seconds{method=GET,route=/api/leads/:id,status=4xx}":                               "1, 1",
+		"herald_failures_total{during=count}":                                                                   "1",
+		"herald_queue_cleaned_total{kind=ghost}":                                                                "3",
+		"herald_queue_tasks{queue=sms.high,state=pending}":                                                      "7",
+		"herald_queue_tasks{queue=sms.low,state=retry}":                                                         "1",
 		"herald_workers{}": "2",
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -196,18 +199,19 @@ func TestLevels(t *testing.T) {
 		do   func(t *Telemetry)
 		want string
 	}{
-		"a single":                   {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: single, Status: message.Sent}) }, "INFO"},
-		"a bulk's message":           {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Status: message.Sent}) }, "DEBUG"},
-		"one whose claim was lost":   {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Fenced: true}) }, "INFO"},
-		"one of unknown outcome":     {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Status: message.Unknown}) }, "INFO"},
-		"a delivery that failed":     {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Err: errors.New("x")}) }, "WARN"},
-		"a request":                  {func(t *Telemetry) { t.Request(ctx, Request{Status: 404}) }, "INFO"},
-		"a request that failed":      {func(t *Telemetry) { t.Request(ctx, Request{Status: 500}) }, "ERROR"},
-		"a request that was shed":    {func(t *Telemetry) { t.Request(ctx, Request{Status: 503, Shed: true}) }, "DEBUG"},
-		"a bulk":                     {func(t *Telemetry) { t.BulkEvent(ctx, "planned", uuid.New()) }, "INFO"},
-		"a failure":                  {func(t *Telemetry) { t.Failure(ctx, "count", errors.New("x")) }, "WARN"},
-		"a channel":                  {func(t *Telemetry) { t.ChannelState(channel.Key{}, channel.Down) }, "WARN"},
-		"tasks that the janitor met": {func(t *Telemetry) { t.Cleaned(ctx, "ghost", 1) }, "ERROR"},
+		"a single":                              {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: single, Status: message.Sent}) }, "INFO"},
+		"a bulk's message":                      {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Status: message.Sent}) }, "DEBUG"},
+		"one whose claim was lost":              {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Fenced: true}) }, "INFO"},
+		"one of unknown outcome":                {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Status: message.Unknown}) }, "INFO"},
+		"a delivery that failed":                {func(t *Telemetry) { t.Delivered(ctx, delivery.Event{Message: ofBulk, Err: errors.New("x")}) }, "WARN"},
+		"a request":                             {func(t *Telemetry) { t.Request(ctx, Request{Status: 404}) }, "INFO"},
+		"a probe of a server that is not ready": {func(t *Telemetry) { t.Request(ctx, Request{Status: 503, Probe: true}) }, "DEBUG"},
+		"a request that failed":                 {func(t *Telemetry) { t.Request(ctx, Request{Status: 500}) }, "ERROR"},
+		"a request that was shed":               {func(t *Telemetry) { t.Request(ctx, Request{Status: 503, Shed: true}) }, "DEBUG"},
+		"a bulk":                                {func(t *Telemetry) { t.BulkEvent(ctx, "planned", uuid.New()) }, "INFO"},
+		"a failure":                             {func(t *Telemetry) { t.Failure(ctx, "count", errors.New("x")) }, "WARN"},
+		"a channel":                             {func(t *Telemetry) { t.ChannelState(channel.Key{}, channel.Down) }, "WARN"},
+		"tasks that the janitor met":            {func(t *Telemetry) { t.Cleaned(ctx, "ghost", 1) }, "ERROR"},
 	} {
 		if got := levels(c.do); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/version"
 )
 
 // Telemetry observes deliveries, bulks and requests. It implements delivery.Observer and bulk.Observer, and is safe for
@@ -25,15 +27,21 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	metrics
 	stages map[message.ChannelType]stages
+	waits  *lru.Cache[uuid.UUID, string] // singles that wait, and why, as they were logged last
 }
+
+// maxWaits bounds the memory of waiting singles. One that was evicted is logged again.
+const maxWaits = 10_000
 
 // stages are the histograms of a channel type's stages. They are looked up once, since every delivery observes five.
 type stages struct{ load, claim, send, outcome, count prometheus.Observer }
 
 // New makes a Telemetry with its own registry, so that several can exist in one process.
 func New(log *slog.Logger) *Telemetry {
-	t := &Telemetry{log: log, registry: prometheus.NewRegistry(), stages: map[message.ChannelType]stages{}}
+	waits, _ := lru.New[uuid.UUID, string](maxWaits) // fails for a size below 1 only
+	t := &Telemetry{log: log, registry: prometheus.NewRegistry(), stages: map[message.ChannelType]stages{}, waits: waits}
 	t.metrics = newMetrics(t.registry)
+	registerBuild(t.registry, version.Get())
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, ct := range message.ChannelTypes {
 		of := func(stage string) prometheus.Observer { return t.deliveryStages.WithLabelValues(string(ct), stage) }
@@ -58,19 +66,69 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 			stage.to.Observe(stage.took.Seconds())
 		}
 	}
-	level := slog.LevelDebug
 	if e.Err != nil {
 		t.failures.WithLabelValues("deliver").Inc()
-		level = slog.LevelWarn
-	} else if e.Message.BulkID == uuid.Nil || e.Fenced || e.Status == message.Unknown {
-		level = slog.LevelInfo
 	}
+	outcome := outcomeOf(&e)
+	level := t.levelOf(&e, outcome)
 	if !t.log.Enabled(ctx, level) {
 		return
 	}
+	t.log.LogAttrs(ctx, level, "delivery", deliveryAttrs(&e, outcome)...)
+}
+
+// Outcomes of deliveries that did not settle their message. The others are the message's status in lower case.
+const (
+	outcomeError   = "error"   // the delivery failed before it could decide anything, and is repeated
+	outcomeRetry   = "retry"   // the provider was called and the message was not sent: it is tried again
+	outcomeWaiting = "waiting" // the provider was not called: the channel is paused or its rate is used up
+)
+
+func outcomeOf(e *delivery.Event) string {
+	switch {
+	case e.Err != nil:
+		return outcomeError
+	case e.Status.Rank() > 0:
+		return strings.ToLower(string(e.Status))
+	case e.Class != 0:
+		return outcomeRetry
+	}
+	return outcomeWaiting
+}
+
+// levelOf returns the level of a delivery's line. Messages of bulks are many, so only what is odd about them is INFO. A single
+// that waits is looked at every few seconds, so only the first look and changes of its state are INFO.
+func (t *Telemetry) levelOf(e *delivery.Event, outcome string) slog.Level {
+	single := e.Message.BulkID == uuid.Nil
+	switch {
+	case e.Err != nil:
+		return slog.LevelWarn
+	case single && e.Status.Rank() == 0:
+		why := outcome + " " + string(e.Reason)
+		before, _ := t.waits.Get(e.Message.ID)
+		t.waits.Add(e.Message.ID, why)
+		if why == before {
+			return slog.LevelDebug
+		}
+		return slog.LevelInfo
+	case single:
+		t.waits.Remove(e.Message.ID)
+		return slog.LevelInfo
+	case e.Fenced, e.Status == message.Unknown:
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
+
+// milliseconds is a duration in the log, with three decimals.
+func milliseconds(name string, d time.Duration) slog.Attr {
+	return slog.Float64(name, float64(d.Microseconds())/1000)
+}
+
+func deliveryAttrs(e *delivery.Event, outcome string) []slog.Attr {
 	attrs := []slog.Attr{
-		slog.String("message_id", e.Message.ID.String()), slog.String("type", typ), slog.String("status", string(e.Status)),
-		slog.Int("attempt", e.Attempt), slog.Duration("duration", e.Duration), slog.Duration("send", e.Send),
+		slog.String("outcome", outcome), slog.String("message_id", e.Message.ID.String()), slog.String("type", string(e.Message.ChannelType)),
+		slog.String("status", string(e.Status)), slog.Int("attempt", e.Attempt), milliseconds("duration_ms", e.Duration), milliseconds("send_ms", e.Send),
 	}
 	if e.Provider != "" {
 		attrs = append(attrs, slog.String("provider", e.Provider))
@@ -82,7 +140,7 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 		attrs = append(attrs, slog.String("reason", string(e.Reason)))
 	}
 	if e.Again > 0 {
-		attrs = append(attrs, slog.Duration("again", e.Again))
+		attrs = append(attrs, milliseconds("again_ms", e.Again))
 	}
 	if e.Fenced {
 		attrs = append(attrs, slog.Bool("fenced", true))
@@ -93,7 +151,7 @@ func (t *Telemetry) Delivered(ctx context.Context, e delivery.Event) {
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("error", e.Err.Error()))
 	}
-	t.log.LogAttrs(ctx, level, "delivered", attrs...)
+	return attrs
 }
 
 // Step reports a step that a number of messages took together; each counts with its share of the time. It implements part of
@@ -136,6 +194,9 @@ func (t *Telemetry) Cleaned(ctx context.Context, kind string, n int) {
 type Request struct {
 	Method   string
 	Route    string // the pattern, not the path
+	Path     string // as the caller of Telemetry.Request cleared it: ids are kept, all other values are not
+	Remote   string // address of the other end of the connection, without the port
+	Probe    bool   // of health: logged at DEBUG
 	Status   int
 	Duration time.Duration
 	ID       string
@@ -149,8 +210,8 @@ func (t *Telemetry) Request(ctx context.Context, r Request) {
 	t.requests.WithLabelValues(r.Method, r.Route, statusLabel(r.Status)).Observe(r.Duration.Seconds())
 	level := slog.LevelInfo
 	switch {
-	case r.Shed:
-		level = slog.LevelDebug // shed requests are many, and come under overload; the metric counts them
+	case r.Shed, r.Probe:
+		level = slog.LevelDebug // shed requests are many, and come under overload; probes come for ever. The metric counts them
 	case r.Status >= 500:
 		level = slog.LevelError
 	}
@@ -158,8 +219,8 @@ func (t *Telemetry) Request(ctx context.Context, r Request) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("method", r.Method), slog.String("route", r.Route), slog.Int("status", r.Status), slog.Duration("duration", r.Duration),
-		slog.String("request_id", r.ID),
+		slog.String("method", r.Method), slog.String("route", r.Route), slog.String("path", r.Path), slog.Int("status", r.Status),
+		milliseconds("duration_ms", r.Duration), slog.String("remote", r.Remote), slog.String("request_id", r.ID),
 	}
 	if r.Caller != "" {
 		attrs = append(attrs, slog.String("api_key", r.Caller))
