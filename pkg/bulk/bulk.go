@@ -175,6 +175,11 @@ type Feed interface {
 	Finish(ctx context.Context, bulkID uuid.UUID) (bool, error)
 }
 
+// Reader reads a bulk, or returns a message.Error not_found.
+type Reader interface {
+	Bulk(ctx context.Context, id uuid.UUID) (*Bulk, error)
+}
+
 // Task asks a worker to deliver one message. The queue drops a second task with the same message and generation.
 type Task struct {
 	MessageID  uuid.UUID

@@ -120,7 +120,7 @@ func timing() bulk.Timing {
 
 func (w *world) runner(window int) *bulk.Runner {
 	r := bulk.NewRunner(bulk.RunnerDeps{
-		Leases: w.store, Plan: w.store, Feed: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
+		Leases: w.store, Plan: w.store, Feed: w.store, Bulks: w.store, Resolver: w.store, Queue: w, Counters: w.counters, Rescuer: w,
 		Channels: w, Health: w, Observer: w, Timing: w.timing, Window: window,
 	})
 	w.mu.Lock()

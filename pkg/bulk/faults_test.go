@@ -125,7 +125,7 @@ func TestFaultABulkIsPlannedOverItsChannelsVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := bulk.NewRunner(bulk.RunnerDeps{
-				Leases: s, Plan: s, Feed: s, Resolver: s, Queue: w, Counters: w.counters, Rescuer: w,
+				Leases: s, Plan: s, Feed: s, Bulks: s, Resolver: s, Queue: w, Counters: w.counters, Rescuer: w,
 				Channels: registry, Health: w, Observer: w, Timing: w.timing,
 			})
 			r.Start()

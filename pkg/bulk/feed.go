@@ -6,6 +6,7 @@ import (
 
 	"herald/pkg/fault"
 	"herald/pkg/message"
+	"herald/pkg/stats"
 )
 
 const (
@@ -215,6 +216,28 @@ func (run *bulkRun) next(ctx context.Context, limit int) ([]Row, error) {
 	return run.deps.Feed.Walk(ctx, run.bulk.ID, run.bulk.FeedSeq, limit)
 }
 
+// tellEnd reports the end of the bulk with its figures. If they cannot be read, the end is reported without them.
+func (run *bulkRun) tellEnd(ctx context.Context) {
+	b, err := run.deps.Bulks.Bulk(ctx, run.bulk.ID)
+	if err != nil || b.Final == nil {
+		if err != nil {
+			run.deps.Observer.BulkError(ctx, "read the final figures", run.bulk.ID, err)
+		}
+		run.deps.Observer.BulkEvent(ctx, "completed", run.bulk.ID, "total", run.bulk.FeedSeq)
+		return
+	}
+	began, ended := b.CreatedAt, time.Now()
+	if b.StartedAt != nil {
+		began = *b.StartedAt
+	}
+	if b.CompletedAt != nil {
+		ended = *b.CompletedAt
+	}
+	f := stats.Compute(b.Total, *b.Final)
+	run.deps.Observer.BulkEvent(ctx, "completed", b.ID, "status", b.Status, "total", f.Total, "sent", f.Sent, "failed", f.Failed,
+		"seconds", float64(ended.Sub(began).Milliseconds())/1000)
+}
+
 // finish ends the bulk, and with it the lease, if the database finds no open message. It reports whether the bulk has ended.
 func (run *bulkRun) finish(ctx context.Context) (bool, error) {
 	run.expectLeaseEnd()
@@ -228,7 +251,7 @@ func (run *bulkRun) finish(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	run.ended = true
-	run.deps.Observer.BulkEvent(ctx, "completed", run.bulk.ID, "total", run.bulk.FeedSeq)
+	run.tellEnd(ctx)
 	if time.Since(run.countersKept) > time.Minute {
 		if err := run.deps.Counters.Keep(ctx, run.id); err != nil {
 			run.deps.Observer.BulkError(ctx, "keep the counts", run.bulk.ID, err)

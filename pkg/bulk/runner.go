@@ -37,6 +37,7 @@ type RunnerDeps struct {
 	Leases   Leases
 	Plan     Plan
 	Feed     Feed
+	Bulks    Reader // of the figures of a bulk that has ended, for the log
 	Resolver audience.Resolver
 	Queue    Queue
 	Counters Counters

@@ -54,7 +54,7 @@ func (f *fake) accept(c *channel.Channel, leads []uuid.UUID, change ...func(r *b
 // start starts a runner with the intervals of a real deployment. It is stopped when the test ends.
 func (f *fake) start(change ...func(d *bulk.RunnerDeps)) *bulk.Runner {
 	d := bulk.RunnerDeps{
-		Leases: f, Plan: f, Feed: f, Resolver: f, Queue: f, Counters: f, Rescuer: f, Channels: f, Health: f, Observer: f, Timing: bulk.DefaultTiming(),
+		Leases: f, Plan: f, Feed: f, Bulks: f, Resolver: f, Queue: f, Counters: f, Rescuer: f, Channels: f, Health: f, Observer: f, Timing: bulk.DefaultTiming(),
 	}
 	for _, change := range change {
 		change(&d)
