@@ -3,19 +3,20 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"text/tabwriter"
 	"time"
-
-	"github.com/adrg/xdg"
 
 	"herald/pkg/app"
 	"herald/pkg/config"
 	"herald/pkg/seal"
 	"herald/pkg/store"
 	"herald/pkg/store/records"
+	"herald/pkg/version"
 )
 
 // printJSON prints a value as indented JSON.
@@ -25,8 +26,20 @@ func printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// parse reads the settings. Invalid settings are errUsage.
+// parse reads the settings, and warns about variables that are none. Invalid settings are errUsage.
 func parse() (*config.Config, error) {
+	warnOfUnknown()
+	return settings()
+}
+
+func warnOfUnknown() {
+	for _, u := range config.UnknownSettings(os.Environ()) {
+		fmt.Fprintln(os.Stderr, "herald: warning:", u)
+	}
+}
+
+// settings is parse without warnings.
+func settings() (*config.Config, error) {
 	cfg, err := config.Parse(0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
@@ -34,16 +47,13 @@ func parse() (*config.Config, error) {
 	return cfg, nil
 }
 
-// dataDir is the directory of the embedded mode: the SQLite file and the master key.
-func dataDir() string { return filepath.Join(xdg.DataHome, "herald") }
-
 // openStore opens DATABASE_URL or the embedded file. A nil sealer is allowed if no credentials are read or written.
 func openStore(ctx context.Context, cfg *config.Config, sealer *seal.Sealer) (*app.Stores, error) {
 	if cfg.DatabaseURL == "" {
-		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
+		if err := os.MkdirAll(cfg.DataDir(), 0o700); err != nil {
 			return nil, err
 		}
-		cfg.DatabaseURL = "sqlite://" + filepath.Join(dataDir(), "herald.db")
+		cfg.DatabaseURL = "sqlite://" + filepath.Join(cfg.DataDir(), "herald.db")
 	}
 	return app.OpenStores(ctx, cfg.DatabaseURL, 0, sealer)
 }
@@ -114,6 +124,9 @@ func (m *migrateCmd) status(ctx context.Context, db *store.DB) error {
 		if st.AppliedAt != nil {
 			when = st.AppliedAt.Format(time.RFC3339)
 		}
+		if st.Unknown {
+			when += " by a newer version; this version does not know it and does not start"
+		}
 		fmt.Fprintf(w, "%s\t%s\n", st.Name, when)
 	}
 	fmt.Fprintln(w, "\nBACKFILL\tSTATE\tROWS DONE")
@@ -129,6 +142,7 @@ type configCmd struct {
 
 // Run shows the settings. It fails if any of them is invalid.
 func (c *configCmd) Run() error {
+	warnOfUnknown()
 	cfg, err := config.Parse(0)
 	if c.JSON {
 		if perr := printJSON(cfg.Settings()); perr != nil {
@@ -156,15 +170,17 @@ type serveCmd struct {
 
 // Run serves until a signal arrives.
 func (s *serveCmd) Run(ctx context.Context) error {
-	cfg, err := parse()
+	cfg, err := settings()
 	if err != nil {
+		warnOfUnknown() // otherwise they are in the log
 		return err
 	}
 	if s.Listen != "" {
 		cfg.Listen = s.Listen
 	}
 	log := cfg.Logger()
-	e, err := app.OpenEmbedded(ctx, cfg, dataDir(), false, log)
+	app.LogStart(log)
+	e, err := app.OpenEmbedded(ctx, cfg, cfg.DataDir(), false, log)
 	if err != nil {
 		return err
 	}
@@ -175,13 +191,36 @@ func (s *serveCmd) Run(ctx context.Context) error {
 	if err := e.StartWorker(); err != nil {
 		return err
 	}
-	addr, err := e.StartAPI(ctx)
+	addr, err := startAPI(ctx, e)
 	if err != nil {
 		return err
 	}
-	log.Info("herald serves", "api", "http://"+addr, "data", dataDir())
+	log.Info("herald serves", "api", "http://"+addr, "data", cfg.DataDir())
 	<-ctx.Done()
+	e.Drain()
 	return nil
+}
+
+// startAPI starts the API of a command with the flag --listen, and returns the address that it has bound.
+func startAPI(ctx context.Context, e *app.Embedded) (string, error) {
+	addr, err := e.StartAPI(ctx)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("%w, or pass it as --listen", err)
+	}
+	return addr, err
+}
+
+type versionCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Run prints the build of this program.
+func (v *versionCmd) Run() error {
+	if v.JSON {
+		return printJSON(version.Get())
+	}
+	_, err := fmt.Println("herald", version.Get())
+	return err
 }
 
 type openapiCmd struct{}

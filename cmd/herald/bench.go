@@ -114,8 +114,12 @@ func (*apiCmd) Run() error { return role(app.RoleAPI) }
 func (*workerCmd) Run() error { return role(app.RoleWorker) }
 
 func role(r app.Role) error {
-	if code := app.Main(r, nil); code != app.ExitDone {
+	switch code := app.Main(r, nil); code {
+	case app.ExitDone:
+		return nil
+	case app.ExitUsage:
+		return fmt.Errorf("%w: the settings of the %s are invalid", errUsage, r)
+	default:
 		return fmt.Errorf("the %s ended with exit code %d", r, code)
 	}
-	return nil
 }

@@ -20,7 +20,7 @@ import (
 )
 
 type demoCmd struct {
-	Listen string `default:"127.0.0.1:8080" help:"Address of the API."`
+	Listen string `help:"Address of the API; default HERALD_LISTEN."`
 	Leads  int    `default:"500" help:"Number of leads in the demo data."`
 	Once   bool   `help:"Exit when the demo is complete."`
 	JSON   bool   `help:"Print one JSON object instead of text."`
@@ -41,9 +41,12 @@ func (d *demoCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg.DatabaseURL, cfg.RedisURL, cfg.Listen = "", "", d.Listen
-	if d.Once {
+	cfg.DatabaseURL, cfg.RedisURL = "", ""
+	switch {
+	case d.Once:
 		cfg.Listen = "127.0.0.1:0" // the demo itself makes all requests
+	case d.Listen != "":
+		cfg.Listen = d.Listen
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: max(cfg.LogLevel, slog.LevelError), ReplaceAttr: redact.Attr}))
 	dir, err := os.MkdirTemp("", "herald-demo-")
@@ -82,7 +85,7 @@ func (d *demoCmd) start(ctx context.Context, e *app.Embedded, cfg *config.Config
 	if err := e.StartWorker(); err != nil {
 		return err
 	}
-	addr, err := e.StartAPI(ctx)
+	addr, err := startAPI(ctx, e)
 	if err != nil {
 		return err
 	}

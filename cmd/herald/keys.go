@@ -74,10 +74,10 @@ func checksums(cfg *config.Config) (access.Checksums, error) {
 	case cfg.MasterKey == "" && cfg.DatabaseURL != "":
 		return access.Checksums{}, fmt.Errorf("%w: HERALD_MASTER_KEY of the API is required: the checksum of a new key is made with it", errUsage)
 	case cfg.MasterKey == "":
-		if err := os.MkdirAll(dataDir(), 0o700); err != nil {
+		if err := os.MkdirAll(cfg.DataDir(), 0o700); err != nil {
 			return access.Checksums{}, err
 		}
-		key, err := app.EmbeddedMasterKey(dataDir())
+		key, err := app.EmbeddedMasterKey(cfg.DataDir())
 		if err != nil {
 			return access.Checksums{}, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"herald/pkg/app"
 	"herald/pkg/message"
+	"herald/pkg/version"
 )
 
 type cli struct {
@@ -30,8 +31,11 @@ type cli struct {
 	Worker    workerCmd    `cmd:"" hidden:"" help:"Run a worker, like the program worker."`
 	Keys      keysCmd      `cmd:"" help:"Create, list and revoke API keys in the database."`
 	Reseal    resealCmd    `cmd:"" help:"Seal all channel credentials with the current master key."`
+	Version   versionCmd   `cmd:"" help:"Print the version of this program."`
 	OpenAPI   openapiCmd   `cmd:"" name:"openapi" help:"Print the OpenAPI document of the API."`
 	Config    configCmd    `cmd:"" help:"Show every setting with its meaning, default and current value."`
+
+	Print kong.VersionFlag `name:"version" help:"Print the version of this program."`
 }
 
 // errUsage marks errors in arguments and settings: exit code 2.
@@ -41,7 +45,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // typeVars are the variables of help texts that name channel types: all of them, and those that have a field.
 func typeVars() kong.Vars {
-	vars := kong.Vars{"types": strings.ToLower(message.ChannelTypeList())}
+	vars := kong.Vars{"types": strings.ToLower(message.ChannelTypeList()), "version": "herald " + version.Get().String()}
 	for _, field := range []string{"subject", "html_content", "media_urls", "image_url"} {
 		vars[field+"_types"] = strings.ToLower(message.TypeList(message.TypesWith(field), "and"))
 	}
@@ -60,7 +64,7 @@ func run(args []string) int {
 	}
 	kctx, err := parser.Parse(args)
 	if exited >= 0 {
-		return exited // --help
+		return exited // --help, --version
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "herald:", err)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"herald/pkg/provider/simulator"
@@ -17,6 +19,9 @@ type simulatorCmd struct {
 // Run serves the simulator until a signal arrives. It prints the address that it has bound, so port 0 is possible.
 func (s *simulatorCmd) Run(ctx context.Context) error {
 	l, err := net.Listen("tcp", s.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen on %s: another program uses this address: pass another one as --listen", s.Listen)
+	}
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -60,7 +63,9 @@ type App struct {
 	http      *http.Server
 	admin     *telemetry.Admin
 	backfills *backfills
+	watch     *redisconn.Watch
 	held      atomic.Bool // Hold was called
+	draining  atomic.Bool // Drain was called
 }
 
 // Sizes of the pools of Redis connections. Each use has its own pool, so that none waits for another.
@@ -98,6 +103,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		a.close()
 		return nil, err
 	}
+	ping := func(ctx context.Context) error { return a.redis[0].Ping(ctx).Err() }
+	a.watch = redisconn.StartWatch(ping, redisconn.Address(cfg.RedisURL), log)
 	return a, nil
 }
 
@@ -222,7 +229,7 @@ func (a *App) StartWorker() error {
 		return poolErr
 	}
 	runner := bulk.NewRunner(bulk.RunnerDeps{
-		Leases: a.Stores.Runs, Plan: a.Stores.Runs, Feed: a.Stores.Runs, Resolver: a.Stores.Audiences, Queue: a.Queue, Counters: a.counters,
+		Leases: a.Stores.Runs, Plan: a.Stores.Runs, Feed: a.Stores.Runs, Bulks: a.Stores.Bulks, Resolver: a.Stores.Audiences, Queue: a.Queue, Counters: a.counters,
 		Rescuer: a.deliverer, Channels: a.Channels, Health: a.limiter, Observer: a.telemetry, Timing: a.timing.Bulk, Window: a.Config.FeedWindow,
 	})
 	a.counters.Tell(runner.NotifyCounted)
@@ -261,7 +268,7 @@ func (a *App) open(ctx context.Context, l net.Listener) (bool, error) {
 func (a *App) StartAPI(ctx context.Context) (string, error) {
 	l, err := net.Listen("tcp", a.Config.Listen)
 	if err != nil {
-		return "", fmt.Errorf("HERALD_LISTEN: %w", err)
+		return "", listenError("HERALD_LISTEN", a.Config.Listen, err)
 	}
 	open, err := a.open(ctx, l)
 	if err != nil {
@@ -282,6 +289,7 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 		return "", err
 	}
 	a.http = server.HTTPServer()
+	a.http.Handler = a.closing(a.http.Handler)
 	a.http.ErrorLog = slog.NewLogLogger(a.telemetry.Log().Handler(), slog.LevelDebug)
 	go func() {
 		if err := a.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -289,6 +297,26 @@ func (a *App) StartAPI(ctx context.Context) (string, error) {
 		}
 	}()
 	return l.Addr().String(), nil
+}
+
+// listenError names the setting of an address that cannot be bound. An address in use satisfies errors.Is with
+// syscall.EADDRINUSE.
+func listenError(setting, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("listen on %s: another program uses this address (%w): set %s to another host:port", addr, syscall.EADDRINUSE, setting)
+	}
+	return fmt.Errorf("%s: %w", setting, err)
+}
+
+// closing makes answers close their connections while the process drains, so that clients and proxies open the next one to
+// another process. It does not close idle connections: a request may be on its way on one.
+func (a *App) closing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // StartAdmin starts the admin listener. If the configuration names no address it uses fallback, or another port if that is
@@ -302,7 +330,7 @@ func (a *App) StartAdmin(fallback string) error {
 		Addr: addr, Default: isDefault, Health: a.Ready, Hosts: a.Config.AdminHosts, PProf: a.Config.PProf,
 	})
 	if err != nil {
-		return err
+		return listenError("HERALD_ADMIN_LISTEN", addr, err)
 	}
 	a.admin = admin
 	log := a.telemetry.Log()
@@ -311,6 +339,27 @@ func (a *App) StartAdmin(fallback string) error {
 	}
 	log.Info("admin listens", "address", admin.Addr)
 	return nil
+}
+
+// Drain makes the process report that it is not ready, and waits for HERALD_DRAIN_DELAY while requests are answered as before, so
+// that load balancers send them elsewhere before Stop closes the port. A process without an API does not wait. A signal to stop
+// ends the wait.
+func (a *App) Drain() {
+	a.Hold()
+	a.draining.Store(true)
+	if a.http == nil || a.Config.DrainDelay == 0 {
+		return
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
+	t := time.NewTimer(a.Config.DrainDelay)
+	defer t.Stop()
+	a.telemetry.Log().Info("draining: not ready, requests are still answered", "seconds", a.Config.DrainDelay.Seconds())
+	select {
+	case <-t.C:
+	case <-again:
+	}
 }
 
 // Stop stops the parts in the order of their dependencies: it accepts no new requests, takes no new tasks, finishes what is
@@ -331,6 +380,7 @@ func (a *App) Stop() {
 }
 
 func (a *App) close() {
+	a.watch.Stop()
 	if a.counters != nil {
 		a.counters.Close()
 	}

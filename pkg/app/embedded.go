@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/gofrs/flock"
 
 	"herald/pkg/config"
 	"herald/pkg/provider/simulator"
@@ -27,6 +28,7 @@ import (
 type Embedded struct {
 	*App
 	Simulator *simulator.Simulator
+	lock      *flock.Flock // of the directory; nil if its database is not used
 	redis     *miniredis.Miniredis
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
@@ -61,6 +63,9 @@ func (e *Embedded) prepare(cfg *config.Config, dir string, simulate bool) error 
 		return fmt.Errorf("data directory: %w", err)
 	}
 	if cfg.DatabaseURL == "" {
+		if err := e.lockDir(dir); err != nil {
+			return err
+		}
 		cfg.DatabaseURL = "sqlite://" + filepath.Join(dir, "herald.db")
 	}
 	if cfg.MasterKey == "" {
@@ -84,6 +89,24 @@ func (e *Embedded) prepare(cfg *config.Config, dir string, simulate bool) error 
 	if simulate {
 		return e.simulate(cfg)
 	}
+	return nil
+}
+
+// lockFile is locked while a process serves a directory. The lock ends with the process; the file stays.
+const lockFile = "herald.lock"
+
+// lockDir makes sure that one process serves a directory: two would each have their own Redis, and send the messages of each
+// other's bulks. Commands that only open the database need no lock.
+func (e *Embedded) lockDir(dir string) error {
+	l := flock.New(filepath.Join(dir, lockFile), flock.SetPermissions(0o600))
+	ok, err := l.TryLock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("lock the data directory: %w", err)
+	case !ok:
+		return fmt.Errorf("another herald process serves the data directory %s (it holds %s): stop it, or set HERALD_DATA to another directory", dir, lockFile)
+	}
+	e.lock = l
 	return nil
 }
 
@@ -130,6 +153,9 @@ func (e *Embedded) stopParts() {
 	e.wg.Wait()
 	if e.redis != nil {
 		e.redis.Close()
+	}
+	if e.lock != nil {
+		_ = e.lock.Close()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"herald/pkg/config"
 	"herald/pkg/redisconn"
+	"herald/pkg/version"
 )
 
 // Exit codes of every program.
@@ -32,20 +34,27 @@ const (
 	RoleWorker Role = "worker"
 )
 
-// Main runs a server process of one role until it receives SIGINT or SIGTERM, and returns its exit code. Its only argument
-// is --healthcheck, which asks the running process of this role on this machine whether it is alive.
+// Main runs a server process of one role until it receives SIGINT or SIGTERM, and returns its exit code. Its only arguments
+// are --version, and --healthcheck, which asks the running process of this role on this machine whether it is alive.
 func Main(role Role, args []string) int {
+	switch {
+	case len(args) == 1 && args[0] == "--version":
+		fmt.Println("herald", role, version.Get())
+		return ExitDone
+	case len(args) > 1, len(args) == 1 && args[0] != "--healthcheck":
+		fmt.Fprintf(os.Stderr, "usage: %s [--healthcheck | --version]\nSettings are environment variables; `herald config` lists them.\n", role)
+		return ExitUsage
+	}
 	cfg, err := config.Parse(config.Database | config.Redis | config.MasterKey)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		for _, u := range config.UnknownSettings(os.Environ()) { // a required setting may be missing because it is misspelt
+			fmt.Fprintln(os.Stderr, "warning:", u)
+		}
 		return ExitUsage
 	}
-	switch {
-	case len(args) == 1 && args[0] == "--healthcheck":
+	if len(args) == 1 {
 		return healthcheck(adminAddress(role, cfg))
-	case len(args) > 0:
-		fmt.Fprintf(os.Stderr, "usage: %s [--healthcheck]\nSettings are environment variables; `herald config` lists them.\n", role)
-		return ExitUsage
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -67,8 +76,18 @@ func adminAddress(role Role, cfg *config.Config) string {
 	}
 }
 
+// LogStart writes the first lines of a server's log: which build starts, and which variables it does not know.
+func LogStart(log *slog.Logger) {
+	v := version.Get()
+	log.Info("herald starts", "version", v.Version, "revision", v.Revision, "go", v.Go)
+	for _, u := range config.UnknownSettings(os.Environ()) {
+		log.Warn("unknown setting", "variable", u.Name, "nearest", u.Nearest)
+	}
+}
+
 func serve(ctx context.Context, role Role, cfg *config.Config) error {
 	log := cfg.Logger().With("role", string(role))
+	LogStart(log)
 	redisconn.SetLogger(log)
 	limitMemory()
 	if role == RoleAPI {
@@ -96,6 +115,7 @@ func serve(ctx context.Context, role Role, cfg *config.Config) error {
 		log.Info("worker started", "concurrency", cfg.Concurrency.String())
 	}
 	<-ctx.Done()
+	a.Drain()
 	log.Info("stopping")
 	return nil
 }

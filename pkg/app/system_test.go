@@ -75,7 +75,7 @@ func deployAs(t testing.TB, p plan) *system {
 	}
 	s.env = append(os.Environ(), "DATABASE_URL="+p.database, "REDIS_URL="+p.redis, "HERALD_MASTER_KEY="+testenv.MasterKey(),
 		"HERALD_SENDGRID_URL="+s.simURL, "HERALD_TWILIO_URL="+s.simURL, "HERALD_INSTAGRAM_URL="+s.simURL,
-		"HERALD_LISTEN=127.0.0.1:0", "HERALD_OPEN=loopback", "HERALD_ADMIN_LISTEN=127.0.0.1:0", "HERALD_LOG_FORMAT=json")
+		"HERALD_LISTEN=127.0.0.1:0", "HERALD_OPEN=loopback", "HERALD_ADMIN_LISTEN=127.0.0.1:0", "HERALD_LOG_FORMAT=json", "HERALD_DRAIN_DELAY=0s")
 	s.env = append(s.env, p.env...) // the last value of a variable counts
 	if s.rdb, err = redisconn.Connect(p.redis, 4); err != nil {
 		t.Fatal(err)

@@ -142,7 +142,7 @@ func (d *deployment) start(ctx context.Context, o Options) error {
 	_, _ = rand.Read(key) // never fails
 	env := append(os.Environ(),
 		"DATABASE_URL="+d.database, "REDIS_URL=redis://"+d.rdb.Options().Addr+"/0", "HERALD_MASTER_KEY="+base64.StdEncoding.EncodeToString(key),
-		"HERALD_LISTEN=127.0.0.1:0", "HERALD_OPEN=loopback", "HERALD_ADMIN_LISTEN=127.0.0.1:0", "HERALD_PPROF=true", "HERALD_LOG_FORMAT=json", "HERALD_LOG_LEVEL=info")
+		"HERALD_LISTEN=127.0.0.1:0", "HERALD_OPEN=loopback", "HERALD_ADMIN_LISTEN=127.0.0.1:0", "HERALD_PPROF=true", "HERALD_DRAIN_DELAY=0s", "HERALD_LOG_FORMAT=json", "HERALD_LOG_LEVEL=info")
 	for _, p := range vendors.All.Providers() {
 		env = append(env, p.URLSetting()+"="+d.simulator)
 	}
