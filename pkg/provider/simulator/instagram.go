@@ -21,7 +21,8 @@ var instagram = vendor{
 		Forbid:      metaError(400, 10, 1893063, "Account temporarily restricted from sending"),
 		Refuse:      metaError(400, 100, 2534014, "The requested user cannot be found."),
 	},
-	quote: func(text string) answer { return metaError(400, 100, 0, text) },
+	quote:  func(text string) answer { return metaError(400, 100, 0, text) },
+	refuse: func(r Refusal) answer { return metaError(r.status(), r.Code, r.Subcode, r.Text) },
 }
 
 // metaMagicTo has the ids that stand for an outcome: 99900, zeros and an error code.

@@ -23,7 +23,8 @@ var sendGrid = vendor{
 		Forbid:      sendGridError(403, "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved.", "from"),
 		Refuse:      sendGridError(400, "Does not contain a valid address.", "personalizations.0.to.0.email"),
 	},
-	quote: func(text string) answer { return sendGridError(400, text, "personalizations.0.to.0.email") },
+	quote:  func(text string) answer { return sendGridError(400, text, "personalizations.0.to.0.email") },
+	refuse: func(r Refusal) answer { return sendGridError(r.status(), r.Text, r.Field) },
 }
 
 var sendGridUnauthorized = sendGridError(401, "The provided authorization grant is invalid, expired, or revoked", "")

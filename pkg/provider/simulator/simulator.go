@@ -5,6 +5,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,7 +49,21 @@ type Rule struct {
 	Fault     Fault  `json:"fault"`
 	Times     int    `json:"times"`    // number of calls to which it applies; 0: all
 	RetryIn   int    `json:"retry_in"` // seconds in Retry-After; 0: no header
+
+	Refusal *Refusal `json:"refusal"` // the answer instead of that of Fault; nil: none
 }
+
+// Refusal is an error of a vendor with a chosen code, in the vendor's own form. A vendor without one of the members leaves it
+// out: SendGrid has fields, Twilio has codes, Meta has codes and subcodes.
+type Refusal struct {
+	Status  int    `json:"status"` // of HTTP; 0: 400
+	Code    int    `json:"code"`
+	Subcode int    `json:"subcode"`
+	Text    string `json:"text"`
+	Field   string `json:"field"`
+}
+
+func (r Refusal) status() int { return cmp.Or(r.Status, fasthttp.StatusBadRequest) }
 
 // Accepted is one message that a vendor accepted.
 type Accepted struct {
@@ -317,8 +332,8 @@ func (s *Simulator) accept(a Accepted) {
 	s.records = append(s.records, a)
 }
 
-// scripted returns the fault of the first rule that matches a call, and the seconds of its Retry-After.
-func (s *Simulator) scripted(provider, recipient string) (fault Fault, retryIn int) {
+// scripted returns the first rule that matches a call, or the zero rule.
+func (s *Simulator) scripted(provider, recipient string) Rule {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.rules {
@@ -331,9 +346,9 @@ func (s *Simulator) scripted(provider, recipient string) (fault Fault, retryIn i
 				r.Times = -1
 			}
 		}
-		return r.Fault, r.RetryIn
+		return *r
 	}
-	return None, 0
+	return Rule{}
 }
 
 // call answers one call to a vendor: latency, then the script, then the recipient's own outcome, then the vendor's limit.
@@ -349,19 +364,21 @@ func (s *Simulator) call(c *fasthttp.RequestCtx, v *vendor, path []string) {
 		case <-s.closed:
 		}
 	}
-	fault, retryIn := s.scripted(v.name, m.Recipient)
-	if fault == None {
-		fault = m.fault
+	rule := s.scripted(v.name, m.Recipient)
+	if rule.RetryIn > 0 {
+		retryAfter(c, rule.RetryIn)
 	}
+	if rule.Refusal != nil {
+		v.refuse(*rule.Refusal)(c)
+		return
+	}
+	fault := cmp.Or(rule.Fault, m.fault)
 	if fault == None && s.overLimit(v.name) {
 		fault = Throttle
 	}
 	m.Provider, m.ProviderMessageID = v.name, id(m.idPrefix, s.serial.Add(1))
 	if fault == None || strings.HasSuffix(string(fault), "_after") {
 		s.accept(m.Accepted)
-	}
-	if retryIn > 0 {
-		retryAfter(c, retryIn)
 	}
 	if fault == None {
 		m.ok(c, m.ProviderMessageID)
@@ -375,7 +392,7 @@ func (s *Simulator) call(c *fasthttp.RequestCtx, v *vendor, path []string) {
 	if fail == nil {
 		fail = failures[ServerError] // a script may name anything
 	}
-	fail(c, v, m, retryIn)
+	fail(c, v, m, rule.RetryIn)
 }
 
 // failures are the faults that do not depend on the vendor.

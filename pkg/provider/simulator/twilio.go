@@ -23,7 +23,8 @@ var twilio = vendor{
 		Forbid:      twilioError(400, 21606, "The From phone number is not a valid, SMS-capable inbound phone number for your account."),
 		Refuse:      twilioError(400, 21211, "Invalid 'To' Phone Number"),
 	},
-	quote: func(text string) answer { return twilioError(400, 21211, text) },
+	quote:  func(text string) answer { return twilioError(400, 21211, text) },
+	refuse: func(r Refusal) answer { return twilioError(r.status(), r.Code, r.Text) },
 }
 
 // Twilio's own magic numbers: https://www.twilio.com/docs/iam/test-credentials

@@ -20,6 +20,7 @@ type vendor struct {
 
 	refusals map[Fault]answer         // of Throttle, Unauthorize, Forbid and Refuse
 	quote    func(text string) answer // a refusal with a text
+	refuse   func(r Refusal) answer
 }
 
 // sent is the message of one valid call.

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -16,7 +17,7 @@ func TestVendorsAreComplete(t *testing.T) {
 		if slices.ContainsFunc(vendors[:i], func(o vendor) bool { return o.name == v.name }) || !slices.Contains(registry.All.Names(), v.name) {
 			t.Errorf("%s is repeated or not registered", v.name)
 		}
-		if len(v.path) == 0 || v.read == nil || v.quote == nil {
+		if len(v.path) == 0 || v.read == nil || v.quote == nil || v.refuse == nil {
 			t.Errorf("%s is incomplete", v.name)
 		}
 		for _, f := range []Fault{Throttle, Unauthorize, Forbid, Refuse} {
@@ -47,6 +48,13 @@ var calls = map[string]struct {
 
 func post(t *testing.T, url, vendor string) (status int, retryAfter string, err error) {
 	t.Helper()
+	status, retryAfter, _, err = postFor(t, url, vendor)
+	return status, retryAfter, err
+}
+
+// postFor makes a valid call to a vendor and returns its answer.
+func postFor(t *testing.T, url, vendor string) (status int, retryAfter, body string, err error) {
+	t.Helper()
 	c := calls[vendor]
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+c.path, strings.NewReader(c.body))
 	if err != nil {
@@ -57,10 +65,11 @@ func post(t *testing.T, url, vendor string) (status int, retryAfter string, err 
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0, "", err
+		return 0, "", "", err
 	}
 	defer res.Body.Close()
-	return res.StatusCode, res.Header.Get("Retry-After"), nil
+	b, err := io.ReadAll(res.Body)
+	return res.StatusCode, res.Header.Get("Retry-After"), string(b), err
 }
 
 func start(t *testing.T) (*Simulator, string) {
@@ -134,6 +143,29 @@ func TestScript(t *testing.T) {
 	}
 	if times := s.Times(); times["x@example.com"] != 1 || times["1 text"] != 1 {
 		t.Errorf("%v", times)
+	}
+}
+
+// A rule's refusal is answered in the form of each vendor, and nothing is accepted.
+func TestRefusals(t *testing.T) {
+	s, u := start(t)
+	s.Script(Rule{RetryIn: 3, Refusal: &Refusal{Status: 422, Code: 10, Subcode: 2018108, Text: "no", Field: "from"}})
+	for name, want := range map[string]string{
+		SendGrid:  `{"errors":[{"field":"from","help":null,"message":"no"}]}`,
+		Twilio:    `{"code":10,"message":"no","more_info":"https://www.twilio.com/docs/errors/10","status":422}`,
+		Instagram: `{"error":{"code":10,"error_subcode":2018108,"fbtrace_id":"simulated","message":"no","type":"OAuthException"}}`,
+	} {
+		status, wait, body, err := postFor(t, u, name)
+		if status != 422 || wait != "3" || strings.TrimSpace(body) != want || err != nil {
+			t.Errorf("%s: %d, Retry-After %q, %s, %v", name, status, wait, body, err)
+		}
+	}
+	s.Script(Rule{Times: 1, Refusal: &Refusal{Code: 21211}})
+	if first, _, _ := post(t, u, Twilio); first != 400 || s.Report().Accepted != 0 {
+		t.Errorf("status %d without one in the rule, %d accepted", first, s.Report().Accepted)
+	}
+	if second, _, _ := post(t, u, Twilio); second != 201 {
+		t.Errorf("after the rule: %d", second)
 	}
 }
 
