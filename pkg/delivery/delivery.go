@@ -186,10 +186,10 @@ type Limiter interface {
 }
 
 // Refusals counts how many different recipients in a row a provider refused with the same code over a channel, for all
-// processes together. Refused adds a recipient and reports whether limit is reached; the count then begins again. Accepted ends
-// the row. Losing the count is harmless: it delays a pause.
+// processes together. Refused adds a recipient and reports whether limit is reached. Accepted ends the row, and so does each
+// change of the channel, its pause and its resumption among them. Losing the count is harmless: it delays a pause.
 type Refusals interface {
-	Refused(ctx context.Context, k channel.Key, code, recipient string, limit int) (reached bool, err error)
+	Refused(ctx context.Context, c *channel.Channel, code, recipient string, limit int) (reached bool, err error)
 	Accepted(ctx context.Context, k channel.Key) error
 }
 

@@ -172,19 +172,17 @@ func (f *fakes) Report(ctx context.Context, c *channel.Channel, s delivery.Signa
 	return f.noLimit
 }
 
-func (f *fakes) Refused(ctx context.Context, k channel.Key, code, recipient string, limit int) (reached bool, err error) {
+func (f *fakes) Refused(ctx context.Context, c *channel.Channel, code, recipient string, limit int) (reached bool, err error) {
 	f.alive(ctx, "Refused")
-	if k != f.ch.Key {
-		f.t.Errorf("a refusal over the channel %v is counted", k)
+	if c.Key != f.ch.Key {
+		f.t.Errorf("a refusal over the channel %v is counted", c.Key)
 	}
 	f.note(func() {
 		if code != f.code || f.refused == nil {
 			f.code, f.refused = code, map[string]bool{}
 		}
 		f.refused[recipient] = true
-		if reached = len(f.refused) >= limit; reached {
-			f.refused = nil
-		}
+		reached = len(f.refused) >= limit
 	})
 	return reached, nil
 }

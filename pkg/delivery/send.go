@@ -87,7 +87,7 @@ func (d *Deliverer) countRefusal(ctx context.Context, w *work, ch *channel.Chann
 	if limit == 0 {
 		limit = maxRefusals
 	}
-	reached, err := d.deps.Refusals.Refused(ctx, ch.Key, r.Failure.Code, w.Recipient, limit)
+	reached, err := d.deps.Refusals.Refused(ctx, ch, r.Failure.Code, w.Recipient, limit)
 	if err != nil || !reached {
 		return err
 	}

@@ -41,23 +41,26 @@ func NewRefusals(rdb redis.UniversalClient) *Refusals {
 
 func refusalsKey(k channel.Key) string { return keyOf(k, "refusals") }
 
-// refusedScript adds a recipient (ARGV[2]) to the streak of a code (ARGV[1]) and returns its length. A streak of another code
-// ends. A streak that reaches its limit (ARGV[3]) ends too, so that the next one begins after the channel is resumed. ARGV[4] is
-// refusalsTTL in milliseconds.
+// refusedScript adds a recipient (ARGV[2]) to the streak of a code (ARGV[1]) over a version of the channel (ARGV[3]), and returns
+// its length. A streak of another code or of an earlier version ends. A refusal over an earlier version does not count: its call
+// was in flight when the channel was paused or resumed. ARGV[4] is refusalsTTL in milliseconds.
 var refusedScript = redis.NewScript(`
-if redis.call('HGET', KEYS[1], 'code') ~= ARGV[1] then
+local h = redis.call('HMGET', KEYS[1], 'code', 'version')
+local version = tonumber(h[2] or 0) or 0
+if version > tonumber(ARGV[3]) then return 0 end
+if h[1] ~= ARGV[1] or version < tonumber(ARGV[3]) then
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'code', ARGV[1])
+  redis.call('HSET', KEYS[1], 'code', ARGV[1], 'version', ARGV[3])
 end
 redis.call('HSET', KEYS[1], 'to:' .. ARGV[2], 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-local n = redis.call('HLEN', KEYS[1]) - 1
-if n >= tonumber(ARGV[3]) then redis.call('DEL', KEYS[1]) end
-return n
+return redis.call('HLEN', KEYS[1]) - 2
 `)
 
-// Refused implements delivery.Refusals.
-func (r *Refusals) Refused(ctx context.Context, k channel.Key, code, recipient string, limit int) (bool, error) {
+// Refused implements delivery.Refusals. A streak at its limit stays there until the channel changes, so that a pause that failed
+// is tried again with the next refusal.
+func (r *Refusals) Refused(ctx context.Context, c *channel.Channel, code, recipient string, limit int) (bool, error) {
+	k := c.Key
 	r.mu.Lock()
 	delete(r.cleared, k)
 	r.mu.Unlock()
@@ -67,7 +70,7 @@ func (r *Refusals) Refused(ctx context.Context, k channel.Key, code, recipient s
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	digest := sha256.Sum256([]byte(k.ID.String() + recipient))
-	n, err := refusedScript.Run(ctx, r.rdb, []string{refusalsKey(k)}, code, hex.EncodeToString(digest[:4]), limit, refusalsTTL.Milliseconds()).Int()
+	n, err := refusedScript.Run(ctx, r.rdb, []string{refusalsKey(k)}, code, hex.EncodeToString(digest[:4]), c.Version, refusalsTTL.Milliseconds()).Int()
 	if err != nil {
 		r.redis.trip()
 		return false, redisconn.Unavailable("count a refusal", err)

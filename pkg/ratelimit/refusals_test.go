@@ -25,9 +25,10 @@ func TestCaseRefusalsOfTwoProcesses(t *testing.T) {
 		}
 		a, b := process(), process()
 		k, other := channel.Key{ID: uuid.New(), Type: message.SMS}, channel.Key{ID: uuid.New(), Type: message.SMS}
+		version := int64(7)
 		refuse := func(r *Refusals, k channel.Key, code string, to int, want bool) {
 			t.Helper()
-			reached, err := r.Refused(t.Context(), k, code, fmt.Sprintf("+1555000%04d", to), 4)
+			reached, err := r.Refused(t.Context(), &channel.Channel{Key: k, Version: version}, code, fmt.Sprintf("+1555000%04d", to), 4)
 			if err != nil || reached != want {
 				t.Fatalf("recipient %d: %t, %v", to, reached, err)
 			}
@@ -43,8 +44,15 @@ func TestCaseRefusalsOfTwoProcesses(t *testing.T) {
 		refuse(b, k, "7", 2, false) // the same recipient
 		refuse(b, other, "7", 3, false)
 		refuse(b, k, "7", 4, true)
-		refuse(a, k, "7", 5, false) // the next row begins
+		refuse(a, k, "7", 5, true) // the pause may have failed
+		version += 2               // paused and resumed
+		refuse(a, k, "7", 5, false)
 		refuse(a, k, "7", 6, false)
+		refuse(a, k, "7", 7, false)
+		version -= 2
+		refuse(b, k, "7", 8, false) // its call was in flight when the channel was paused
+		version += 2
+		refuse(a, k, "7", 9, true)
 		refuse(a, k, "8", 7, false) // another code
 		refuse(a, k, "8", 8, false)
 		refuse(a, k, "8", 9, false)
