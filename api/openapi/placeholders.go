@@ -40,6 +40,7 @@ var registryTexts = strings.NewReplacer(
 	"{credentials}", perProvider(credentials),
 	"{policies}", perProvider(func(p *channel.ProviderSpec) string { return string(p.OnUnknown) }),
 	"{fields}", strings.Join(audience.Fields(), ", "),
+	"{template_fields}", strings.Join(message.BindingNames(), ", "),
 	"{price_units}", perType(", ", func(s *message.TypeSpec) string { return s.Price.Unit }),
 )
 

@@ -91,7 +91,7 @@ type SendRequest struct {
 type MessageData struct {
 	Recipient   string          `json:"recipient,omitempty" doc:"Address of the recipient, by type: {address_forms}. Optional for a single with a contact_id. In a bulk it is a placeholder that determines the channel type; nothing is sent to it." max:"320" example:"customer@example.com"`
 	Subject     string          `json:"subject,omitempty" doc:"{types} only, required there: subject, a Liquid template over the lead, without control characters." max:"998" example:"Welcome to our service!"`
-	Content     string          `json:"content,omitempty" doc:"Text, a Liquid template over the lead. {content_rules}" example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
+	Content     string          `json:"content,omitempty" doc:"Text, a Liquid template over the lead. Its variables are {template_fields}. {content_rules}" example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
 	HTMLContent string          `json:"html_content,omitempty" doc:"{types} only: HTML body, a Liquid template over the lead. Values are HTML-escaped unless the filter safe is applied." example:"<h1>Welcome!</h1><p>Thank you for signing up.</p>"`
 	Sender      string          `json:"sender,omitempty" doc:"{types}: sender address. It must match a pattern in allowed_senders of the channel. Default: the sender of the channel." max:"320" example:"news@acme.test"`
 	SenderName  string          `json:"sender_name,omitempty" doc:"{types} only: display name of the sender, without control characters. Default: sender_name of the channel." max:"256" example:"Acme Support Team"`

@@ -249,21 +249,39 @@ func (l *Lead) TextFields() []TextField {
 	return out
 }
 
+// leadTimes declares the times of a lead, by their JSON members. Of returns the zero time for a lead without one.
+var leadTimes = [...]struct {
+	name string
+	of   func(*Lead) time.Time
+}{
+	{"created_at", func(l *Lead) time.Time { return l.CreatedAt }},
+	{"updated_at", func(l *Lead) time.Time { return l.UpdatedAt }},
+	{"last_contacted_at", func(l *Lead) time.Time {
+		if l.LastContactedAt == nil {
+			return time.Time{}
+		}
+		return *l.LastContactedAt
+	}},
+}
+
 // noFields is the value of custom_fields for a lead without custom fields. It is shared and read only.
 var noFields = map[string]any{}
 
 // BindingNames returns the names of a lead's values in templates.
 func BindingNames() []string {
-	names := make([]string, 0, len(LeadTexts)+4)
+	names := make([]string, 0, len(LeadTexts)+len(leadTimes)+4)
 	for _, f := range LeadTexts {
 		names = append(names, f.Name)
+	}
+	for _, f := range leadTimes {
+		names = append(names, f.name)
 	}
 	return append(names, "full_name", "id", "tags", "custom_fields")
 }
 
 // Bindings returns the values of the lead that a template uses, by their names in templates. Other values are left out, because a bulk
-// calls it for each message and most templates use two or three values. The result is read only. A nil lead has no values; an empty
-// field is absent, so that a template's default applies.
+// calls it for each message and most templates use two or three values. Times are text as in the API's responses: RFC 3339 in UTC, to
+// the second. The result is read only. A nil lead has no values; an empty field is absent, so that a template's default applies.
 func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	b := map[string]any{}
 	if l == nil {
@@ -272,6 +290,11 @@ func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 	for _, f := range LeadTexts {
 		if v := *f.Of(l); v != "" && uses[f.Name] {
 			b[f.Name] = v
+		}
+	}
+	for _, f := range leadTimes {
+		if t := f.of(l); !t.IsZero() && uses[f.name] {
+			b[f.name] = t.UTC().Format(time.RFC3339)
 		}
 	}
 	if uses["full_name"] {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -118,6 +119,15 @@ func TestBindings(t *testing.T) {
 	}
 	if _, there := b["company"]; there {
 		t.Error("an empty field must be missing, so that a template's default applies")
+	}
+	if _, there := b["last_contacted_at"]; there || b["created_at"] != nil {
+		t.Errorf("times that the lead does not have: %v", b)
+	}
+	created := time.Date(2024, 1, 31, 12, 30, 0, 999_999_000, time.FixedZone("", 2*3600))
+	l.CreatedAt, l.UpdatedAt, l.LastContactedAt = created, created.Add(time.Hour), &created
+	b = l.Bindings(all)
+	if b["created_at"] != "2024-01-31T10:30:00Z" || b["updated_at"] != "2024-01-31T11:30:00Z" || b["last_contacted_at"] != "2024-01-31T10:30:00Z" {
+		t.Errorf("%v", b)
 	}
 	if b := l.Bindings(map[string]bool{"id": true}); len(b) != 1 || b["id"] != l.ID.String() {
 		t.Errorf("only the id is used: %v", b)

@@ -1,12 +1,15 @@
 package render
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
+	"herald/pkg/audience"
 	"herald/pkg/message"
 )
 
@@ -62,6 +65,39 @@ func TestCaseTextsAsStandardLiquid(t *testing.T) {
 	}
 }
 
+// Templates know every field that filters know. A field without a value is absent.
+func TestCaseEveryFieldOfTheLead(t *testing.T) {
+	at := time.Date(2024, 1, 31, 10, 30, 0, 0, time.UTC)
+	lead := &message.Lead{FirstName: "Ann", LastName: "Lee", Tags: []string{"vip", "news"}, CustomFields: map[string]any{"plan": "gold"}, CreatedAt: at, UpdatedAt: at.AddDate(1, 0, 0)}
+	for source, want := range map[string]string{
+		"{{ created_at }}":                                                  "2024-01-31T10:30:00Z",
+		"{{ created_at | date: '%d.%m.%Y %H:%M' }}":                         "31.01.2024 10:30",
+		"{{ updated_at | date: '%Y' }}":                                     "2025",
+		"{{ last_contacted_at | date: '%Y' | default: 'never' }}":           "never",
+		"{% if last_contacted_at %}known{% else %}new{% endif %}":           "new",
+		"{% if created_at < '2024-02-01' %}January{% endif %}":              "January",
+		"{{ full_name }}, {{ custom_fields.plan }}, {{ tags | join: '+' }}": "Ann Lee, gold, vip+news",
+	} {
+		if got := renderedAs(t, plainText, source, lead); got != want {
+			t.Errorf("%s: %q, want %q", source, got, want)
+		}
+	}
+	lead.LastContactedAt = &at
+	if got := renderedAs(t, escapedHTML, "{{ last_contacted_at | date: '%B %Y' }}", lead); got != "January 2024" {
+		t.Errorf("%q", got)
+	}
+	for _, field := range audience.Fields() {
+		if !slices.Contains(message.BindingNames(), field) {
+			t.Errorf("templates do not know %s", field)
+		}
+	}
+	// The trial at acceptance has a value for each of them, so that no condition hides work.
+	tpl := compile(t, message.Email, message.Content{Subject: "s", Text: "{{ created_at }}"})
+	if l := tpl.sample(); l.CreatedAt.IsZero() || l.UpdatedAt.IsZero() || l.LastContactedAt == nil {
+		t.Errorf("%+v", l)
+	}
+}
+
 // HTML is escaped once, however a template asks for it.
 func TestCaseHTMLIsEscapedOnce(t *testing.T) {
 	lead := &message.Lead{Company: "A & B", CustomFields: map[string]any{"once": "A &amp; B & C", "lines": "a & b\nc", "box": map[string]any{"a": "<b>"}}}
@@ -114,6 +150,13 @@ func TestCaseMistakesHaveAPlace(t *testing.T) {
 			t.Errorf("%q: %v, want %s", source, errs, want)
 		}
 	}
+	wrong := "a\nb\n{{ city | upcas }}"
+	_, errs := Compile(t.Context(), message.Email, message.Content{Subject: wrong, HTML: wrong, SenderName: "{{ city | upcas }}"})
+	for i, loc := range []string{"subject", "html_content", "sender_name"} {
+		if len(errs) != 3 || !cmp.Equal(errs[i].Loc, []any{loc}) || !strings.HasPrefix(errs[i].Msg, "template: line "+[]string{"3", "3", "1"}[i]+", column 11: ") {
+			t.Errorf("%s: %v", loc, errs)
+		}
+	}
 }
 
 // The name of the sender and the addresses of pictures are templates like the rest, and their results are checked.
@@ -130,6 +173,11 @@ func TestCaseNamesAndURLsAreRendered(t *testing.T) {
 	tpl := compile(t, message.SMS, given)
 	text, err := tpl.Render(t.Context(), lead)
 	if d := cmp.Diff([]string{"https://x.test/a+b.jpg", "https://x.test/a.jpg", "https://x.test/b.jpg"}, text.MediaURLs); d != "" || err != nil {
+		t.Error(d, err)
+	}
+	lead.ID = uuid.MustParse("550e8400-e29b-41d4-a716-446655440001")
+	picture, err := compile(t, message.SMS, message.Content{Text: "t", MediaURLs: []string{"https://x.test/{{ id }}.jpg"}}).Render(t.Context(), lead)
+	if d := cmp.Diff([]string{"https://x.test/550e8400-e29b-41d4-a716-446655440001.jpg"}, picture.MediaURLs); d != "" || err != nil {
 		t.Error(d, err)
 	}
 	if !strings.Contains(given.MediaURLs[0], "{{") || !strings.Contains(tpl.Content().MediaURLs[0], "{{") {

@@ -129,6 +129,7 @@ func (t *Template) sample() *message.Lead {
 	for _, f := range lead.TextFields() {
 		*f.Value = title(f.Name)
 	}
+	lead.CreatedAt, lead.UpdatedAt, lead.LastContactedAt = sampleTime, sampleTime, &sampleTime
 	for _, p := range t.parts {
 		for name := range p.custom {
 			lead.CustomFields[name] = title(name)
@@ -136,6 +137,8 @@ func (t *Template) sample() *message.Lead {
 	}
 	return lead
 }
+
+var sampleTime = time.Date(2000, time.January, 31, 10, 30, 0, 0, time.UTC)
 
 // title converts first_name to "First Name".
 func title(name string) string {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"gorm.io/gorm"
 
 	"herald/pkg/audience"
@@ -160,14 +161,14 @@ type LeadScan struct {
 	tags, custom []byte
 	created      moment
 	updated      moment
-	contacted    *moment
+	contacted    moment
 }
 
-// LeadScanColumns returns the columns for LeadScan.Targets. text formats the name of a text column: all of them are NOT
-// NULL, but a LEFT JOIN may return NULL.
+// LeadScanColumns returns the columns for LeadScan.Targets, each with a prefix. text formats the name of a text column: all of
+// them are NOT NULL, but a LEFT JOIN may return NULL.
 func LeadScanColumns(table, text string) string {
-	columns := make([]string, 0, 3+len(leadTexts))
-	columns = append(columns, table+"id", table+"tags", table+"custom_fields")
+	columns := make([]string, 0, leadScanOthers+len(leadTexts))
+	columns = append(columns, table+"id", table+"tags", table+"custom_fields", table+"created_at", table+"updated_at", table+"last_contacted_at")
 	for _, c := range leadTexts {
 		columns = append(columns, fmt.Sprintf(text, c))
 	}
@@ -177,27 +178,24 @@ func LeadScanColumns(table, text string) string {
 // Targets returns where a row of LeadScanColumns is scanned to.
 func (r *LeadScan) Targets() []any {
 	texts := r.Lead.TextFields()
-	to := make([]any, 0, 3+len(texts))
-	to = append(to, &r.Lead.ID, &r.tags, &r.custom)
+	to := make([]any, 0, leadScanOthers+len(texts))
+	to = append(to, &r.Lead.ID, &r.tags, &r.custom, &r.created, &r.updated, &r.contacted)
 	for _, f := range texts {
 		to = append(to, f.Value)
 	}
 	return to
 }
 
-// WholeLeadColumns are the columns of a lead with its times.
-var WholeLeadColumns = LeadScanColumns("", "%s") + ", created_at, updated_at, last_contacted_at"
+const leadScanOthers = 6 // columns of LeadScan that are not text fields
 
-// WholeTargets returns where a row of WholeLeadColumns is scanned to.
-func (r *LeadScan) WholeTargets() []any {
-	return append(r.Targets(), &r.created, &r.updated, &r.contacted)
-}
+// PlainLeadColumns are the columns for LeadScan.Targets in a query over leads alone.
+var PlainLeadColumns = LeadScanColumns("", "%s")
 
 // Next returns the lead of the row that was scanned last. If its tags or custom fields cannot be decoded, the lead lacks them,
 // and the error says why.
 func (r *LeadScan) Next() (*message.Lead, error) {
 	l := r.Lead
-	l.CreatedAt, l.UpdatedAt, l.LastContactedAt = r.created.Time, r.updated.Time, r.contacted.time()
+	l.CreatedAt, l.UpdatedAt, l.LastContactedAt = r.created.Time, r.updated.Time, r.contacted.pointer()
 	terr, cerr := Document(r.tags).Decode(&l.Tags), Document(r.custom).decodeNumbers(&l.CustomFields)
 	if terr != nil {
 		l.Tags = nil
@@ -210,12 +208,34 @@ func (r *LeadScan) Next() (*message.Lead, error) {
 
 // moment is a time of a lead, which callers choose freely. A time outside message.TimeBound, written by an earlier version,
 // reads as the nearest time inside it: JSON has no form for such a time, and the SQLite driver cannot read what it wrote.
-type moment struct{ time.Time }
+type moment struct {
+	time.Time
+	valid bool // it is not NULL
+}
+
+// ScanTimestamptz implements pgtype.TimestamptzScanner, which needs no allocation, unlike Scan.
+func (m *moment) ScanTimestamptz(v pgtype.Timestamptz) error {
+	switch m.valid = v.Valid; {
+	case v.InfinityModifier == pgtype.Infinity:
+		v.Time = farFuture
+	case v.InfinityModifier == pgtype.NegativeInfinity:
+		v.Time = farPast
+	case !v.Valid:
+		m.Time = time.Time{}
+		return nil
+	}
+	m.Time = message.ClampTime(v.Time)
+	return nil
+}
 
 // Scan implements sql.Scanner.
 func (m *moment) Scan(v any) error {
 	var text string
+	m.valid = v != nil
 	switch v := v.(type) {
+	case nil:
+		m.Time = time.Time{}
+		return nil
 	case time.Time:
 		m.Time = message.ClampTime(v)
 		return nil
@@ -237,22 +257,24 @@ var (
 	farFuture = time.Date(10_000, time.January, 1, 0, 0, 0, 0, time.UTC)
 )
 
-func (m *moment) time() *time.Time {
-	if m == nil {
+// pointer returns the time, nil for NULL. The next row does not change it.
+func (m *moment) pointer() *time.Time {
+	if !m.valid {
 		return nil
 	}
-	return &m.Time
+	t := m.Time
+	return &t
 }
 
 // EachLead calls each with the leads of a query on GORM, in its order, and with the error of Next.
 func EachLead(query *gorm.DB, each func(l *message.Lead, undecodable error)) error {
-	rows, err := query.Table("leads").Select(WholeLeadColumns).Rows()
+	rows, err := query.Table("leads").Select(PlainLeadColumns).Rows()
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	var r LeadScan
-	to := r.WholeTargets()
+	to := r.Targets()
 	for rows.Next() {
 		if err := rows.Scan(to...); err != nil {
 			return err

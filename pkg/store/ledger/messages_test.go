@@ -268,6 +268,46 @@ func TestDueFindsForgottenMessages(t *testing.T) {
 	})
 }
 
+// A message is loaded with every field of its lead that templates know, the times among them, with a claim and without.
+func TestCaseMessagesHaveTheTimesOfTheirLeads(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		created, contacted := time.Date(2020, 1, 31, 10, 30, 0, 123_456_000, time.UTC), time.Date(2024, 2, 29, 23, 59, 59, 0, time.UTC)
+		var leads []uuid.UUID
+		for _, last := range []*time.Time{&contacted, nil, &contacted, {}} {
+			leads = append(leads, storetest.Lead(t, s, func(l *message.Lead) {
+				l.CreatedAt, l.UpdatedAt, l.LastContactedAt = created, created.Add(time.Hour), last
+			}))
+		}
+		b := storetest.InsertBulk(t, s, nil)
+		for i, id := range append(leads, newID()) {
+			m := storetest.InsertSingle(t, s, func(m *message.Message) {
+				m.BulkID, m.LeadID, m.Seq, m.ChannelID, m.ChannelType, m.Recipient = b.ID, id, int64(i), b.Channel.ID, b.Channel.Type, newID().String()+"@example.com"
+			})
+			loaded, err := s.Load(t.Context(), m.ID)
+			must(t, err)
+			claimed, err := s.LoadAndClaim(t.Context(), delivery.Claim{ID: m.ID, Token: uuid.New(), TTL: time.Minute, Most: 2})
+			must(t, err)
+			if i == len(leads) {
+				if loaded.Lead != nil || claimed.Claimed {
+					t.Errorf("without a lead: %+v", loaded.Lead)
+				}
+				continue
+			}
+			for how, l := range map[string]*message.Lead{"loaded": loaded.Lead, "claimed": claimed.Lead} {
+				if l == nil || !l.CreatedAt.Equal(created) || !l.UpdatedAt.Equal(created.Add(time.Hour)) || (l.LastContactedAt == nil) != (i == 1) {
+					t.Fatalf("%s, lead %d: %+v", how, i, l)
+				}
+				if want := []time.Time{contacted, {}, contacted, {}}[i]; i != 1 && !l.LastContactedAt.Equal(want) {
+					t.Errorf("%s, lead %d was contacted at %s, want %s", how, i, l.LastContactedAt, want)
+				}
+			}
+			if !claimed.Claimed {
+				t.Errorf("message %d is not claimed", i)
+			}
+		}
+	})
+}
+
 // Take claims a message that it loads, unless something refuses or delays it, and claims it for one of several.
 func TestTakeClaimsWhatNothingDelays(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {

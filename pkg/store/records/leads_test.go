@@ -55,6 +55,9 @@ func TestLeads(t *testing.T) {
 		if len(list) != 2 || list[0].ID.String() > list[1].ID.String() {
 			t.Errorf("list: %d", len(list))
 		}
+		if list[0].LastContactedAt == nil || !list[0].LastContactedAt.Equal(now) || list[1].LastContactedAt != nil {
+			t.Errorf("contacted %v and %v", list[0].LastContactedAt, list[1].LastContactedAt)
+		}
 		next, err := s.Leads(ctx, list[0].ID, 10)
 		must(t, err)
 		if len(next) != 1 || next[0].ID != list[1].ID {
