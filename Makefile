@@ -3,7 +3,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 REDOCLY := @redocly/cli@2.77.0
 
-.PHONY: run build test race property faults capacity fuzz lint contract bench pairs
+.PHONY: run build test race property faults capacity imports import-million fuzz lint contract bench pairs
 
 run: ## start everything in one process, with demo data
 	go run ./cmd/herald demo
@@ -30,9 +30,15 @@ capacity: ## 2,000 bulks that wait beside one that does not, 300 small ones, 1,0
 pairs: ## 2,000 random pairs of concurrent writes on each database; some minutes
 	go test ./pkg/store -run TestFaultPairsOfWrites -faults.pairs=2000 -v -timeout 30m -count=1
 
+imports: ## thirty concurrent imports of the same 5,000 people on each database; a minute or two
+	go test ./pkg/lead -run TestCaseThirtyImportsOfTheSamePeople -import.people=5000 -v -timeout 30m -count=1
+
+import-million: ## a file of a million rows through the command line, twice: time and memory; let nothing else run meanwhile
+	go test ./pkg/app -run TestCaseAnImportOfManyRows -import.rows=1000000 -v -timeout 30m -count=1 | grep -v '^{'
+
 fuzz: ## each fuzz target for a minute
 	set -e; for t in api:FuzzSend pkg/wire:FuzzDecode pkg/lead:FuzzImport pkg/store/search:FuzzAudience pkg/render:FuzzTemplate pkg/render:FuzzTemplateGrammar pkg/audience:FuzzUsable \
-	  pkg/access:FuzzToken pkg/access:FuzzIdempotencyKey; do \
+	  pkg/access:FuzzToken pkg/access:FuzzIdempotencyKey pkg/contactfile:FuzzReader pkg/message:FuzzNormalize pkg/dates:FuzzParse; do \
 	  go test ./$${t%%:*} -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime 60s -fuzzminimizetime 1s; done
 
 lint: ## formatting, vet and golangci-lint

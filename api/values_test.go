@@ -277,7 +277,7 @@ func (p prober) channel() {
 }
 
 // Every digit of a number counts, wherever it is shown or compared.
-func TestFaultValuesKeepTheirDigits(t *testing.T) {
+func TestCaseNumbersKeepTheirDigits(t *testing.T) {
 	t.Parallel()
 	testenv.EachDatabase(t, func(t *testing.T, url string) {
 		h := launch(t, func(c *config.Config) { c.DatabaseURL = url })
