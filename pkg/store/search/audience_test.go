@@ -113,6 +113,15 @@ func genValues(t *rapid.T) []any {
 	return list
 }
 
+// genTags draws whole tags, so that leads have all of them. A blank value is a mistake.
+func genTags(t *rapid.T) []any {
+	var list []any
+	for range rapid.IntRange(1, 3).Draw(t, "tags") {
+		list = append(list, rapid.SampledFrom(words).Filter(func(w string) bool { return strings.TrimSpace(w) != "" }).Draw(t, "tag"))
+	}
+	return list
+}
+
 // numbers are those that a float64 does not tell apart, and the same ones in other spellings.
 var numbers = []string{
 	"9007199254740992", "9007199254740993", "-9007199254740992", "-9007199254740993", "17841400000000123", "17841400000000124", "999999999999999999",
@@ -146,7 +155,7 @@ func genCondition(t *rapid.T) map[string]any {
 		}
 	case "tags":
 		field, op = "tags", rapid.SampledFrom([]string{"contains", "contains_all", "not_contains", "is_empty", "is_not_empty"}).Draw(t, "op")
-		value = genValues(t)
+		value = genTags(t)
 	case "number":
 		field = "custom_fields." + rapid.SampledFrom(keys).Draw(t, "key")
 		op = rapid.SampledFrom([]string{"gt", "gte", "lt", "lte", "between"}).Draw(t, "op")
