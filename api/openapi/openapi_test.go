@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
+	validator "github.com/santhosh-tekuri/jsonschema/v6"
 
 	"herald/pkg/access"
 	"herald/pkg/contract"
@@ -27,6 +29,7 @@ type thing struct {
 	ID     string            `json:"id" doc:"An id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Ref    *string           `json:"ref" doc:"A text or null." example:"x"`
 	At     *time.Time        `json:"at" doc:"A time." example:"2025-01-31T10:30:00Z"`
+	Since  *time.Time        `json:"since" doc:"A time that is always there." null:"never" example:"2025-01-31T10:30:00Z"`
 	Flag   bool              `json:"flag" doc:"A flag." example:"true"`
 	State  string            `json:"state" doc:"A state." enum:"channel_state" example:"ACTIVE"`
 	Logic  string            `json:"logic" doc:"How." enum:"logic" example:"AND"`
@@ -76,6 +79,7 @@ func TestSchemas(t *testing.T) {
 		"id":       m{"type": "string", "format": "uuid", "pattern": pattern, "description": "An id.", "examples": []any{"01a20960-62b0-796f-9cfb-5b3a36495aeb"}},
 		"ref":      m{"type": []any{"string", "null"}, "description": "A text or null.", "examples": []any{"x"}},
 		"at":       m{"type": []any{"string", "null"}, "format": "date-time", "description": "A time.", "examples": []any{"2025-01-31T10:30:00Z"}},
+		"since":    m{"type": "string", "format": "date-time", "description": "A time that is always there.", "examples": []any{"2025-01-31T10:30:00Z"}},
 		"flag":     m{"type": "boolean", "description": "A flag.", "examples": []any{true}},
 		"state":    m{"$ref": "#/components/schemas/ChannelState", "description": "A state.", "examples": []any{"ACTIVE"}},
 		"logic":    m{"$ref": "#/components/schemas/Logic", "description": "How.", "examples": []any{"AND"}},
@@ -116,6 +120,55 @@ func TestSchemas(t *testing.T) {
 	}
 	if got, want := words("state"), `{"anyOf":[{"$ref":"#/components/schemas/ChannelState"},{"type":"null"}],"description":"A state.","examples":["ACTIVE"]}`; got != want {
 		t.Errorf("state: %s", got)
+	}
+}
+
+// A node of a filter is a condition or a group: its schema is one object, and the rest of it excludes what is neither or both.
+func TestCaseNodesOfFilters(t *testing.T) {
+	pages, err := New([]contract.Route{putRoute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := validator.UnmarshalJSON(bytes.NewReader(pages.JSON))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := validator.NewCompiler()
+	if err := c.AddResource("memory:document", tree); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Compile("memory:document#/components/schemas/FilterNode")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for node, want := range map[string]bool{
+		`{"field":"first_name","operator":"contains","value":"st"}`:                                true,
+		`{"id":"a","field":"custom_fields.plan","operator":"is_empty"}`:                            true,
+		`{"field":"tags","operator":"contains_all","value":["a",1,true]}`:                          true,
+		`{"id":"g","logic":"OR","conditions":[{"field":"city","operator":"in","value":["Oslo"]}]}`: true,
+		`{}`:                                    false,
+		`{"id":"a"}`:                            false,
+		`{"field":"first_name"}`:                false,
+		`{"operator":"is_empty"}`:               false,
+		`{"conditions":[]}`:                     false,
+		`{"conditions":[{}]}`:                   false,
+		`{"logic":"OR"}`:                        false,
+		`{"field":"shoe_size","operator":"in"}`: false,
+		`{"field":"custom_fields.","operator":"is_empty"}`:                                       false,
+		`{"field":"city","operator":"is_empty","logic":"OR"}`:                                    false,
+		`{"field":"city","operator":"in","value":{"a":1}}`:                                       false,
+		`{"field":"city","operator":"in","value":[["Oslo"]]}`:                                    false,
+		`{"conditions":[{"field":"city","operator":"is_empty"}],"field":"city"}`:                 false,
+		`{"conditions":[{"field":"city","operator":"is_empty"}],"value":"Oslo"}`:                 false,
+		`{"conditions":[{"field":"city","operator":"is_empty"}],"operator":"in","field":"city"}`: false,
+	} {
+		v, err := validator.UnmarshalJSON(strings.NewReader(node))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(v); (err == nil) != want {
+			t.Errorf("%s: %v", node, err)
+		}
 	}
 }
 

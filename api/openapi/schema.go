@@ -181,7 +181,7 @@ func (b *schemas) fields(s *jsonschema.Schema, t reflect.Type, request bool) {
 		}
 		of, nullable := f.Type, request && !required
 		if of.Kind() == reflect.Pointer {
-			of, nullable = of.Elem(), true
+			of, nullable = of.Elem(), f.Tag.Get("null") != "never"
 		}
 		p := b.of(of, request)
 		b.limit(p, f.Tag, request)
@@ -326,6 +326,7 @@ var enumerations = map[string]enumeration{
 	"health":             {component: "HealthStatus", values: []string{"ok", "degraded", "unavailable"}},
 	"slug":               {component: "FieldErrorType", values: message.Slugs},
 	"code":               {component: "ProblemCode", values: append(codes(), contract.CodeMethod, contract.CodeInternal)},
+	"dates":              {component: "DateOrder", values: []string{"dmy", "mdy"}, exact: true},
 	"kind_single":        {component: "SingleKind", values: []string{contract.KindSingle}},
 	"kind_bulk":          {component: "BulkKind", values: []string{contract.KindBulk}},
 	"kind_preview":       {component: "PreviewKind", values: []string{contract.KindPreview}},

@@ -13,7 +13,7 @@ import (
 // conventions is the description of the document: what holds for all routes.
 const conventions = `One endpoint, ` + "`POST /api/messaging/send`" + `, sends a single message within the request, or, with ` + "`bulk_settings`" + `, a bulk: one message to every lead that meets the criteria. The other endpoints manage messages, bulks, channels, leads and suppressions.
 
-Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, in the years 1 to 9999, ids are UUIDs. Numbers in custom_fields, metadata and filters have at most 40 digits before and 40 after the decimal point, written without an exponent; every digit is kept and compared. Unknown fields and parameters are rejected. null for an optional field means that the field is absent; null within an array is rejected.
+Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, in the years 1 to 9999, ids are UUIDs. Numbers in custom_fields, metadata and filters have at most 40 digits before and 40 after the decimal point, written without an exponent; every digit is kept and compared. Unknown fields and parameters are rejected. null for an optional field means that the field is absent; null within an array is rejected. Where a request may have further values than a closed list, such as other letter cases, the extension x-also-accepts has their schema.
 
 An invalid request is answered with 422 and changes nothing; the answer lists every mistake with its path. Every other failure has a detail for people and a code for programs. 429 and 503 have a Retry-After header.
 
@@ -120,6 +120,7 @@ var componentTexts = map[string]string{
 	"HealthStatus":      "How far the API serves requests.",
 	"FieldErrorType":    "The kind of a mistake.",
 	"ProblemCode":       "The kind of a problem.",
+	"DateOrder":         "Whether the day or the month is first in a date such as 1/2/2024.",
 	"SingleKind":        "The kind of the answer about a single message.",
 	"BulkKind":          "The kind of the answer about a bulk.",
 	"PreviewKind":       "The kind of the answer to a dry run.",

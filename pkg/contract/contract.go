@@ -13,6 +13,7 @@
 //	each      maximum number of characters of an array's or object's elements
 //	bytes     maximum size of an object as JSON
 //	format    uuid
+//	null      never: the value of a pointer field is never null
 //	enum      name of a closed list of values (api/openapi/schema.go)
 package contract
 
@@ -180,7 +181,7 @@ type Bulk struct {
 	LeadsNotFound   int64                    `json:"leads_not_found" doc:"Number of ids in lead_ids that belong to no lead." example:"0"`
 	FailureReasons  map[message.Reason]int64 `json:"failure_reasons" doc:"messages_failed by reason." example:"{\"no_recipient\":1,\"invalid_recipient\":1}"`
 	Cost            float64                  `json:"cost" doc:"Cost so far, in the currency of the channel." example:"0.148"`
-	CreatedAt       *time.Time               `json:"created_at" doc:"Time at which the bulk was accepted." example:"2025-01-31T10:30:00Z"`
+	CreatedAt       *time.Time               `json:"created_at" doc:"Time at which the bulk was accepted." null:"never" example:"2025-01-31T10:30:00Z"`
 	StartedAt       *time.Time               `json:"started_at" doc:"Time at which a worker started it; null before." example:"2025-01-31T10:30:00Z"`
 	CompletedAt     *time.Time               `json:"completed_at" doc:"Time at which its last message ended; null before." example:"2025-01-31T10:31:00Z"`
 	Channel         *BulkChannel             `json:"channel" doc:"Its channel and the state of the channel, which may be the reason for a delay; null after the bulk has ended."`
@@ -260,18 +261,18 @@ type Message struct {
 	ProviderMessageID *string             `json:"provider_message_id" doc:"Id that the provider gave the message; null if it was not accepted." example:"SM0123456789abcdef0123456789abcdef"`
 	Cost              float64             `json:"cost" doc:"Cost in the currency of the channel; 0 if the message was not sent." example:"0.0079"`
 	Metadata          json.RawMessage     `json:"metadata" doc:"Free-form object of the request." example:"{\"campaign_id\":\"spring_promo\"}"`
-	CreatedAt         *time.Time          `json:"created_at" doc:"Time of creation." example:"2025-01-31T10:30:00Z"`
+	CreatedAt         *time.Time          `json:"created_at" doc:"Time of creation." null:"never" example:"2025-01-31T10:30:00Z"`
 	ScheduledAt       *time.Time          `json:"scheduled_at" doc:"Time at which the message is due; null if it is not delayed." example:"2025-01-31T10:30:00Z"`
 	SentAt            *time.Time          `json:"sent_at" doc:"Time at which the provider accepted the message; null if it did not." example:"2025-01-31T10:30:00Z"`
-	UpdatedAt         *time.Time          `json:"updated_at" doc:"Time of the last change." example:"2025-01-31T10:30:00Z"`
+	UpdatedAt         *time.Time          `json:"updated_at" doc:"Time of the last change." null:"never" example:"2025-01-31T10:30:00Z"`
 }
 
 // Attempt is one call to a provider.
 type Attempt struct {
 	N          int        `json:"n" doc:"Number of the attempt, from 1." example:"1"`
 	Part       int        `json:"part" doc:"Index of the part of the message, from 0. Only Instagram messages have two parts." example:"0"`
-	StartedAt  *time.Time `json:"started_at" doc:"Start of the call." example:"2025-01-31T10:30:00Z"`
-	EndedAt    *time.Time `json:"ended_at" doc:"End of the call." example:"2025-01-31T10:30:00Z"`
+	StartedAt  *time.Time `json:"started_at" doc:"Start of the call." null:"never" example:"2025-01-31T10:30:00Z"`
+	EndedAt    *time.Time `json:"ended_at" doc:"End of the call." null:"never" example:"2025-01-31T10:30:00Z"`
 	Outcome    string     `json:"outcome" doc:"sent: accepted; not_sent: certainly nothing was sent; refused: rejected by the provider; not_known: no response; late: the response arrived after the claim had expired." enum:"outcome" example:"sent"`
 	HTTPStatus *int       `json:"http_status" doc:"HTTP status of the response; null without a response." example:"201"`
 	Code       *string    `json:"code" doc:"Error code of the provider." example:"21610"`
@@ -280,5 +281,5 @@ type Attempt struct {
 // Receipt is a later report of a provider on a message, such as a delivery.
 type Receipt struct {
 	Event string     `json:"event" doc:"Name of the event." example:"delivered"`
-	At    *time.Time `json:"at" doc:"Time of the event." example:"2025-01-31T10:30:05Z"`
+	At    *time.Time `json:"at" doc:"Time of the event." null:"never" example:"2025-01-31T10:30:05Z"`
 }

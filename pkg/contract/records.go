@@ -28,8 +28,8 @@ type Channel struct {
 	Region         *string             `json:"region" doc:"Country (ISO 3166-1 alpha-2) in which national phone numbers of leads are interpreted." example:"US"`
 	State          string              `json:"state" doc:"ACTIVE, or PAUSED: nothing is sent." enum:"channel_state" example:"ACTIVE"`
 	StateReason    *string             `json:"state_reason" doc:"Reason of PAUSED; null while ACTIVE." example:"Authenticate"`
-	CreatedAt      *time.Time          `json:"created_at" doc:"Time of registration." example:"2025-01-31T10:30:00Z"`
-	UpdatedAt      *time.Time          `json:"updated_at" doc:"Time of the last change." example:"2025-01-31T10:30:00Z"`
+	CreatedAt      *time.Time          `json:"created_at" doc:"Time of registration." null:"never" example:"2025-01-31T10:30:00Z"`
+	UpdatedAt      *time.Time          `json:"updated_at" doc:"Time of the last change." null:"never" example:"2025-01-31T10:30:00Z"`
 }
 
 // ChannelFields are the optional fields of a channel, common to NewChannel and ChannelPatch.
@@ -121,8 +121,8 @@ type Lead struct {
 	AssigneeID      *string        `json:"assignee_id" doc:"Id of the user to which the lead is assigned." example:"user-uuid-1"`
 	Tags            []string       `json:"tags" doc:"Tags." example:"[\"Import 10/05/25\",\"vip\"]"`
 	CustomFields    map[string]any `json:"custom_fields" doc:"Free-form object. Numbers keep all digits, which may exceed the precision of a double." example:"{\"plan\":\"pro\",\"score\":42}"`
-	CreatedAt       *time.Time     `json:"created_at" doc:"Time of creation." example:"2025-01-31T10:30:00Z"`
-	UpdatedAt       *time.Time     `json:"updated_at" doc:"Time of the last change." example:"2025-01-31T10:30:00Z"`
+	CreatedAt       *time.Time     `json:"created_at" doc:"Time of creation." null:"never" example:"2025-01-31T10:30:00Z"`
+	UpdatedAt       *time.Time     `json:"updated_at" doc:"Time of the last change." null:"never" example:"2025-01-31T10:30:00Z"`
 	LastContactedAt *time.Time     `json:"last_contacted_at" doc:"Time of the last contact; null if unknown." example:"2025-01-31T10:30:00Z"`
 }
 
@@ -208,7 +208,7 @@ type Suppression struct {
 	Reason       message.Reason        `json:"reason" doc:"Reason of the suppression." enum:"suppression_reason" example:"unsubscribed"`
 	MessageTypes []message.MessageType `json:"message_types" doc:"Message types that are stopped." enum:"message_type" example:"[\"MARKETING\",\"NOTIFICATION\"]"`
 	Note         *string               `json:"note" doc:"Note, for display." example:"asked by phone"`
-	CreatedAt    *time.Time            `json:"created_at" doc:"Time of creation." example:"2025-01-31T10:30:00Z"`
+	CreatedAt    *time.Time            `json:"created_at" doc:"Time of creation." null:"never" example:"2025-01-31T10:30:00Z"`
 }
 
 // NewSuppression adds a suppression, or overwrites the one with the same type, address and reason.

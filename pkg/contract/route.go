@@ -154,10 +154,10 @@ type ImportQuery struct {
 	Columns      string `name:"columns" doc:"A JSON object with what columns of a CSV file become, by their names in the file: a field of a lead, custom_fields.NAME, or null to leave the column out. Columns that are not named here are known by the usual names of the fields in English, German, French and Spanish, or become custom fields." example:"{\"E-mail\":\"email\",\"Notes\":null}"`
 	Charset      string `name:"charset" doc:"The encoding of the file by its IANA name. Without it, a byte order mark says UTF-8 or UTF-16, and a file without a mark must be UTF-8." example:"windows-1252"`
 	Delimiter    string `name:"delimiter" doc:"The ASCII character between the cells of a CSV file. Without it, a first line sep=; or the header decides among comma, semicolon, tab and vertical bar." example:";"`
-	Dates        string `name:"dates" doc:"Whether 1/2/2024 is the first of February (dmy) or the second of January (mdy). Without it, such a date is left out with a warning." pattern:"^(dmy|mdy)$" example:"dmy"`
+	Dates        string `name:"dates" doc:"Whether 1/2/2024 is the first of February (dmy) or the second of January (mdy). Without it, such a date is left out with a warning." enum:"dates" example:"dmy"`
 	Timezone     string `name:"timezone" doc:"The IANA time zone of dates and times that name none; default UTC." example:"Europe/Berlin"`
 	TagSeparator string `name:"tag_separator" doc:"The text between the tags in a cell. Without it, semicolons; commas while no cell of the file has had a semicolon." min:"1" max:"10" example:","`
-	DryRun       string `name:"dry_run" doc:"Whether only to report what the import would do, with the first leads as they would be stored. Nothing is written." pattern:"^(true|false)$" example:"true"`
+	DryRun       bool   `name:"dry_run" doc:"Whether only to report what the import would do, with the first leads as they would be stored. Nothing is written." example:"true"`
 }
 
 // SendHeaders are the headers of a send.
