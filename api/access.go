@@ -1,6 +1,8 @@
 package api
 
 import (
+	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"herald/api/request"
+	"herald/pkg/access"
 	"herald/pkg/contract"
 	"herald/pkg/message"
 )
@@ -35,13 +38,25 @@ func (s *Server) identify(next echo.HandlerFunc) echo.HandlerFunc {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return message.Errorf(message.CodeUnauthorized, "an API key is required: send the header Authorization: Bearer hk_…")
 		}
-		k, err := s.deps.Keys.Authenticate(r.Context(), strings.TrimSpace(token))
+		k, quota, err := s.deps.Keys.Authenticate(r.Context(), strings.TrimSpace(token))
+		if quota != nil {
+			tellQuota(c.Response().Header(), quota)
+		}
 		if err != nil {
 			return err
 		}
 		request.SetKey(c, k)
 		return next(c)
 	}
+}
+
+// policy is the name of the one quota policy of an API key.
+const policy = `"key"`
+
+// tellQuota writes the quota of a request's key into the headers of its answer (draft-ietf-httpapi-ratelimit-headers-10).
+func tellQuota(h http.Header, q *access.Quota) {
+	h.Set(contract.HeaderRateLimitPolicy, fmt.Sprintf("%s;q=%d;w=%d", policy, q.Limit, int(q.Window.Seconds())))
+	h.Set(contract.HeaderRateLimit, fmt.Sprintf("%s;r=%d;t=%d", policy, q.Remaining, int(math.Ceil(q.Reset.Seconds()))))
 }
 
 // apiPrefix begins the paths that need an API key even if they have no route, so a caller without a key cannot find out

@@ -37,7 +37,7 @@ func idempotencyKey(c echo.Context, body any, errs *wire.Errors) *access.Idempot
 	case len(key) > access.MaxIdempotencyKey:
 		return wrong(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", access.MaxIdempotencyKey))
 	}
-	return &access.IdempotencyKey{Caller: request.Caller(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: fingerprint(c.QueryParams(), body)}
+	return &access.IdempotencyKey{Caller: request.Owner(c), Hash: sha256.Sum256([]byte(key)), Fingerprint: fingerprint(c.QueryParams(), body)}
 }
 
 // fingerprint returns the SHA-256 of the JSON array [query, body]. It is hashed piece by piece, since a body may have

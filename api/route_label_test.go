@@ -89,7 +89,9 @@ func TestRejectedRequestsNameTheirRoute(t *testing.T) {
 // exhausted is a limiter under which every key with a rate has used it up.
 type exhausted struct{}
 
-func (exhausted) Allow(context.Context, string, float64) time.Duration { return time.Second }
+func (exhausted) Allow(context.Context, string, float64) access.Allowance {
+	return access.Allowance{Wait: time.Second}
+}
 
 // limitedKey makes an API key with a rate and returns its header.
 func (e *edge) limitedKey(scopes ...access.Scope) string {

@@ -275,12 +275,18 @@ func bytesOf() *jsonschema.Schema { return &jsonschema.Schema{Type: "string", Fo
 
 func answerHeaders(op operation) object {
 	names := append([]string{contract.HeaderRequestID}, op.AnswerHeaders...)
+	if op.Access == contract.Keyed {
+		names = append(names, rateHeaders...)
+	}
 	o := make(object, 0, len(names))
 	for _, n := range names {
 		o = append(o, member{n, object{{"$ref", "#/components/headers/" + n}}})
 	}
 	return o
 }
+
+// rateHeaders are in the answers to an API key with a rate.
+var rateHeaders = []string{contract.HeaderRateLimit, contract.HeaderRateLimitPolicy}
 
 // allErrors returns the statuses that an operation may fail with, in the order of the document: those that the route
 // declares, and those that follow from its properties.
@@ -324,6 +330,11 @@ func errorResponses() object {
 		headers := object{{contract.HeaderRequestID, object{{"$ref", "#/components/headers/" + contract.HeaderRequestID}}}}
 		if e.header != "" {
 			headers = append(headers, member{e.header, object{{"$ref", "#/components/headers/" + e.header}}})
+		}
+		if e.status != http.StatusUnauthorized { // the key is known
+			for _, name := range rateHeaders {
+				headers = append(headers, member{name, object{{"$ref", "#/components/headers/" + name}}})
+			}
 		}
 		out = append(out, member{responseName(e.status), object{
 			{"description", e.text}, {"headers", headers},

@@ -295,7 +295,8 @@ func TestOperations(t *testing.T) {
 		t.Errorf("bodies: %+v, %+v, %+v", list.RequestBody, drop.RequestBody, put.RequestBody)
 	}
 	created := put.Responses["201"]
-	if created.Headers["X-Request-Id"] == nil || created.Headers["Idempotent-Replayed"] == nil || len(created.Headers) != 2 {
+	if created.Headers["X-Request-Id"] == nil || created.Headers["Idempotent-Replayed"] == nil || created.Headers["RateLimit"] == nil ||
+		created.Headers["RateLimit-Policy"] == nil || len(created.Headers) != 4 {
 		t.Errorf("headers %v", created.Headers)
 	}
 	answer := created.Content["application/json"]

@@ -15,7 +15,7 @@ const conventions = `One endpoint, ` + "`POST /api/messaging/send`" + `, sends a
 
 Requests and answers are JSON in UTF-8. Times are RFC 3339 in UTC, in the years 1 to 9999, ids are UUIDs. Numbers in custom_fields, metadata and filters have at most 40 digits before and 40 after the decimal point, written without an exponent; every digit is kept and compared. Unknown fields and parameters are rejected. null for an optional field means that the field is absent; null within an array is rejected. Where a request may have further values than a closed list, such as other letter cases, the extension x-also-accepts has their schema.
 
-An invalid request is answered with 422 and changes nothing; the answer lists every mistake with its path. Every other failure has a detail for people and a code for programs. 429 and 503 have a Retry-After header.
+An invalid request is answered with 422 and changes nothing; the answer lists every mistake with its path. Every other failure has a detail for people and a code for programs. 429 and 503 have a Retry-After header. Answers to an API key with a rate have RateLimit and RateLimit-Policy headers.
 
 Lists accept limit and cursor and return next_cursor. Every answer has an X-Request-Id: that of the request, if it has a valid one.`
 
@@ -55,6 +55,8 @@ var headerComponents = object{
 	{contract.HeaderServerTiming, header("Of a single: the time in milliseconds that its provider took to answer.", "provider;dur=153.207", &jsonschema.Schema{Type: "string"})},
 	{contract.HeaderPreferenceApplied, header("The preference that was applied.", "wait=30", &jsonschema.Schema{Type: "string"})},
 	{contract.HeaderRetryAfter, header("Seconds to wait.", 1, &jsonschema.Schema{Type: "integer"})},
+	{contract.HeaderRateLimit, header("Present if the API key has a rate. r: requests that the key may make at once; t: seconds until all of its quota is available again (draft-ietf-httpapi-ratelimit-headers-10).", `"key";r=49;t=1`, &jsonschema.Schema{Type: "string"})},
+	{contract.HeaderRateLimitPolicy, header("Present if the API key has a rate. q: requests that it may make within w seconds.", `"key";q=50;w=1`, &jsonschema.Schema{Type: "string"})},
 	{"WWW-Authenticate", header("The authentication scheme.", `Bearer realm="herald"`, &jsonschema.Schema{Type: "string"})},
 }
 

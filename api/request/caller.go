@@ -21,6 +21,14 @@ func Caller(c echo.Context) string {
 	return ""
 }
 
+// Owner returns the owner of the request's API key, "" in the keyless mode.
+func Owner(c echo.Context) string {
+	if k, ok := c.Get(ctxAPIKey).(*access.Key); ok {
+		return k.Owner
+	}
+	return ""
+}
+
 // allowed returns forbidden unless the request has a scope.
 func allowed(c echo.Context, scope access.Scope) error {
 	if !Allowed(c, scope) {

@@ -41,14 +41,18 @@ func ParseScopes(s string) ([]Scope, error) {
 	return out, nil
 }
 
+// Unlimited is the rate of a key without a limit.
+const Unlimited = -1
+
 // Key is an API key as it is stored. Hash is the SHA-256 of its secret, including the checksum where the token has one; the
 // secret itself is not stored.
 type Key struct {
 	ID         string
 	Name       string // for people
+	Owner      string // the program that uses the key: all keys of one owner share their idempotency keys
 	Hash       [sha256.Size]byte
 	Scopes     []Scope
-	Rate       float64 // requests per second; 0: the rate of the deployment
+	Rate       float64 // requests per second; 0: the rate of the deployment; Unlimited
 	CreatedAt  time.Time
 	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
@@ -57,6 +61,17 @@ type Key struct {
 
 // Allows reports whether the key has a scope.
 func (k *Key) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
+
+// limit returns the requests per second of a key whose deployment has a rate, 0 for no limit.
+func (k *Key) limit(deployment float64) float64 {
+	switch {
+	case k.Rate < 0:
+		return 0
+	case k.Rate == 0:
+		return deployment
+	}
+	return k.Rate
+}
 
 // check returns why a secret with this hash does not authenticate, nil when it does. Hashes are compared in constant time.
 func (k *Key) check(hash [sha256.Size]byte, now time.Time) error {

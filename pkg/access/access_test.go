@@ -53,7 +53,7 @@ func TestAuthenticate(t *testing.T) {
 	if err := r.Revoke(t.Context(), revokedKey.ID); err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.Authenticate(t.Context(), token)
+	got, _, err := r.Authenticate(t.Context(), token)
 	if err != nil || got.ID != valid.ID || !got.Allows(access.Read) || got.Allows(access.Send) || got.Allows(access.Admin) {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -69,7 +69,7 @@ func TestAuthenticate(t *testing.T) {
 		"another's secret": token[:len("hk_0123456789abcdef_")] + revoked[len("hk_0123456789abcdef_"):],
 		"cut short":        token[:len(token)-1], "with more": token + "A", "in capitals": strings.ToUpper(token),
 	} {
-		if _, err := r.Authenticate(t.Context(), bad); !message.IsCode(err, message.CodeUnauthorized) {
+		if _, _, err := r.Authenticate(t.Context(), bad); !message.IsCode(err, message.CodeUnauthorized) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestAuthenticate(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 5*time.Second, "the revocation takes effect", func() bool {
-		_, err := r.Authenticate(t.Context(), token)
+		_, _, err := r.Authenticate(t.Context(), token)
 		return message.IsCode(err, message.CodeUnauthorized)
 	})
 }
@@ -98,7 +98,7 @@ func TestRates(t *testing.T) {
 		taken := 0
 		var wait *message.Error
 		for range 20 {
-			_, err := r.Authenticate(t.Context(), c.token)
+			_, _, err := r.Authenticate(t.Context(), c.token)
 			if err == nil {
 				taken++
 			} else if !errors.As(err, &wait) || wait.Code != message.CodeThrottled || wait.RetryAfter <= 0 {
@@ -155,7 +155,7 @@ func FuzzToken(f *testing.F) {
 	}
 	r := access.NewKeyring(access.Deps{Keys: empty{}})
 	f.Fuzz(func(t *testing.T, token string) {
-		if k, err := r.Authenticate(context.Background(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
+		if k, _, err := r.Authenticate(context.Background(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
 			t.Errorf("%q: %v, %v", token, k, err)
 		}
 	})

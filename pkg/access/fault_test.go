@@ -65,6 +65,15 @@ func (s *shelf) APIKeys(context.Context) ([]Key, error) {
 	return all, nil
 }
 
+func (s *shelf) ReplaceAPIKey(_ context.Context, id string, end time.Time, by *Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ended, made := *s.keys[id], *by
+	ended.ExpiresAt = &end
+	s.keys[id], s.keys[by.ID] = &ended, &made
+	return nil
+}
+
 func (s *shelf) RevokeAPIKey(_ context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,14 +146,14 @@ func forge(bytes int) string {
 
 func refused(t *testing.T, r *Keyring, what, token string) {
 	t.Helper()
-	if k, err := r.Authenticate(t.Context(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
+	if k, _, err := r.Authenticate(t.Context(), token); k != nil || !message.IsCode(err, message.CodeUnauthorized) {
 		t.Errorf("%s: %v, %v", what, k, err)
 	}
 }
 
 func taken(t *testing.T, r *Keyring, what, token string) {
 	t.Helper()
-	if _, err := r.Authenticate(t.Context(), token); err != nil {
+	if _, _, err := r.Authenticate(t.Context(), token); err != nil {
 		t.Errorf("%s: %v", what, err)
 	}
 }
@@ -260,7 +269,7 @@ func TestFaultOneQueryForAll(t *testing.T) {
 	gone, hangUp := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() {
-		_, err := r.Authenticate(gone, token)
+		_, _, err := r.Authenticate(gone, token)
 		first <- err
 	}()
 	for s.queries() == 0 {
@@ -274,7 +283,7 @@ func TestFaultOneQueryForAll(t *testing.T) {
 	errs := make(chan error, 50)
 	for range 50 {
 		wg.Go(func() {
-			_, err := r.Authenticate(t.Context(), token)
+			_, _, err := r.Authenticate(t.Context(), token)
 			errs <- err
 		})
 	}
@@ -364,20 +373,21 @@ type limits struct {
 	rate float64
 }
 
-func (l *limits) Allow(_ context.Context, id string, rate float64) time.Duration {
+func (l *limits) Allow(_ context.Context, id string, rate float64) Allowance {
 	l.id, l.rate = id, rate
-	return l.wait
+	return Allowance{Wait: l.wait}
 }
 
 func TestRateOfAKey(t *testing.T) {
 	for name, c := range map[string]struct{ own, deployment, want float64 }{
 		"its own": {7, 3, 7}, "the deployment's": {0, 3, 3}, "its own alone": {7, 0, 7}, "its own below one": {0.5, 3, 0.5}, "none": {0, 0, 0},
+		"no limit of its own": {Unlimited, 3, 0},
 	} {
 		s, l := &shelf{}, &limits{wait: 2 * time.Second}
 		r, _ := ring(s, NewChecksums(masterA))
 		k, token := mint(t, r)
 		r.deps.Limiter, r.deps.Rate, s.keys[k.ID].Rate = l, c.deployment, c.own
-		_, err := r.Authenticate(t.Context(), token)
+		_, _, err := r.Authenticate(t.Context(), token)
 		if c.want == 0 {
 			if err != nil || l.id != "" {
 				t.Errorf("%s: %v", name, err)
@@ -435,7 +445,7 @@ func BenchmarkForged(b *testing.B) {
 			r, _ := ring(&shelf{}, NewChecksums(masterA, masterB))
 			token := forge(form)
 			for b.Loop() {
-				_, _ = r.Authenticate(b.Context(), token)
+				_, _, _ = r.Authenticate(b.Context(), token)
 			}
 		})
 	}
@@ -451,7 +461,7 @@ func TestAQueryOutlivesItsFirstCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() {
-		_, err := r.Authenticate(ctx, token)
+		_, _, err := r.Authenticate(ctx, token)
 		first <- err
 	}()
 	for s.queries() == 0 {
@@ -463,7 +473,7 @@ func TestAQueryOutlivesItsFirstCaller(t *testing.T) {
 	}
 	second := make(chan error, 1)
 	go func() {
-		_, err := r.Authenticate(t.Context(), token)
+		_, _, err := r.Authenticate(t.Context(), token)
 		second <- err
 	}()
 	close(s.hold)

@@ -16,10 +16,11 @@ const KeepEffects = 7 * 24 * time.Hour
 // MaxIdempotencyKey is the maximum length of an idempotency key, in characters. The API enforces it.
 const MaxIdempotencyKey = 255
 
-// IdempotencyKey marks a request that may be repeated and must take effect once. Keys of different callers are independent.
+// IdempotencyKey marks a request that may be repeated and must take effect once. Keys of different owners are independent. They
+// belong to the owner and not to the API key, so that a retry under a rotated API key takes no second effect.
 // Only hashes are stored, because a caller may build a key from an address.
 type IdempotencyKey struct {
-	Caller      string            // id of the API key, empty in keyless mode
+	Caller      string            // owner of the API key, empty in keyless mode
 	Hash        [sha256.Size]byte // of the key
 	Fingerprint [sha256.Size]byte // of the request: a different request under the same key is rejected
 }

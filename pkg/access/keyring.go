@@ -22,19 +22,16 @@ type Keys interface {
 	APIKeys(ctx context.Context) ([]Key, error)
 	// RevokeAPIKey revokes a key; a missing key is a message.Error not_found.
 	RevokeAPIKey(ctx context.Context, id string) error
+	// ReplaceAPIKey writes a key and makes the key with an id end at a time, unless that ends earlier, in one transaction. A
+	// missing key is a message.Error not_found. It writes nothing and returns a message.Error conflict for a key that is
+	// revoked or has ended.
+	ReplaceAPIKey(ctx context.Context, id string, end time.Time, by *Key) error
 }
 
 // KeyUsage tells whether this deployment has any key, and records when a key was used.
 type KeyUsage interface {
 	AnyAPIKey(ctx context.Context) (bool, error)
 	TouchAPIKey(ctx context.Context, id string) error
-}
-
-// Limiter bounds the requests of a key.
-type Limiter interface {
-	// Allow counts a request and returns 0, or returns the time after which the next request may be allowed. perSecond
-	// is above 0.
-	Allow(ctx context.Context, keyID string, perSecond float64) time.Duration
 }
 
 // Deps are the ports and settings of a Keyring.
@@ -82,8 +79,10 @@ const (
 	maxCached     = 10_000
 	queryTimeout  = 5 * time.Second // of a query that several requests wait for
 	touchInterval = time.Minute
-	// MaxName is the maximum length of a key's name, in characters.
+	// MaxName is the maximum length of a key's name, and of its owner's, in characters.
 	MaxName = 200
+	// MaxGrace is the longest time for which a replaced key stays valid.
+	MaxGrace = 365 * 24 * time.Hour
 )
 
 // Questions to the store beside single keys, for Keyring.asked.
@@ -101,16 +100,47 @@ func NewKeyring(d Deps) *Keyring {
 	return &Keyring{deps: d, now: time.Now, cache: cache, asked: map[string]time.Time{}}
 }
 
-// Create stores a new key with the name, scopes, rate and expiry of k, fills in the other fields and returns the token, which
-// cannot be read again. With only it creates nothing, and returns an empty token, when any key exists.
+// Create stores a new key with the name, owner, scopes, rate and expiry of k, fills in the other fields and returns the token,
+// which cannot be read again. A key without an owner gets its own id as the owner. With only it creates nothing, and returns an
+// empty token, when any key exists.
 func (r *Keyring) Create(ctx context.Context, k *Key, only bool) (token string, err error) {
-	token, k.ID, k.Hash = r.deps.Checksums.newToken()
-	k.CreatedAt = time.Now().UTC().Truncate(time.Second)
+	token = r.complete(k)
 	made, err := r.deps.Keys.InsertAPIKey(ctx, k, only)
 	if err != nil || !made {
 		return "", err
 	}
 	return token, nil
+}
+
+// complete gives a key its id, its secret and its time, and returns the token.
+func (r *Keyring) complete(k *Key) (token string) {
+	token, k.ID, k.Hash = r.deps.Checksums.newToken()
+	if k.Owner == "" {
+		k.Owner = k.ID
+	}
+	k.CreatedAt = r.now().UTC().Truncate(time.Second)
+	return token
+}
+
+// Rotate replaces a key by a new one with the same owner, name, scopes and rate, and returns the new key with its token. The old
+// key ends after grace, so that its program can be given the new token meanwhile; a request that was sent with the old key may be
+// repeated with the new one under the same idempotency key. The new key ends at a time, nil for: after as long a life as the old
+// one had. Errors are message.Errors: not_found, and conflict for a key that is revoked or has ended.
+func (r *Keyring) Rotate(ctx context.Context, id string, grace time.Duration, end *time.Time) (*Key, string, error) {
+	old, err := r.deps.Keys.APIKey(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
+	k := &Key{Name: old.Name, Owner: old.Owner, Scopes: old.Scopes, Rate: old.Rate, ExpiresAt: end}
+	token := r.complete(k)
+	if end == nil && old.ExpiresAt != nil {
+		same := k.CreatedAt.Add(old.ExpiresAt.Sub(old.CreatedAt))
+		k.ExpiresAt = &same
+	}
+	if err := r.deps.Keys.ReplaceAPIKey(ctx, id, k.CreatedAt.Add(grace), k); err != nil {
+		return nil, "", err
+	}
+	return k, token, nil
 }
 
 // List returns all keys, revoked and expired ones included. Their secrets are not stored.
@@ -147,33 +177,33 @@ func (r *Keyring) fresh(question string, ttl time.Duration) bool {
 	return ok && r.now().Sub(at) < ttl
 }
 
-// Authenticate returns the key of a token and counts the request against the rate of the key. Errors are message.Errors:
-// unauthorized, throttled, unavailable.
-func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, error) {
+// Authenticate returns the key of a token and counts the request against the rate of the key. The quota is nil for a key without
+// a rate and for a token that is not valid; it is set if the rate rejects the request. Errors are message.Errors: unauthorized,
+// throttled, unavailable.
+func (r *Keyring) Authenticate(ctx context.Context, text string) (*Key, *Quota, error) {
 	t, ok := parseToken(text)
 	if !ok {
-		return nil, errNoKey
+		return nil, nil, errNoKey
 	}
 	k, err := r.find(ctx, &t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := k.check(t.hash, r.now()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r.touch(ctx, k)
-	rate := k.Rate
-	if rate == 0 {
-		rate = r.deps.Rate
+	rate := k.limit(r.deps.Rate)
+	if rate <= 0 {
+		return k, nil, nil
 	}
-	if rate > 0 {
-		if wait := r.deps.Limiter.Allow(ctx, k.ID, rate); wait > 0 {
-			return nil, &message.Error{
-				Code: message.CodeThrottled, Message: fmt.Sprintf("this API key is limited to %g requests per second", rate), RetryAfter: wait,
-			}
+	a := r.deps.Limiter.Allow(ctx, k.ID, rate)
+	if a.Wait > 0 {
+		return nil, quotaOf(rate, a), &message.Error{
+			Code: message.CodeThrottled, Message: fmt.Sprintf("this API key is limited to %g requests per second", rate), RetryAfter: a.Wait,
 		}
 	}
-	return k, nil
+	return k, quotaOf(rate, a), nil
 }
 
 // find returns the key that a token names, at most cacheTTL old.

@@ -59,7 +59,7 @@ var ours = map[string][]string{
 	"bulk":             {"message", "access", "audience", "render", "channel", "delivery", "stats", "fault"},
 	"redisconn":        {"message"},
 	"counters":         {"batch", "message", "redisconn", "stats"},
-	"ratelimit":        {"channel", "delivery", "redisconn"},
+	"ratelimit":        {"access", "channel", "delivery", "redisconn"},
 	"queue":            {"bulk", "message", "queue/asynqfast", "queue/asynqredis", "redisconn"},
 	"queue/asynqfast":  {"batch", "queue/asynqredis"},
 	"queue/asynqredis": {},

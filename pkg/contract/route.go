@@ -89,6 +89,8 @@ const (
 	HeaderPrefer            = "Prefer"
 	HeaderPreferenceApplied = "Preference-Applied"
 	HeaderRetryAfter        = "Retry-After"
+	HeaderRateLimit         = "RateLimit"
+	HeaderRateLimitPolicy   = "RateLimit-Policy"
 )
 
 // Codes of problems that HTTP defines; all others are message.Codes.
@@ -162,6 +164,6 @@ type ImportQuery struct {
 
 // SendHeaders are the headers of a send.
 type SendHeaders struct {
-	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes the request safe to repeat. For seven days, a request with the same key and body is answered with the present state of its message or bulk and Idempotent-Replayed: true, and sends nothing. The same key with another body is 422; while the first request is in progress, 409. The key is scoped to the caller's API key. Bare or quoted. An email sent under a key whose outcome is unknown is sent once more if the channel's on_unknown policy says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`
+	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes the request safe to repeat. For seven days, a request with the same key and body is answered with the present state of its message or bulk and Idempotent-Replayed: true, and sends nothing. The same key with another body is 422; while the first request is in progress, 409. The key is scoped to the owner of the caller's API key. Bare or quoted. An email sent under a key whose outcome is unknown is sent once more if the channel's on_unknown policy says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`
 	Prefer         string `name:"Prefer" doc:"For a bulk: wait=N waits up to N seconds for the figures, 0 to 60 (default 10); respond-async answers at once." example:"wait=30"`
 }

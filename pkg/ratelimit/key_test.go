@@ -14,7 +14,7 @@ import (
 func allowed(t *testing.T, l *KeyLimiter, key string, perSecond float64, n int) (count int) {
 	t.Helper()
 	for range n {
-		if l.Allow(t.Context(), key, perSecond) == 0 {
+		if l.Allow(t.Context(), key, perSecond).Wait == 0 {
 			count++
 		}
 	}
@@ -40,10 +40,10 @@ func TestKeysShareTheirRateAcrossProcesses(t *testing.T) {
 func TestAFractionOfARequestASecond(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		l := NewKeyLimiter(rdb)
-		if wait := l.Allow(t.Context(), "a", 0.5); wait != 0 {
+		if wait := l.Allow(t.Context(), "a", 0.5).Wait; wait != 0 {
 			t.Errorf("the first request waits %v", wait)
 		}
-		if wait := l.Allow(t.Context(), "a", 0.5); wait > 2*time.Second || wait < time.Second {
+		if wait := l.Allow(t.Context(), "a", 0.5).Wait; wait > 2*time.Second || wait < time.Second {
 			t.Errorf("the second request waits %v", wait)
 		}
 	})
@@ -61,7 +61,7 @@ func TestKeysWithoutRedis(t *testing.T) {
 	if asked == 0 {
 		t.Error("Redis was not asked")
 	}
-	if wait := l.Allow(t.Context(), "a", 5); wait != 200*time.Millisecond {
+	if wait := l.Allow(t.Context(), "a", 5).Wait; wait != 200*time.Millisecond {
 		t.Errorf("a request waits %v, want 200ms: a refused one uses nothing up", wait)
 	}
 	if got := allowed(t, l, "b", 0.5, 3); got != 1 {

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"strings"
@@ -23,6 +24,7 @@ func NewKeyStore(db *store.DB) *KeyStore { return &KeyStore{db} }
 type apiKeyRow struct {
 	ID         string
 	Name       string
+	Owner      string // empty in a row that an earlier version wrote during an upgrade: its own id
 	Hash       []byte
 	Scopes     string
 	Rate       float64
@@ -39,18 +41,25 @@ func (apiKeyRow) TableName() string { return "api_keys" }
 func (r *apiKeyRow) key() (*access.Key, error) {
 	scopes, err := access.ParseScopes(r.Scopes)
 	return &access.Key{
-		ID: r.ID, Name: r.Name, Hash: [sha256.Size]byte(r.Hash), Scopes: scopes, Rate: r.Rate, CreatedAt: r.CreatedAt.UTC(),
+		ID: r.ID, Name: r.Name, Owner: cmp.Or(r.Owner, r.ID), Hash: [sha256.Size]byte(r.Hash), Scopes: scopes, Rate: r.Rate, CreatedAt: r.CreatedAt.UTC(),
 		ExpiresAt: store.UTC(r.ExpiresAt), RevokedAt: store.UTC(r.RevokedAt), LastUsedAt: store.UTC(r.LastUsedAt),
 	}, err
 }
 
-// InsertAPIKey implements access.Keys. With only it inserts nothing and returns false if a key exists, also a revoked one.
-func (s *KeyStore) InsertAPIKey(ctx context.Context, k *access.Key, only bool) (bool, error) {
+// apiKeyRowOf returns the row of a new key.
+func apiKeyRowOf(k *access.Key) *apiKeyRow {
 	names := make([]string, len(k.Scopes))
 	for i, scope := range k.Scopes {
 		names[i] = string(scope)
 	}
-	row := apiKeyRow{ID: k.ID, Name: k.Name, Hash: k.Hash[:], Scopes: strings.Join(names, ","), Rate: k.Rate, CreatedAt: store.Stamp(k.CreatedAt), ExpiresAt: store.UTC(k.ExpiresAt)}
+	return &apiKeyRow{
+		ID: k.ID, Name: k.Name, Owner: k.Owner, Hash: k.Hash[:], Scopes: strings.Join(names, ","), Rate: k.Rate, CreatedAt: store.Stamp(k.CreatedAt),
+		ExpiresAt: store.UTC(k.ExpiresAt),
+	}
+}
+
+// InsertAPIKey implements access.Keys. With only it inserts nothing and returns false if a key exists, also a revoked one.
+func (s *KeyStore) InsertAPIKey(ctx context.Context, k *access.Key, only bool) (bool, error) {
 	made := true
 	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		if only {
@@ -65,9 +74,40 @@ func (s *KeyStore) InsertAPIKey(ctx context.Context, k *access.Key, only bool) (
 				return err
 			}
 		}
-		return tx.Create(&row).Error
+		return tx.Create(apiKeyRowOf(k)).Error
 	})
 	return made, store.WrapError("insert the API key", err)
+}
+
+// ReplaceAPIKey implements access.Keys. The update locks the old key's row, so a revocation at the same time comes before it, and
+// nothing is written, or after it.
+func (s *KeyStore) ReplaceAPIKey(ctx context.Context, id string, end time.Time, by *access.Key) error {
+	err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		res := tx.Exec(`
+UPDATE api_keys SET expires_at = CASE WHEN expires_at < ? THEN expires_at ELSE ? END
+WHERE id = ? AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?)`, store.Stamp(end), store.Stamp(end), id, store.Stamp(by.CreatedAt))
+		if res.Error != nil {
+			return res.Error
+		}
+		if res.RowsAffected == 0 {
+			return cannotReplace(tx, id)
+		}
+		return tx.Create(apiKeyRowOf(by)).Error
+	})
+	return noAPIKey(store.WrapError("replace the API key", err), id)
+}
+
+// cannotReplace returns why a key cannot be replaced.
+func cannotReplace(tx *gorm.DB, id string) error {
+	var row apiKeyRow
+	if err := tx.Where("id = ?", id).Take(&row).Error; err != nil {
+		return err
+	}
+	state := "has expired"
+	if row.RevokedAt != nil {
+		state = "is revoked"
+	}
+	return message.Errorf(message.CodeConflict, "API key %s %s: create a key of the owner %s instead", id, state, cmp.Or(row.Owner, row.ID))
 }
 
 // APIKey implements access.Keys.

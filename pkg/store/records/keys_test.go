@@ -23,7 +23,7 @@ func TestAPIKeys(t *testing.T) {
 		}
 		expires := store.Stamp(time.Now().Add(time.Hour))
 		k := &access.Key{
-			ID: "0123456789abcdef", Name: "first", Hash: sha256.Sum256([]byte("x")), Scopes: []access.Scope{access.Send, access.Read}, Rate: 2.5,
+			ID: "0123456789abcdef", Name: "first", Owner: "nightly", Hash: sha256.Sum256([]byte("x")), Scopes: []access.Scope{access.Send, access.Read}, Rate: 2.5,
 			CreatedAt: store.Stamp(time.Now()), ExpiresAt: &expires,
 		}
 		made, err := s.InsertAPIKey(t.Context(), k, true)
