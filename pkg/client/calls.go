@@ -408,6 +408,11 @@ func (c *Client) LiftSuppression(ctx context.Context, id string) error {
 	return c.do(ctx, call{route: contract.RouteDeleteSuppression, args: []string{id}}, nil)
 }
 
+// Alive returns the liveness of the API, with the version of the program that answers.
+func (c *Client) Alive(ctx context.Context) (*Health, error) {
+	return get[Health](ctx, c, contract.RouteAlive)
+}
+
 // Ready returns nil if the API accepts requests, and otherwise the reason.
 func (c *Client) Ready(ctx context.Context) error {
 	return c.do(ctx, call{route: contract.RouteReady}, nil)

@@ -63,6 +63,8 @@ type (
 	Suppression = contract.Suppression
 	// NewSuppression adds a suppression.
 	NewSuppression = contract.NewSuppression
+	// Health is the result of a probe.
+	Health = contract.Health
 	// FieldError is one mistake in one field of a request.
 	FieldError = contract.FieldError
 )
@@ -77,6 +79,7 @@ type Client struct {
 	key     string
 	http    *http.Client
 	timeout time.Duration // of a call including its retries; 0: one attempt
+	quota   func(Quota)   // receives the quota of each response that tells one; may be nil
 }
 
 // Option configures a Client.
@@ -265,6 +268,7 @@ func (c *Client) once(ctx context.Context, r call, body []byte, into any) error 
 		return fmt.Errorf("call %s: %w", c.base.Host, err)
 	}
 	defer res.Body.Close()
+	c.tellQuota(res.Header)
 	if to, ok := into.(io.Writer); ok && res.StatusCode < http.StatusBadRequest {
 		if _, err := io.Copy(to, res.Body); err != nil {
 			return fmt.Errorf("%w: %w", errCut, err)
