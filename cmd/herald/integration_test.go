@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"herald/pkg/app"
 	"herald/pkg/config"
 	"herald/pkg/store/storetest"
+	"herald/pkg/testenv"
 )
 
 // complains runs a command line that must fail, and returns what it wrote to standard error.
@@ -120,4 +122,58 @@ func TestIntegrationTwoServersOfOneDirectory(t *testing.T) {
 	says(t, complains(t, 1, "serve", "--listen", "127.0.0.1:0"), "another herald process serves the data directory "+dir, "HERALD_DATA")
 	wants(t, 0, "hk_", "keys", "create", "--scope", "read") // commands may use the database meanwhile
 	wants(t, 0, "read", "keys", "list")
+}
+
+func TestIntegrationKeysOfAnOwner(t *testing.T) {
+	t.Setenv("DATABASE_URL", "sqlite://"+filepath.Join(t.TempDir(), "herald.db"))
+	t.Setenv("HERALD_MASTER_KEY", testenv.MasterKey())
+	wants(t, 0, "up to date", "migrate")
+	type key struct {
+		ID, Token, Name, Owner string
+		Rate                   any
+		ExpiresAt              *time.Time `json:"expires_at"`
+	}
+	create := func(args ...string) key {
+		t.Helper()
+		return lines[key](t, wants(t, 0, "hk_", append([]string{"keys", "create", "--scope", "send", "--json"}, args...)...))[0]
+	}
+	nightly := create("--owner", "nightly", "--name", "cron")
+	if nightly.Owner != "nightly" || nightly.Rate != "default" || nightly.ExpiresAt != nil {
+		t.Errorf("%+v", nightly)
+	}
+	if own := create("--rate", "unlimited"); own.Owner != own.ID || own.Rate != "unlimited" {
+		t.Errorf("%+v", own)
+	}
+	if counted := create("--rate", "2.5", "--expires", "30d"); counted.Rate != 2.5 {
+		t.Errorf("%+v", counted)
+	}
+	if zero := create("--rate", "0"); zero.Rate != "default" {
+		t.Errorf("%+v", zero)
+	}
+	began := time.Now()
+	rotated := lines[key](t, wants(t, 0, "hk_", "keys", "rotate", nightly.ID, "--grace", "24h", "--json"))[0]
+	if rotated.Owner != "nightly" || rotated.Name != "cron" || rotated.ID == nightly.ID || !strings.HasPrefix(rotated.Token, "hk_"+rotated.ID+"_") {
+		t.Errorf("%+v", rotated)
+	}
+	table := wants(t, 0, "nightly", "keys", "list")
+	says(t, table, "OWNER", "default", "unlimited", "2.5")
+	for _, k := range lines[[]key](t, wants(t, 0, nightly.ID, "keys", "list", "--json"))[0] {
+		if k.ID != nightly.ID {
+			continue
+		}
+		if k.ExpiresAt == nil || k.ExpiresAt.Before(began.Add(24*time.Hour-2*time.Second)) || k.ExpiresAt.After(time.Now().Add(24*time.Hour)) {
+			t.Errorf("the old key ends at %v", k.ExpiresAt)
+		}
+	}
+	wants(t, 0, "its owner is nightly. The key "+rotated.ID+" ends at", "keys", "rotate", rotated.ID, "--grace", "7d", "--expires", "90d")
+	wants(t, 0, "revoked", "keys", "revoke", nightly.ID)
+	says(t, complains(t, 1, "keys", "rotate", nightly.ID), "is revoked", "of the owner nightly")
+	says(t, complains(t, 1, "keys", "rotate", "0000000000000000"), "not found")
+	for _, args := range [][]string{
+		{"rotate", rotated.ID, "--grace", "soon"}, {"rotate", rotated.ID, "--grace=-1h"}, {"rotate", rotated.ID, "--grace", "366d"}, {"rotate", rotated.ID, "--grace", "xd"},
+		{"rotate", rotated.ID, "--expires", "0d"}, {"rotate"}, {"create", "--scope", "send", "--rate", "many"}, {"create", "--scope", "send", "--rate", "NaN"},
+		{"create", "--scope", "send", "--owner", "a\nb"}, {"create", "--scope", "send", "--owner", strings.Repeat("x", 201)},
+	} {
+		complains(t, 2, append([]string{"keys"}, args...)...)
+	}
 }

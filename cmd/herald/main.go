@@ -29,7 +29,7 @@ type cli struct {
 	Bench     benchCmd     `cmd:"" help:"Measure a new deployment, or the one at HERALD_URL."`
 	API       apiCmd       `cmd:"" name:"api" hidden:"" help:"Run the API, like the program api."`
 	Worker    workerCmd    `cmd:"" hidden:"" help:"Run a worker, like the program worker."`
-	Keys      keysCmd      `cmd:"" help:"Create, list and revoke API keys in the database."`
+	Keys      keysCmd      `cmd:"" help:"Create, rotate, list and revoke API keys in the database."`
 	Reseal    resealCmd    `cmd:"" help:"Seal all channel credentials with the current master key."`
 	Version   versionCmd   `cmd:"" help:"Print the version of this program."`
 	OpenAPI   openapiCmd   `cmd:"" name:"openapi" help:"Print the OpenAPI document of the API."`

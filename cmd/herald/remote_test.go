@@ -66,14 +66,14 @@ func TestKeysOnTheCommandLine(t *testing.T) {
 		Scopes    []string
 		ExpiresAt *string `json:"expires_at"`
 		RevokedAt *string `json:"revoked_at"`
-		Rate      float64 `json:"rate_per_second"`
+		Rate      any
 	}
 	if code, out := execute(t, "keys", "create", "--scope", "read"); code != 2 {
 		t.Errorf("a key without the master key: exit code %d, %s", code, out)
 	}
 	t.Setenv("HERALD_MASTER_KEY", testenv.MasterKey())
 	made := lines[key](t, wants(t, 0, "hk_", "keys", "create", "--if-none", "--scope", "read,send", "--name", "UI", "--expires", "30d", "--rate", "5", "--json"))[0]
-	if len(made.Scopes) != 2 || made.ExpiresAt == nil || made.Rate != 5 || !strings.HasPrefix(made.Token, "hk_"+made.ID+"_") {
+	if len(made.Scopes) != 2 || made.ExpiresAt == nil || made.Rate != 5.0 || !strings.HasPrefix(made.Token, "hk_"+made.ID+"_") {
 		t.Errorf("%+v", made)
 	}
 	for _, soon := range []string{"24h", "1d", "90m"} {
