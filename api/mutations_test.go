@@ -356,6 +356,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 		"sendMessage": {
 			`{"bulk_settings":{"all_leads":true},"message_data":{"subject":"s","content":"c"}}`,
 			`{"sender_type":"sms","bulk_settings":{"lead_ids":["` + leadID + `"]},"message_data":{"content":"c"}}`,
+			`{"message_data":{"recipient":"a@example.com","subject":"s","content":"c","reply_to":{"email":"help@acme.test"}}}`,
 		},
 		"createChannel":     {`{"type":"EMAIL","name":"n","sender":"a@acme.test","credentials":{"api_key":"SG.a-key-of-a-test"}}`},
 		"changeChannel":     {`{}`, `{"credentials":{"api_key":"SG.a-key-of-a-test"}}`},
@@ -406,7 +407,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 	if n := len(h.sim.Accepted("")); n != 0 {
 		t.Errorf("%d messages were sent", n)
 	}
-	for _, name := range []string{"SendRequest", "MessageData", "BulkSettings", "FilterRequest", "FilterNode", "NewChannel", "ChannelPatch", "NewLead", "LeadPatch", "NewSuppression"} {
+	for _, name := range []string{"SendRequest", "MessageData", "ReplyTo", "BulkSettings", "FilterRequest", "FilterNode", "NewChannel", "ChannelPatch", "NewLead", "LeadPatch", "NewSuppression"} {
 		properties, _ := m.node("/components/schemas/" + name + "/properties").(map[string]any)
 		for field := range properties {
 			if !m.covered["/components/schemas/"+name+"/properties/"+field] {

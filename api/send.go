@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -122,7 +123,7 @@ func (req *sendRequest) parseData(o *request.Object) {
 	req.recipient = strings.TrimSpace(o.String("recipient"))
 	req.content = message.Content{
 		Subject: o.Text("subject"), Text: o.Text("content"), HTML: o.Text("html_content"), Sender: o.String("sender"),
-		SenderName: o.Text("sender_name"), ImageURL: o.Text("image_url"), MediaURLs: o.Texts("media_urls"),
+		SenderName: o.Text("sender_name"), ImageURL: o.Text("image_url"), MediaURLs: o.Texts("media_urls"), ReplyTo: replyTo(o), Headers: headers(o),
 	}
 	req.contactID = o.UUID("contact_id")
 	if req.bulk && o.Has("contact_id") {
@@ -132,6 +133,48 @@ func (req *sendRequest) parseData(o *request.Object) {
 		req.metadata, _ = json.Marshal(m) // Free has encoded it once
 	}
 	o.Close()
+}
+
+// replyTo reads a mailbox: a text, or an object with an address and a name.
+func replyTo(o *request.Object) *message.Mailbox {
+	v, _ := o.Raw("reply_to")
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case string:
+		box, ok := message.ParseMailbox(v)
+		if !ok || message.IsTemplate(v) || utf8.RuneCountInString(v) > contract.MaxMailbox {
+			o.Fail(message.SlugValue, "must be an email address, or a name and <address>, and not a template", "reply_to")
+			return nil
+		}
+		return &box
+	case map[string]any:
+		fields := request.Child[contract.ReplyTo](o, "reply_to")
+		fields.Require("email")
+		box := &message.Mailbox{Email: fields.String("email"), Name: fields.String("name")}
+		fields.Close()
+		email, ok := message.NormalizeEmail(box.Email)
+		if !ok {
+			email = box.Email // the rules of the channel type refuse it
+		}
+		box.Email = email
+		return box
+	}
+	o.Fail(message.SlugValue, "must be an address as text, or an object with email and name", "reply_to")
+	return nil
+}
+
+// headers reads an object of texts, in the order of their names.
+func headers(o *request.Object) []message.Header {
+	values := o.Values("headers")
+	if len(values) == 0 {
+		return nil
+	}
+	list := make([]message.Header, 0, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		list = append(list, message.Header{Name: name, Value: values[name]})
+	}
+	return list
 }
 
 var maxStoredRequest = contract.RouteSend.BodyLimit() // bytes of a bulk's stored request, which escapes may make longer than its body

@@ -24,7 +24,7 @@ type thing struct {
 	Count  int               `json:"count,omitempty" doc:"A count." min:"1" max:"9" example:"3"`
 	Price  float64           `json:"price,omitempty" required:"true" doc:"A price." min:"0.5" max:"2" example:"1.5"`
 	Names  []string          `json:"names" doc:"Names." min:"1" max:"4" each:"7" example:"[\"a\"]"`
-	Values map[string]string `json:"values" doc:"Values." each:"8" example:"{\"a\":\"b\"}"`
+	Values map[string]string `json:"values" doc:"Values." max:"3" each:"8" example:"{\"a\":\"b\"}"`
 	Free   json.RawMessage   `json:"free" doc:"Anything." bytes:"99" example:"{}"`
 	ID     string            `json:"id" doc:"An id." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
 	Ref    *string           `json:"ref" doc:"A text or null." example:"x"`
@@ -74,7 +74,7 @@ func TestSchemas(t *testing.T) {
 		"count":    m{"type": "integer", "minimum": 1.0, "maximum": 9.0, "description": "A count.", "examples": []any{3.0}},
 		"price":    m{"type": "number", "format": "double", "minimum": 0.5, "maximum": 2.0, "description": "A price.", "examples": []any{1.5}},
 		"names":    m{"type": "array", "minItems": 1.0, "maxItems": 4.0, "items": m{"type": "string", "minLength": 1.0, "maxLength": 7.0}, "description": "Names.", "examples": []any{[]any{"a"}}},
-		"values":   m{"type": "object", "additionalProperties": m{"type": "string", "maxLength": 8.0}, "description": "Values.", "examples": []any{m{"a": "b"}}},
+		"values":   m{"type": "object", "maxProperties": 3.0, "additionalProperties": m{"type": "string", "maxLength": 8.0}, "description": "Values.", "examples": []any{m{"a": "b"}}},
 		"free":     m{"type": []any{"object", "null"}, "additionalProperties": true, "x-max-bytes": 99.0, "description": "Anything.", "examples": []any{m{}}},
 		"id":       m{"type": "string", "format": "uuid", "pattern": pattern, "description": "An id.", "examples": []any{"01a20960-62b0-796f-9cfb-5b3a36495aeb"}},
 		"ref":      m{"type": []any{"string", "null"}, "description": "A text or null.", "examples": []any{"x"}},

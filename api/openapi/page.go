@@ -199,6 +199,9 @@ func bounds(s *jsonschema.Schema) string {
 	if s.MaxItems != nil {
 		add("at most %d", *s.MaxItems)
 	}
+	if s.MaxProperties != nil {
+		add("at most %d", *s.MaxProperties)
+	}
 	if s.Minimum != nil {
 		add("from %v", *s.Minimum)
 	}

@@ -44,6 +44,10 @@ func (b *schemas) of(t reflect.Type, request bool) *jsonschema.Schema {
 	case t == reflect.TypeFor[json.RawMessage]():
 		// Without additionalProperties, generators of TypeScript allow no field at all.
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{}}
+	case t == reflect.TypeFor[contract.ReplyTo]():
+		s := b.object(t, request)
+		s.Extra = map[string]any{AlsoAccepts: &jsonschema.Schema{Type: "string", MaxLength: jsonschema.Ptr(contract.MaxMailbox)}}
+		return s
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -282,14 +286,16 @@ func (b *schemas) limit(s *jsonschema.Schema, tag reflect.StructTag, request boo
 		s.Pattern = pattern
 	}
 	numeric := isNumber(s)
-	for name, to := range map[string][3]any{
-		"min": {&s.MinItems, &s.MinLength, &s.Minimum}, "max": {&s.MaxItems, &s.MaxLength, &s.Maximum},
+	for name, to := range map[string][4]any{
+		"min": {&s.MinItems, &s.MinLength, &s.Minimum, &s.MinProperties}, "max": {&s.MaxItems, &s.MaxLength, &s.Maximum, &s.MaxProperties},
 	} {
 		v, ok := number(name)
 		switch {
 		case !ok:
 		case s.Items != nil:
 			*to[0].(**int) = jsonschema.Ptr(int(v)) //nolint:forcetypeassert // of the table above
+		case inner == s.AdditionalProperties:
+			*to[3].(**int) = jsonschema.Ptr(int(v)) //nolint:forcetypeassert // of the table above
 		case numeric:
 			*to[2].(**float64) = jsonschema.Ptr(v) //nolint:forcetypeassert // of the table above
 		default:

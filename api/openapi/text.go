@@ -68,6 +68,7 @@ func header(doc string, example any, s *jsonschema.Schema) object {
 var componentTexts = map[string]string{
 	"SendRequest":     "A request to send: a single message, or with bulk_settings a bulk.",
 	"MessageData":     "The content of a message; for a single also its recipient.",
+	"ReplyTo":         "The address to which replies go. A request may also have it as a text: the address, or a name and <address>.",
 	"BulkSettings":    "The audience of a bulk: the leads that meet all criteria (with match any: at least one), without the exclusions, each address once. At least one criterion is required.",
 	"FilterRequest":   "A group of conditions on the fields of a lead.",
 	"FilterNode":      "Either a condition, with field, operator and value, or a group, with conditions and logic.",

@@ -148,6 +148,12 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	if n := len(e.Simulator.Accepted("x@example.com")); n != 1 {
 		t.Errorf("sent %d times under one key", n)
 	}
+	wants(t, 0, `"SENT"`, "send", "--to", "mail@example.com", "--subject", "s", "--text", "t", "--reply-to", "Acme Help <help@acme.test>", "--header", "X-Team: a, b", "--header", "X-Wave:2")
+	if got := e.Simulator.Accepted("mail@example.com"); len(got) != 1 || got[0].ReplyTo != `"Acme Help" <help@acme.test>` || got[0].Headers["X-Team"] != "a, b" || got[0].Headers["X-Wave"] != "2" {
+		t.Errorf("%+v", got)
+	}
+	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--reply-to", "nobody")
+	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--header", "X-Team")
 	wants(t, 1, `"FAILED"`, "send", "--to", "refused@simulator.test", "--subject", "s", "--text", "t")
 	wants(t, 2, "", "send", "--subject", "s")
 	wants(t, 1, "", "send", "--to", "x@example.com")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"herald/pkg/client"
 	"herald/pkg/message"
@@ -22,6 +23,8 @@ type sendCmd struct {
 	HTML        string   `help:"HTML body (${html_content_types})."`
 	Media       []string `help:"URLs of media (${media_urls_types})."`
 	Image       string   `help:"URL of a picture (${image_url_types})."`
+	ReplyTo     string   `help:"Address to which replies go, with or without a name (${reply_to_types})."`
+	Header      []string `help:"Additional mail header as 'X-Name: value'; repeat it for more (${headers_types})." sep:"none"`
 	MessageType string   `help:"transactional, marketing or notification. Default: transactional."`
 	Key         string   `help:"Idempotency key: a second run with the same key and message sends nothing. Default: a random key."`
 	Watch       bool     `help:"For a bulk: show its progress until it has ended."`
@@ -35,11 +38,37 @@ func (c *sendCmd) request() ([]byte, error) {
 	if c.To == "" && c.Lead == "" {
 		return nil, fmt.Errorf("%w: --to, --lead or --file is needed", errUsage)
 	}
+	data := client.MessageData{
+		Recipient: c.To, ContactID: c.Lead, Subject: c.Subject, Content: c.Text, HTMLContent: c.HTML, MediaURLs: c.Media, ImageURL: c.Image,
+	}
+	if err := c.mail(&data); err != nil {
+		return nil, err
+	}
 	return json.Marshal(client.SendRequest{
-		SenderType: c.Type, SenderIdentifier: c.Channel, MessageType: message.MessageType(c.MessageType), MessageData: client.MessageData{
-			Recipient: c.To, ContactID: c.Lead, Subject: c.Subject, Content: c.Text, HTMLContent: c.HTML, MediaURLs: c.Media, ImageURL: c.Image,
-		},
+		SenderType: c.Type, SenderIdentifier: c.Channel, MessageType: message.MessageType(c.MessageType), MessageData: data,
 	})
+}
+
+// mail adds what the flags say of an email to the content.
+func (c *sendCmd) mail(data *client.MessageData) error {
+	if c.ReplyTo != "" {
+		box, ok := message.ParseMailbox(c.ReplyTo)
+		if !ok {
+			return fmt.Errorf("%w: --reply-to is not an email address", errUsage)
+		}
+		data.ReplyTo = &client.ReplyTo{Email: box.Email, Name: box.Name}
+	}
+	for _, h := range c.Header {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok {
+			return fmt.Errorf("%w: --header %q is not of the form 'X-Name: value'", errUsage, h)
+		}
+		if data.Headers == nil {
+			data.Headers = map[string]string{}
+		}
+		data.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	return nil
 }
 
 // Run sends. The exit code is 1 for a single that was not sent.

@@ -27,6 +27,8 @@ type (
 	SendRequest = contract.SendRequest
 	// MessageData is the content of a message.
 	MessageData = contract.MessageData
+	// ReplyTo is the address to which replies go.
+	ReplyTo = contract.ReplyTo
 	// BulkSettings describe the audience of a bulk.
 	BulkSettings = contract.BulkSettings
 	// FilterRequest is a group of conditions.

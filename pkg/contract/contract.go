@@ -90,16 +90,27 @@ type SendRequest struct {
 
 // MessageData is the content of a message. Subject, Content and HTMLContent are Liquid templates over the lead.
 type MessageData struct {
-	Recipient   string          `json:"recipient,omitempty" doc:"Address of the recipient, by type: {address_forms}. Optional for a single with a contact_id. In a bulk it is a placeholder that determines the channel type; nothing is sent to it." max:"320" example:"customer@example.com"`
-	Subject     string          `json:"subject,omitempty" doc:"{types} only, required there: subject, a Liquid template over the lead, without control characters." max:"998" example:"Welcome to our service!"`
-	Content     string          `json:"content,omitempty" doc:"Text, a Liquid template over the lead. Its variables are {template_fields}. {content_rules}" example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
-	HTMLContent string          `json:"html_content,omitempty" doc:"{types} only: HTML body, a Liquid template over the lead. Values are HTML-escaped unless the filter safe is applied." example:"<h1>Welcome!</h1><p>Thank you for signing up.</p>"`
-	Sender      string          `json:"sender,omitempty" doc:"{types}: sender address. It must match a pattern in allowed_senders of the channel. Default: the sender of the channel." max:"320" example:"news@acme.test"`
-	SenderName  string          `json:"sender_name,omitempty" doc:"{types} only: display name of the sender, without control characters. Default: sender_name of the channel." max:"256" example:"Acme Support Team"`
-	MediaURLs   []string        `json:"media_urls,omitempty" doc:"{types} only: http or https URLs of media that the provider fetches." max:"10" each:"2048" example:"[\"https://example.com/promo.jpg\"]"`
-	ImageURL    string          `json:"image_url,omitempty" doc:"{types} only: https URL of a picture that the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
-	ContactID   string          `json:"contact_id,omitempty" doc:"For a single: id of the lead that receives it. If the lead exists, it is the data of the templates, and its address is the default recipient. An unknown id is accepted if recipient is given." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
-	Metadata    json.RawMessage `json:"metadata,omitempty" doc:"Free-form object of the caller, returned with the message and never sent to a provider. Numbers have the bounds of custom_fields of a lead." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
+	Recipient   string            `json:"recipient,omitempty" doc:"Address of the recipient, by type: {address_forms}. Optional for a single with a contact_id. In a bulk it is a placeholder that determines the channel type; nothing is sent to it." max:"320" example:"customer@example.com"`
+	Subject     string            `json:"subject,omitempty" doc:"{types} only, required there: subject, a Liquid template over the lead, without control characters." max:"998" example:"Welcome to our service!"`
+	Content     string            `json:"content,omitempty" doc:"Text, a Liquid template over the lead. Its variables are {template_fields}. {content_rules}" example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
+	HTMLContent string            `json:"html_content,omitempty" doc:"{types} only: HTML body, a Liquid template over the lead. Values are HTML-escaped unless the filter safe is applied." example:"<h1>Welcome!</h1><p>Thank you for signing up.</p>"`
+	Sender      string            `json:"sender,omitempty" doc:"{types}: sender address. It must match a pattern in allowed_senders of the channel. Default: the sender of the channel." max:"320" example:"news@acme.test"`
+	SenderName  string            `json:"sender_name,omitempty" doc:"{types} only: display name of the sender, without control characters. Default: sender_name of the channel." max:"256" example:"Acme Support Team"`
+	MediaURLs   []string          `json:"media_urls,omitempty" doc:"{types} only: http or https URLs of media that the provider fetches." max:"10" each:"2048" example:"[\"https://example.com/promo.jpg\"]"`
+	ImageURL    string            `json:"image_url,omitempty" doc:"{types} only: https URL of a picture that the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
+	ReplyTo     *ReplyTo          `json:"reply_to,omitempty" doc:"{types} only: address to which replies go, as text with or without a display name, or as an object. It is not a template. Default: the sender." example:"Acme Support <help@acme.test>"`
+	Headers     map[string]string `json:"headers,omitempty" doc:"{types} only: additional mail headers by name. A name is X- followed by letters, digits and hyphens, at most 100 characters; names that begin with X-SG- and X-SMTPAPI are reserved. A value is one line, a Liquid template over the lead; a header whose value renders empty is left out." max:"20" each:"1000" example:"{\"X-Campaign\":\"spring\"}"`
+	ContactID   string            `json:"contact_id,omitempty" doc:"For a single: id of the lead that receives it. If the lead exists, it is the data of the templates, and its address is the default recipient. An unknown id is accepted if recipient is given." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
+	Metadata    json.RawMessage   `json:"metadata,omitempty" doc:"Free-form object of the caller, returned with the message and never sent to a provider. Numbers have the bounds of custom_fields of a lead." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
+}
+
+// MaxMailbox is the maximum length of an address with a display name in one text, in characters.
+const MaxMailbox = 600
+
+// ReplyTo is the address to which replies go. A request may also contain it as text: the address, or "Name <address>".
+type ReplyTo struct {
+	Email string `json:"email" required:"true" doc:"Email address." max:"320" example:"help@acme.test"`
+	Name  string `json:"name,omitempty" doc:"Display name: one line." max:"256" example:"Acme Support"`
 }
 
 // BulkSettings describe the audience of a bulk: the leads that meet all criteria (with Match any: at least one), without the

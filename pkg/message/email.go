@@ -38,7 +38,7 @@ var emailSpec = TypeSpec{
 		return ok
 	}},
 	Content: ContentRule{
-		Fields:        []string{"subject", "html_content", "sender", "sender_name"},
+		Fields:        []string{"subject", "html_content", "sender", "sender_name", "reply_to", "headers"},
 		Implies:       []string{"subject", "html_content"},
 		Validate:      validateEmail,
 		CheckRendered: checkRenderedEmail,
@@ -67,6 +67,8 @@ func validateEmail(c *Content) []FieldError {
 	case utf8.RuneCountInString(c.SenderName) > MaxSenderName:
 		v.add(SlugTooLong, fmt.Sprintf("a sender name has at most %d characters", MaxSenderName), "sender_name")
 	}
+	v.validateReplyTo(c.ReplyTo)
+	v.validateHeaders(c.Headers)
 	return v.errs
 }
 
@@ -81,7 +83,7 @@ func checkRenderedEmail(c *Content) error {
 	case blank(c.Text) && blank(c.HTML):
 		return errBlank
 	}
-	return nil
+	return checkRenderedHeaders(c.Headers)
 }
 
 // plainEmail returns an address without anything around it, with the domain in lower case. It refuses display names, comments,

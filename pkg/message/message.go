@@ -87,6 +87,8 @@ type Content struct {
 	SenderName string   `json:"sender_name,omitempty"`
 	MediaURLs  []string `json:"media_urls,omitempty"`
 	ImageURL   string   `json:"image_url,omitempty"`
+	ReplyTo    *Mailbox `json:"reply_to,omitempty"` // not a template
+	Headers    []Header `json:"headers,omitempty"`  // their values are templates
 }
 
 // Message is one message to one recipient over one channel: one row of the ledger.

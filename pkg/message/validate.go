@@ -31,6 +31,8 @@ func (c *Content) fields() []contentField {
 		{"sender", c.Sender != ""},
 		{"media_urls", len(c.MediaURLs) > 0},
 		{"image_url", c.ImageURL != ""},
+		{"reply_to", c.ReplyTo != nil},
+		{"headers", len(c.Headers) > 0},
 	}
 }
 

@@ -16,6 +16,14 @@ func mistakes(errs []FieldError) []string {
 	return out
 }
 
+func headers(n int) []Header {
+	list := make([]Header, n)
+	for i := range list {
+		list[i] = Header{Name: fmt.Sprint("X-", i), Value: "v"}
+	}
+	return list
+}
+
 func TestValidateContent(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("ö", n) }
 	urls := func(n int) []string {
@@ -37,6 +45,14 @@ func TestValidateContent(t *testing.T) {
 		"email, line in name":       {Email, Content{Subject: "x", Text: "y", SenderName: "A\r\nBcc: b"}, []string{"sender_name value_error"}},
 		"email, sender is a number": {Email, Content{Subject: "x", Text: "y", Sender: "+15005550006"}, []string{"sender value_error"}},
 		"email, others' fields":     {Email, Content{Subject: "x", Text: "y", MediaURLs: urls(1), ImageURL: "https://x.test/a"}, []string{"media_urls extra_forbidden", "image_url extra_forbidden"}},
+		"email, reply to":           {Email, Content{Subject: "x", Text: "y", ReplyTo: &Mailbox{Email: "a@acme.test", Name: long(256)}}, nil},
+		"email, reply to nobody":    {Email, Content{Subject: "x", Text: "y", ReplyTo: &Mailbox{Email: "acme.test", Name: long(257)}}, []string{"reply_to email value_error", "reply_to name string_too_long"}},
+		"email, reply to templates": {Email, Content{Subject: "x", Text: "y", ReplyTo: &Mailbox{Email: "{{id}}@acme.test", Name: "{{ id }}"}}, []string{"reply_to email value_error", "reply_to name value_error"}},
+		"email, line in reply to":   {Email, Content{Subject: "x", Text: "y", ReplyTo: &Mailbox{Email: "a@acme.test", Name: "A\nB"}}, []string{"reply_to name value_error"}},
+		"email, headers":            {Email, Content{Subject: "x", Text: "y", Headers: headers(20)}, nil},
+		"email, 21 headers":         {Email, Content{Subject: "x", Text: "y", Headers: headers(21)}, []string{"headers too_long"}},
+		"sms, an email's extras":    {SMS, Content{Text: "y", ReplyTo: &Mailbox{Email: "a@acme.test"}, Headers: headers(1)}, []string{"reply_to extra_forbidden", "headers extra_forbidden"}},
+		"instagram, these too":      {InstagramDM, Content{Text: "y", ReplyTo: &Mailbox{Email: "a@acme.test"}, Headers: headers(1)}, []string{"reply_to extra_forbidden", "headers extra_forbidden"}},
 		"sms":                       {SMS, Content{Text: "y", Sender: "ACME", MediaURLs: urls(10)}, nil},
 		"sms, http media":           {SMS, Content{Text: "y", MediaURLs: []string{"http://x.test/a.png"}}, nil},
 		"sms, empty":                {SMS, Content{}, []string{"content missing"}},

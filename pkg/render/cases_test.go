@@ -98,6 +98,37 @@ func TestCaseEveryFieldOfTheLead(t *testing.T) {
 	}
 }
 
+// The values of headers are templates: one line each, and none for a lead that lacks the value. Templates share nothing between
+// leads, and headers without templates are sent as they are.
+func TestCaseHeadersAreRendered(t *testing.T) {
+	tpl := compile(t, message.Email, message.Content{Subject: "s", Text: "t", Headers: []message.Header{
+		{Name: "X-City", Value: "{{ city }}"}, {Name: "X-Company", Value: " {{ company }} "}, {Name: "X-Wave", Value: " 2"},
+	}})
+	for _, c := range []struct {
+		lead message.Lead
+		want []message.Header
+	}{
+		{message.Lead{City: "Oslo\r\nBcc: x@y.test", Company: "A & B"}, []message.Header{{Name: "X-City", Value: "Oslo  Bcc: x@y.test"}, {Name: "X-Company", Value: "A & B"}, {Name: "X-Wave", Value: "2"}}},
+		{message.Lead{}, []message.Header{{Name: "X-Wave", Value: "2"}}},
+		{message.Lead{City: "Bergen"}, []message.Header{{Name: "X-City", Value: "Bergen"}, {Name: "X-Wave", Value: "2"}}},
+	} {
+		got, err := tpl.Render(t.Context(), &c.lead)
+		if err != nil || !cmp.Equal(got.Headers, c.want) {
+			t.Errorf("%+v, %v, want %+v", got.Headers, err, c.want)
+		}
+	}
+	if _, err := tpl.Render(t.Context(), &message.Lead{City: strings.Repeat("x", message.MaxHeaderValue+1)}); err == nil || !strings.Contains(err.Error(), "a header has over 1000 characters") {
+		t.Errorf("a long header: %v", err)
+	}
+	if _, errs := Compile(t.Context(), message.Email, message.Content{Headers: []message.Header{{Name: "X-A", Value: "a"}, {Name: "X-B", Value: "{{ nope"}}}); len(errs) != 1 || !cmp.Equal(errs[0].Loc, []any{"headers", "X-B"}) {
+		t.Errorf("a header that does not parse: %+v", errs)
+	}
+	plain, err := compile(t, message.Email, message.Content{Subject: "s", Text: "t", ReplyTo: &message.Mailbox{Email: "a@b.test"}, Headers: []message.Header{{Name: "X-A", Value: "a"}}}).Render(t.Context(), nil)
+	if err != nil || plain.ReplyTo.Email != "a@b.test" || !cmp.Equal(plain.Headers, []message.Header{{Name: "X-A", Value: "a"}}) {
+		t.Errorf("%+v, %v", plain, err)
+	}
+}
+
 // HTML is escaped once, however a template asks for it.
 func TestCaseHTMLIsEscapedOnce(t *testing.T) {
 	lead := &message.Lead{Company: "A & B", CustomFields: map[string]any{"once": "A &amp; B & C", "lines": "a & b\nc", "box": map[string]any{"a": "<b>"}}}

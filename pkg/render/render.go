@@ -43,6 +43,7 @@ type Template struct {
 	content message.Content      // as given, templates not rendered
 	parts   []part               // the texts of the content that may be templates
 	media   bool                 // a media URL is a template
+	headers bool                 // the value of a header is a template
 	uses    map[string]bool      // the bindings that the templates name; others are not computed for a lead
 }
 
@@ -79,6 +80,11 @@ func Compile(ctx context.Context, t message.ChannelType, c message.Content) (*Te
 		parse(plainText, func(c *message.Content) *string { return &c.MediaURLs[i] }, "media_urls", i)
 	}
 	tpl.media = len(tpl.parts) > before
+	before = len(tpl.parts)
+	for i := range c.Headers {
+		parse(plainText, func(c *message.Content) *string { return &c.Headers[i].Value }, "headers", c.Headers[i].Name)
+	}
+	tpl.headers = len(tpl.parts) > before
 	for _, name := range message.BindingNames() {
 		tpl.uses[name] = slices.ContainsFunc(tpl.parts, func(p part) bool { return p.names[name] })
 	}
@@ -166,6 +172,9 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 	if t.media {
 		out.MediaURLs = slices.Clone(out.MediaURLs)
 	}
+	if t.headers {
+		out.Headers = slices.Clone(out.Headers)
+	}
 	bindings := lead.Bindings(t.uses)
 	for _, p := range t.parts {
 		s, err := p.render(b, bindings)
@@ -186,6 +195,9 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 	}
 	out.Subject = strings.TrimSpace(oneLine(out.Subject))
 	out.SenderName = oneLine(out.SenderName)
+	if t.headers {
+		out.Headers = headerLines(out.Headers)
+	}
 	if err := t.rules.CheckRendered(&out.Content); err != nil {
 		return Rendered{}, err
 	}
@@ -193,6 +205,15 @@ func (t *Template) Render(ctx context.Context, lead *message.Lead) (Rendered, er
 		out.Segments = t.rules.Segments(out.Text)
 	}
 	return out, nil
+}
+
+// headerLines makes lines of the values of rendered headers, in place, and removes the headers without a value: a lead may lack the
+// field that a header names, and that must not cost it the message.
+func headerLines(headers []message.Header) []message.Header {
+	for i := range headers {
+		headers[i].Value = strings.TrimSpace(oneLine(headers[i].Value))
+	}
+	return slices.DeleteFunc(headers, func(h message.Header) bool { return h.Value == "" })
 }
 
 // oneLine replaces control characters by spaces, so that a value of a lead cannot add a header to an email (header injection).

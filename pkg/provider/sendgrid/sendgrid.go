@@ -5,6 +5,7 @@ package sendgrid
 import (
 	"context"
 	"encoding/json"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -83,6 +84,12 @@ func build(e delivery.Envelope) *mail.SGMailV3 {
 	}
 	if strings.TrimSpace(e.Content.HTML) != "" {
 		m.AddContent(mail.NewContent("text/html", e.Content.HTML))
+	}
+	if box := e.Content.ReplyTo; box != nil {
+		m.SetReplyTo(mail.NewEmail(box.Name, box.Email))
+	}
+	for _, h := range e.Content.Headers {
+		m.SetHeader(h.Name, mime.QEncoding.Encode("utf-8", h.Value)) // SendGrid takes ASCII (RFC 2047)
 	}
 	return m
 }

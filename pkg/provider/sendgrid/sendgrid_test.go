@@ -92,6 +92,17 @@ func TestRequests(t *testing.T) {
 			strings.Replace(body, `{"name":"Acme","email":"news@acme.test"}`, `{"name":"The CEO","email":"ceo@acme.test"}`, 1),
 		},
 		"html only": {func(a *providertest.Adapter) { a.Content.Text = " " }, strings.Replace(body, `{"type":"text/plain","value":"Hello"},`, "", 1)},
+		"reply to and headers": {
+			func(a *providertest.Adapter) {
+				a.Content.ReplyTo = &message.Mailbox{Email: "help@acme.test", Name: "Acme Hilfe ä"}
+				a.Content.Headers = []message.Header{{Name: "X-Wave", Value: "2, spring"}, {Name: "x-city", Value: "Köln"}}
+			},
+			strings.TrimSuffix(body, "}") + `,"headers":{"X-Wave":"2, spring","x-city":"=?utf-8?q?K=C3=B6ln?="},"reply_to":{"name":"Acme Hilfe ä","email":"help@acme.test"}}`,
+		},
+		"reply to without a name": {
+			func(a *providertest.Adapter) { a.Content.ReplyTo = &message.Mailbox{Email: "help@acme.test"} },
+			strings.TrimSuffix(body, "}") + `,"reply_to":{"email":"help@acme.test"}}`,
+		},
 		"text only": {
 			func(a *providertest.Adapter) { a.Content.HTML = " " }, strings.Replace(body, `,{"type":"text/html","value":"\u003cp\u003eHello\u003c/p\u003e"}`, "", 1),
 		},

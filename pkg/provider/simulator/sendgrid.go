@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"net/mail"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -40,8 +41,10 @@ func sendGridError(status int, text, field string) answer {
 }
 
 type sendGridMail struct {
-	From             sendGridAddress `json:"from"`
-	Subject          string          `json:"subject"`
+	From             sendGridAddress   `json:"from"`
+	ReplyTo          *sendGridAddress  `json:"reply_to"`
+	Headers          map[string]string `json:"headers"`
+	Subject          string            `json:"subject"`
 	Personalizations []struct {
 		To         []sendGridAddress `json:"to"`
 		CustomArgs map[string]string `json:"custom_args"`
@@ -53,6 +56,44 @@ type sendGridMail struct {
 
 type sendGridAddress struct {
 	Email string `json:"email"`
+	Name  string `json:"name"`
+}
+
+// text returns the address as mail headers have it.
+func (a *sendGridAddress) text() string {
+	if a == nil || a.Name == "" {
+		return a.email()
+	}
+	return (&mail.Address{Name: a.Name, Address: a.Email}).String()
+}
+
+func (a *sendGridAddress) email() string {
+	if a == nil {
+		return ""
+	}
+	return a.Email
+}
+
+// reservedHeaders are the names, in lower case, of the headers that a request may not set.
+var reservedHeaders = map[string]bool{
+	"x-sg-id": true, "x-sg-eid": true, "received": true, "dkim-signature": true, "content-type": true, "content-transfer-encoding": true, "to": true,
+	"from": true, "subject": true, "reply-to": true, "cc": true, "bcc": true,
+}
+
+// refuseExtras returns SendGrid's refusal of an invalid reply_to or header, nil if both are valid.
+func (m *sendGridMail) refuseExtras() answer {
+	if m.ReplyTo != nil && !strings.Contains(m.ReplyTo.Email, "@") {
+		return sendGridError(400, "The reply_to email does not contain a valid address.", "reply_to.email")
+	}
+	for name, value := range m.Headers {
+		switch {
+		case reservedHeaders[strings.ToLower(name)]:
+			return sendGridError(400, "You cannot specify a reserved header.", "headers")
+		case strings.ContainsFunc(name+value, func(r rune) bool { return r < ' ' || r > '~' }):
+			return sendGridError(400, "A header must be encoded if it contains Unicode characters.", "headers")
+		}
+	}
+	return nil
 }
 
 func readSendGrid(c *fasthttp.RequestCtx, _ []string) (sent, answer) {
@@ -69,10 +110,14 @@ func readSendGrid(c *fasthttp.RequestCtx, _ []string) (sent, answer) {
 	if m.From.Email == "" || m.Subject == "" || len(m.Content) == 0 || m.Content[0].Value == "" {
 		return sent{}, sendGridError(400, "The subject is required.", "subject")
 	}
+	if refusal := m.refuseExtras(); refusal != nil {
+		return sent{}, refusal
+	}
 	to := m.Personalizations[0].To[0].Email
 	return sent{
 		Accepted: Accepted{
 			Recipient: to, MessageID: m.Personalizations[0].CustomArgs["herald_message_id"], Subject: m.Subject, Text: m.Content[0].Value, From: m.From.Email,
+			ReplyTo: m.ReplyTo.text(), Headers: m.Headers,
 		},
 		fault: magicFault(to),
 		ok: func(c *fasthttp.RequestCtx, id string) {

@@ -67,15 +67,17 @@ func (r Refusal) status() int { return cmp.Or(r.Status, fasthttp.StatusBadReques
 
 // Accepted is one message that a vendor accepted.
 type Accepted struct {
-	Provider          string    `json:"provider"`
-	Recipient         string    `json:"recipient"`
-	Part              string    `json:"part,omitempty"` // Instagram: text or image
-	MessageID         string    `json:"message_id,omitempty"`
-	ProviderMessageID string    `json:"provider_message_id"`
-	Subject           string    `json:"subject,omitempty"`
-	Text              string    `json:"text,omitempty"`
-	From              string    `json:"from,omitempty"`
-	At                time.Time `json:"at"`
+	Provider          string            `json:"provider"`
+	Recipient         string            `json:"recipient"`
+	Part              string            `json:"part,omitempty"` // Instagram: text or image
+	MessageID         string            `json:"message_id,omitempty"`
+	ProviderMessageID string            `json:"provider_message_id"`
+	Subject           string            `json:"subject,omitempty"`
+	Text              string            `json:"text,omitempty"`
+	From              string            `json:"from,omitempty"`
+	ReplyTo           string            `json:"reply_to,omitempty"`
+	Headers           map[string]string `json:"headers,omitempty"`
+	At                time.Time         `json:"at"`
 }
 
 // copyKey identifies what a recipient must receive once: a message, or one part of it.

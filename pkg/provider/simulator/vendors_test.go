@@ -125,6 +125,40 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// SendGrid refuses what it would not send, and the record has what it accepted.
+func TestSendGridHeadersAndReplyTo(t *testing.T) {
+	s, u := start(t)
+	plain := calls[SendGrid]
+	defer func() { calls[SendGrid] = plain }()
+	for name, c := range map[string]struct {
+		more   string
+		status int
+	}{
+		"both":                  {`"reply_to":{"email":"help@acme.test","name":"Help"},"headers":{"X-A":"b"}`, 202},
+		"reply_to only":         {`"reply_to":{"email":"help@acme.test"}`, 202},
+		"no address":            {`"reply_to":{"email":"help"}`, 400},
+		"a reserved header":     {`"headers":{"Reply-To":"x@y.test"}`, 400},
+		"in another case":       {`"headers":{"X-SG-ID":"1"}`, 400},
+		"a header over a line":  {`"headers":{"X-A":"b\r\nBcc: x@y.test"}`, 400},
+		"a header beyond ASCII": {`"headers":{"X-A":"ä"}`, 400},
+	} {
+		call := plain
+		call.body = strings.TrimSuffix(plain.body, "}") + "," + c.more + "}"
+		calls[SendGrid] = call
+		s.Reset()
+		if status, _, err := post(t, u, SendGrid); status != c.status || err != nil {
+			t.Errorf("%s: status %d, %v", name, status, err)
+		}
+		got := s.Accepted("")
+		switch {
+		case len(got) != map[bool]int{true: 1}[c.status == 202]:
+			t.Errorf("%s: accepted %+v", name, got)
+		case name == "both" && (got[0].ReplyTo != `"Help" <help@acme.test>` || got[0].Headers["X-A"] != "b"), name == "reply_to only" && got[0].ReplyTo != "help@acme.test":
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 // A rule applies to the calls that it names, the given number of times, in the order of the script.
 func TestScript(t *testing.T) {
 	s, u := start(t)

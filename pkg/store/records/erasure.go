@@ -124,7 +124,7 @@ const (
 )
 
 // keptContent are the fields of message_data that every recipient received. They are templates of the sender and stay.
-var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls"}
+var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls", "reply_to", "headers"}
 
 // eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep. LIKE preselects the bulks in one
 // scan; the exact replacement is done here, on the decoded documents.
