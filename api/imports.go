@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"time"
-	_ "time/tzdata" // the names of time zones, also on machines without a database of them
 	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"

@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"herald/pkg/contract"
+	"herald/pkg/dates"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -71,13 +72,9 @@ func (q *Query) Time(name string) *time.Time {
 
 // Zone reads the IANA name of a time zone, UTC if it is absent.
 func (q *Query) Zone(name string) *time.Location {
-	v := q.Get(name)
-	if v == "" {
-		return time.UTC
-	}
-	zone, err := time.LoadLocation(v)
-	if err != nil || v == "Local" { // the zone of the server's machine is no zone of the caller
-		q.Errs.Add(message.SlugValue, "must be the IANA name of a time zone, for example Europe/Berlin", "query", name)
+	zone, err := dates.Zone(q.Get(name))
+	if err != nil {
+		q.Errs.Add(message.SlugValue, err.Error(), "query", name)
 		return time.UTC
 	}
 	return zone

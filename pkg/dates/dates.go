@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // the names of time zones, also on machines without a database of them
 )
 
 // Order says which number of a date like 1/2/2024 is the day.
@@ -31,6 +32,18 @@ func ParseOrder(name string) (Order, bool) {
 	return Unknown, false
 }
 
+// ErrNoZone is the error of Zone.
+var ErrNoZone = errors.New("must be the IANA name of a time zone, for example Europe/Berlin")
+
+// Zone returns the time zone with an IANA name; "" is UTC. The zone of the server's machine (Local) is no zone of a caller.
+func Zone(name string) (*time.Location, error) {
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return nil, ErrNoZone
+	}
+	return zone, nil
+}
+
 // The errors of Parse.
 var (
 	ErrNoDate    = errors.New("is not a date")
@@ -48,6 +61,7 @@ type Reader struct {
 type Date struct {
 	Time    time.Time // in the zone that the text names, or in the reader's
 	DayOnly bool      // the text has no time of day: Time is midnight
+	Zoned   bool      // the text names a time zone, or counts from 1970
 }
 
 var (
@@ -78,7 +92,7 @@ const maxText = 64
 // that writes dots. The error is ErrNoDate or ErrAmbiguous.
 func (r Reader) Parse(text string) (Date, error) {
 	text = strings.ToLower(strings.TrimSpace(text))
-	if len(text) > maxText || len(text) < 6 {
+	if len(text) > maxText || len(text) < 6 || !strings.ContainsAny(text, "0123456789") { // most texts of leads are rejected here
 		return Date{}, ErrNoDate
 	}
 	if r.Epoch && digits.MatchString(text) {
@@ -96,6 +110,12 @@ func (r Reader) Parse(text string) (Date, error) {
 
 // day reads the date in front of a text.
 func (r Reader) day(text string) (year, month, day int, rest string, err error) {
+	if text[0] > '9' {
+		if m := nameDay.FindStringSubmatch(text); m != nil {
+			return number(m[3]), int(months[m[1]]), number(m[2]), m[4], nil
+		}
+		return 0, 0, 0, "", ErrNoDate
+	}
 	if m := yearFirst.FindStringSubmatch(text); m != nil && m[2] == m[4] {
 		return number(m[1]), number(m[3]), number(m[5]), m[6], nil
 	}
@@ -105,9 +125,6 @@ func (r Reader) day(text string) (year, month, day int, rest string, err error) 
 	}
 	if m := dayName.FindStringSubmatch(text); m != nil {
 		return number(m[3]), int(months[m[2]]), number(m[1]), m[4], nil
-	}
-	if m := nameDay.FindStringSubmatch(text); m != nil {
-		return number(m[3]), int(months[m[1]]), number(m[2]), m[4], nil
 	}
 	return 0, 0, 0, "", ErrNoDate
 }
@@ -156,7 +173,7 @@ func (r Reader) at(year, month, day int, rest string) (Date, error) {
 		return Date{}, ErrNoDate
 	}
 	nanos := number((m[4] + "000000000")[:9])
-	return Date{Time: time.Date(year, time.Month(month), day, hour, minute, second, nanos, zone)}, nil
+	return Date{Time: time.Date(year, time.Month(month), day, hour, minute, second, nanos, zone), Zoned: m[6] != ""}, nil
 }
 
 func zoneOf(name string, otherwise *time.Location) (*time.Location, bool) {
@@ -208,7 +225,7 @@ func epoch(text string) (Date, error) {
 	case err != nil || len(text) == 11:
 		return Date{}, ErrNoDate
 	case len(text) >= 12:
-		return Date{Time: time.UnixMilli(n).UTC()}, nil
+		return Date{Time: time.UnixMilli(n).UTC(), Zoned: true}, nil
 	}
-	return Date{Time: time.Unix(n, 0).UTC()}, nil
+	return Date{Time: time.Unix(n, 0).UTC(), Zoned: true}, nil
 }

@@ -99,6 +99,34 @@ func TestCaseSecondsSince1970(t *testing.T) {
 	}
 }
 
+func TestCaseTextsThatNameAZone(t *testing.T) {
+	berlin, err := dates.Zone("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, zoned := range map[string]bool{
+		"2024-01-31": false, "2024-01-31T10:05:00": false, "31.01.2024 10:05": false, "2024-01-31T10:05:00Z": true, "2024-01-31 10:05 UTC": true,
+		"2024-01-31T10:05:00+01:00": true, "Wed, 31 Jan 2024 10:05:00 GMT": true, "1706695500": true, "1706695500123": true,
+	} {
+		if got, err := (dates.Reader{Zone: berlin, Epoch: true}).Parse(text); err != nil || got.Zoned != zoned {
+			t.Errorf("%q: zoned %t, %v", text, got.Zoned, err)
+		}
+	}
+}
+
+func TestZone(t *testing.T) {
+	for name, want := range map[string]string{"": "UTC", "UTC": "UTC", "Europe/Berlin": "Europe/Berlin", "America/Argentina/Buenos_Aires": "America/Argentina/Buenos_Aires"} {
+		if zone, err := dates.Zone(name); err != nil || zone.String() != want {
+			t.Errorf("%q: %v, %v", name, zone, err)
+		}
+	}
+	for _, name := range []string{"Local", "Mars/Phobos", "Europe", "../UTC", "/etc/localtime", "+02:00", "Europe/Berlin\x00"} {
+		if zone, err := dates.Zone(name); !errors.Is(err, dates.ErrNoZone) {
+			t.Errorf("%q: %v, %v", name, zone, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"2024-01-31", "31.1.24 10:05", "Jan 31, 2024 at 10:05 a.m.", "1/2/2024", "1706695500"} {
 		f.Add(seed, 0, false)
