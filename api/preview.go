@@ -70,7 +70,7 @@ func showVerdicts(list []audience.Verdict) []contract.Verdict {
 	out := make([]contract.Verdict, len(list))
 	for i, v := range list {
 		out[i] = contract.Verdict{
-			Criterion: v.Criterion, ID: v.ID, Logic: v.Logic, Field: v.Field, Operator: string(v.Operator), Value: v.Value, Actual: v.Actual, Matched: v.Matched,
+			Criterion: v.Criterion, ID: v.ID, Logic: v.Logic, Field: v.Field, Operator: string(v.Operator), Value: v.Value, Actual: v.Actual, Note: v.Note, Matched: v.Matched,
 			Conditions: showVerdicts(v.Conditions),
 		}
 	}

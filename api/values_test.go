@@ -116,7 +116,7 @@ func genFields(t *rapid.T) string {
 }
 
 func genCondition(t *rapid.T) string {
-	switch rapid.IntRange(0, 4).Draw(t, "condition") {
+	switch rapid.IntRange(0, 5).Draw(t, "condition") {
 	case 0:
 		return `{"field":"custom_fields.k0","operator":"` + rapid.SampledFrom([]string{"gt", "gte", "lt", "lte", "equals", "in", "contains", "not_equals"}).Draw(t, "op") + `","value":` + genNumber(t) + `}`
 	case 1:
@@ -126,6 +126,9 @@ func genCondition(t *rapid.T) string {
 			rapid.SampledFrom([]string{"before", "after"}).Draw(t, "op") + `","value":` + genTime(t) + `}`
 	case 3:
 		return `{"field":"created_at","operator":"between","value":[` + genTime(t) + "," + genTime(t) + `]}`
+	case 4:
+		op := rapid.SampledFrom([]string{"before", "after"}).Draw(t, "op")
+		return `{"field":"custom_fields.k0","operator":"` + op + `","value":` + genTime(t) + `}`
 	}
 	field := `"` + rapid.SampledFrom([]string{"email", "phone", "assignee_id", "first_name", "tags", "custom_fields.k0"}).Draw(t, "field") + `"`
 	if rapid.Bool().Draw(t, "odd field") {

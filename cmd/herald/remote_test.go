@@ -158,6 +158,13 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	wants(t, 2, "", "send", "--subject", "s")
 	wants(t, 1, "", "send", "--to", "x@example.com")
 	bulk := file(t, "bulk.json", `{"bulk_settings":{"all_leads":true},"message_data":{"subject":"s","content":"c"}}`)
+	inZone := lines[contract.Bulk](t, wants(t, 0, "bulk_id", "send", "--file", bulk, "--timezone", "Europe/Berlin"))[0].BulkID
+	wants(t, 0, "COMPLETED", "bulk", "watch", inZone)
+	wants(t, 0, `"timezone": "Europe/Berlin"`, "bulk", "show", inZone, "--json")
+	wants(t, 1, "", "send", "--file", bulk, "--timezone", "Mars/Phobos")
+	wants(t, 2, "", "send", "--file", file(t, "single.json", `{"message_data":{"recipient":"x@example.com","subject":"s","content":"t"}}`), "--timezone", "UTC")
+	wants(t, 2, "", "send", "--file", file(t, "broken.json", `{`), "--timezone", "UTC")
+	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--timezone", "UTC")
 	wants(t, 0, "3 leads, 3 sent, 0 failed, 0 pending: 100.00 %", "send", "--file", bulk, "--watch")
 	id := lines[contract.Bulk](t, wants(t, 0, "bulk_id", "send", "--file", bulk))[0].BulkID
 	wants(t, 0, "COMPLETED", "bulk", "watch", id)

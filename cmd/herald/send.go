@@ -25,6 +25,7 @@ type sendCmd struct {
 	Image       string   `help:"URL of a picture (${image_url_types})."`
 	ReplyTo     string   `help:"Address to which replies go, with or without a name (${reply_to_types})."`
 	Header      []string `help:"Additional mail header as 'X-Name: value'; repeat it for more (${headers_types})." sep:"none"`
+	Timezone    string   `help:"For a bulk in --file: IANA time zone of the filters' days and times, instead of its bulk_settings.timezone."`
 	MessageType string   `help:"transactional, marketing or notification. Default: transactional."`
 	Key         string   `help:"Idempotency key: a second run with the same key and message sends nothing. Default: a random key."`
 	Watch       bool     `help:"For a bulk: show its progress until it has ended."`
@@ -33,7 +34,14 @@ type sendCmd struct {
 // request returns the body of the send: the file, or a single that the flags describe.
 func (c *sendCmd) request() ([]byte, error) {
 	if c.File != "" {
-		return readFile(c.File)
+		body, err := readFile(c.File)
+		if err != nil || c.Timezone == "" {
+			return body, err
+		}
+		return inZone(body, c.Timezone)
+	}
+	if c.Timezone != "" {
+		return nil, fmt.Errorf("%w: --timezone needs a --file with bulk_settings", errUsage)
 	}
 	if c.To == "" && c.Lead == "" {
 		return nil, fmt.Errorf("%w: --to, --lead or --file is needed", errUsage)
@@ -69,6 +77,25 @@ func (c *sendCmd) mail(data *client.MessageData) error {
 		data.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
 	}
 	return nil
+}
+
+// inZone sets the time zone in the bulk_settings of a request. Values that the command does not know keep their form.
+func inZone(body []byte, zone string) ([]byte, error) {
+	var request, settings map[string]json.RawMessage
+	if err := json.Unmarshal(body, &request); err != nil {
+		return nil, fmt.Errorf("%w: read the request: %w", errUsage, err)
+	}
+	if err := json.Unmarshal(request["bulk_settings"], &settings); err != nil || settings == nil {
+		return nil, fmt.Errorf("%w: --timezone needs a --file with bulk_settings", errUsage)
+	}
+	var err error
+	if settings["timezone"], err = json.Marshal(zone); err != nil {
+		return nil, err
+	}
+	if request["bulk_settings"], err = json.Marshal(settings); err != nil {
+		return nil, err
+	}
+	return json.Marshal(request)
 }
 
 // Run sends. The exit code is 1 for a single that was not sent.

@@ -4,8 +4,8 @@
 //
 // A filter compares folded values. A missing value equals an empty string: is_empty holds for it, the operators that need a value
 // (equals, contains, starts_with, ends_with, in, and all operators of numbers and times) do not, and the negated operators
-// (not_equals, not_contains, not_in) do. Comparisons of numbers do not hold for a custom field that is not a number. A custom
-// field that is null is missing.
+// (not_equals, not_contains, not_in) do. Comparisons of numbers do not hold for a custom field that is not a number, nor
+// those of dates for one that is not a date. A custom field that is null is missing.
 package audience
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/dates"
 	"herald/pkg/message"
 	"herald/pkg/wire"
 )
@@ -31,6 +32,7 @@ const (
 	maxAssignee  = 128 // characters
 	maxTags      = 1_000
 	maxTag       = 200 // characters
+	maxZone      = 100 // characters
 
 	// MaxComparisons bounds the cost of resolving criteria for one lead. One comparison takes about 150 ns in PostgreSQL, so the
 	// most expensive criteria take 3 s for the 20,000 leads that a page scans.
@@ -52,13 +54,16 @@ type Criteria struct {
 	AllowDuplicateRecipients bool        `json:"allow_duplicate_recipients,omitempty"`
 }
 
-// Parse reads bulk_settings and adds its mistakes to errs, each with its path. within_last_days counts from now.
+// Parse reads bulk_settings and adds its mistakes to errs, each with its path. within_last_days and within_next_days count from
+// now. Conditions on times and dates become moments and clock times of the timezone in the request, so criteria keep their
+// meaning wherever and whenever they are resolved.
 func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	var c Criteria
+	zone := zoneOf(o)
 	c.LeadIDs = sortedIDs(o.UUIDs("lead_ids", MaxLeadIDs))
 	notEmpty(o, "lead_ids")
 	if f := o.Child("filters"); f != nil {
-		c.Filter = parseFilter(errs, f, now.UTC().Truncate(time.Microsecond))
+		c.Filter = parseFilter(errs, f, now.UTC().Truncate(time.Microsecond), zone)
 	}
 	if o.Has("search_keyword") {
 		before := len(errs.List())
@@ -96,6 +101,16 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	}
 	o.Close()
 	return c
+}
+
+// zoneOf reads the time zone of a request, UTC if it names none or none that exists.
+func zoneOf(o *wire.Object) *time.Location {
+	zone, err := dates.Zone(o.String("timezone", maxZone))
+	if err != nil {
+		o.Fail(message.SlugValue, err.Error(), "timezone")
+		return time.UTC
+	}
+	return zone
 }
 
 // Comparisons returns how many comparisons the criteria make for each lead that neither an index nor a hash table saves: one for

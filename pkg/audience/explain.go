@@ -1,11 +1,15 @@
 package audience
 
 import (
+	"errors"
 	"slices"
 	"time"
+
+	"herald/pkg/dates"
 )
 
-// Verdict is the result of one criterion, group or condition for a lead. Actual is the value that was compared.
+// Verdict is the result of one criterion, group or condition for a lead. Actual is the value that was compared. Note says why a
+// condition on numbers or dates holds for no such value.
 type Verdict struct {
 	Criterion  string    `json:"criterion,omitempty"` // lead_ids, filters, search_keyword, assignees, all_leads, exclude_lead_ids, exclude_tags
 	ID         string    `json:"id,omitempty"`
@@ -14,6 +18,7 @@ type Verdict struct {
 	Operator   Op        `json:"operator,omitempty"`
 	Value      any       `json:"value,omitempty"`
 	Actual     any       `json:"actual,omitempty"`
+	Note       string    `json:"note,omitempty"`
 	Matched    bool      `json:"matched"`
 	Conditions []Verdict `json:"conditions,omitempty"`
 }
@@ -46,7 +51,7 @@ func (c *Criteria) Explain(p *Person) (matched bool, verdicts []Verdict) {
 func (n *Node) explain(p *Person) Verdict {
 	v := Verdict{ID: n.ID, Matched: n.match(p)}
 	if c := n.Cond; c != nil {
-		v.Field, v.Operator, v.Value, v.Actual = c.Field, c.Op, c.value(), p.actual(c)
+		v.Field, v.Operator, v.Value, v.Actual, v.Note = c.Field, c.Op, c.value(), p.actual(c), p.note(c)
 		return v
 	}
 	if v.Logic = "AND"; n.Or {
@@ -90,4 +95,24 @@ func (p *Person) actual(c *Condition) any {
 	default:
 		return p.text[c.Field]
 	}
+}
+
+// note returns why the lead's value of a custom field cannot be compared, "" if it can be or is missing.
+func (p *Person) note(c *Condition) string {
+	key := c.Key()
+	if c.Kind != Custom || p.custom[key] == "" {
+		return ""
+	}
+	_, isNumber := p.number[key]
+	_, isDate := p.date[key]
+	switch {
+	case c.Numbers != nil && !isNumber:
+		return "is not a number"
+	case c.Times != nil && !isDate:
+		if _, err := dateKey(p.lead.CustomFields[key]); errors.Is(err, dates.ErrAmbiguous) {
+			return "is not a date: it " + err.Error()
+		}
+		return "is not a date"
+	}
+	return ""
 }

@@ -59,6 +59,7 @@ const (
 	After       Op = "after"
 	Between     Op = "between"
 	WithinDays  Op = "within_last_days"
+	WithinNext  Op = "within_next_days"
 	Greater     Op = "gt"
 	AtLeast     Op = "gte"
 	Less        Op = "lt"
@@ -67,9 +68,9 @@ const (
 
 var (
 	textOps   = []Op{Equals, NotEquals, Contains, NotContains, StartsWith, EndsWith, In, NotIn, IsEmpty, IsNotEmpty}
-	timeOps   = []Op{Equals, Before, After, Between, WithinDays, IsEmpty, IsNotEmpty}
+	timeOps   = []Op{Equals, Before, After, Between, WithinDays, WithinNext, IsEmpty, IsNotEmpty}
 	tagOps    = []Op{Contains, ContainsAll, NotContains, IsEmpty, IsNotEmpty}
-	customOps = append(slices.Clone(textOps), Greater, AtLeast, Less, AtMost, Between)
+	customOps = append(slices.Clone(textOps), Greater, AtLeast, Less, AtMost, Between, Before, After, WithinDays, WithinNext)
 	opsOf     = map[Kind][]Op{Text: textOps, Time: timeOps, Tags: tagOps, Custom: customOps}
 )
 
@@ -120,7 +121,9 @@ type Node struct {
 	Cond     *Condition `json:"cond,omitempty"`
 }
 
-// Condition compares one field. Values are folded. Kind and operator determine which of Values, Numbers and Times is set.
+// Condition compares one field. Values are folded. Kind and operator determine which of Values, Numbers and Times is set. A
+// condition on a custom field with Times compares dates (DateRanges); Clocks are then the same bounds as clocks in the zone of
+// the request show them, written as if they were UTC.
 type Condition struct {
 	Field   string        `json:"field"`
 	Kind    Kind          `json:"kind"`
@@ -128,6 +131,7 @@ type Condition struct {
 	Values  []string      `json:"values,omitempty"`
 	Numbers []json.Number `json:"numbers,omitempty"`
 	Times   []time.Time   `json:"times,omitempty"`
+	Clocks  []time.Time   `json:"clocks,omitempty"`
 }
 
 // Key returns the name of a custom field.
@@ -148,17 +152,19 @@ func (c *Condition) SortKeys() []string {
 	return keys
 }
 
-// parser reads a FilterRequest. now is the time of the request. within_last_days counts from it on every page of the plan.
+// parser reads a FilterRequest. now is the time of the request: within_last_days counts from it on every page of the plan. Days
+// and times that name no zone are those of zone.
 type parser struct {
 	errs       *wire.Errors
 	now        time.Time
+	zone       *time.Location
 	conditions int
 	values     int
 }
 
 // parseFilter reads a FilterRequest and adds its mistakes to errs, with their paths and the UI's ids.
-func parseFilter(errs *wire.Errors, o *wire.Object, now time.Time) *Node {
-	p := &parser{errs: errs, now: now}
+func parseFilter(errs *wire.Errors, o *wire.Object, now time.Time, zone *time.Location) *Node {
+	p := &parser{errs: errs, now: now, zone: zone}
 	n := p.group(o, 1)
 	if p.conditions > MaxConditions {
 		o.Fail(message.SlugListLong, fmt.Sprintf("at most %d conditions, this has %d", MaxConditions, p.conditions), "conditions")
@@ -231,26 +237,56 @@ func (p *parser) condition(o *wire.Object) Node {
 		return node
 	}
 	v := &valueReader{o: o, id: id, value: value, has: hasValue}
-	switch {
-	case c.Op == IsEmpty || c.Op == IsNotEmpty:
-		if hasValue && value != "" { // query builders send the empty value of a text field
-			v.fail(message.SlugExtra, string(c.Op)+" takes no value")
-		}
-	case c.Kind == Time:
-		if c.Times = p.times(v, c.Op); c.Op == Equals { // a day is all of its moments
-			c.Op = Between
-		}
-	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
-		c.Numbers = v.numbers(c.Op == Between)
-	default:
-		c.Values = v.texts(c, c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
-	}
+	p.value(c, v)
 	if before := p.values; before <= maxAllValues {
 		if p.values += len(c.Values); p.values > maxAllValues {
 			v.fail(message.SlugListLong, fmt.Sprintf("a filter has at most %d values in all", maxAllValues))
 		}
 	}
 	return node
+}
+
+// value reads the value of a condition whose kind and operator are known.
+func (p *parser) value(c *Condition, v *valueReader) {
+	switch {
+	case c.Op == IsEmpty || c.Op == IsNotEmpty:
+		if v.has && v.value != "" { // query builders send the empty value of a text field
+			v.fail(message.SlugExtra, string(c.Op)+" takes no value")
+		}
+	case c.Kind == Time || c.Kind == Custom && comparesDates(c.Op, v.value):
+		c.setBounds(p.bounds(v, c))
+	case c.Kind == Custom && slices.Contains([]Op{Greater, AtLeast, Less, AtMost, Between}, c.Op):
+		c.Numbers = v.numbers(c.Op == Between)
+	default:
+		c.Values = v.texts(c, c.Kind == Tags || c.Op == Contains || c.Op == NotContains, c.Op == In || c.Op == NotIn)
+	}
+}
+
+// comparesDates reports whether a condition on a custom field compares dates. between has both numbers and dates, and its values
+// decide: it compares dates if one of them is a date, or would be one if it had one reading only.
+func comparesDates(op Op, value any) bool {
+	if op != Between {
+		return slices.Contains([]Op{Before, After, WithinDays, WithinNext}, op)
+	}
+	list, _ := value.([]any)
+	return slices.ContainsFunc(list[:min(len(list), 2)], func(e any) bool {
+		s, _ := e.(string)
+		_, err := dates.Reader{}.Parse(s)
+		return !errors.Is(err, dates.ErrNoDate)
+	})
+}
+
+// setBounds sets the times of a condition. equals becomes between: a day is all of its moments.
+func (c *Condition) setBounds(bounds []bound) {
+	for _, b := range bounds {
+		c.Times = append(c.Times, b.moment)
+		if c.Kind == Custom {
+			c.Clocks = append(c.Clocks, b.clock)
+		}
+	}
+	if c.Op == Equals {
+		c.Op = Between
+	}
 }
 
 // valueReader reads the value of one condition.
@@ -380,6 +416,8 @@ func (v *valueReader) numbers(pair bool) []json.Number {
 		}
 		n, ok := message.PlainNumber(n)
 		switch {
+		case !isNumber && pair:
+			v.fail(message.SlugNumber, "must be a number, or both must be dates", position(at[i])...)
 		case !isNumber:
 			v.fail(message.SlugNumber, "must be a number", position(at[i])...)
 		case !ok:
@@ -391,54 +429,80 @@ func (v *valueReader) numbers(pair bool) []json.Number {
 	return out
 }
 
-// times returns the bounds that the operator compares with. A date means its first microsecond in UTC, and its last one as the end
-// of between and of equals.
-func (p *parser) times(v *valueReader, op Op) []time.Time {
-	if op == WithinDays {
-		n, _ := v.value.(json.Number)
-		days, err := strconv.Atoi(n.String())
-		if err != nil || days < 1 || days > maxDays {
-			v.fail(message.SlugInt, fmt.Sprintf("must be a number of days from 1 to %d", maxDays))
-			return nil
-		}
-		return []time.Time{p.now.AddDate(0, 0, -days), p.now}
+// bounds returns what a condition compares times with: one bound of before and after, two of the other operators. A date means its
+// first microsecond in the zone of the request, and its last one as the end of between and of equals.
+func (p *parser) bounds(v *valueReader, c *Condition) []bound {
+	if c.Op == WithinDays || c.Op == WithinNext {
+		return p.withinDays(v, c)
 	}
-	list, at := v.list(false, op == Between)
-	if op == Between && len(list) != 2 && len(list) > 0 {
+	list, at := v.list(false, c.Op == Between)
+	if c.Op == Between && len(list) != 2 && len(list) > 0 {
 		v.fail(message.SlugListLong, "must be two times")
 		return nil
 	}
-	out := make([]time.Time, 0, len(list))
+	out := make([]bound, 0, 2)
 	for i, e := range list {
 		s, _ := e.(string)
-		t, date, wrong := parseTime(s)
-		if wrong != "" {
+		first, last, wrong := p.parseTime(s)
+		switch {
+		case wrong != "":
 			v.fail(message.SlugDatetime, wrong, position(at[i])...)
-			continue
-		}
-		if date && i == 1 { // only between has a second time
-			t = t.AddDate(0, 0, 1).Add(-time.Microsecond)
-		}
-		out = append(out, t)
-		if op == Equals && date {
-			out = append(out, t.AddDate(0, 0, 1).Add(-time.Microsecond))
-		} else if op == Equals {
-			out = append(out, t)
+		case c.Op == Equals:
+			out = append(out, first, last)
+		case i == 1: // only between has a second time
+			out = append(out, last)
+		default:
+			out = append(out, first)
 		}
 	}
 	return out
 }
 
-// parseTime reads a time or a date, see package dates. wrong is the text of the mistake, "" for none.
-func parseTime(s string) (t time.Time, date bool, wrong string) {
+// withinDays returns the bounds of within_last_days and within_next_days: the time of the request, and the same time of day some
+// days before or after it. No days, which only dates have a use for, mean today until now, or from now on.
+func (p *parser) withinDays(v *valueReader, c *Condition) []bound {
+	least := 1
+	if c.Kind == Custom {
+		least = 0
+	}
+	n, _ := v.value.(json.Number)
+	days, err := strconv.Atoi(n.String())
+	if err != nil || days < least || days > maxDays {
+		v.fail(message.SlugInt, fmt.Sprintf("must be a number of days from %d to %d", least, maxDays))
+		return nil
+	}
+	now, today := boundAt(p.now, p.zone), dayOf(p.now, p.zone)
+	switch {
+	case c.Op == WithinDays && days == 0:
+		return []bound{boundOf(today, p.zone), now}
+	case c.Op == WithinDays:
+		return []bound{boundAt(p.now.In(p.zone).AddDate(0, 0, -days), p.zone), now}
+	case days == 0:
+		return []bound{now, endOfDay(today, p.zone)}
+	}
+	return []bound{now, boundAt(p.now.In(p.zone).AddDate(0, 0, days), p.zone)}
+}
+
+// parseTime reads a time or a date, see package dates. first and last are the same for a time, and the ends of the day for a
+// date. wrong is the text of the mistake, "" for none.
+func (p *parser) parseTime(s string) (first, last bound, wrong string) {
 	d, err := dates.Reader{}.Parse(s)
 	switch {
 	case errors.Is(err, dates.ErrAmbiguous):
-		return t, false, "can be day/month or month/day: write the year first, as in 2025-01-31"
+		return first, last, "can be day/month or month/day: write the year first, as in 2025-01-31"
 	case err != nil:
-		return t, false, "must be a time or a date, for example 2025-01-31 or 2025-01-31T10:30:00Z"
-	case !message.ValidTime(d.Time):
-		return t, false, message.TimeBound
+		return first, last, "must be a time or a date, for example 2025-01-31 or 2025-01-31T10:30:00Z"
 	}
-	return d.Time.UTC().Truncate(time.Microsecond), d.DayOnly, ""
+	if at := d.Time.Truncate(time.Microsecond); d.Zoned {
+		first = boundAt(at, p.zone)
+	} else {
+		first = boundOf(at, p.zone)
+	}
+	if !message.ValidTime(first.moment) {
+		return first, last, message.TimeBound
+	}
+	if last = first; d.DayOnly {
+		last = endOfDay(d.Time, p.zone)
+	}
+	return first, last, ""
 }

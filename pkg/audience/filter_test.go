@@ -58,6 +58,7 @@ func TestParseFilterReadsConditions(t *testing.T) {
 		{"created_at", "between", `["2026-01-02","2026-01-31"]`, audience.Condition{Kind: audience.Time, Times: []time.Time{midnight(2026, 1, 2), midnight(2026, 2, 1).Add(-time.Microsecond)}}},
 		{"created_at", "between", `["2026-01-02","2026-01-31T00:00:00Z"]`, audience.Condition{Kind: audience.Time, Times: []time.Time{midnight(2026, 1, 2), midnight(2026, 1, 31)}}},
 		{"last_contacted_at", "within_last_days", `1`, audience.Condition{Kind: audience.Time, Times: []time.Time{received.AddDate(0, 0, -1), received}}},
+		{"last_contacted_at", "within_next_days", `1`, audience.Condition{Kind: audience.Time, Times: []time.Time{received, received.AddDate(0, 0, 1)}}},
 		{"last_contacted_at", "within_last_days", `36500`, audience.Condition{Kind: audience.Time, Times: []time.Time{received.AddDate(0, 0, -36_500), received}}},
 	} {
 		criteria := mustParse(t, filtered(condition(c.field, c.op, c.value)))
@@ -103,7 +104,7 @@ func TestParseFilterReportsMistakes(t *testing.T) {
 		{"custom field with a long name", filtered(condition("custom_fields."+strings.Repeat("k", 201), "is_empty", "")), "enum at " + at + ".field: "},
 		{"operator of another kind", filtered(condition("email", "before", `"2026-01-01"`)), "enum at " + at + ".operator: email has the operators equals, not_equals, contains, not_contains, starts_with, ends_with, in, not_in, is_empty, is_not_empty"},
 		{"operator of numbers for text", filtered(condition("email", "gt", `1`)), "enum at " + at + ".operator: "},
-		{"operator of text for times", filtered(condition("created_at", "starts_with", `"x"`)), "enum at " + at + ".operator: created_at has the operators equals, before, after, between, within_last_days, is_empty, is_not_empty"},
+		{"operator of text for times", filtered(condition("created_at", "starts_with", `"x"`)), "enum at " + at + ".operator: created_at has the operators equals, before, after, between, within_last_days, within_next_days, is_empty, is_not_empty"},
 		{"operator of text for tags", filtered(condition("tags", "equals", `"x"`)), "enum at " + at + ".operator: tags has the operators contains, contains_all, not_contains, is_empty, is_not_empty"},
 
 		{"value where none belongs", filtered(condition("email", "is_empty", `"x"`)), "extra_forbidden at " + value + ": is_empty takes no value"},
@@ -140,6 +141,7 @@ func TestParseFilterReportsMistakes(t *testing.T) {
 		{"no days", filtered(condition("created_at", "within_last_days", "")), "int_type at " + value + ": must be a number of days from 1 to 36500"},
 		{"zero days", filtered(condition("created_at", "within_last_days", "0")), "int_type at " + value + ": "},
 		{"more days than a century", filtered(condition("created_at", "within_last_days", "36501")), "int_type at " + value + ": "},
+		{"no days to come", filtered(condition("created_at", "within_next_days", "0")), "int_type at " + value + ": must be a number of days from 1 to 36500"},
 		{"half a day", filtered(condition("created_at", "within_last_days", "0.5")), "int_type at " + value + ": "},
 		{"days as text", filtered(condition("created_at", "within_last_days", `"1"`)), "int_type at " + value + ": "},
 	} {

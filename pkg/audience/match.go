@@ -18,6 +18,7 @@ type Person struct {
 	search string
 	custom map[string]string
 	number map[string]string // sort keys
+	date   map[string]string // date keys
 }
 
 // NewPerson folds the values of a lead.
@@ -31,6 +32,7 @@ func NewPerson(l *message.Lead) *Person {
 		p.tags[t] = true
 	}
 	p.custom, p.number = FoldedCustom(l.CustomFields)
+	p.date = CustomDates(l.CustomFields)
 	return p
 }
 
@@ -113,14 +115,27 @@ func (c *Condition) match(p *Person) bool {
 	case Tags:
 		return c.matchTags(p)
 	case Custom:
-		if c.Numbers != nil {
-			n, ok := p.number[c.Key()]
-			return ok && c.matchNumber(n)
-		}
-		return c.matchText(p.custom[c.Key()])
+		return c.matchCustom(p)
 	default:
 		return c.matchText(p.text[c.Field])
 	}
+}
+
+func (c *Condition) matchCustom(p *Person) bool {
+	switch key := c.Key(); {
+	case c.Times != nil:
+		d, ok := p.date[key]
+		return ok && c.matchDate(d)
+	case c.Numbers != nil:
+		n, ok := p.number[key]
+		return ok && c.matchNumber(n)
+	default:
+		return c.matchText(p.custom[key])
+	}
+}
+
+func (c *Condition) matchDate(key string) bool {
+	return slices.ContainsFunc(c.DateRanges(), func(r DateRange) bool { return key >= r.From && key < r.To })
 }
 
 func (c *Condition) matchText(v string) bool {

@@ -253,7 +253,7 @@ func TestFieldsAndOperators(t *testing.T) {
 	}
 	operators := []audience.Op{
 		"after", "before", "between", "contains", "contains_all", "ends_with", "equals", "gt", "gte", "in", "is_empty", "is_not_empty",
-		"lt", "lte", "not_contains", "not_equals", "not_in", "starts_with", "within_last_days",
+		"lt", "lte", "not_contains", "not_equals", "not_in", "starts_with", "within_last_days", "within_next_days",
 	}
 	if got := slices.Sorted(slices.Values(audience.Operators())); !slices.Equal(got, operators) {
 		t.Errorf("operators:\n got %v\nwant %v", got, operators)

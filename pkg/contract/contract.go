@@ -121,6 +121,7 @@ type BulkSettings struct {
 	SearchKeyword            string         `json:"search_keyword,omitempty" doc:"Words that must all occur in name, email, company or phone. Letter case, accents and the form of quotes do not count: jose finds José. Words of digits are compared with the digits of the phone." min:"1" max:"200" example:"enterprise customers"`
 	Assignees                []string       `json:"assignees,omitempty" doc:"Ids of users. Selects leads that are assigned to any of them." min:"1" max:"1000" each:"128" example:"[\"user-uuid-1\",\"user-uuid-2\"]"`
 	AllLeads                 bool           `json:"all_leads,omitempty" doc:"Selects all leads. If false, at least one other criterion is required. Default: false." example:"false"`
+	Timezone                 string         `json:"timezone,omitempty" doc:"IANA time zone of the filters: of their days and their times without a zone, of within_last_days and within_next_days, and of dates without a zone in custom fields of leads. Default: UTC." max:"100" example:"Europe/Berlin"`
 	Match                    string         `json:"match,omitempty" doc:"Whether a lead must meet all criteria or any. Default: all." enum:"match" example:"all"`
 	ExcludeLeadIDs           []string       `json:"exclude_lead_ids,omitempty" doc:"Ids of leads that are excluded, regardless of the criteria." format:"uuid" max:"100000" example:"[\"550e8400-e29b-41d4-a716-446655440003\"]"`
 	ExcludeTags              []string       `json:"exclude_tags,omitempty" doc:"Tags. Leads with any of them are excluded, regardless of the criteria." max:"1000" each:"200" example:"[\"do not contact\"]"`
@@ -138,8 +139,8 @@ type FilterRequest struct {
 type FilterCondition struct {
 	ID       string `json:"id,omitempty" doc:"Name of the condition, chosen by the caller. Error messages and explanations contain it." max:"1000" example:"cond-1"`
 	Field    string `json:"field" required:"true" doc:"Field of the lead: {fields}; or custom_fields.<key> with a key of at most 200 characters." enum:"field" example:"first_name"`
-	Operator string `json:"operator" required:"true" doc:"Comparison. Text: equals not_equals contains not_contains starts_with ends_with in not_in is_empty is_not_empty. Times: before after between within_last_days is_empty is_not_empty. tags: contains contains_all not_contains is_empty is_not_empty. custom_fields: the operators of text, and gt gte lt lte between for numbers. Comparisons of text ignore letter case." enum:"operator" example:"contains"`
-	Value    any    `json:"value,omitempty" doc:"Value to compare with: text of at most 1000 characters; a number of at most 40 digits before and 40 after the decimal point; true or false; an RFC 3339 time or a date in the years 1 to 9999 in UTC; or, where the operator accepts one, a list of at most 1000 of these. Absent for is_empty and is_not_empty." enum:"value" example:"st"`
+	Operator string `json:"operator" required:"true" doc:"Comparison. Text: equals not_equals contains not_contains starts_with ends_with in not_in is_empty is_not_empty. Times: equals before after between within_last_days within_next_days is_empty is_not_empty. tags: contains contains_all not_contains is_empty is_not_empty. custom_fields: the operators of text, gt gte lt lte between for numbers, and before after between within_last_days within_next_days for dates; the values decide what between compares. Comparisons of text ignore letter case." enum:"operator" example:"contains"`
+	Value    any    `json:"value,omitempty" doc:"Value to compare with: text of at most 1000 characters; a number of at most 40 digits before and 40 after the decimal point; true or false; a time or a date in the years 1 to 9999, in a form with one reading such as 2025-01-31, 31.01.2025 10:00 or an RFC 3339 time; a number of days; or, where the operator accepts one, a list of at most 1000 of these. Absent for is_empty and is_not_empty." enum:"value" example:"st"`
 }
 
 // FilterNode is a group or a condition; exactly one of them is set. JSON has no tag for the difference: a group has the field
@@ -249,6 +250,7 @@ type Verdict struct {
 	Operator   string    `json:"operator,omitempty" doc:"Of a condition." example:"contains"`
 	Value      any       `json:"value,omitempty" doc:"Value of a condition, folded: Unicode normalisation, lower case." example:"st"`
 	Actual     any       `json:"actual,omitempty" doc:"Value of the lead that was compared, folded." example:"stella"`
+	Note       string    `json:"note,omitempty" doc:"Why the value of the lead cannot be compared: 'is not a number' for an operator of numbers, 'is not a date' for an operator of dates." example:"is not a number"`
 	Matched    bool      `json:"matched" doc:"Whether the criterion, group or condition holds." example:"true"`
 	Conditions []Verdict `json:"conditions,omitempty" doc:"Results of the conditions and groups of a group."`
 }

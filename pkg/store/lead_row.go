@@ -33,7 +33,7 @@ var (
 		for _, f := range audience.FoldedFields(&message.Lead{}) {
 			columns = append(columns, f.Name+"_fold")
 		}
-		return append(columns, "search_text", "tags", "tags_fold", "custom_fields", "custom_text", "custom_number",
+		return append(columns, "search_text", "tags", "tags_fold", "custom_fields", "custom_text", "custom_number", "custom_date",
 			"created_at", "updated_at", "last_contacted_at")
 	}()
 
@@ -47,6 +47,7 @@ type LeadRow struct {
 	folds                    []audience.Folded
 	tags, tagsFold           Document
 	custom, text, customSort Document
+	customDate               Document
 }
 
 // RowOfLead returns a lead as a row.
@@ -65,6 +66,7 @@ func RowOfLead(l *message.Lead) LeadRow {
 	}
 	if len(l.CustomFields) > 0 {
 		text, number := audience.FoldedCustom(l.CustomFields)
+		r.customDate = Encode(customKeys(audience.CustomDates(l.CustomFields)))
 		r.custom, r.text, r.customSort = Encode(l.CustomFields), Encode(customKeys(text)), Encode(customKeys(number))
 	}
 	return r
@@ -89,7 +91,7 @@ func (r *LeadRow) Values() []any {
 	for _, f := range r.folds {
 		v = append(v, f.Value)
 	}
-	return append(v, audience.SearchText(r.folds), r.tags, r.tagsFold, r.custom, r.text, r.customSort, r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
+	return append(v, audience.SearchText(r.folds), r.tags, r.tagsFold, r.custom, r.text, r.customSort, r.customDate, r.CreatedAt, r.UpdatedAt, r.LastContactedAt)
 }
 
 // Columns returns the values of some of LeadColumns, by their names.
@@ -143,7 +145,7 @@ func dedupe(list []string) []string {
 	return out
 }
 
-// CustomKey returns the key of a custom field in custom_text and custom_number. It is hexadecimal, because the databases differ in
+// CustomKey returns the key of a custom field in custom_text, custom_number and custom_date. It is hexadecimal, because the databases differ in
 // how they read quotes, dots and backslashes in a JSON path.
 func CustomKey(name string) string { return "k" + hex.EncodeToString([]byte(name)) }
 

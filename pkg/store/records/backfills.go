@@ -16,6 +16,7 @@ func Backfills() []store.Backfill {
 	return []store.Backfill{
 		{Name: "leads.custom_number.sort_keys", Batch: sortKeysOfNumbers},
 		{Name: "leads.compared_forms", Batch: comparedForms},
+		{Name: "leads.custom_date", Batch: customDates},
 	}
 }
 
@@ -90,9 +91,26 @@ func parseCursor(cursor string) (uuid.UUID, error) {
 }
 
 // sortKeysOfNumbers rewrites custom_number of leads. Earlier versions stored JSON numbers; filters compare sort keys
-// (message.Decimal), which are exact for every number and cannot fail. A lead whose custom fields cannot be decoded keeps its
-// value. Rows counts the leads read, also those that need no change.
+// (message.Decimal), which are exact for every number and cannot fail.
 func sortKeysOfNumbers(tx *gorm.DB, cursor string) (store.BatchResult, error) {
+	return eachLead(tx, cursor, "custom_number IS NOT NULL", func(row *store.LeadRow) error {
+		keys := row.Columns("custom_number")["custom_number"]
+		return tx.Exec("UPDATE leads SET custom_number = ? WHERE id = ? AND custom_number <> ?", keys, row.ID, keys).Error
+	})
+}
+
+// customDates writes custom_date of leads that earlier versions wrote. Filters on dates find these leads only then. It compares
+// all leads, because an API process of an earlier version, running beside this one, changes custom fields and not their dates.
+func customDates(tx *gorm.DB, cursor string) (store.BatchResult, error) {
+	return eachLead(tx, cursor, "custom_fields IS NOT NULL", func(row *store.LeadRow) error {
+		keys := row.Columns("custom_date")["custom_date"]
+		return tx.Exec("UPDATE leads SET custom_date = ? WHERE id = ? AND custom_date IS DISTINCT FROM ?", keys, row.ID, keys).Error
+	})
+}
+
+// eachLead is one batch of a backfill of leads: it locks the next leads that meet a condition and calls update with each as a
+// row. A lead whose custom fields cannot be decoded is left as it is. Rows counts the leads read, also those that need no change.
+func eachLead(tx *gorm.DB, cursor, condition string, update func(row *store.LeadRow) error) (store.BatchResult, error) {
 	after, err := parseCursor(cursor)
 	if err != nil {
 		return store.BatchResult{}, err
@@ -102,7 +120,7 @@ func sortKeysOfNumbers(tx *gorm.DB, cursor string) (store.BatchResult, error) {
 		undecodable error
 	}
 	var leads []lead
-	err = store.EachLead(tx.Clauses(store.LockUpdate).Where("id > ? AND custom_number IS NOT NULL", after).Order("id").Limit(store.BackfillRows),
+	err = store.EachLead(tx.Clauses(store.LockUpdate).Where("id > ? AND "+condition, after).Order("id").Limit(store.BackfillRows),
 		func(l *message.Lead, undecodable error) { leads = append(leads, lead{*l, undecodable}) })
 	if err != nil || len(leads) == 0 {
 		return store.BatchResult{Cursor: cursor, Done: true}, err
@@ -112,8 +130,7 @@ func sortKeysOfNumbers(tx *gorm.DB, cursor string) (store.BatchResult, error) {
 			continue
 		}
 		row := store.RowOfLead(&leads[i].Lead)
-		keys := row.Columns("custom_number")["custom_number"]
-		if err := tx.Exec("UPDATE leads SET custom_number = ? WHERE id = ? AND custom_number <> ?", keys, row.ID, keys).Error; err != nil {
+		if err := update(&row); err != nil {
 			return store.BatchResult{}, err
 		}
 	}

@@ -56,8 +56,32 @@ func instant(t *rapid.T) time.Time {
 	return moment.Add(time.Duration(rapid.IntRange(-5, 5).Draw(t, "days")) * 24 * time.Hour).Add(time.Duration(rapid.IntRange(0, 2).Draw(t, "µs")) * time.Microsecond)
 }
 
+// The zones of requests: ahead of UTC and behind it, at the ends of the range, and with clocks that change at midnight.
+var zones = []string{"", "UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kolkata", "America/Sao_Paulo", "Asia/Amman"}
+
+// dateTexts are values of custom fields around moment and around changes of clocks: days, times with and without a zone, seconds
+// since 1970, the ends of the calendar, and texts that are almost dates.
+var dateTexts = []string{
+	"2025-10-05", " 05.10.2025 ", "2025-10-04", "2025-10-06", "2025-10-01", "2025-10-10", "10/15/2025", "2025-10-05T12:00:00Z", "2025-10-05T12:00:00.000001Z",
+	"2025-10-05T12:00:00.0000019Z", "2025-10-05T11:59:59.999999Z", "2025-10-05 12:00", "05.10.2025 14:00", "2025-10-05T14:00:00+02:00", "2025-10-06T02:00:00+14:00",
+	"2025-10-05T00:00:00", "2025-10-05T23:59:59.999999", "2025-10-04T22:00:00Z", "2025-10-26 02:30", "2025-10-26T00:30:00Z", "2025-10-26T01:30:00Z", "2025-03-30 02:30",
+	"2025-03-30", "2018-11-04", "2018-11-04 00:30", "2018-11-04T03:00:00Z", "2021-10-29", "2021-10-29 00:30", "2021-10-28T21:30:00Z", "1759665600", "1759665600000",
+	"2024-02-29", "0001-01-01", "9999-12-31", "9999-12-31 23:59:59.999999", "9999-12-31T23:59:59Z",
+	"2023-02-29", "1/2/2025", "10/5/2025", "0000-01-01", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00", "2025-10-5x", "D2025-10-05", "I2025-10-05T12:00:00.000000", "soon",
+}
+
+// dateBounds are dates and times of conditions, valid in every zone.
+var dateBounds = []string{
+	"2025-10-05", "05.10.2025", "2025-10-05T12:00:00Z", "2025-10-05 12:00", "2025-10-05T12:00:00.0000019Z", "2025-10-05T14:00:00+02:00", "2025-10-26", "2025-10-26 02:30",
+	"2025-10-26T00:30:00Z", "2025-03-30", "2025-03-30 02:30", "2018-11-04", "2018-11-04 00:30", "2021-10-29", "2021-10-29 00:30", "2024-02-29", "0001-01-03", "9999-12-30",
+}
+
 func customValue(t *rapid.T) any {
-	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	case 8, 9:
+		return rapid.SampledFrom(dateTexts).Draw(t, "date")
+	case 10:
+		return rapid.SampledFrom([]any{json.Number("1759665600"), json.Number("1759665600001"), json.Number("20251005"), []any{"2025-10-05"}, 1759665600.0}).Draw(t, "no text")
 	case 0:
 		return float64(rapid.IntRange(-40, 40).Draw(t, "n")) / 4
 	case 6:
@@ -99,10 +123,26 @@ var genLead = rapid.Custom(func(t *rapid.T) message.Lead {
 
 func genTime(t *rapid.T) any {
 	at := instant(t)
-	if rapid.Bool().Draw(t, "date") {
+	switch rapid.IntRange(0, 3).Draw(t, "form") {
+	case 0:
 		return at.Format(time.DateOnly)
+	case 1:
+		return at.Format("02.01.2006 15:04")
+	case 2:
+		return rapid.SampledFrom(dateBounds).Draw(t, "bound")
 	}
 	return at.In(time.FixedZone("x", 7200)).Format(time.RFC3339)
+}
+
+// genDates draws the value of an operator of times and dates.
+func genDates(t *rapid.T, op string, least int) any {
+	switch op {
+	case "between":
+		return []any{genTime(t), genTime(t)}
+	case "within_last_days", "within_next_days":
+		return json.Number(strconv.Itoa(rapid.IntRange(least, 6).Draw(t, "days")))
+	}
+	return genTime(t)
 }
 
 func genValues(t *rapid.T) []any {
@@ -138,21 +178,18 @@ func number(t *rapid.T) any {
 
 // genCondition draws a condition as a UI would send it.
 func genCondition(t *rapid.T) map[string]any {
-	kind := rapid.SampledFrom([]string{"text", "text", "text", "tags", "time", "custom", "number"}).Draw(t, "kind")
+	kind := rapid.SampledFrom([]string{"text", "text", "text", "tags", "time", "custom", "number", "date", "date"}).Draw(t, "kind")
 	var field, op string
 	var value any
 	switch kind {
 	case "time":
 		field = rapid.SampledFrom([]string{"created_at", "updated_at", "last_contacted_at"}).Draw(t, "field")
-		op = rapid.SampledFrom([]string{"before", "after", "between", "within_last_days", "is_empty", "is_not_empty"}).Draw(t, "op")
-		switch op {
-		case "between":
-			value = []any{genTime(t), genTime(t)}
-		case "within_last_days":
-			value = json.Number(strconv.Itoa(rapid.IntRange(1, 6).Draw(t, "days")))
-		default:
-			value = genTime(t)
-		}
+		op = rapid.SampledFrom([]string{"equals", "before", "after", "between", "within_last_days", "within_next_days", "is_empty", "is_not_empty"}).Draw(t, "op")
+		value = genDates(t, op, 1)
+	case "date":
+		field = "custom_fields." + rapid.SampledFrom(keys).Draw(t, "key")
+		op = rapid.SampledFrom([]string{"before", "after", "between", "within_last_days", "within_next_days"}).Draw(t, "op")
+		value = genDates(t, op, 0)
 	case "tags":
 		field, op = "tags", rapid.SampledFrom([]string{"contains", "contains_all", "not_contains", "is_empty", "is_not_empty"}).Draw(t, "op")
 		value = genTags(t)
@@ -200,7 +237,7 @@ func genGroup(t *rapid.T, depth int) map[string]any {
 
 func genSettings(leads []message.Lead) *rapid.Generator[map[string]any] {
 	return rapid.Custom(func(t *rapid.T) map[string]any {
-		s := map[string]any{"match": rapid.SampledFrom([]string{"all", "any"}).Draw(t, "match")}
+		s := map[string]any{"match": rapid.SampledFrom([]string{"all", "any"}).Draw(t, "match"), "timezone": rapid.SampledFrom(zones).Draw(t, "zone")}
 		some := func(label string) bool { return rapid.IntRange(0, 3).Draw(t, label) == 0 }
 		ids := func(label string) []any {
 			var list []any

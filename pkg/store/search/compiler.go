@@ -135,12 +135,19 @@ func (c *compiler) condition(cond *audience.Condition) string {
 	case audience.Tags:
 		return c.tags(cond)
 	case audience.Custom:
-		if cond.Numbers != nil {
-			return c.number(cond)
-		}
-		return c.text("COALESCE(custom_text ->> "+c.key(cond)+", '')", cond, false)
+		return c.custom(cond)
 	}
 	return c.text(cond.Field+"_fold", cond, slices.Contains(audience.Searched, cond.Field))
+}
+
+func (c *compiler) custom(cond *audience.Condition) string {
+	switch {
+	case cond.Times != nil:
+		return c.date(cond)
+	case cond.Numbers != nil:
+		return c.number(cond)
+	}
+	return c.text("COALESCE(custom_text ->> "+c.key(cond)+", '')", cond, false)
 }
 
 // key returns a parameter with a custom field's key, for ->>.
@@ -304,6 +311,19 @@ func (c *compiler) number(cond *audience.Condition) string {
 	default:
 		return "(" + compare(">=", 0) + " AND " + compare("<=", 1) + ")"
 	}
+}
+
+// date compares date keys as text, byte by byte. A row that the backfill has not reached has no date keys, and does not match.
+func (c *compiler) date(cond *audience.Condition) string {
+	key := "(custom_date ->> " + c.key(cond) + ")"
+	if c.postgres {
+		key += ` COLLATE "C"`
+	}
+	sql := "COALESCE(CASE substr(" + key + ", 1, 1)"
+	for _, r := range cond.DateRanges() {
+		sql += " WHEN " + c.arg(r.Form) + " THEN " + key + " >= " + c.arg(r.From) + " AND " + key + " < " + c.arg(r.To)
+	}
+	return sql + " END, false)"
 }
 
 func (c *compiler) time(cond *audience.Condition) string {

@@ -20,12 +20,13 @@ func FuzzAudience(f *testing.F) {
 		`{"filters":{"conditions":[{"field":"custom_fields.we\"ird 'key` + "`" + `","operator":"between","value":[1,2e300]},{"logic":"OR","conditions":[{"field":"created_at","operator":"within_last_days","value":7}]}]}}`,
 		`{"filters":{"conditions":[{"field":"email","operator":"in","value":["a","ß","\u0130"]},{"field":"company","operator":"is_empty"}]}}`,
 		`{"filters":{"conditions":[{"field":"updated_at","operator":"between","value":["2025-01-01","9999-12-31T23:59:59Z"]}]}}`,
+		`{"timezone":"Asia/Amman","filters":{"conditions":[{"field":"custom_fields.a","operator":"between","value":["2021-10-29","9999-12-31 23:59"]},{"field":"custom_fields.b","operator":"within_next_days","value":0}]}}`,
 		`{"filters":{"conditions":[{"field":"1; DROP TABLE leads","operator":"=","value":null}]}}`,
 	} {
 		f.Add([]byte(s))
 	}
 	s := storetest.SQLite(f)
-	lead := &message.Lead{FirstName: "Ann", Email: "ann@example.com", Tags: []string{"x"}, CustomFields: map[string]any{"plan": "gold"}, CreatedAt: moment}
+	lead := &message.Lead{FirstName: "Ann", Email: "ann@example.com", Tags: []string{"x"}, CustomFields: map[string]any{"plan": "gold", "a": "31.01.2025", "b": "2025-01-31T10:00:00Z"}, CreatedAt: moment}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := wire.Decode(b)
 		if err != nil {
