@@ -71,7 +71,7 @@ type Provider interface {
 // the lead no longer exists.
 type Loaded struct {
 	Message      *message.Message
-	Lead         *message.Lead
+	Lead         *message.Lead  // of a LoadAndClaim perhaps without its times, which are zero then
 	ClaimToken   uuid.UUID      // of the last claim, uuid.Nil for none; the claim is in force while the row is SENDING
 	ClaimExpired bool           // by the database's clock
 	Suppressed   message.Reason // why the recipient must not be contacted, NoReason when it may be

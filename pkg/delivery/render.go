@@ -31,6 +31,9 @@ func (d *Deliverer) render(ctx context.Context, w *work) (content render.Rendere
 			return content, err
 		}
 	}
+	if err := d.loadTimes(ctx, w); err != nil {
+		return content, err
+	}
 	content, err = w.template.Render(ctx, w.lead)
 	switch stopped := ctx.Err(); {
 	case err == nil:
@@ -39,6 +42,19 @@ func (d *Deliverer) render(ctx context.Context, w *work) (content render.Rendere
 		return content, stopped // the template is not at fault
 	}
 	return content, &renderError{err}
+}
+
+// loadTimes reads the lead once more if the templates use its times and LoadAndClaim left them out. A lead that was erased
+// meanwhile stays without them: Settle applies the rule of erasure.
+func (d *Deliverer) loadTimes(ctx context.Context, w *work) error {
+	if w.lead == nil || !w.lead.UpdatedAt.IsZero() || !w.template.UsesTimes() {
+		return nil
+	}
+	loaded, err := d.deps.Ledger.Load(ctx, w.ID)
+	if err == nil && loaded.Lead != nil {
+		w.lead = loaded.Lead
+	}
+	return err
 }
 
 // template returns the parsed templates of a bulk's message, or of a single that a worker delivers.

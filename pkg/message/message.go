@@ -266,6 +266,16 @@ var leadTimes = [...]struct {
 	}},
 }
 
+// UsesTimes reports whether a template uses a time of the lead, by the names that it uses.
+func UsesTimes(uses map[string]bool) bool {
+	for _, f := range leadTimes {
+		if uses[f.name] {
+			return true
+		}
+	}
+	return false
+}
+
 // noFields is the value of custom_fields for a lead without custom fields. It is shared and read only.
 var noFields = map[string]any{}
 

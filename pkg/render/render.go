@@ -226,5 +226,8 @@ func oneLine(s string) string {
 	}, s)
 }
 
+// UsesTimes reports whether the templates use a time of the lead.
+func (t *Template) UsesTimes() bool { return message.UsesTimes(t.uses) }
+
 // Content returns the content as it was given to Compile.
 func (t *Template) Content() message.Content { return t.content }

@@ -169,8 +169,8 @@ type LeadScan struct {
 // LeadScanColumns returns the columns for LeadScan.Targets, each with a prefix. text formats the name of a text column: all of
 // them are NOT NULL, but a LEFT JOIN may return NULL.
 func LeadScanColumns(table, text string) string {
-	columns := make([]string, 0, leadScanOthers+len(leadTexts))
-	columns = append(columns, table+"id", table+"tags", table+"custom_fields", table+"created_at", table+"updated_at", table+"last_contacted_at")
+	columns := make([]string, 0, 3+len(leadTexts))
+	columns = append(columns, table+"id", table+"tags", table+"custom_fields")
 	for _, c := range leadTexts {
 		columns = append(columns, fmt.Sprintf(text, c))
 	}
@@ -180,18 +180,27 @@ func LeadScanColumns(table, text string) string {
 // Targets returns where a row of LeadScanColumns is scanned to.
 func (r *LeadScan) Targets() []any {
 	texts := r.Lead.TextFields()
-	to := make([]any, 0, leadScanOthers+len(texts))
-	to = append(to, &r.Lead.ID, &r.tags, &r.custom, &r.created, &r.updated, &r.contacted)
+	to := make([]any, 0, 3+len(texts))
+	to = append(to, &r.Lead.ID, &r.tags, &r.custom)
 	for _, f := range texts {
 		to = append(to, f.Value)
 	}
 	return to
 }
 
-const leadScanOthers = 6 // columns of LeadScan that are not text fields
+// LeadTimeColumns returns the columns for LeadScan.TimeTargets, each with a prefix.
+func LeadTimeColumns(table string) string {
+	return table + "created_at, " + table + "updated_at, " + table + "last_contacted_at"
+}
 
-// PlainLeadColumns are the columns for LeadScan.Targets in a query over leads alone.
-var PlainLeadColumns = LeadScanColumns("", "%s")
+// TimeTargets returns where the times of a row are scanned to. A lead that is read without them has zero times.
+func (r *LeadScan) TimeTargets() []any { return []any{&r.created, &r.updated, &r.contacted} }
+
+// WholeLeadColumns are the columns of a lead with its times.
+var WholeLeadColumns = LeadScanColumns("", "%s") + ", " + LeadTimeColumns("")
+
+// WholeTargets returns where a row of WholeLeadColumns is scanned to.
+func (r *LeadScan) WholeTargets() []any { return append(r.Targets(), r.TimeTargets()...) }
 
 // Next returns the lead of the row that was scanned last. If its tags or custom fields cannot be decoded, the lead lacks them,
 // and the error says why.
@@ -270,13 +279,13 @@ func (m *moment) pointer() *time.Time {
 
 // EachLead calls each with the leads of a query on GORM, in its order, and with the error of Next.
 func EachLead(query *gorm.DB, each func(l *message.Lead, undecodable error)) error {
-	rows, err := query.Table("leads").Select(PlainLeadColumns).Rows()
+	rows, err := query.Table("leads").Select(WholeLeadColumns).Rows()
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	var r LeadScan
-	to := r.Targets()
+	to := r.WholeTargets()
 	for rows.Next() {
 		if err := rows.Scan(to...); err != nil {
 			return err

@@ -89,13 +89,14 @@ func (r *loadedRow) loaded() delivery.Loaded {
 	return l
 }
 
-var loadSQL = "SELECT " + loadedSQL("COALESCE(l.%s, '')") + `, COALESCE(m.claim_expires_at < now(), false),
+var loadSQL = "SELECT " + loadedSQL("COALESCE(l.%s, '')") + ", " + store.LeadTimeColumns("l.") + `, COALESCE(m.claim_expires_at < now(), false),
        COALESCE((` + suppressedSQL + ` ORDER BY s.reason DESC LIMIT 1), ''), ` + heldSQL + `
 FROM unnest($1::uuid[]) WITH ORDINALITY u(id, n) JOIN messages m ON m.id = u.id LEFT JOIN leads l ON l.id = m.lead_id
      LEFT JOIN bulks b ON b.id = m.bulk_id LEFT JOIN channels c ON c.id = m.channel_id AND c.type = m.channel_type`
 
 // takeSQL claims, like claimSQL, the messages of bulks that nothing forbids or delays, and returns them with their leads. That
-// is nearly every message. It returns nothing for the others, and for those under another claim.
+// is nearly every message. It returns nothing for the others, and for those under another claim. It leaves out the times of the
+// leads, which few templates use: with them a message costs the server and the worker 3 % more (32.9 against 33.9 µs).
 var takeSQL = `
 UPDATE messages m SET ` + claimSet + `
 FROM unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int[]) WITH ORDINALITY u(id, token, ttl, max_attempts, n), bulks b, channels c, leads l
@@ -113,17 +114,22 @@ func (d *postgresDriver) load(ctx context.Context, ids []uuid.UUID) ([]delivery.
 	}
 	var expired, held bool
 	var reason string
-	return out, readLoaded(rows, []any{&expired, &reason, &held}, func(i int, l delivery.Loaded) {
+	more := func(r *loadedRow) []any { return append(r.lead.TimeTargets(), &expired, &reason, &held) }
+	return out, readLoaded(rows, more, func(i int, l delivery.Loaded) {
 		l.ClaimExpired, l.Suppressed, l.Held = expired, message.Reason(reason), held
 		out[i] = l
 	})
 }
 
-// readLoaded reads rows of loadedSQL and the columns of more after them. It calls each with the position of the message in
-// the request, from 0.
-func readLoaded(rows pgx.Rows, more []any, each func(i int, l delivery.Loaded)) error {
+// readLoaded reads rows of loadedSQL, and columns after them into the targets that more returns (nil: none). It calls each with
+// the position of the message in the request, from 0.
+func readLoaded(rows pgx.Rows, more func(*loadedRow) []any, each func(i int, l delivery.Loaded)) error {
 	var r loadedRow
-	_, err := pgx.ForEachRow(rows, append(r.targets(), more...), func() error {
+	to := r.targets()
+	if more != nil {
+		to = append(to, more(&r)...)
+	}
+	_, err := pgx.ForEachRow(rows, to, func() error {
 		each(r.position-1, r.loaded())
 		return nil
 	})

@@ -38,7 +38,7 @@ UNION ALL SELECT id FROM leads WHERE phone_fold <> '' AND phone_fold = ANY($3::t
 
 // lockLeadsSQL locks leads in the order of their ids, so that two batches never deadlock, and reads them as they are under the
 // lock.
-var lockLeadsSQL = "SELECT " + store.PlainLeadColumns + " FROM leads WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+var lockLeadsSQL = "SELECT " + store.WholeLeadColumns + " FROM leads WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 
 // updateLeadsSQL updates existing leads. The rows are one parameter in JSON: as arrays, the 40 columns of a batch would be as many
 // parameters to plan.
@@ -117,7 +117,7 @@ func lockLeads(ctx context.Context, tx pgx.Tx, ids []uuid.UUID) ([]message.Lead,
 	}
 	var r store.LeadScan
 	leads := make([]message.Lead, 0, len(ids))
-	_, err = pgx.ForEachRow(rows, r.Targets(), func() error {
+	_, err = pgx.ForEachRow(rows, r.WholeTargets(), func() error {
 		l, _ := r.Next() // a value that cannot be decoded reads as absent, as in store.ReadLeads
 		leads = append(leads, *l)
 		return nil
