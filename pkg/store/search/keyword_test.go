@@ -14,7 +14,12 @@ import (
 // The keyword finds names without their accents and phone numbers in any spelling.
 func TestCaseKeywordsInTheDatabase(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *storetest.Store) {
-		lead := func(change func(*message.Lead)) uuid.UUID { return storetest.Lead(t, s, change) }
+		lead := func(change func(*message.Lead)) uuid.UUID {
+			return storetest.Lead(t, s, func(l *message.Lead) {
+				l.Email = "" // the default is a random id, in which a keyword of digits may occur
+				change(l)
+			})
+		}
 		jose := lead(func(l *message.Lead) { l.FirstName, l.Phone = "José", "+1 (415) 555-0101" })
 		oneil := lead(func(l *message.Lead) { l.LastName, l.Phone = "O’Neil", "(030) 901-820" })
 		smith := lead(func(l *message.Lead) { l.FirstName, l.LastName, l.Company = "John", "Smith", "5550101 Straße" })
