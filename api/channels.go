@@ -20,7 +20,7 @@ func showChannel(c *channel.Channel) contract.Channel {
 	r := contract.Channel{
 		ID: c.ID.String(), Type: c.Type, Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: orNull(c.SenderName),
 		AllowedSenders: append([]string{}, c.AllowedSenders...), Credentials: map[string]string{}, Price: c.Price.Amount(),
-		PriceMedia: c.PriceMedia.Amount(), Currency: c.Currency, Default: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: orNull(c.BaseURL),
+		PriceMedia: amountOrNull(c.PriceMedia), Currency: c.Currency, Default: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: orNull(c.BaseURL),
 		Region: orNull(c.Region), State: string(c.State), StateReason: orNull(c.StateReason), CreatedAt: at(&c.CreatedAt), UpdatedAt: at(&c.UpdatedAt),
 	}
 	for name, secret := range c.Credentials {
@@ -30,6 +30,27 @@ func showChannel(c *channel.Channel) contract.Channel {
 		r.RatePerSecond = &c.RatePerSecond
 	}
 	return r
+}
+
+func amountOrNull(price *message.Micros) *float64 {
+	if price == nil {
+		return nil
+	}
+	amount := price.Amount()
+	return &amount
+}
+
+// price reads an amount of money, nil if it is absent. One that rounds to nothing is a mistake, not free.
+func price(o *request.Object, name string) *message.Micros {
+	amount := o.Number(name)
+	if amount == nil {
+		return nil
+	}
+	micros := message.MicrosOf(*amount)
+	if micros == 0 && *amount > 0 {
+		o.Fail(message.SlugNumber, "must be 0 or at least 0.000001", name)
+	}
+	return &micros
 }
 
 func parseChannel(o *request.Object) *channel.Channel {
@@ -44,12 +65,10 @@ func parseChannel(o *request.Object) *channel.Channel {
 	if c.State != "" && c.State != channel.Active && c.State != channel.Paused {
 		o.Fail(message.SlugEnum, "must be ACTIVE or PAUSED", "state")
 	}
-	if p := o.Number("price"); p != nil {
-		c.Price = message.MicrosOf(*p)
+	if p := price(o, "price"); p != nil {
+		c.Price = *p
 	}
-	if p := o.Number("price_media"); p != nil {
-		c.PriceMedia = message.MicrosOf(*p)
-	}
+	c.PriceMedia = price(o, "price_media")
 	if r := o.Number("rate_per_second"); r != nil {
 		c.RatePerSecond = *r
 	}
@@ -187,13 +206,14 @@ func patchFields(o *request.Object, ch *channel.Channel) {
 	if o.Given("default") {
 		ch.Default = o.Bool("default")
 	}
-	for name, to := range map[string]*message.Micros{"price": &ch.Price, "price_media": &ch.PriceMedia} {
-		if o.Given(name) {
-			*to = 0
-			if p := o.Number(name); p != nil {
-				*to = message.MicrosOf(*p)
-			}
+	if o.Given("price") {
+		ch.Price = 0
+		if p := price(o, "price"); p != nil {
+			ch.Price = *p
 		}
+	}
+	if o.Given("price_media") {
+		ch.PriceMedia = price(o, "price_media")
 	}
 	if o.Given("rate_per_second") {
 		ch.RatePerSecond = 0

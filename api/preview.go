@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 
@@ -18,7 +19,12 @@ import (
 func showPreview(p *bulk.Preview, read bool) contract.Preview {
 	r := contract.Preview{
 		TotalLeads: p.Total, Reachable: p.Reachable, LeadsNotFound: p.NotFound, Skipped: p.Skipped, EstimatedCost: p.Cost.Amount(),
-		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Samples: []contract.Sample{}, Kind: contract.KindPreview,
+		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Warnings: []contract.Warning{}, Samples: []contract.Sample{}, Kind: contract.KindPreview,
+	}
+	if p.Failed > 0 {
+		r.Warnings = append(r.Warnings, contract.Warning{
+			Code: contract.WarnRenderFailed, Message: fmt.Sprintf("%d of the %d messages that were rendered would end as FAILED: %v", p.Failed, p.Rendered, p.Failure),
+		})
 	}
 	for _, s := range p.Samples {
 		if !read {

@@ -120,12 +120,12 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 }
 
 func (req *sendRequest) parseData(o *request.Object) {
-	req.recipient = strings.TrimSpace(o.String("recipient"))
+	req.recipient = strings.TrimSpace(o.Text("recipient")) // the channel type bounds it; in a bulk it is a placeholder of any length
 	req.content = message.Content{
 		Subject: o.Text("subject"), Text: o.Text("content"), HTML: o.Text("html_content"), Sender: o.String("sender"),
 		SenderName: o.Text("sender_name"), ImageURL: o.Text("image_url"), MediaURLs: o.Texts("media_urls"), ReplyTo: replyTo(o), Headers: headers(o),
 	}
-	req.contactID = o.UUID("contact_id")
+	req.contactID = o.AnyUUID("contact_id")
 	if req.bulk && o.Has("contact_id") {
 		o.Fail(message.SlugExtra, "a bulk send has no contact_id: its leads are the contacts", "contact_id")
 	}
@@ -224,8 +224,9 @@ func priority(o *request.Object) message.Priority {
 	switch v := v.(type) {
 	case string:
 		s = v
-	case json.Number:
-		s = v.String()
+	case json.Number: // 3.0 and 3e0 are the number 3
+		d, _ := message.ParseDecimal(v.String())
+		s = d.String()
 	}
 	p, ok := message.ParsePriority(s)
 	if !ok {

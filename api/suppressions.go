@@ -37,6 +37,9 @@ func (s *Server) createSuppression(c echo.Context) error {
 		}
 		sup.MessageTypes = append(sup.MessageTypes, p)
 	}
+	if list, _ := o.Raw("message_types"); list != nil && len(sup.MessageTypes) == 0 && len(errs.List()) == 0 {
+		o.Fail(message.SlugListShort, "must have at least 1 element; without the field the reason decides", "message_types")
+	}
 	o.Close()
 	if err := errs.Err(); err != nil {
 		return err

@@ -325,6 +325,7 @@ var enumerations = map[string]enumeration{
 	"bulk_status":        {component: "BulkStatus", values: names(bulk.Statuses)},
 	"channel_state":      {component: "ChannelState", values: []string{string(channel.Active), string(channel.Paused)}, exact: true},
 	"bulk_channel_state": {component: "BulkChannelState", values: []string{string(channel.Active), string(channel.Paused), string(channel.Throttled), string(channel.Down), string(channel.Deleted)}},
+	"preview_warning":    {component: "PreviewWarning", values: []string{contract.WarnRenderFailed}, exact: true},
 	"policy":             {component: "UnknownPolicy", values: []string{string(channel.Hold), string(channel.ResendOnce)}, exact: true},
 	"match":              {component: "Match", values: []string{"all", "any"}},
 	"logic":              {component: "Logic", values: []string{"AND", "OR"}},

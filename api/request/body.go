@@ -146,8 +146,13 @@ func (p *BodyReader) explain(err error) error {
 	return message.InvalidField(message.SlugJSON, "the body broke off", "body")
 }
 
-// restTime bounds the wait for the rest of a body that is no longer needed.
-const restTime = 500 * time.Millisecond
+// restTime bounds the wait for the rest of a body that is no longer needed. A client reads the answer to a body that is too large
+// only when it has written the body: so much of it is read, and discarded, before the answer.
+const (
+	restTime      = 500 * time.Millisecond
+	largeRestTime = 5 * time.Second
+	largeRest     = 256 << 20 // bytes
+)
 
 // Abandon bounds the time that net/http spends on an unread body: to reuse the connection it reads up to 256 KB before it
 // answers, and would wait for withheld bytes as long as for a body that is needed. err is the request's error, if any.
@@ -157,7 +162,13 @@ func Abandon(c echo.Context, err error) {
 		return
 	}
 	deadline := time.Now()
-	if !message.IsCode(err, message.CodeTooSlow) {
+	switch {
+	case message.IsCode(err, message.CodeTooSlow):
+	case message.IsCode(err, message.CodeTooLarge):
+		_ = http.NewResponseController(c.Response()).SetReadDeadline(deadline.Add(largeRestTime))
+		_, _ = io.CopyN(io.Discard, body, largeRest) // an error changes nothing: the answer is written all the same
+		return
+	default:
 		deadline = deadline.Add(restTime)
 	}
 	_ = http.NewResponseController(c.Response()).SetReadDeadline(deadline)

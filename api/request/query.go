@@ -30,7 +30,8 @@ func NewQuery(c echo.Context, errs *wire.Errors) *Query {
 	return &Query{c, errs, map[string]bool{}}
 }
 
-// Get reads a parameter, "" if it is absent. A parameter given twice is a mistake.
+// Get reads a parameter, "" if it is absent. A parameter given twice is a mistake, and so is an empty one: a program whose variable
+// is unset would read everything, or send over the default channel.
 func (q *Query) Get(name string) string {
 	q.read[name] = true
 	values := q.c.QueryParams()[name]
@@ -39,6 +40,9 @@ func (q *Query) Get(name string) string {
 	}
 	if len(values) == 0 {
 		return ""
+	}
+	if values[0] == "" {
+		q.Errs.Add(message.SlugTooShort, "must not be empty: leave the parameter out", "query", name)
 	}
 	return values[0]
 }

@@ -113,7 +113,7 @@ func demoChannels() []channel.Channel {
 		},
 		{
 			Key: channel.Key{ID: exampleChannel, Type: message.SMS}, Name: "Demo SMS", Sender: "+15005550006", Price: message.MicrosOf(0.0079),
-			PriceMedia: message.MicrosOf(0.02), Default: true, Region: "US",
+			PriceMedia: new(message.MicrosOf(0.02)), Default: true, Region: "US",
 			Credentials: map[string]seal.Secret{"account_sid": secret("AC00000000000000000000000000000000"), "auth_token": secret("demo-token-of-the-simulator")},
 		},
 		{

@@ -56,6 +56,8 @@ type Preview struct {
 	Skipped                    map[message.Reason]int64
 	Cost                       message.Micros
 	Seconds                    float64
+	Rendered, Failed           int64 // of the first messages: how many were rendered, and how many of these would end FAILED
+	Failure                    error // of the first that would; nil if none would
 	Samples                    []Sample
 }
 
@@ -168,9 +170,12 @@ func (p *Previewer) estimate(ctx context.Context, o Request, tpl *render.Templat
 			continue // erased since it was resolved
 		}
 		s := Sample{LeadID: lead.ID, Recipient: first[i].Recipient}
+		out.Rendered++
 		if s.Rendered, s.Err = tpl.Render(ctx, lead); s.Err == nil {
 			cost += o.Channel.Cost(s.Segments, len(s.MediaURLs) > 0)
 			rendered++
+		} else if out.Failed++; out.Failure == nil {
+			out.Failure = s.Err
 		}
 		if len(out.Samples) < samples {
 			out.Samples = append(out.Samples, s)

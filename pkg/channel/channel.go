@@ -52,7 +52,7 @@ type Channel struct {
 	AllowedSenders []string // patterns (path.Match) of senders that a message may name
 	Credentials    map[string]seal.Secret
 	Price          message.Micros // per unit of the type's price rule
-	PriceMedia     message.Micros // per message with media; 0: as without media
+	PriceMedia     *message.Micros // per message with media; nil: as without media
 	Currency       string
 	RatePerSecond  float64 // 0: unlimited
 	Default        bool    // used for its type when a request names no channel

@@ -27,7 +27,7 @@ func TestAllowsItsOwnSender(t *testing.T) {
 }
 
 func TestCost(t *testing.T) {
-	sms := &Channel{Key: Key{Type: message.SMS}, Price: 79, PriceMedia: 200}
+	sms := &Channel{Key: Key{Type: message.SMS}, Price: 79, PriceMedia: new(message.Micros(200))}
 	noMedia := &Channel{Key: Key{Type: message.SMS}, Price: 79}
 	for name, c := range map[string]struct {
 		ch       *Channel

@@ -90,7 +90,7 @@ type SendRequest struct {
 
 // MessageData is the content of a message. Subject, Content and HTMLContent are Liquid templates over the lead.
 type MessageData struct {
-	Recipient   string            `json:"recipient,omitempty" doc:"Address of the recipient, by type: {address_forms}. Optional for a single with a contact_id. In a bulk it is a placeholder that determines the channel type; nothing is sent to it." max:"320" example:"customer@example.com"`
+	Recipient   string            `json:"recipient,omitempty" doc:"Address of the recipient, by type: {address_forms}. Optional for a single with a contact_id. In a bulk it is a placeholder that determines the channel type; nothing is sent to it, and it is not checked." example:"customer@example.com"`
 	Subject     string            `json:"subject,omitempty" doc:"{types} only, required there: subject, a Liquid template over the lead, without control characters." max:"998" example:"Welcome to our service!"`
 	Content     string            `json:"content,omitempty" doc:"Text, a Liquid template over the lead. Its variables are {template_fields}. {content_rules}" example:"Thank you for signing up, {{ first_name | default: \"friend\" }}."`
 	HTMLContent string            `json:"html_content,omitempty" doc:"{types} only: HTML body, a Liquid template over the lead. Values are HTML-escaped unless the filter safe is applied." example:"<h1>Welcome!</h1><p>Thank you for signing up.</p>"`
@@ -100,7 +100,7 @@ type MessageData struct {
 	ImageURL    string            `json:"image_url,omitempty" doc:"{types} only: https URL of a picture that the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
 	ReplyTo     *ReplyTo          `json:"reply_to,omitempty" doc:"{types} only: address to which replies go, as text with or without a display name, or as an object. It is not a template. Default: the sender." example:"Acme Support <help@acme.test>"`
 	Headers     map[string]string `json:"headers,omitempty" doc:"{types} only: additional mail headers by name. A name is X- followed by letters, digits and hyphens, at most 100 characters; names that begin with X-SG- and X-SMTPAPI are reserved. A value is one line, a Liquid template over the lead; a header whose value renders empty is left out." max:"20" each:"1000" example:"{\"X-Campaign\":\"spring\"}"`
-	ContactID   string            `json:"contact_id,omitempty" doc:"For a single: id of the lead that receives it. If the lead exists, it is the data of the templates, and its address is the default recipient. An unknown id is accepted if recipient is given." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
+	ContactID   string            `json:"contact_id,omitempty" doc:"For a single: id of the lead that receives it. If the lead exists, it is the data of the templates, and its address is the default recipient. An unknown id is accepted if recipient is given. A bulk with it is rejected: its leads are the contacts." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
 	Metadata    json.RawMessage   `json:"metadata,omitempty" doc:"Free-form object of the caller, returned with the message and never sent to a provider. Numbers have the bounds of custom_fields of a lead." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
 }
 
@@ -189,7 +189,7 @@ type Bulk struct {
 	Status          string                   `json:"status" doc:"Where it stands." enum:"bulk_status" example:"COMPLETED"`
 	StatusReason    *string                  `json:"status_reason" doc:"Reason why Herald cancelled the bulk: the database could not resolve its audience in time. total_leads then counts the leads that were resolved before. null otherwise." example:"the audience cannot be resolved: its criteria take the database too long"`
 	MessagesPending int64                    `json:"messages_pending" doc:"Number of messages that have not ended: total_leads minus messages_sent minus messages_failed." example:"0"`
-	MessagesUnknown int64                    `json:"messages_unknown" doc:"Number of messages, included in messages_failed, of which it is unknown whether the provider accepted them." example:"0"`
+	MessagesUnknown int64                    `json:"messages_unknown" doc:"Number of messages of which it is unknown whether the provider accepted them. Those that ended as UNKNOWN are included in messages_failed; those that wait to be sent again are included in messages_pending." example:"0"`
 	LeadsNotFound   int64                    `json:"leads_not_found" doc:"Number of ids in lead_ids that belong to no lead." example:"0"`
 	FailureReasons  map[message.Reason]int64 `json:"failure_reasons" doc:"messages_failed by reason." example:"{\"no_recipient\":1,\"invalid_recipient\":1}"`
 	Cost            float64                  `json:"cost" doc:"Cost so far, in the currency of the channel." example:"0.148"`
@@ -217,8 +217,18 @@ type Preview struct {
 	Skipped          map[message.Reason]int64 `json:"skipped" doc:"Number of the other leads by reason." example:"{\"no_recipient\":1,\"unsubscribed\":1}"`
 	EstimatedCost    float64                  `json:"estimated_cost" doc:"Estimated cost in the currency of the channel. For SMS, the segments are extrapolated from the first 100 messages." example:"0.148"`
 	EstimatedSeconds float64                  `json:"estimated_seconds" doc:"Estimated duration in seconds, from the rate of the channel and the workers that are running now." example:"1.2"`
+	Warnings         []Warning                `json:"warnings" doc:"What the sender should know before the bulk is sent."`
 	Samples          []Sample                 `json:"samples" doc:"Messages of the first five leads; only their ids for API keys without the scope read."`
 	Kind             string                   `json:"kind" doc:"Which of the three answers to a send this is." enum:"kind_preview" example:"preview"`
+}
+
+// WarnRenderFailed is the code of a warning about messages that cannot be rendered.
+const WarnRenderFailed = "render_failed"
+
+// Warning is one remark on a dry run.
+type Warning struct {
+	Code    string `json:"code" doc:"render_failed: some of the first 100 messages cannot be rendered and would end as FAILED." enum:"preview_warning" example:"render_failed"`
+	Message string `json:"message" doc:"Explanation with figures." example:"2 of the 100 messages that were rendered would end as FAILED: the rendered text is empty"`
 }
 
 // Sample is the message that one lead would get.

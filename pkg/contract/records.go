@@ -19,7 +19,7 @@ type Channel struct {
 	AllowedSenders []string            `json:"allowed_senders" doc:"Patterns of the senders that a request may set in message_data.sender." example:"[\"*@acme.test\"]"`
 	Credentials    map[string]string   `json:"credentials" doc:"Credentials; only the last four characters are shown." example:"{\"api_key\":\"****WXyz\"}"`
 	Price          float64             `json:"price" doc:"Price of {price_units}." example:"0.001"`
-	PriceMedia     float64             `json:"price_media" doc:"Price of an SMS with media." example:"0"`
+	PriceMedia     *float64            `json:"price_media" doc:"Price of an SMS with media; null: price times segments." example:"0.02"`
 	Currency       string              `json:"currency" doc:"Currency of the prices (ISO 4217)." example:"USD"`
 	RatePerSecond  *float64            `json:"rate_per_second" doc:"Maximum number of calls to the provider per second, over all processes; null: unlimited." example:"50"`
 	Default        bool                `json:"default" doc:"Whether requests that name no channel use this one." example:"true"`
@@ -36,14 +36,14 @@ type Channel struct {
 type ChannelFields struct {
 	SenderName     string   `json:"sender_name,omitempty" doc:"Display name of the sender of emails." max:"256" example:"Acme"`
 	AllowedSenders []string `json:"allowed_senders,omitempty" doc:"Patterns of the senders that a request may set in message_data.sender. * matches any characters. Default: none." max:"100" each:"320" example:"[\"*@acme.test\"]"`
-	Price          float64  `json:"price,omitempty" doc:"Price of {price_units}." min:"0" max:"100000" example:"0.001"`
-	PriceMedia     float64  `json:"price_media,omitempty" doc:"Price of an SMS with media. Default: price times segments." min:"0" max:"100000" example:"0.02"`
+	Price          float64  `json:"price,omitempty" doc:"Price of {price_units}: 0, or at least 0.000001." min:"0" max:"100000" example:"0.001"`
+	PriceMedia     *float64 `json:"price_media,omitempty" doc:"Price of an SMS with media; 0 is free. Default: price times segments. A price is 0 or at least 0.000001." min:"0" max:"100000" example:"0.02"`
 	Currency       string   `json:"currency,omitempty" doc:"Currency of the prices: three letters (ISO 4217). Default: USD." min:"3" max:"3" example:"USD"`
 	RatePerSecond  *float64 `json:"rate_per_second,omitempty" doc:"Maximum number of calls to the provider per second, over all processes; null: unlimited." min:"0.01" max:"1000000000000" example:"50"`
 	Default        bool     `json:"default,omitempty" doc:"Whether requests that name no channel use this one. At most one channel of each type can be the default. Default: false." example:"false"`
 	OnUnknown      string   `json:"on_unknown,omitempty" doc:"Policy for messages with an unknown outcome: hold keeps them UNKNOWN; resend_once sends them a second time, which may deliver a duplicate. Default, by provider: {policies}." enum:"policy" example:"resend_once"`
 	BaseURL        string   `json:"base_url,omitempty" doc:"Base URL of the provider's API: https, or http on the same machine; no user, query, fragment or link-local address. A new base_url requires all credentials of the channel in the same request. Default: that of the provider." max:"2048" example:"https://api.eu.sendgrid.com"`
-	Region         string   `json:"region,omitempty" doc:"Country in which national phone numbers of leads are interpreted: two letters (ISO 3166-1 alpha-2)." min:"2" max:"2" example:"US"`
+	Region         string   `json:"region,omitempty" doc:"Country in which national phone numbers of leads are interpreted: two letters (ISO 3166-1 alpha-2) of a country with phone numbers." min:"2" max:"2" example:"US"`
 	State          string   `json:"state,omitempty" doc:"ACTIVE, or PAUSED: nothing is sent. Setting ACTIVE resumes the channel." enum:"channel_state" example:"ACTIVE"`
 }
 

@@ -309,7 +309,7 @@ func TestTheCostOfAnSMS(t *testing.T) {
 	} {
 		r := newRig(t, func(r *rig, m *message.Message) {
 			single(r, m)
-			r.ch.Type, r.ch.Price, r.ch.PriceMedia, m.ChannelType, m.Content = message.SMS, 10, 700, message.SMS, &c.content
+			r.ch.Type, r.ch.Price, r.ch.PriceMedia, m.ChannelType, m.Content = message.SMS, 10, new(message.Micros(700)), message.SMS, &c.content
 		})
 		r.deps.InFlight = noSlots{}
 		if res := r.run(); res.Cost != c.want {

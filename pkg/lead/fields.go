@@ -243,11 +243,7 @@ func sameValue(a, b any) bool {
 }
 
 func fitsCustom(m map[string]any) bool {
-	if len(m) == 0 {
-		return true
-	}
-	b, err := json.Marshal(m)
-	return err == nil && len(b) <= MaxCustomBytes
+	return len(m) == 0 || wire.Fits(m, MaxCustomBytes)
 }
 
 // validateRow rejects rows that are too large, and rows without any value, which could never be found again.

@@ -136,6 +136,12 @@ func nationalPart(number string) string {
 	return ""
 }
 
+// regions are the countries with a numbering plan (ISO 3166-1 alpha-2).
+var regions = sync.OnceValue(phonenumbers.GetSupportedRegions)
+
+// ValidRegion reports whether national phone numbers of a country can be read.
+func ValidRegion(country string) bool { return regions()[country] }
+
 // international reduces a number with a country code to + and digits. 00 is the prefix of an international call in most
 // countries, and (0) the digit that is left out after a country code.
 func international(s string) (string, bool) {

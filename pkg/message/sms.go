@@ -88,8 +88,8 @@ func checkRenderedSMS(c *Content) error {
 
 // smsCost charges each segment, or a message with media as a whole if the channel has a price for it.
 func smsCost(u Usage) Micros {
-	if u.Media && u.PriceMedia > 0 {
-		return u.PriceMedia
+	if u.Media && u.PriceMedia != nil {
+		return *u.PriceMedia
 	}
 	return u.Price * Micros(max(u.Segments, 1))
 }

@@ -101,7 +101,7 @@ type PriceRule struct {
 // Usage holds the values on which the cost of one message depends.
 type Usage struct {
 	Price      Micros // the channel's price per unit
-	PriceMedia Micros // the channel's price of a message with media, 0 when it has none
+	PriceMedia *Micros // the channel's price of a message with media, nil when it has none
 	Segments   int    // 0 for types without segments and for an empty text
 	Media      bool   // the message has media
 }

@@ -275,10 +275,11 @@ func TestCosts(t *testing.T) {
 		usage Usage
 		want  Micros
 	}{
-		"email": {Email, Usage{Price: 10, PriceMedia: 99, Segments: 3, Media: true}, 10}, "one segment": {SMS, Usage{Price: 79, PriceMedia: 200, Segments: 1}, 79},
-		"three segments": {SMS, Usage{Price: 79, PriceMedia: 200, Segments: 3}, 237}, "media": {SMS, Usage{Price: 79, PriceMedia: 200, Segments: 3, Media: true}, 200},
-		"media without its price": {SMS, Usage{Price: 79, Segments: 2, Media: true}, 158}, "no text": {SMS, Usage{Price: 79}, 79},
-		"instagram": {InstagramDM, Usage{Price: 5, PriceMedia: 9, Segments: 2, Media: true}, 5},
+		"email": {Email, Usage{Price: 10, PriceMedia: new(Micros(99)), Segments: 3, Media: true}, 10}, "one segment": {SMS, Usage{Price: 79, PriceMedia: new(Micros(200)), Segments: 1}, 79},
+		"three segments": {SMS, Usage{Price: 79, PriceMedia: new(Micros(200)), Segments: 3}, 237}, "media": {SMS, Usage{Price: 79, PriceMedia: new(Micros(200)), Segments: 3, Media: true}, 200},
+		"media without its price": {SMS, Usage{Price: 79, Segments: 2, Media: true}, 158},
+		"free media":              {SMS, Usage{Price: 79, PriceMedia: new(Micros(0)), Segments: 2, Media: true}, 0}, "no text": {SMS, Usage{Price: 79}, 79},
+		"instagram": {InstagramDM, Usage{Price: 5, PriceMedia: new(Micros(9)), Segments: 2, Media: true}, 5},
 	} {
 		if got := c.typ.Spec().Price.Cost(c.usage); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)

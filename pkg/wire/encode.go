@@ -23,9 +23,10 @@ func Encode(w io.Writer, v any) error {
 }
 
 type encoder struct {
-	w   io.Writer
-	buf []byte
-	err error
+	w     io.Writer
+	buf   []byte
+	err   error
+	plain bool // <, > and & are written as they are
 }
 
 // flush writes the buffer. After an error it only empties the buffer.
@@ -99,12 +100,21 @@ func (e *encoder) text(s string) {
 		if part := s[:n]; strings.IndexFunc(part, special) < 0 {
 			e.add(part)
 		} else {
-			b, _ := json.Marshal(part) // a string always can be
-			e.add(string(b[1 : len(b)-1]))
+			e.add(e.escape(part))
 		}
 		s = s[n:]
 	}
 	e.add(`"`)
+}
+
+// escape returns the JSON of a text, without its quotes.
+func (e *encoder) escape(s string) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(!e.plain)
+	_ = enc.Encode(s) // a string always can be
+	quoted := strings.TrimSuffix(b.String(), "\n")
+	return quoted[1 : len(quoted)-1]
 }
 
 // special reports whether json.Marshal may escape a character.
@@ -112,9 +122,13 @@ func special(r rune) bool {
 	return r < 0x20 || r > 0x7e || r == '"' || r == '\\' || r == '<' || r == '>' || r == '&'
 }
 
-// fits reports whether the encoding of a tree has at most limit bytes.
-func fits(v any, limit int) bool {
-	return Encode(&bounded{left: limit}, v) == nil
+// Fits reports whether the JSON of a tree has at most limit bytes. It counts as a caller writes: without white space, and without
+// the escapes of <, > and & that only HTML needs.
+func Fits(v any, limit int) bool {
+	e := &encoder{w: &bounded{left: limit}, plain: true}
+	e.value(v)
+	e.flush()
+	return e.err == nil
 }
 
 // bounded is a writer that fails after a number of bytes. It stores nothing.

@@ -231,14 +231,23 @@ func (o *Object) Strings(name string, elements, limit int) []string {
 	return out
 }
 
-// UUIDs reads an array of at most elements ids.
+// AnyUUID reads an id as UUID does and accepts the nil UUID, which names nothing.
+func (o *Object) AnyUUID(name string) uuid.UUID {
+	if v, _ := o.Raw(name); v == uuid.Nil.String() {
+		o.read[name] = true
+		return uuid.Nil
+	}
+	return o.UUID(name)
+}
+
+// UUIDs reads an array of at most elements ids. The nil UUID is one of them: no row has it.
 func (o *Object) UUIDs(name string, elements int) []uuid.UUID {
 	list := o.List(name, elements)
 	out := make([]uuid.UUID, 0, len(list))
 	for i, v := range list {
 		s, _ := v.(string)
 		id, ok := ParseUUID(s)
-		if !ok {
+		if !ok && s != uuid.Nil.String() {
 			o.Fail(message.SlugUUID, "must be a UUID", name, i)
 			continue
 		}
@@ -264,7 +273,7 @@ func (o *Object) Free(name string, limit int) map[string]any {
 	if o.errs.count() > before {
 		return nil
 	}
-	if !fits(m, limit) {
+	if !Fits(m, limit) {
 		o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d bytes", limit), name)
 		return nil
 	}

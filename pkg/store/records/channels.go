@@ -42,6 +42,7 @@ type channelRow struct {
 	Credentials      store.Document
 	PriceMicros      int64
 	PriceMediaMicros int64
+	HasPriceMedia    bool
 	Currency         string
 	RatePerSecond    float64
 	IsDefault        bool
@@ -57,6 +58,22 @@ type channelRow struct {
 
 // TableName implements gorm's Tabler.
 func (channelRow) TableName() string { return "channels" }
+
+// priceMedia returns the price of messages with media. An earlier version wrote no has_price_media; its 0 meant none.
+func (r *channelRow) priceMedia() *message.Micros {
+	if !r.HasPriceMedia && r.PriceMediaMicros == 0 {
+		return nil
+	}
+	price := message.Micros(r.PriceMediaMicros)
+	return &price
+}
+
+func valueOf(price *message.Micros) message.Micros {
+	if price == nil {
+		return 0
+	}
+	return *price
+}
 
 var errNoSealer = errors.New("read or write a channel: no master key")
 
@@ -84,7 +101,8 @@ func (s *ChannelStore) rowOfChannel(c *channel.Channel) (*channelRow, error) {
 	}
 	return &channelRow{
 		ID: c.ID, Type: string(c.Type), Provider: c.Provider, Name: c.Name, Sender: c.Sender, SenderName: c.SenderName,
-		AllowedSenders: store.Encode(allowed), Credentials: store.Encode(sealed), PriceMicros: int64(c.Price), PriceMediaMicros: int64(c.PriceMedia),
+		AllowedSenders: store.Encode(allowed), Credentials: store.Encode(sealed), PriceMicros: int64(c.Price),
+		PriceMediaMicros: int64(valueOf(c.PriceMedia)), HasPriceMedia: c.PriceMedia != nil,
 		Currency: c.Currency, RatePerSecond: c.RatePerSecond, IsDefault: c.Default, OnUnknown: string(c.OnUnknown), BaseURL: c.BaseURL,
 		Region: c.Region, State: string(c.State), StateReason: c.StateReason, Version: c.Version, CreatedAt: store.Stamp(c.CreatedAt), UpdatedAt: store.Stamp(c.UpdatedAt),
 	}, nil
@@ -97,7 +115,7 @@ func (s *ChannelStore) channelOf(r *channelRow) (*channel.Channel, error) {
 	}
 	c := &channel.Channel{
 		Key: channel.Key{ID: r.ID, Type: message.ChannelType(r.Type)}, Provider: r.Provider, Name: r.Name, Sender: r.Sender,
-		SenderName: r.SenderName, Price: message.Micros(r.PriceMicros), PriceMedia: message.Micros(r.PriceMediaMicros),
+		SenderName: r.SenderName, Price: message.Micros(r.PriceMicros), PriceMedia: r.priceMedia(),
 		Currency: r.Currency, RatePerSecond: r.RatePerSecond, Default: r.IsDefault, OnUnknown: channel.Policy(r.OnUnknown),
 		BaseURL: r.BaseURL, Region: r.Region, State: channel.State(r.State), StateReason: r.StateReason, Version: r.Version,
 		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(), Credentials: map[string]seal.Secret{},

@@ -27,7 +27,7 @@ func testChannel() channel.Channel {
 	return channel.Channel{
 		Key: channel.Key{ID: newID(), Type: message.Email}, Provider: "sendgrid", Name: "Mail", Sender: "a@acme.test", SenderName: "Acme",
 		AllowedSenders: []string{"*@acme.test"}, Credentials: map[string]seal.Secret{"api_key": seal.NewSecret("SG.very-secret-value")},
-		Price: 1000, PriceMedia: 2000, Currency: "USD", RatePerSecond: 2.5, Default: true, OnUnknown: channel.ResendOnce, Region: "NO", State: channel.Active,
+		Price: 1000, PriceMedia: new(message.Micros(2000)), Currency: "USD", RatePerSecond: 2.5, Default: true, OnUnknown: channel.ResendOnce, Region: "NO", State: channel.Active,
 	}
 }
 
