@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,4 +160,55 @@ func TestIntegrationABodyThatIsTooLargeIsAnswered(t *testing.T) {
 	if res.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Error(res.Status)
 	}
+}
+
+// One answer names every mistake: missing, wrong, unknown and contradictory fields, in body and query, and what the type of the channel
+// requires.
+func TestIntegrationEveryMistakeAtOnce(t *testing.T) {
+	h := start(t)
+	places := func(path, body string) []string {
+		t.Helper()
+		a := h.must(422, "POST", "/api/messaging/send"+path, body)
+		list, _ := a.body["detail"].([]any)
+		var out []string
+		for _, item := range list {
+			field, _ := item.(map[string]any)
+			loc, _ := json.Marshal(field["loc"])
+			out = append(out, string(loc)+" "+fmt.Sprint(field["type"]))
+		}
+		slices.Sort(out)
+		return out
+	}
+	for name, c := range map[string]struct {
+		path, body string
+		want       []string
+	}{
+		"form and content": {
+			"?x=1", `{"sender_type":"email","priority":"soon","colour":"red","message_data":{"recipient":"none","content":5,"media_urls":["https://acme.test/a.jpg"],"size":1}}`,
+			[]string{
+				`["body","colour"] extra_forbidden`, `["body","message_data","content"] string_type`, `["body","message_data","media_urls"] extra_forbidden`,
+				`["body","message_data","recipient"] value_error`, `["body","message_data","size"] extra_forbidden`, `["body","message_data","subject"] missing`,
+				`["body","priority"] enum`, `["query","x"] extra_forbidden`,
+			},
+		},
+		"no type": {
+			"", `{"priority":"soon","message_data":{"content":"t"}}`,
+			[]string{`["body","priority"] enum`, `["body","sender_type"] missing`},
+		},
+		"a wrong type": {"", `{"sender_type":"fax","message_data":{"content":"t","x":1}}`, []string{`["body","message_data","x"] extra_forbidden`, `["body","sender_type"] enum`}},
+		"a bulk": {
+			"", `{"sender_type":"sms","message_data":{"subject":"s","content":"{{ nope","contact_id":"x"},"bulk_settings":{"all_leads":"yes"}}`,
+			[]string{
+				`["body","bulk_settings","all_leads"] bool_type`, `["body","message_data","contact_id"] extra_forbidden`, `["body","message_data","contact_id"] uuid_parsing`,
+				`["body","message_data","content"] value_error`, `["body","message_data","subject"] extra_forbidden`,
+			},
+		},
+		"no content":             {"", `{"sender_type":"email","dry_run":true}`, []string{`["body","dry_run"] value_error`, `["body","message_data"] missing`}},
+		"empty, of another type": {"", `{"sender_type":"sms","message_data":{"recipient":"+14155550101","content":"t","subject":"","media_urls":[]}}`, []string{`["body","message_data","subject"] extra_forbidden`}},
+	} {
+		if got := places(c.path, c.body); !slices.Equal(got, c.want) {
+			t.Errorf("%s:\n got %s\nwant %s", name, strings.Join(got, "\n     "), strings.Join(c.want, "\n     "))
+		}
+	}
+	h.must(200, "POST", "/api/messaging/send", `{"sender_type":"sms","message_data":{"recipient":"+14155550101","content":"t","media_urls":[],"sender":""}}`)
 }

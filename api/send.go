@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"herald/pkg/contract"
 	"herald/pkg/delivery"
 	"herald/pkg/message"
+	"herald/pkg/render"
 	"herald/pkg/wire"
 )
 
@@ -43,6 +45,8 @@ type sendRequest struct {
 	dryRun      bool
 	criteria    audience.Criteria
 	stored      json.RawMessage // the request as the bulk stores it
+	hasData     bool            // message_data is an object
+	empty       []string        // its fields that are given and empty
 }
 
 // send handles POST /api/messaging/send: a single or a bulk, under an optional idempotency key.
@@ -71,11 +75,8 @@ func (s *Server) send(c echo.Context) error {
 // used the key.
 func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
 	req := parseSend(c, o, errs)
-	if err := errs.Err(); err != nil {
-		return err
-	}
 	req.key = key
-	ch, err := s.channelFor(c, req)
+	ch, err := s.checkSend(c, req, errs)
 	if err != nil {
 		return err
 	}
@@ -83,6 +84,55 @@ func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, k
 		return s.sendBulk(c, req, ch)
 	}
 	return s.sendSingle(c, req, ch)
+}
+
+// checkSend returns the channel of a valid request. Otherwise its error has every mistake: those of the request's form in errs, and
+// those that depend on the channel and its type, as far as these can be told.
+func (s *Server) checkSend(c echo.Context, req *sendRequest, errs *wire.Errors) (*channel.Channel, error) {
+	if errs.Has("body", "sender_type") || errs.Has("body", "sender_identifier") || errs.Has("query", "send_identifier") {
+		return nil, errs.Err()
+	}
+	ch, err := s.channelFor(c, req)
+	var invalid *message.Error
+	if errors.As(err, &invalid) && invalid.Code == message.CodeInvalid {
+		errs.AddUnder(invalid.Fields)
+		return nil, errs.Err()
+	}
+	if err != nil {
+		return nil, cmp.Or(errs.Err(), err)
+	}
+	for _, name := range req.empty {
+		if !ch.Type.Spec().Content.Has(name) {
+			errs.Add(message.SlugExtra, fmt.Sprintf("%s has no field %s", ch.Type, name), "body", "message_data", name)
+		}
+	}
+	if errs.Err() == nil {
+		return ch, nil
+	}
+	for _, f := range s.contentMistakes(c, req, ch) {
+		if loc := append([]any{"body", "message_data"}, f.Loc...); !errs.Has(loc...) { // a field of the wrong type is not missing too
+			errs.Add(f.Type, f.Msg, loc...)
+		}
+	}
+	return nil, errs.Err()
+}
+
+// contentMistakes checks the content of a request that is rejected for its form already.
+func (s *Server) contentMistakes(c echo.Context, req *sendRequest, ch *channel.Channel) []message.FieldError {
+	if !req.hasData {
+		return nil
+	}
+	list := message.ValidateContent(ch.Type, &req.content)
+	list = append(list, delivery.CheckSender(ch, &req.content)...)
+	if _, mistakes := render.Compile(c.Request().Context(), ch.Type, req.content); len(mistakes) > 0 {
+		list = append(list, mistakes...)
+	}
+	if !req.bulk && req.contactID == uuid.Nil {
+		if _, mistake := delivery.Recipient(ch, req.recipient); mistake != nil {
+			list = append(list, *mistake)
+		}
+	}
+	return list
 }
 
 // parseSend decodes a request. It reads all fields before the errors are checked, so that the response lists every mistake.
@@ -132,6 +182,7 @@ func (req *sendRequest) parseData(o *request.Object) {
 	if m := o.Free("metadata"); m != nil {
 		req.metadata, _ = json.Marshal(m) // Free has encoded it once
 	}
+	req.hasData, req.empty = true, emptyFields(o)
 	o.Close()
 }
 
@@ -175,6 +226,18 @@ func headers(o *request.Object) []message.Header {
 		list = append(list, message.Header{Name: name, Value: values[name]})
 	}
 	return list
+}
+
+// emptyFields returns the fields of content that are given as "" or [].
+func emptyFields(o *request.Object) []string {
+	var empty []string
+	for _, name := range message.ContentFields() {
+		v, _ := o.Raw(name)
+		if list, isList := v.([]any); v == "" || isList && len(list) == 0 {
+			empty = append(empty, name)
+		}
+	}
+	return empty
 }
 
 var maxStoredRequest = contract.RouteSend.BodyLimit() // bytes of a bulk's stored request, which escapes may make longer than its body

@@ -96,7 +96,8 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 			"starts_with or ends_with counts one, a condition on a custom field one, a word of search_keyword one, three tags one; equals, in and not_in are free",
 			MaxComparisons, n))
 	}
-	if !c.AllLeads && !slices.ContainsFunc([]string{"lead_ids", "filters", "search_keyword", "assignees"}, o.Has) {
+	allLeads, _ := o.Raw("all_leads")
+	if none := allLeads == nil || allLeads == false; none && !slices.ContainsFunc([]string{"lead_ids", "filters", "search_keyword", "assignees"}, o.Has) {
 		o.Fail(message.SlugMissing, "at least one criterion is required: lead_ids, filters, search_keyword, assignees, or all_leads: true")
 	}
 	o.Close()

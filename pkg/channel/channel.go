@@ -51,7 +51,7 @@ type Channel struct {
 	SenderName     string
 	AllowedSenders []string // patterns (path.Match) of senders that a message may name
 	Credentials    map[string]seal.Secret
-	Price          message.Micros // per unit of the type's price rule
+	Price          message.Micros  // per unit of the type's price rule
 	PriceMedia     *message.Micros // per message with media; nil: as without media
 	Currency       string
 	RatePerSecond  float64 // 0: unlimited

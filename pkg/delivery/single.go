@@ -172,24 +172,13 @@ func (s *Sender) contact(ctx context.Context, id uuid.UUID) (*message.Lead, erro
 func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.Template, string, []message.FieldError) {
 	t := req.Channel.Type
 	errs := message.ValidateContent(t, &req.Content)
-	fail := func(slug, msg string, loc ...any) {
-		errs = append(errs, message.FieldError{Loc: loc, Msg: msg, Type: slug})
-	}
 	recipient := req.Recipient
 	if recipient == "" && lead != nil {
 		recipient = lead.Address(t)
 	}
-	address, ok := message.ValidRecipient(t, recipient)
-	if !ok && t.Spec().Address.Phone {
-		address, ok = message.NationalPhone(recipient, req.Channel.Region)
-	}
-	switch {
-	case recipient == "":
-		fail(message.SlugMissing, "a recipient is required, or a contact_id whose lead has an address", "recipient")
-	case !ok:
-		fail(message.SlugValue, "must be "+t.Spec().Address.Form, "recipient")
-	default:
-		recipient = address
+	recipient, mistake := Recipient(req.Channel, recipient)
+	if mistake != nil {
+		errs = append(errs, *mistake)
 	}
 	errs = append(errs, CheckSender(req.Channel, &req.Content)...)
 	tpl, terrs := render.Compile(ctx, t, req.Content)
@@ -197,6 +186,22 @@ func prepare(ctx context.Context, req SendRequest, lead *message.Lead) (*render.
 		errs = append(errs, tpl.Check(ctx, lead)...)
 	}
 	return tpl, recipient, errs
+}
+
+// Recipient returns the normalised address of a recipient of a single, or the mistake in it.
+func Recipient(ch *channel.Channel, recipient string) (string, *message.FieldError) {
+	if recipient == "" {
+		return "", &message.FieldError{Loc: []any{"recipient"}, Msg: "a recipient is required, or a contact_id whose lead has an address", Type: message.SlugMissing}
+	}
+	rule := ch.Type.Spec().Address
+	address, ok := rule.Normalize(recipient)
+	if !ok && rule.Phone {
+		address, ok = message.NationalPhone(recipient, ch.Region)
+	}
+	if !ok {
+		return "", &message.FieldError{Loc: []any{"recipient"}, Msg: "must be " + rule.Form, Type: message.SlugValue}
+	}
+	return address, nil
 }
 
 // CheckSender returns an error for a sender that the message names for itself and its channel does not allow.

@@ -92,6 +92,9 @@ type ContentRule struct {
 	Rules string // the requirements, as a sentence of the documentation
 }
 
+// Has reports whether the content of the type has a field, by its name on the wire.
+func (r *ContentRule) Has(field string) bool { return slices.Contains(r.Fields, field) }
+
 // PriceRule defines the cost of one message.
 type PriceRule struct {
 	Unit string // the unit of a channel's price, such as "an email"
@@ -100,10 +103,10 @@ type PriceRule struct {
 
 // Usage holds the values on which the cost of one message depends.
 type Usage struct {
-	Price      Micros // the channel's price per unit
+	Price      Micros  // the channel's price per unit
 	PriceMedia *Micros // the channel's price of a message with media, nil when it has none
-	Segments   int    // 0 for types without segments and for an empty text
-	Media      bool   // the message has media
+	Segments   int     // 0 for types without segments and for an empty text
+	Media      bool    // the message has media
 }
 
 // flatPrice is the Cost of types with one price per message.

@@ -36,6 +36,15 @@ func (c *Content) fields() []contentField {
 	}
 }
 
+// ContentFields returns the names on the wire of the fields of Content besides the text.
+func ContentFields() []string {
+	var names []string
+	for _, f := range (&Content{}).fields() {
+		names = append(names, f.name)
+	}
+	return names
+}
+
 // ValidateContent returns the mistakes of content under the rules of a type, with the field's name as the path. The texts are templates;
 // the type's CheckRendered checks the rendered content before it is sent.
 func ValidateContent(t ChannelType, c *Content) []FieldError {

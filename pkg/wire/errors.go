@@ -82,6 +82,11 @@ func Bounded(list []message.FieldError) []message.FieldError {
 	return err.Fields
 }
 
+// Has reports whether a mistake at exactly a path was recorded.
+func (e *Errors) Has(loc ...any) bool {
+	return slices.ContainsFunc(e.list, func(f message.FieldError) bool { return slices.Equal(f.Loc, loc) })
+}
+
 // List returns the mistakes that were added first, at most MaxMistakes.
 func (e *Errors) List() []message.FieldError { return e.list }
 
