@@ -156,6 +156,10 @@ func (s *Server) serve(routes []route) (err error) {
 	for _, r := range routes {
 		s.table[r.Method+" "+r.Path] = r
 		e.Add(r.Method, r.Path, s.gate.Admit(r.Route, r.handler))
+		if r.Method == http.MethodGet { // net/http leaves the body out
+			s.table[http.MethodHead+" "+r.Path] = r
+			e.HEAD(r.Path, s.gate.Admit(r.Route, r.handler))
+		}
 	}
 	return nil
 }

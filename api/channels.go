@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -32,6 +33,15 @@ func showChannel(c *channel.Channel) contract.Channel {
 	return r
 }
 
+// nameOf reads the name of a channel, which people choose a channel by.
+func nameOf(o *request.Object) string {
+	name := o.String("name")
+	if v, _ := o.Raw("name"); v == "" || name != "" && strings.TrimSpace(name) == "" {
+		o.Fail(message.SlugTooShort, "must not be empty", "name")
+	}
+	return name
+}
+
 func amountOrNull(price *message.Micros) *float64 {
 	if price == nil {
 		return nil
@@ -55,7 +65,7 @@ func price(o *request.Object, name string) *message.Micros {
 
 func parseChannel(o *request.Object) *channel.Channel {
 	c := &channel.Channel{
-		Key: channel.Key{ID: o.UUID("id")}, Provider: o.Word("provider"), Name: o.String("name"), Sender: o.String("sender"),
+		Key: channel.Key{ID: o.UUID("id")}, Provider: o.Word("provider"), Name: nameOf(o), Sender: o.String("sender"),
 		SenderName: o.String("sender_name"), AllowedSenders: o.Strings("allowed_senders"), Currency: o.String("currency"),
 		Default: o.Bool("default"), OnUnknown: channel.Policy(o.Word("on_unknown")), BaseURL: o.String("base_url"),
 		Region: o.String("region"), State: channel.State(o.Word("state")),
@@ -96,6 +106,7 @@ func (s *Server) createChannel(c echo.Context) error {
 	if err := s.deps.Channels.Create(c.Request().Context(), ch); err != nil {
 		return request.Under(err, "body")
 	}
+	c.Response().Header().Set(echo.HeaderLocation, "/api/channels/"+ch.ID.String()+"/"+string(ch.Type))
 	return c.JSON(http.StatusCreated, shownChannel(c, ch))
 }
 
@@ -138,7 +149,7 @@ func (s *Server) listChannels(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, listOf(items, limit, showChannel, func(ch *channel.Channel) string { return ch.ID.String() + string(ch.Type) }))
+	return c.JSON(http.StatusOK, listOf(q, items, limit, showChannel, func(ch *channel.Channel) string { return ch.ID.String() + string(ch.Type) }))
 }
 
 // channelKey reads the id and type of the path.
@@ -185,7 +196,7 @@ func patchFields(o *request.Object, ch *channel.Channel) {
 		}
 	}
 	state, policy := string(ch.State), string(ch.OnUnknown)
-	patch("name", &ch.Name, o.String)
+	patch("name", &ch.Name, func(string) string { return nameOf(o) })
 	patch("sender", &ch.Sender, o.String)
 	patch("sender_name", &ch.SenderName, o.String)
 	patch("currency", &ch.Currency, o.String)

@@ -81,7 +81,7 @@ func (s *Server) problem(err error, c echo.Context) (int, any) {
 		if len(fields) == 0 {
 			fields = []message.FieldError{{Loc: []any{"body"}, Msg: e.Message, Type: message.SlugValue}}
 		}
-		return http.StatusUnprocessableEntity, contract.ValidationError{Detail: wireErrors(wire.Bounded(fields))}
+		return http.StatusUnprocessableEntity, contract.ValidationError{Code: string(message.CodeInvalid), Detail: wireErrors(wire.Bounded(fields))}
 	case errors.As(err, &e):
 		if status, ok := statuses[e.Code]; ok {
 			return status, contract.Problem{Detail: e.Message, Code: string(e.Code)}

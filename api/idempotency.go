@@ -66,7 +66,7 @@ func (s *Server) replay(c echo.Context, key *access.IdempotencyKey) (done bool, 
 	case err != nil:
 		return true, err
 	case effect.Fingerprint != key.Fingerprint:
-		return true, message.InvalidField(message.SlugValue, "was used for another request", "header", contract.HeaderIdempotencyKey)
+		return true, message.InvalidField(message.SlugKeyReused, "was used for another request", "header", contract.HeaderIdempotencyKey)
 	case effect.Bulk:
 		b, err := s.deps.Bulks.Get(ctx, effect.ID)
 		if err != nil {

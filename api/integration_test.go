@@ -212,3 +212,54 @@ func TestIntegrationEveryMistakeAtOnce(t *testing.T) {
 	}
 	h.must(200, "POST", "/api/messaging/send", `{"sender_type":"sms","message_data":{"recipient":"+14155550101","content":"t","media_urls":[],"sender":""}}`)
 }
+
+// What a request created has a path, which HEAD answers too. An invalid request has a code, and the kinds of mistakes that a program must
+// tell apart have their own types.
+func TestIntegrationLocationsHeadsAndKinds(t *testing.T) {
+	h := start(t)
+	lead := h.must(201, "POST", "/api/leads", `{"email":"ann@example.com"}`)
+	ch := h.must(201, "POST", "/api/channels", `{"type":"sms","name":"x","sender":"+15005550007","credentials":{"account_sid":"AC00000000000000000000000000000000","auth_token":"secret-of-the-test"}}`)
+	bulk := h.must(200, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t"},"bulk_settings":{"all_leads":true}}`, "Prefer", "respond-async")
+	if bulk.header.Get("Preference-Applied") != "respond-async" {
+		t.Error(bulk.header)
+	}
+	for _, a := range []answer{lead, ch, bulk} {
+		at := a.header.Get("Location")
+		id := fmt.Sprint(a.body["id"])
+		if a.body["bulk_id"] != nil {
+			id = fmt.Sprint(a.body["bulk_id"])
+		}
+		if at == "" || !strings.Contains(at, id) {
+			t.Fatalf("%q is the path of %s", at, a.raw)
+		}
+		h.must(200, "GET", at, "")
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodHead, h.base+at, nil)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != 200 || !strings.HasPrefix(res.Header.Get("Content-Type"), "application/json") {
+			t.Errorf("HEAD %s: %s", at, res.Status)
+		}
+	}
+	single := `{"message_data":{"recipient":"ann@example.com","subject":"s","content":"t"}}`
+	h.must(200, "POST", "/api/messaging/send", single, "Idempotency-Key", "k1")
+	const none = "0190a000-0000-7000-8000-00000000ffff"
+	h.must(200, "PATCH", "/api/channels/"+emailChannel+"/EMAIL", `{"default":false}`)
+	for name, c := range map[string]struct {
+		a         answer
+		loc, kind string
+	}{
+		"a key used again":    {h.must(422, "POST", "/api/messaging/send", strings.Replace(single, `"t"`, `"u"`, 1), "Idempotency-Key", "k1"), `["header","Idempotency-Key"]`, "idempotency_key_reused"},
+		"no default":          {h.must(422, "POST", "/api/messaging/send", single), `["body","sender_identifier"]`, "no_default_channel"},
+		"an unknown channel":  {h.must(422, "POST", "/api/messaging/send?send_identifier="+none, single), `["query","send_identifier"]`, "channel_not_found"},
+		"the same, in a body": {h.must(422, "POST", "/api/messaging/send", `{"sender_identifier":"`+none+`",`+single[1:]), `["body","sender_identifier"]`, "channel_not_found"},
+	} {
+		list, _ := c.a.body["detail"].([]any)
+		field, _ := list[0].(map[string]any)
+		if loc, _ := json.Marshal(field["loc"]); c.a.body["code"] != "invalid" || string(loc) != c.loc || field["type"] != c.kind {
+			t.Errorf("%s: %s", name, c.a.raw)
+		}
+	}
+}

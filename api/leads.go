@@ -39,6 +39,7 @@ func (s *Server) createLead(c echo.Context) error {
 	if err := s.deps.Leads.Create(c.Request().Context(), l); err != nil {
 		return err
 	}
+	c.Response().Header().Set(echo.HeaderLocation, "/api/leads/"+l.ID.String())
 	return c.JSON(http.StatusCreated, shownLead(c, l))
 }
 
@@ -72,7 +73,7 @@ func (s *Server) listLeads(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, listOf(items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
+	return c.JSON(http.StatusOK, listOf(q, items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
 }
 
 func (s *Server) patchLead(c echo.Context) error {

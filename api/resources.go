@@ -80,7 +80,7 @@ func (s *Server) listBulks(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, listOf(views, limit, showBulk, func(v *bulk.View) string { return v.ID.String() }))
+	return c.JSON(http.StatusOK, listOf(q, views, limit, showBulk, func(v *bulk.View) string { return v.ID.String() }))
 }
 
 func showMessage(m *message.Message) contract.Message {
@@ -138,5 +138,5 @@ func (s *Server) listMessages(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, listOf(items, limit, showMessage, func(m *message.Message) string { return m.ID.String() }))
+	return c.JSON(http.StatusOK, listOf(q, items, limit, showMessage, func(m *message.Message) string { return m.ID.String() }))
 }

@@ -34,6 +34,7 @@ import (
 type sendRequest struct {
 	channelType message.ChannelType // "" when sender_type is absent
 	channelID   uuid.UUID
+	channelAt   []any // the place of the request that names the channel
 	messageType message.MessageType
 	priority    message.Priority
 	recipient   string
@@ -89,7 +90,7 @@ func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, k
 // checkSend returns the channel of a valid request. Otherwise its error has every mistake: those of the request's form in errs, and
 // those that depend on the channel and its type, as far as these can be told.
 func (s *Server) checkSend(c echo.Context, req *sendRequest, errs *wire.Errors) (*channel.Channel, error) {
-	if errs.Has("body", "sender_type") || errs.Has("body", "sender_identifier") || errs.Has("query", "send_identifier") {
+	if !req.hasData || errs.Has("body", "sender_type") || errs.Has("body", "sender_identifier") || errs.Has("query", "send_identifier") {
 		return nil, errs.Err()
 	}
 	ch, err := s.channelFor(c, req)
@@ -119,9 +120,6 @@ func (s *Server) checkSend(c echo.Context, req *sendRequest, errs *wire.Errors) 
 
 // contentMistakes checks the content of a request that is rejected for its form already.
 func (s *Server) contentMistakes(c echo.Context, req *sendRequest, ch *channel.Channel) []message.FieldError {
-	if !req.hasData {
-		return nil
-	}
 	list := message.ValidateContent(ch.Type, &req.content)
 	list = append(list, delivery.CheckSender(ch, &req.content)...)
 	if _, mistakes := render.Compile(c.Request().Context(), ch.Type, req.content); len(mistakes) > 0 {
@@ -137,7 +135,7 @@ func (s *Server) contentMistakes(c echo.Context, req *sendRequest, ch *channel.C
 
 // parseSend decodes a request. It reads all fields before the errors are checked, so that the response lists every mistake.
 func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendRequest {
-	req := &sendRequest{bulk: o.Has("bulk_settings"), priority: message.Normal, messageType: message.Transactional}
+	req := &sendRequest{bulk: o.Has("bulk_settings"), channelAt: []any{"body", "sender_identifier"}, priority: message.Normal, messageType: message.Transactional}
 	if req.bulk {
 		req.messageType = message.Marketing
 	}
@@ -149,6 +147,9 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 	if id := q.UUID("send_identifier"); id != uuid.Nil {
 		if req.channelID != uuid.Nil && req.channelID != id {
 			errs.Add(message.SlugValue, "differs from the body's sender_identifier", "query", "send_identifier")
+		}
+		if req.channelID == uuid.Nil {
+			req.channelAt = []any{"query", "send_identifier"}
 		}
 		req.channelID = id
 	}
@@ -308,7 +309,7 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 		}
 		ch, err := s.deps.Channels.Default(ctx, t)
 		if message.IsCode(err, message.CodeNotFound) {
-			return nil, message.InvalidField(message.SlugValue, "no default channel is configured for "+string(t), "body", "sender_identifier")
+			return nil, message.InvalidField(message.SlugNoDefault, "no default channel is configured for "+string(t), "body", "sender_identifier")
 		}
 		return ch, err
 	}
@@ -317,7 +318,7 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 		return nil, err
 	}
 	if len(named) == 0 {
-		return nil, message.InvalidField(message.SlugValue, "no channel has this id", "body", "sender_identifier")
+		return nil, message.InvalidField(message.SlugNoChannel, "no channel has this id", req.channelAt...)
 	}
 	types := make([]message.ChannelType, len(named))
 	for i, ch := range named {
@@ -331,7 +332,7 @@ func (s *Server) channelFor(c echo.Context, req *sendRequest) (*channel.Channel,
 	}
 	at := slices.Index(types, t)
 	if at < 0 {
-		return nil, message.InvalidField(message.SlugValue, "the channel is not of type "+string(t), "body", "sender_identifier")
+		return nil, message.InvalidField(message.SlugValue, "the channel is not of type "+string(t), req.channelAt...)
 	}
 	return named[at], nil
 }
@@ -453,6 +454,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	if applied != "" {
 		c.Response().Header().Set(contract.HeaderPreferenceApplied, applied)
 	}
+	c.Response().Header().Set(echo.HeaderLocation, "/api/messaging/bulk/"+b.ID.String()) // where the figures are when they have changed
 	grant := request.GrantOf(c)
 	grant.Leave()
 	grant.ReleaseMemory()

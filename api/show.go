@@ -10,11 +10,11 @@ import (
 )
 
 // listOf makes a page of at most limit items. items was queried with limit+1: an extra item means that a next page exists.
-func listOf[D, T any](items []D, limit int, show func(*D) T, key func(*D) string) contract.Page[T] {
+func listOf[D, T any](q *request.Query, items []D, limit int, show func(*D) T, key func(*D) string) contract.Page[T] {
 	l := contract.Page[T]{Items: make([]T, 0, limit)}
 	for i := range items {
 		if i == limit {
-			next := request.Cursor(key(&items[i-1]))
+			next := q.Cursor(key(&items[i-1]))
 			l.NextCursor = &next
 			break
 		}

@@ -13,6 +13,7 @@ import (
 
 	"herald/api/request"
 	"herald/pkg/message"
+	"herald/pkg/wire"
 )
 
 // Times are shown in UTC, to the second.
@@ -29,17 +30,18 @@ func TestTimesAreShownToTheSecond(t *testing.T) {
 // A page has at most limit items. One item more says that a next page exists, whose cursor is the last item's key.
 func TestPagesOfLists(t *testing.T) {
 	same := func(s *string) string { return *s }
+	q := request.NewQuery(echo.New().NewContext(httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()), &wire.Errors{})
 	for _, test := range []struct {
 		items, limit int
 		shown        int
 		next         string
 	}{{0, 2, 0, ""}, {1, 2, 1, ""}, {2, 2, 2, ""}, {3, 2, 2, "b"}, {2, 1, 1, "a"}} {
 		all := []string{"a", "b", "c"}[:test.items]
-		page := listOf(all, test.limit, same, same)
+		page := listOf(q, all, test.limit, same, same)
 		if !slices.Equal(page.Items, all[:test.shown]) || (page.NextCursor != nil) != (test.next != "") {
 			t.Errorf("%d items in a page of %d: %+v", test.items, test.limit, page)
 		}
-		if page.NextCursor != nil && *page.NextCursor != request.Cursor(test.next) {
+		if page.NextCursor != nil && *page.NextCursor != q.Cursor(test.next) {
 			t.Errorf("%d items in a page of %d: cursor %s", test.items, test.limit, *page.NextCursor)
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Server) listSuppressions(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, listOf(items, limit, showSuppression, func(s *message.Suppression) string { return s.ID.String() }))
+	return c.JSON(http.StatusOK, listOf(q, items, limit, showSuppression, func(s *message.Suppression) string { return s.ID.String() }))
 }
 
 func (s *Server) deleteSuppression(c echo.Context) error {

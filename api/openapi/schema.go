@@ -334,6 +334,7 @@ var enumerations = map[string]enumeration{
 	"slug":               {component: "FieldErrorType", values: message.Slugs},
 	"code":               {component: "ProblemCode", values: append(codes(), contract.CodeMethod, contract.CodeInternal)},
 	"dates":              {component: "DateOrder", values: []string{"dmy", "mdy"}, exact: true},
+	"code_invalid":       {component: "InvalidCode", values: []string{string(message.CodeInvalid)}},
 	"kind_single":        {component: "SingleKind", values: []string{contract.KindSingle}},
 	"kind_bulk":          {component: "BulkKind", values: []string{contract.KindBulk}},
 	"kind_preview":       {component: "PreviewKind", values: []string{contract.KindPreview}},

@@ -240,11 +240,11 @@ func TestQueries(t *testing.T) {
 		"no items":           {"limit=0", page, "50 ", "[query limit] int_type"},
 		"too many items":     {"limit=201", page, "50 ", "[query limit] int_type"},
 		"no number of items": {"limit=x", page, "50 ", "[query limit] int_type"},
-		"a cursor":           {"cursor=" + Cursor("key"), page, "50 key", ""},
+		"a cursor":           {"cursor=" + cursorOf(t, "key"), page, "50 key", ""},
 		"a wrong cursor":     {"cursor=!", page, "50 ", "[query cursor] value_error"},
-		"a cursor by id":     {"limit=3&cursor=" + Cursor(id), pageByID, "3 " + id, ""},
+		"a cursor by id":     {"limit=3&cursor=" + cursorOf(t, id), pageByID, "3 " + id, ""},
 		"no cursor by id":    {"", pageByID, "50 " + uuid.Nil.String(), ""},
-		"another's cursor":   {"cursor=" + Cursor("key"), pageByID, "50 " + uuid.Nil.String(), "[query cursor] value_error"},
+		"another's cursor":   {"cursor=" + cursorOf(t, "key"), pageByID, "50 " + uuid.Nil.String(), "[query cursor] value_error"},
 	} {
 		q := ask(t, test.query)
 		if d := cmp.Diff(test.want, test.read(q)); d != "" {
@@ -253,6 +253,30 @@ func TestQueries(t *testing.T) {
 		if err := q.Close(); (err == nil) != (test.mistake == "") || err != nil && mistakes(err) != test.mistake {
 			t.Errorf("%s: %v, want %q", name, err, test.mistake)
 		}
+	}
+}
+
+// cursorOf returns a cursor of the list without filters that ask reads.
+func cursorOf(t *testing.T, key string) string {
+	t.Helper()
+	return ask(t, "").Cursor(key)
+}
+
+// A cursor belongs to one list and its filters. The size of a page may change from page to page.
+func TestIntegrationCursorsBelongToTheirList(t *testing.T) {
+	cursor := ask(t, "status=SENT&a=1&limit=3").Cursor("key")
+	for query, want := range map[string]string{
+		"status=SENT&a=1": "key", "a=1&status=SENT&limit=7": "key", "status=FAILED&a=1": "", "status=SENT": "", "status=SENT&a=1&b=2": "",
+	} {
+		q := ask(t, query+"&cursor="+cursor)
+		if _, after := q.Page(); after != want || (want == "") != (len(q.Errs.List()) == 1) {
+			t.Errorf("%s: %q, %v", query, after, q.Errs.List())
+		}
+	}
+	other := NewQuery(echo.New().NewContext(httptest.NewRequest("GET", "/other?cursor="+ask(t, "").Cursor("key"), nil), httptest.NewRecorder()), &wire.Errors{})
+	other.c.SetPath("/other")
+	if _, after := other.Page(); after != "" || len(other.Errs.List()) != 1 {
+		t.Errorf("another list: %q", after)
 	}
 }
 

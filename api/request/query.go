@@ -1,8 +1,11 @@
 package request
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -146,17 +149,19 @@ func (q *Query) Page() (limit int, after string) {
 	}
 	if v := q.Get("cursor"); v != "" {
 		b, err := base64.RawURLEncoding.DecodeString(v)
-		if err != nil {
+		key, ok := bytes.CutPrefix(b, q.list())
+		if err != nil || !ok || len(key) == 0 {
 			q.BadCursor()
+			return limit, ""
 		}
-		after = string(b)
+		after = string(key)
 	}
 	return limit, after
 }
 
 // BadCursor records that the cursor belongs to another list.
 func (q *Query) BadCursor() {
-	q.Errs.Add(message.SlugValue, "invalid cursor of this list", "query", "cursor")
+	q.Errs.Add(message.SlugValue, "is not a cursor of this list with these filters", "query", "cursor")
 }
 
 // PageByID reads limit and a cursor that encodes an id.
@@ -212,5 +217,20 @@ func PathID(c echo.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
-// Cursor encodes the key of a page's last item for Page.
-func Cursor(key string) string { return base64.RawURLEncoding.EncodeToString([]byte(key)) }
+// Cursor encodes the key of a page's last item for Page. It is bound to the list, and to its filters: with others the next page would
+// begin in the middle of another list.
+func (q *Query) Cursor(key string) string {
+	return base64.RawURLEncoding.EncodeToString(append(q.list(), key...))
+}
+
+// listBytes is the length of the hash of a list in a cursor.
+const listBytes = 4
+
+// list returns a hash of the path and the filters.
+func (q *Query) list() []byte {
+	filters := maps.Clone(q.c.QueryParams())
+	filters.Del("cursor")
+	filters.Del("limit")
+	sum := sha256.Sum256([]byte(q.c.Path() + "?" + filters.Encode()))
+	return sum[:listBytes]
+}

@@ -217,9 +217,6 @@ func (r *Registry) prepare(c *Channel) []message.FieldError {
 	if c.Region != "" && !message.ValidRegion(c.Region) {
 		fail(message.SlugValue, "must be a country with phone numbers, as two letters (ISO 3166-1 alpha-2)", "region")
 	}
-	if strings.TrimSpace(c.Name) == "" {
-		fail(message.SlugTooShort, "must not be empty", "name")
-	}
 	return append(errs, spec.checkCredentials(c.Credentials)...)
 }
 

@@ -67,6 +67,7 @@ type FieldError struct {
 
 // ValidationError is the response to an invalid request, with the status 422. The request had no effect.
 type ValidationError struct {
+	Code   string       `json:"code" doc:"Always invalid." enum:"code_invalid" example:"invalid"`
 	Detail []FieldError `json:"detail" doc:"The first 100 mistakes of the request. If it has more, a last entry of the type more_errors contains their number."`
 }
 

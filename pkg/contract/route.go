@@ -88,6 +88,7 @@ const (
 	HeaderServerTiming      = "Server-Timing"
 	HeaderPrefer            = "Prefer"
 	HeaderPreferenceApplied = "Preference-Applied"
+	HeaderLocation          = "Location"
 	HeaderRetryAfter        = "Retry-After"
 	HeaderRateLimit         = "RateLimit"
 	HeaderRateLimitPolicy   = "RateLimit-Policy"

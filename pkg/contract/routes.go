@@ -15,7 +15,7 @@ var (
 		Query: SendQuery{}, Headers: SendHeaders{},
 		Request:  SendRequest{},
 		Examples: append(TypeExamples(), "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"), AnswerExample: "single_response",
-		AnswerHeaders: []string{HeaderReplayed, HeaderServerTiming, HeaderPreferenceApplied}, MaxBody: 8 << 20,
+		AnswerHeaders: []string{HeaderReplayed, HeaderServerTiming, HeaderPreferenceApplied, HeaderLocation}, MaxBody: 8 << 20,
 		Status: http.StatusOK, Answers: []any{SendResponse{}, Bulk{}, Preview{}}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}
 	RouteListMessages = Route{
@@ -67,7 +67,7 @@ var (
 	RouteCreateChannel = Route{
 		ID: "createChannel", Method: http.MethodPost, Path: "/api/channels", Scope: access.Admin,
 		Tag: "Channels", Summary: "Register a channel", Text: "409 if the id already has a channel of this type, or the type another default channel. A key without the scope read gets only id and type.",
-		Request: NewChannel{}, Status: http.StatusCreated, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusConflict},
+		Request: NewChannel{}, AnswerHeaders: []string{HeaderLocation}, Status: http.StatusCreated, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusConflict},
 	}
 	RouteGetChannel = Route{
 		ID: "getChannel", Method: http.MethodGet, Path: "/api/channels/:id/:type", Scope: access.Read,
@@ -92,7 +92,7 @@ var (
 	RouteCreateLead = Route{
 		ID: "createLead", Method: http.MethodPost, Path: "/api/leads", Scope: access.Send,
 		Tag: "Leads", Summary: "Store a lead", Text: "409 if the id exists. A key without the scope read gets only the id.",
-		Request: NewLead{}, Status: http.StatusCreated, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusConflict},
+		Request: NewLead{}, AnswerHeaders: []string{HeaderLocation}, Status: http.StatusCreated, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusConflict},
 	}
 	RouteImportLeads = Route{
 		ID: "importLeads", Method: http.MethodPost, Path: "/api/leads/import", Scope: access.Send,

@@ -102,13 +102,16 @@ const (
 	SlugNumber      = "float_type"
 	SlugDatetime    = "datetime_parsing"
 	SlugUnsupported = "not_supported_yet"
+	SlugKeyReused   = "idempotency_key_reused" // with another request
+	SlugNoDefault   = "no_default_channel"     // of the channel type
+	SlugNoChannel   = "channel_not_found"
 	SlugMore        = "more_errors" // the last entry of a list that was cut
 )
 
 // Slugs lists every slug.
 var Slugs = []string{
 	SlugMissing, SlugString, SlugTooShort, SlugTooLong, SlugEnum, SlugUUID, SlugJSON, SlugExtra, SlugValue, SlugObject, SlugList, SlugListLong,
-	SlugListShort, SlugBool, SlugInt, SlugNumber, SlugDatetime, SlugUnsupported, SlugMore,
+	SlugListShort, SlugBool, SlugInt, SlugNumber, SlugDatetime, SlugUnsupported, SlugKeyReused, SlugNoDefault, SlugNoChannel, SlugMore,
 }
 
 // Invalid returns the Error for invalid fields, or nil for none.
