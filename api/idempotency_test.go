@@ -36,7 +36,7 @@ func TestASingleUnderAKeyIsSentOnce(t *testing.T) {
 		"a bulk":        {"", bulkExample},
 	} {
 		a := h.must(422, "POST", "/api/messaging/send"+other[0], other[1], "Idempotency-Key", `key "1"`)
-		if a.locs()[`["header","Idempotency-Key"]`] != "value_error" {
+		if a.locs()[`["header","Idempotency-Key"]`] != "idempotency_key_reused" {
 			t.Errorf("%s: %s", name, a.raw)
 		}
 	}
