@@ -46,7 +46,7 @@ func TestCaseReplyTo(t *testing.T) {
 		`7`:                                    {at + `]`: "value_error"},
 		`["a@acme.test"]`:                      {at + `]`: "value_error"},
 		`{"name":"A"}`:                         {at + `,"email"]`: "missing"},
-		`{"email":"help","name":"A\nB","x":1}`: {at + `,"x"]`: "extra_forbidden"},
+		`{"email":"help","name":"A\nB","x":1}`: {at + `,"x"]`: "extra_forbidden", at + `,"email"]`: "value_error", at + `,"name"]`: "value_error"},
 		`{"email":"help","name":"A\nB"}`:       {at + `,"email"]`: "value_error", at + `,"name"]`: "value_error"},
 		`{"email":7,"name":"` + strings.Repeat("x", 257) + `"}`: {at + `,"email"]`: "string_type", at + `,"name"]`: "string_too_long"},
 	} {
