@@ -135,7 +135,7 @@ func TestDryRun(t *testing.T) {
 	a := h.send(`{"dry_run":true,"bulk_settings":{"all_leads":true},"message_data":{"recipient":"+1234567890","content":"Hi {{ first_name }}"}}`)
 	if d := cmp.Diff(map[string]any{
 		"total_leads": 6.0, "reachable": 1.0, "leads_not_found": 0.0, "skipped": map[string]any{"no_recipient": 3.0, "unsubscribed": 1.0, "duplicate_recipient": 1.0},
-		"estimated_cost": 0.0079, "estimated_seconds": 0.1, "kind": "preview", "warnings": []any{},
+		"estimated_cost": 0.0079, "estimated_seconds": 0.1, "kind": "preview", "attachment_bytes": 0.0, "warnings": []any{},
 	}, a.body, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == `["samples"]` }, cmp.Ignore())); d != "" {
 		t.Error(d)
 	}

@@ -87,7 +87,7 @@ func TestFaultWritesTellNoMoreThanTheScope(t *testing.T) {
 		"a patch":               {200, "PATCH", "/api/leads/" + id, `{"title":"CTO"}`, "id", send, both},
 		"a new lead":            {201, "POST", "/api/leads", `{"email":"new@example.com"}`, "id", send, both},
 		"a suppression":         {201, "POST", "/api/suppressions", `{"type":"email","address":"other@example.com"}`, "id", send, both},
-		"a dry run":             {200, "POST", "/api/messaging/send", dry, "estimated_cost estimated_seconds kind leads_not_found reachable samples skipped total_leads warnings", send, both},
+		"a dry run":             {200, "POST", "/api/messaging/send", dry, "attachment_bytes estimated_cost estimated_seconds kind leads_not_found reachable samples skipped total_leads warnings", send, both},
 		"a channel's patch":     {200, "PATCH", "/api/channels/" + pairChannel + "/sms", `{}`, "id type", admin, adminReads},
 		"a channel of the type": {201, "POST", "/api/channels", `{"type":"SMS","name":"x","sender":"+15005550007","credentials":{"account_sid":"AC1","auth_token":"secret-of-the-test"}}`, "id type", admin, adminReads},
 	} {

@@ -407,7 +407,7 @@ func refuseEverything(t *testing.T, h, witness *herald) {
 	if n := len(h.sim.Accepted("")); n != 0 {
 		t.Errorf("%d messages were sent", n)
 	}
-	for _, name := range []string{"SendRequest", "MessageData", "ReplyTo", "BulkSettings", "FilterRequest", "FilterNode", "NewChannel", "ChannelPatch", "NewLead", "LeadPatch", "NewSuppression"} {
+	for _, name := range []string{"SendRequest", "MessageData", "ReplyTo", "Attachment", "BulkSettings", "FilterRequest", "FilterNode", "NewChannel", "ChannelPatch", "NewLead", "LeadPatch", "NewSuppression"} {
 		properties, _ := m.node("/components/schemas/" + name + "/properties").(map[string]any)
 		for field := range properties {
 			if !m.covered["/components/schemas/"+name+"/properties/"+field] {

@@ -19,7 +19,7 @@ import (
 func showPreview(p *bulk.Preview, read bool) contract.Preview {
 	r := contract.Preview{
 		TotalLeads: p.Total, Reachable: p.Reachable, LeadsNotFound: p.NotFound, Skipped: p.Skipped, EstimatedCost: p.Cost.Amount(),
-		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, Warnings: []contract.Warning{}, Samples: []contract.Sample{}, Kind: contract.KindPreview,
+		EstimatedSeconds: math.Ceil(p.Seconds*10) / 10, AttachmentBytes: p.AttachmentBytes, Warnings: []contract.Warning{}, Samples: []contract.Sample{}, Kind: contract.KindPreview,
 	}
 	if p.Failed > 0 {
 		r.Warnings = append(r.Warnings, contract.Warning{

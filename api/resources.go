@@ -88,10 +88,13 @@ func showMessage(m *message.Message) contract.Message {
 		ID: m.ID.String(), BulkID: idOrNull(m.BulkID), LeadID: idOrNull(m.LeadID), ChannelID: m.ChannelID.String(), ChannelType: m.ChannelType,
 		Provider: m.Provider, Recipient: m.Recipient, MessageType: m.MessageType, Priority: m.Priority, Status: m.Status,
 		Reason: orNull(string(m.Reason)), Error: m.Failure, ProviderMessageID: orNull(m.ProviderMessageID), Cost: m.Cost.Amount(),
-		Metadata: m.Metadata, CreatedAt: at(&m.CreatedAt), ScheduledAt: at(m.ScheduledAt), SentAt: at(m.SentAt), UpdatedAt: at(&m.UpdatedAt),
+		Metadata: m.Metadata, Attachments: make([]contract.AttachedFile, len(m.Attachments)), CreatedAt: at(&m.CreatedAt), ScheduledAt: at(m.ScheduledAt), SentAt: at(m.SentAt), UpdatedAt: at(&m.UpdatedAt),
 	}
 	if len(r.Metadata) == 0 {
 		r.Metadata = json.RawMessage("null")
+	}
+	for i, a := range m.Attachments {
+		r.Attachments[i] = contract.AttachedFile(a)
 	}
 	return r
 }

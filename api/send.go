@@ -39,6 +39,7 @@ type sendRequest struct {
 	priority    message.Priority
 	recipient   string
 	content     message.Content
+	files       []message.FileData // of content.Attachments
 	contactID   uuid.UUID
 	metadata    json.RawMessage
 	key         *access.IdempotencyKey
@@ -56,8 +57,15 @@ func (s *Server) send(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	files, err := request.TakeFiles(c, o, c.Request().Header.Get(contract.HeaderIdempotencyKey) != "")
+	if err != nil {
+		return err
+	}
+	if len(files) > 0 { // they may have taken the time that is for the answer
+		_ = http.NewResponseController(c.Response()).SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
 	key := idempotencyKey(c, o.Value(), errs)
-	err = s.sendNew(c, o, errs, key)
+	err = s.sendNew(c, o, files, errs, key)
 	if err == nil || key == nil || request.Shed(err) {
 		return err
 	}
@@ -74,8 +82,8 @@ func (s *Server) send(c echo.Context) error {
 
 // sendNew executes a request. Any error means that the request had no effect; access.ErrKeyTaken means that an earlier request
 // used the key.
-func (s *Server) sendNew(c echo.Context, o *request.Object, errs *wire.Errors, key *access.IdempotencyKey) error {
-	req := parseSend(c, o, errs)
+func (s *Server) sendNew(c echo.Context, o *request.Object, files []*request.File, errs *wire.Errors, key *access.IdempotencyKey) error {
+	req := parseSend(c, o, files, errs)
 	req.key = key
 	ch, err := s.checkSend(c, req, errs)
 	if err != nil {
@@ -134,7 +142,7 @@ func (s *Server) contentMistakes(c echo.Context, req *sendRequest, ch *channel.C
 }
 
 // parseSend decodes a request. It reads all fields before the errors are checked, so that the response lists every mistake.
-func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendRequest {
+func parseSend(c echo.Context, o *request.Object, files []*request.File, errs *wire.Errors) *sendRequest {
 	req := &sendRequest{bulk: o.Has("bulk_settings"), channelAt: []any{"body", "sender_identifier"}, priority: message.Normal, messageType: message.Transactional}
 	if req.bulk {
 		req.messageType = message.Marketing
@@ -160,7 +168,7 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 	}
 	o.Require("message_data")
 	if data := request.Child[contract.MessageData](o, "message_data"); data != nil {
-		req.parseData(data)
+		req.parseData(data, files)
 	}
 	if settings := o.Child("bulk_settings"); settings != nil {
 		req.criteria = audience.Parse(errs, settings, time.Now())
@@ -170,12 +178,13 @@ func parseSend(c echo.Context, o *request.Object, errs *wire.Errors) *sendReques
 	return req
 }
 
-func (req *sendRequest) parseData(o *request.Object) {
+func (req *sendRequest) parseData(o *request.Object, files []*request.File) {
 	req.recipient = strings.TrimSpace(o.Text("recipient")) // the channel type bounds it; in a bulk it is a placeholder of any length
 	req.content = message.Content{
 		Subject: o.Text("subject"), Text: o.Text("content"), HTML: o.Text("html_content"), Sender: o.String("sender"),
 		SenderName: o.Text("sender_name"), ImageURL: o.Text("image_url"), MediaURLs: o.Texts("media_urls"), ReplyTo: replyTo(o), Headers: headers(o),
 	}
+	req.attach(o, files)
 	req.contactID = o.AnyUUID("contact_id")
 	if req.bulk && o.Has("contact_id") {
 		o.Fail(message.SlugExtra, "a bulk send has no contact_id: its leads are the contacts", "contact_id")
@@ -241,6 +250,40 @@ func emptyFields(o *request.Object) []string {
 	return empty
 }
 
+// attach reads the attachments. files are their contents, by their index. An element that is wrong is replaced by a valid one, because
+// the content is checked too, and its mistakes have indexes.
+func (req *sendRequest) attach(o *request.Object, files []*request.File) {
+	for i, item := range request.Items[contract.Attachment](o, "attachments") {
+		a, data := message.Attachment{Name: "file", Type: message.MediaTypeOf(""), Size: 1}, message.FileData(nil)
+		if item != nil {
+			a, data = attachment(item, files[i])
+		}
+		req.content.Attachments, req.files = append(req.content.Attachments, a), append(req.files, data)
+	}
+}
+
+// attachment reads one attachment. file is its content, nil for none.
+func attachment(item *request.Object, file *request.File) (message.Attachment, message.FileData) {
+	item.Require("name", "content")
+	a := message.Attachment{Name: item.String("name"), Type: item.String("type"), Size: 1}
+	if a.Type == "" {
+		a.Type = message.MediaTypeOf(a.Name)
+	}
+	if _, given := item.Raw("content"); given && file == nil {
+		item.Fail(message.SlugString, "must be a string", "content")
+	}
+	item.Close()
+	if file == nil {
+		return a, nil
+	}
+	if slug, msg := file.Mistake(); slug != "" {
+		item.Fail(slug, msg, "content")
+		return a, nil
+	}
+	a.Size = max(file.Size, 1) // nothing is left of a file behind one that exceeds the bound
+	return a, file.Data
+}
+
 var maxStoredRequest = contract.RouteSend.BodyLimit() // bytes of a bulk's stored request, which escapes may make longer than its body
 
 // storeRequest encodes the request as its bulk stores it, with the number of lead ids in place of the ids.
@@ -250,6 +293,11 @@ func (req *sendRequest) storeRequest(o *request.Object, errs *wire.Errors) {
 		if v, ok := o.Raw(name); ok {
 			shown[name] = v
 		}
+	}
+	if data, ok := shown["message_data"].(map[string]any); ok && len(req.content.Attachments) > 0 {
+		copied := maps.Clone(data)
+		copied["attachments"] = shownAttachments(req.content.Attachments)
+		shown["message_data"] = copied
 	}
 	if settings, ok := shown["bulk_settings"].(map[string]any); ok && len(req.criteria.LeadIDs) > 0 {
 		copied := maps.Clone(settings)
@@ -262,6 +310,15 @@ func (req *sendRequest) storeRequest(o *request.Object, errs *wire.Errors) {
 		return
 	}
 	req.stored = kept.Bytes()
+}
+
+// shownAttachments returns attachments as a stored request has them: with their sizes in place of their contents.
+func shownAttachments(list []message.Attachment) []any {
+	shown := make([]any, len(list))
+	for i, a := range list {
+		shown[i] = map[string]any{"name": a.Name, "type": a.Type, "size": a.Size}
+	}
+	return shown
 }
 
 // limitedWriter writes at most left bytes and then fails.
@@ -367,7 +424,7 @@ func (s *Server) sendSingle(c echo.Context, req *sendRequest, ch *channel.Channe
 		return err
 	}
 	sent, err := s.deps.Sender.Send(c.Request().Context(), delivery.SendRequest{
-		Channel: ch, Recipient: req.recipient, Content: req.content, LeadID: req.contactID, Metadata: req.metadata,
+		Channel: ch, Recipient: req.recipient, Content: req.content, Files: req.files, LeadID: req.contactID, Metadata: req.metadata,
 		MessageType: req.messageType, Priority: req.priority, Key: req.key,
 	})
 	if err != nil {
@@ -416,7 +473,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	}
 	ctx := c.Request().Context()
 	order := bulk.Request{
-		Channel: ch, Content: req.content, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.stored,
+		Channel: ch, Content: req.content, Files: req.files, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.stored,
 		Key: req.key,
 	}
 	if req.dryRun {
@@ -459,7 +516,7 @@ func (s *Server) answerBulk(c echo.Context, b *bulk.Bulk) error {
 	grant.Leave()
 	grant.ReleaseMemory()
 	waiting := *b // without content and ids, which may be megabytes and are not needed for up to a minute
-	waiting.Content, waiting.Criteria, waiting.Request = message.Content{}, audience.Criteria{}, nil
+	waiting.Content, waiting.Criteria, waiting.Request, waiting.Files = message.Content{}, audience.Criteria{}, nil, nil
 	b = &waiting
 	if grant.Wait(c) != nil {
 		wait = 0

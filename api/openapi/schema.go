@@ -44,6 +44,8 @@ func (b *schemas) of(t reflect.Type, request bool) *jsonschema.Schema {
 	case t == reflect.TypeFor[json.RawMessage]():
 		// Without additionalProperties, generators of TypeScript allow no field at all.
 		return &jsonschema.Schema{Type: "object", AdditionalProperties: &jsonschema.Schema{}}
+	case t == reflect.TypeFor[[]byte]():
+		return &jsonschema.Schema{Type: "string", Format: "byte", ContentEncoding: "base64"} // OpenAPI 3.0 and 3.1
 	case t == reflect.TypeFor[contract.ReplyTo]():
 		s := b.object(t, request)
 		s.Extra = map[string]any{AlsoAccepts: &jsonschema.Schema{Type: "string", MaxLength: jsonschema.Ptr(contract.MaxMailbox)}}

@@ -82,7 +82,7 @@ func (p *BodyReader) Read(b []byte) (int, error) {
 	}
 	n, err := p.inflate(b)
 	if p.read += int64(n); p.read > p.limit {
-		n, err = 0, tooLarge(p.limit)
+		n, err = 0, tooLarge(p.limit, 0)
 	}
 	if err != nil && !isEnd(err) {
 		if p.failed == nil {
@@ -129,6 +129,14 @@ func (p *BodyReader) receive(b []byte) (int, error) {
 	return n, err
 }
 
+// fileRate is the rate, in bytes a second, at which the files in a body must come on the whole.
+const fileRate = 512 << 10
+
+// extend allows more time for a body of which some bytes belong to files.
+func (p *BodyReader) extend(bytes int) {
+	p.until = p.until.Add(time.Duration(bytes) * time.Second / fileRate)
+}
+
 // Err returns the error that ended the body early, nil if none did.
 func (p *BodyReader) Err() error { return p.failed }
 
@@ -141,7 +149,7 @@ func (p *BodyReader) explain(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return message.Errorf(message.CodeTooSlow, "the body arrived at less than %d KB a second over %s", p.limits.MinRate>>10, p.limits.Grace)
 	case errors.As(err, &large):
-		return tooLarge(p.limit)
+		return tooLarge(p.limit, 0)
 	}
 	return message.InvalidField(message.SlugJSON, "the body broke off", "body")
 }
@@ -176,8 +184,13 @@ func Abandon(c echo.Context, err error) {
 
 func isEnd(err error) bool { return errors.Is(err, io.EOF) }
 
-func tooLarge(limit int64) error {
-	return message.Errorf(message.CodeTooLarge, "the body is larger than the %s that this route accepts", Size(limit))
+// tooLarge returns the error of a body beyond a limit of a route whose files may have a number of bytes.
+func tooLarge(limit, files int64) error {
+	more := ""
+	if files > 0 {
+		more = fmt.Sprintf("; the files in message_data.attachments may have %s in all", Size(files))
+	}
+	return message.Errorf(message.CodeTooLarge, "the body is larger than the %s that this route accepts%s", Size(limit), more)
 }
 
 // Size formats a bound as the documentation does.

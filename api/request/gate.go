@@ -41,7 +41,8 @@ type Gate struct {
 	sends                        map[message.ChannelType]*places // singles by type: half of the requests, so a provider that hangs leaves places for other types
 
 	mu      sync.Mutex
-	memory  int64               // bytes reserved for bodies and their trees
+	memory  int64               // bytes reserved for bodies, their trees and attachments
+	files   int64               // of them for attachments
 	callers map[string]*account // callers with a request in progress, by key id
 }
 
@@ -49,11 +50,14 @@ type Gate struct {
 type account struct {
 	requests int // in progress
 	memory   int64
+	files    int64 // of attachments, beside memory
 }
 
 const (
 	gateWait     = 10 * time.Millisecond // for a place of the class AdmitRequest
-	maxMemory    = 112 << 20             // bytes of all bodies and of the trees made from them
+	maxMemory    = 112 << 20             // bytes of all bodies, of the trees made from them, and of attachments
+	maxFiles     = 64 << 20              // bytes of all attachments, which are part of maxMemory: three requests of the full size
+	keyFiles     = 24 << 20              // bytes of attachments of one key: those of the largest request, and the unused ends of their pieces
 	readingCost  = 32 << 10              // bytes reserved for the connection and stack of a request with a body
 	maxUploads   = 4                     // concurrent imports
 	keyUploads   = 2                     // per key
@@ -154,9 +158,12 @@ type Grant struct {
 	caller   string
 	account  *account // nil in the keyless mode
 	memory   int64
+	files    int64  // bytes reserved for attachments
 	release  func() // returns its place; nil without a place
 	body     []byte
 	complete bool // the body was read to its end
+
+	extractor *extractor // has taken the attachments out of the body; nil for a short body
 }
 
 // grantKey is the context key of a request's Grant.
@@ -214,16 +221,51 @@ func (v *Grant) Reserve(bytes int64) error {
 	return nil
 }
 
-// ReleaseMemory releases the body and everything reserved.
-func (v *Grant) ReleaseMemory() {
-	v.body = nil
+// reserveFile is Reserve for the bytes of attachments. They do not count to the share of the caller: the largest request would exceed
+// it, so it could never be sent. A caller may hold the attachments of one such request instead.
+func (v *Grant) reserveFile(bytes int64) error {
 	v.gate.mu.Lock()
 	defer v.gate.mu.Unlock()
-	v.gate.memory -= v.memory
+	switch {
+	case v.account != nil && v.account.files+bytes > keyFiles:
+		return shareError(v.caller, errShare)
+	case v.gate.files+bytes > maxFiles, v.gate.memory+bytes > maxMemory:
+		return errBusy
+	}
+	v.files += bytes
+	v.gate.files += bytes
+	v.gate.memory += bytes
+	if v.account != nil {
+		v.account.files += bytes
+	}
+	return nil
+}
+
+// file returns the file that was taken out of the body as the element with an index; nil for none.
+func (v *Grant) file(index int) *File {
+	if v.extractor == nil {
+		return nil
+	}
+	for _, f := range v.extractor.files {
+		if f.index == index {
+			return f
+		}
+	}
+	return nil
+}
+
+// ReleaseMemory releases the body and everything reserved.
+func (v *Grant) ReleaseMemory() {
+	v.body, v.extractor = nil, nil
+	v.gate.mu.Lock()
+	defer v.gate.mu.Unlock()
+	v.gate.memory -= v.memory + v.files
+	v.gate.files -= v.files
 	if v.account != nil {
 		v.account.memory -= v.memory
+		v.account.files -= v.files
 	}
-	v.memory = 0
+	v.memory, v.files = 0, 0
 }
 
 // enter takes a place. A request holds at most one.
@@ -300,10 +342,10 @@ func (g *Gate) Admit(r contract.Route, next echo.HandlerFunc) echo.HandlerFunc {
 
 // admit holds a request's memory and place until its handler returns.
 func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) string, next echo.HandlerFunc) echo.HandlerFunc {
-	limit := r.BodyLimit()
+	limit := r.TransferLimit()
 	return func(c echo.Context) error {
 		if c.Request().ContentLength > limit {
-			return tooLarge(limit)
+			return tooLarge(limit, r.MaxFiles)
 		}
 		if _, err := isPacked(c); err != nil {
 			return err
@@ -311,7 +353,7 @@ func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) 
 		v := g.grant(caller(c))
 		defer v.end()
 		c.Set(grantKey, v)
-		if err := v.readBody(c, &r, limit); err != nil {
+		if err := v.readBody(c, &r); err != nil {
 			return err
 		}
 		if err := v.enter(c, class); err != nil {
@@ -322,7 +364,7 @@ func (g *Gate) admit(r contract.Route, class *places, caller func(echo.Context) 
 }
 
 // readBody reads the body into memory, unless the handler streams it or the route has none.
-func (v *Grant) readBody(c echo.Context, r *contract.Route, limit int64) error {
+func (v *Grant) readBody(c echo.Context, r *contract.Route) error {
 	switch {
 	case r.Admission == contract.AdmitUpload:
 		return nil
@@ -330,11 +372,11 @@ func (v *Grant) readBody(c echo.Context, r *contract.Route, limit int64) error {
 		Abandon(c, nil)
 		return nil
 	}
-	return v.read(c, limit)
+	return v.read(c, r)
 }
 
-// read reads the body into memory. It reserves memory before it allocates.
-func (v *Grant) read(c echo.Context, limit int64) error {
+// read reads the body into memory, without its files if it is long. It reserves memory before it allocates.
+func (v *Grant) read(c echo.Context, route *contract.Route) error {
 	r := c.Request()
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -342,14 +384,14 @@ func (v *Grant) read(c echo.Context, limit int64) error {
 	if err := v.Reserve(readingCost); err != nil {
 		return err
 	}
-	body := newBodyReader(c, limit, v.gate.Limits.Body)
-	most := int(limit)
+	body := newBodyReader(c, route.TransferLimit(), v.gate.Limits.Body)
+	most := int(route.BodyLimit())
 	if r.ContentLength > 0 && !body.packed {
-		most = int(r.ContentLength)
+		most = min(int(r.ContentLength), most)
 	}
 	buf, counted := make([]byte, 0, min(firstRead, most+1)), 0
 	for {
-		if len(buf) == cap(buf) {
+		if v.needsRoom(buf, most+1) {
 			grown := make([]byte, len(buf), roomFor(len(buf), most))
 			copy(grown, buf)
 			buf = grown
@@ -361,8 +403,13 @@ func (v *Grant) read(c echo.Context, limit int64) error {
 			counted += grown
 		}
 		n, err := body.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		come, ferr := v.takeFiles(route, body, buf[:len(buf)+n], n)
+		if buf = come; ferr != nil {
+			return ferr
+		}
 		switch {
+		case len(buf) > most:
+			return tooLarge(route.BodyLimit(), route.MaxFiles)
 		case isEnd(err):
 			v.body, v.complete = buf, true
 			return nil
@@ -370,6 +417,30 @@ func (v *Grant) read(c echo.Context, limit int64) error {
 			return err
 		}
 	}
+}
+
+// needsRoom reports whether the buffer of a body must grow. While files are taken out of it, it must not fill with what remains:
+// reads into a small rest of it would be short.
+func (v *Grant) needsRoom(buf []byte, full int) bool {
+	free := cap(buf) - len(buf)
+	return free == 0 || v.extractor != nil && free < scanAfter/4 && cap(buf) < full
+}
+
+// takeFiles takes the files out of a body of which the last n bytes have just come, and returns what remains of it.
+func (v *Grant) takeFiles(route *contract.Route, body *BodyReader, buf []byte, n int) ([]byte, error) {
+	if route.MaxFiles == 0 || v.extractor == nil && len(buf) < scanAfter {
+		return buf, nil
+	}
+	from := len(buf) - n
+	if v.extractor == nil {
+		v.extractor, from = &extractor{room: fileRoom{left: route.MaxFiles, reserve: v.reserveFile}}, 0
+	}
+	rest, err := v.extractor.filter(buf[from:])
+	if err != nil {
+		return nil, err
+	}
+	body.extend(len(buf) - from - len(rest))
+	return buf[:from+len(rest)], nil
 }
 
 // roomFor returns the next capacity of a body's buffer. Content-Length is a claim, so the buffer grows fourfold until

@@ -43,11 +43,37 @@ func ReadJSON[T any](c echo.Context) (*Object, *wire.Errors, error) {
 	}
 	v, err := wire.Decode(body)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, grant.place(err)
 	}
 	errs := &wire.Errors{}
 	o := wire.NewObject(errs, v, "body")
 	return &Object{o, errs, boundsOf(reflect.TypeFor[T]())}, errs, errs.Err()
+}
+
+// place corrects the byte offset in an error of wire.Decode for a body whose files were taken out.
+func (v *Grant) place(err error) error {
+	var e *message.Error
+	if v.extractor == nil || !errors.As(err, &e) || len(e.Fields) != 1 || len(e.Fields[0].Loc) != 2 {
+		return err
+	}
+	f := e.Fields[0]
+	at, ok := f.Loc[1].(int)
+	if !ok {
+		return err
+	}
+	return message.InvalidField(f.Type, f.Msg, f.Loc[0], int(v.extractor.offset(int64(at))))
+}
+
+// Items reads an array of objects of a contract type within its bound. An element that is no object is nil.
+func Items[T any](o *Object, name string) []*Object {
+	list := o.List(name, int(o.bounds.of(name).max))
+	items := make([]*Object, len(list))
+	for i, v := range list {
+		if item := wire.NewObject(o.errs, v, o.At(name, i)...); item != nil {
+			items[i] = &Object{item, o.errs, boundsOf(reflect.TypeFor[T]())}
+		}
+	}
+	return items
 }
 
 // Child reads a field that is an object of a contract type, or returns nil when it is absent or none.

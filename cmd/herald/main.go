@@ -46,7 +46,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 // typeVars are the variables of help texts that name channel types: all of them, and those that have a field.
 func typeVars() kong.Vars {
 	vars := kong.Vars{"types": strings.ToLower(message.ChannelTypeList()), "version": "herald " + version.Get().String()}
-	for _, field := range []string{"subject", "html_content", "media_urls", "image_url", "reply_to", "headers"} {
+	for _, field := range []string{"subject", "html_content", "media_urls", "image_url", "reply_to", "headers", "attachments"} {
 		vars[field+"_types"] = strings.ToLower(message.TypeList(message.TypesWith(field), "and"))
 	}
 	return vars

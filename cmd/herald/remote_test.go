@@ -148,10 +148,14 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	if n := len(e.Simulator.Accepted("x@example.com")); n != 1 {
 		t.Errorf("sent %d times under one key", n)
 	}
-	wants(t, 0, `"SENT"`, "send", "--to", "mail@example.com", "--subject", "s", "--text", "t", "--reply-to", "Acme Help <help@acme.test>", "--header", "X-Team: a, b", "--header", "X-Wave:2")
+	wants(t, 0, `"SENT"`, "send", "--to", "mail@example.com", "--subject", "s", "--text", "t", "--reply-to", "Acme Help <help@acme.test>", "--header", "X-Team: a, b", "--header", "X-Wave:2",
+		"--attach", file(t, "a.pdf", "%PDF"), "--attach", file(t, "b, c", "text"))
 	if got := e.Simulator.Accepted("mail@example.com"); len(got) != 1 || got[0].ReplyTo != `"Acme Help" <help@acme.test>` || got[0].Headers["X-Team"] != "a, b" || got[0].Headers["X-Wave"] != "2" {
 		t.Errorf("%+v", got)
+	} else if files := got[0].Attachments; len(files) != 2 || files[0].Name != "a.pdf" || files[0].Type != "application/pdf" || files[0].Size != 4 || files[1].Name != "b, c" || files[1].Type != "application/octet-stream" {
+		t.Errorf("%+v", files)
 	}
+	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--attach", "no such file")
 	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--reply-to", "nobody")
 	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--header", "X-Team")
 	wants(t, 1, `"FAILED"`, "send", "--to", "refused@simulator.test", "--subject", "s", "--text", "t")

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"herald/pkg/client"
@@ -25,6 +27,7 @@ type sendCmd struct {
 	Image       string   `help:"URL of a picture (${image_url_types})."`
 	ReplyTo     string   `help:"Address to which replies go, with or without a name (${reply_to_types})."`
 	Header      []string `help:"Additional mail header as 'X-Name: value'; repeat it for more (${headers_types})." sep:"none"`
+	Attach      []string `help:"File to attach; repeat it for more (${attachments_types})." type:"existingfile" sep:"none"`
 	Timezone    string   `help:"For a bulk in --file: IANA time zone of the filters' days and times, instead of its bulk_settings.timezone."`
 	MessageType string   `help:"transactional, marketing or notification. Default: transactional."`
 	Key         string   `help:"Idempotency key: a second run with the same key and message sends nothing. Default: a random key."`
@@ -75,6 +78,13 @@ func (c *sendCmd) mail(data *client.MessageData) error {
 			data.Headers = map[string]string{}
 		}
 		data.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	for _, path := range c.Attach {
+		content, err := os.ReadFile(path) //nolint:gosec // the caller names the file
+		if err != nil {
+			return fmt.Errorf("%w: --attach: %w", errUsage, err)
+		}
+		data.Attachments = append(data.Attachments, client.Attachment{Name: filepath.Base(path), Content: content})
 	}
 	return nil
 }

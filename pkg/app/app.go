@@ -184,7 +184,7 @@ func (a *App) build() error {
 	a.templates = bulk.NewTemplates(a.Stores.Bulks)
 	a.inFlight = queue.NewInFlight()
 	a.deliverer = delivery.New(delivery.Deps{
-		Ledger: a.Stores.Ledger, Contents: a.templates, Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
+		Ledger: a.Stores.Ledger, Contents: a.templates, Files: delivery.NewFileCache(a.Stores.Messages), Channels: a.Channels, Limiter: a.limiter, Counters: a.counters,
 		Queue: a.Queue, InFlight: a.inFlight, Observer: a.telemetry, Timing: a.timing.Delivery, Suspicions: a.Stores.Messages, Refusals: ratelimit.NewRefusals(countersRedis),
 		Providers: vendors.All.Adapters(cfg.ProviderURLs),
 	})

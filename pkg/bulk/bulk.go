@@ -45,6 +45,7 @@ type Bulk struct {
 	MessageType    message.MessageType
 	Priority       message.Priority
 	Content        message.Content
+	Files          []message.FileData // of Content.Attachments, for InsertBulk; a bulk that is read has none
 	Criteria       audience.Criteria
 	Request        json.RawMessage // for display: the number of lead ids in place of the ids
 
@@ -67,7 +68,8 @@ var ErrLeaseLost = errors.New("renew lease of bulk: lease lost")
 
 // Store keeps the rows of bulks. All methods may be repeated, except InsertBulk without a key.
 //
-// InsertBulk locks the bulk's channel, sets ChannelVersion and inserts the idempotency key (nil: none) in the same transaction.
+// InsertBulk locks the bulk's channel, sets ChannelVersion and inserts the files and the idempotency key (nil: none) in the same
+// transaction.
 // It writes nothing and returns a message.Error not_found when the channel was deleted, and access.ErrKeyTaken when the key is
 // taken. Bulk returns a message.Error not_found. Bulks lists bulks with a smaller id than before, newest first (keyset
 // pagination; uuid.Nil starts at the newest). Tally counts the rows of a bulk's messages, in time proportional to their number.

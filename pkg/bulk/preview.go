@@ -58,6 +58,7 @@ type Preview struct {
 	Seconds                    float64
 	Rendered, Failed           int64 // of the first messages: how many were rendered, and how many of these would end FAILED
 	Failure                    error // of the first that would; nil if none would
+	AttachmentBytes            int64 // of all messages together
 	Samples                    []Sample
 }
 
@@ -119,6 +120,7 @@ func (p *Previewer) preview(ctx context.Context, o Request, tpl *render.Template
 		out.Reachable -= n
 		out.Skipped[message.DuplicateRecipient] += n
 	}
+	out.AttachmentBytes = out.Reachable * o.Content.AttachmentBytes()
 	return out, p.estimate(ctx, o, tpl, first, out)
 }
 

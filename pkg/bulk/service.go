@@ -22,6 +22,7 @@ import (
 type Request struct {
 	Channel     *channel.Channel
 	Content     message.Content
+	Files       []message.FileData // of Content.Attachments
 	Criteria    audience.Criteria
 	MessageType message.MessageType
 	Priority    message.Priority
@@ -71,13 +72,14 @@ func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
 	}
 	b := &Bulk{
 		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, MessageType: o.MessageType,
-		Priority: o.Priority, Content: o.Content, Criteria: o.Criteria, Request: o.Request, Status: Processing,
+		Priority: o.Priority, Content: o.Content, Files: o.Files, Criteria: o.Criteria, Request: o.Request, Status: Processing,
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
 	fault.Point(fault.BulkInserting)
 	if err := s.deps.Store.InsertBulk(ctx, b, o.Key); err != nil {
 		return nil, err
 	}
+	b.Files = nil // they are megabytes, and a caller may wait for the bulk
 	fault.Point(fault.BulkInserted)
 	s.deps.Observer.BulkEvent(ctx, "accepted", b.ID, "type", b.Channel.Type, "lead_ids", len(b.Criteria.LeadIDs))
 	s.wake(ctx, b.ID)

@@ -27,6 +27,10 @@ type (
 	SendRequest = contract.SendRequest
 	// MessageData is the content of a message.
 	MessageData = contract.MessageData
+	// Attachment is a file that an email carries.
+	Attachment = contract.Attachment
+	// AttachedFile describes an attachment of a message.
+	AttachedFile = contract.AttachedFile
 	// ReplyTo is the address to which replies go.
 	ReplyTo = contract.ReplyTo
 	// BulkSettings describe the audience of a bulk.

@@ -101,6 +101,7 @@ type MessageData struct {
 	ImageURL    string            `json:"image_url,omitempty" doc:"{types} only: https URL of a picture that the provider fetches. It is sent before the text." max:"2048" example:"https://example.com/promo.jpg"`
 	ReplyTo     *ReplyTo          `json:"reply_to,omitempty" doc:"{types} only: address to which replies go, as text with or without a display name, or as an object. It is not a template. Default: the sender." example:"Acme Support <help@acme.test>"`
 	Headers     map[string]string `json:"headers,omitempty" doc:"{types} only: additional mail headers by name. A name is X- followed by letters, digits and hyphens, at most 100 characters; names that begin with X-SG- and X-SMTPAPI are reserved. A value is one line, a Liquid template over the lead; a header whose value renders empty is left out." max:"20" each:"1000" example:"{\"X-Campaign\":\"spring\"}"`
+	Attachments []Attachment      `json:"attachments,omitempty" doc:"{types} only: files, at most 20 MB in all after decoding. Those of a bulk go to every recipient." max:"10"`
 	ContactID   string            `json:"contact_id,omitempty" doc:"For a single: id of the lead that receives it. If the lead exists, it is the data of the templates, and its address is the default recipient. An unknown id is accepted if recipient is given. A bulk with it is rejected: its leads are the contacts." format:"uuid" example:"11111111-0001-0001-0001-000000000001"`
 	Metadata    json.RawMessage   `json:"metadata,omitempty" doc:"Free-form object of the caller, returned with the message and never sent to a provider. Numbers have the bounds of custom_fields of a lead." bytes:"8192" example:"{\"campaign_id\":\"spring_promo\"}"`
 }
@@ -112,6 +113,13 @@ const MaxMailbox = 600
 type ReplyTo struct {
 	Email string `json:"email" required:"true" doc:"Email address." max:"320" example:"help@acme.test"`
 	Name  string `json:"name,omitempty" doc:"Display name: one line." max:"256" example:"Acme Support"`
+}
+
+// Attachment is a file that an email carries.
+type Attachment struct {
+	Name    string `json:"name" required:"true" doc:"File name, without a path and without control characters, at most 255 bytes in UTF-8." min:"1" max:"255" example:"invoice.pdf"`
+	Type    string `json:"type,omitempty" doc:"Media type without parameters. Default: by the extension of the name, else application/octet-stream." max:"255" example:"application/pdf"`
+	Content []byte `json:"content" required:"true" doc:"The file in base64 (RFC 4648, section 4), not empty. Line ends in it are ignored." example:"SGVsbG8="`
 }
 
 // BulkSettings describe the audience of a bulk: the leads that meet all criteria (with Match any: at least one), without the
@@ -218,6 +226,7 @@ type Preview struct {
 	Skipped          map[message.Reason]int64 `json:"skipped" doc:"Number of the other leads by reason." example:"{\"no_recipient\":1,\"unsubscribed\":1}"`
 	EstimatedCost    float64                  `json:"estimated_cost" doc:"Estimated cost in the currency of the channel. For SMS, the segments are extrapolated from the first 100 messages." example:"0.148"`
 	EstimatedSeconds float64                  `json:"estimated_seconds" doc:"Estimated duration in seconds, from the rate of the channel and the workers that are running now." example:"1.2"`
+	AttachmentBytes  int64                    `json:"attachment_bytes" doc:"Bytes of the attachments in all messages together: their size times reachable. 0 without attachments." example:"0"`
 	Warnings         []Warning                `json:"warnings" doc:"What the sender should know before the bulk is sent."`
 	Samples          []Sample                 `json:"samples" doc:"Messages of the first five leads; only their ids for API keys without the scope read."`
 	Kind             string                   `json:"kind" doc:"Which of the three answers to a send this is." enum:"kind_preview" example:"preview"`
@@ -285,10 +294,18 @@ type Message struct {
 	ProviderMessageID *string             `json:"provider_message_id" doc:"Id that the provider gave the message; null if it was not accepted." example:"SM0123456789abcdef0123456789abcdef"`
 	Cost              float64             `json:"cost" doc:"Cost in the currency of the channel; 0 if the message was not sent." example:"0.0079"`
 	Metadata          json.RawMessage     `json:"metadata" doc:"Free-form object of the request." example:"{\"campaign_id\":\"spring_promo\"}"`
+	Attachments       []AttachedFile      `json:"attachments" doc:"Files that the email carries, without their content; those of a bulk for its messages. Empty for other messages, and for a single whose lead was erased."`
 	CreatedAt         *time.Time          `json:"created_at" doc:"Time of creation." null:"never" example:"2025-01-31T10:30:00Z"`
 	ScheduledAt       *time.Time          `json:"scheduled_at" doc:"Time at which the message is due; null if it is not delayed." example:"2025-01-31T10:30:00Z"`
 	SentAt            *time.Time          `json:"sent_at" doc:"Time at which the provider accepted the message; null if it did not." example:"2025-01-31T10:30:00Z"`
 	UpdatedAt         *time.Time          `json:"updated_at" doc:"Time of the last change." null:"never" example:"2025-01-31T10:30:00Z"`
+}
+
+// AttachedFile describes an attachment of a message.
+type AttachedFile struct {
+	Name string `json:"name" doc:"File name." example:"invoice.pdf"`
+	Type string `json:"type" doc:"Media type." example:"application/pdf"`
+	Size int64  `json:"size" doc:"Size in bytes, decoded." example:"48213"`
 }
 
 // Attempt is one call to a provider.

@@ -28,6 +28,7 @@ type Route struct {
 	Examples []string // documented requests, by their names for Example
 	Uploads  []Upload // bodies of other media types, instead of Request
 	MaxBody  int64    // bytes of the body; 0: MaxSmallBody
+	MaxFiles int64    // bytes of the files in the body, decoded, which count beyond MaxBody; 0: it has none
 
 	Status        int      // of success
 	Answers       []any    // values of the types of a JSON answer; none: no body, unless Media is set
@@ -111,6 +112,11 @@ func (r *Route) BodyLimit() int64 {
 	}
 	return MaxSmallBody
 }
+
+// TransferLimit returns the maximum number of bytes that a request of the route may transfer. Files count twice: base64 makes them a
+// third longer, line ends and escapes longer still, and a request with files that are somewhat too large is answered with their place
+// in the body.
+func (r *Route) TransferLimit() int64 { return r.BodyLimit() + 2*r.MaxFiles }
 
 // HasBody reports whether a request of the route has a body.
 func (r *Route) HasBody() bool { return r.Request != nil || len(r.Uploads) > 0 }

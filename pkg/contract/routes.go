@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"herald/pkg/access"
+	"herald/pkg/message"
 )
 
 // The routes of the API.
@@ -15,7 +16,7 @@ var (
 		Query: SendQuery{}, Headers: SendHeaders{},
 		Request:  SendRequest{},
 		Examples: append(TypeExamples(), "bulk_lead_ids", "bulk_search_keyword", "bulk_filters", "bulk_assignees"), AnswerExample: "single_response",
-		AnswerHeaders: []string{HeaderReplayed, HeaderServerTiming, HeaderPreferenceApplied, HeaderLocation}, MaxBody: 8 << 20,
+		AnswerHeaders: []string{HeaderReplayed, HeaderServerTiming, HeaderPreferenceApplied, HeaderLocation}, MaxBody: 8 << 20, MaxFiles: message.MaxAttachmentBytes,
 		Status: http.StatusOK, Answers: []any{SendResponse{}, Bulk{}, Preview{}}, Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}
 	RouteListMessages = Route{

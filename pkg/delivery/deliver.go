@@ -20,6 +20,7 @@ type Deps struct {
 	Ledger     Ledger
 	Suspicions Suspicions
 	Contents   Contents
+	Files      *FileCache
 	Channels   Channels
 	Limiter    Limiter
 	Refusals   Refusals
@@ -63,6 +64,7 @@ type work struct {
 	*message.Message
 	lead       *message.Lead
 	template   *render.Template
+	files      []message.FileData // of a single whose request is under way
 	suppressed message.Reason
 	held       bool      // by the ledger: its bulk or its channel is paused
 	channel    int64     // the version of the channel that the ledger saw, 0 when the channel no longer exists
@@ -190,7 +192,11 @@ func (d *Deliverer) process(ctx context.Context, w *work) (Result, error) {
 	if wait := d.reserve(ctx, w, ch); wait > 0 {
 		return d.postpone(ctx, w, wait)
 	}
-	return d.send(ctx, w, Envelope{MessageID: w.ID, Channel: ch, Recipient: w.Recipient, Content: content})
+	e := Envelope{MessageID: w.ID, Channel: ch, Recipient: w.Recipient, Content: content, Files: w.files}
+	if len(e.Files) < len(content.Attachments) {
+		return d.sendStored(ctx, w, e)
+	}
+	return d.send(ctx, w, e)
 }
 
 // unsendable returns the end of a message that can never be sent.

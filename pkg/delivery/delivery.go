@@ -29,7 +29,10 @@ import (
 // Limits that the promises depend on.
 const (
 	MaxAttempts = 8                // claims of one message, so that a message that kills its worker comes to an end
-	SendTimeout = 15 * time.Second // one call to a provider
+	SendTimeout = 15 * time.Second // one call to a provider, without attachments
+
+	// fileRate is the rate, in bytes of attachments a second, by which a call may take longer. The largest attachments add 20 s.
+	fileRate = message.MaxAttachmentBytes / 20
 )
 
 // Timing holds the intervals that tests shorten.
@@ -42,8 +45,8 @@ type Timing struct {
 	PausedRetry time.Duration // how often a single looks whether its paused channel sends again
 }
 
-// DefaultTiming is the Timing of a real deployment. Stale plus SendTimeout is shorter than Claim, so that a call ends before
-// its claim does.
+// DefaultTiming is the Timing of a real deployment. Stale plus the longest call is shorter than Claim, so that a call ends
+// before its claim does.
 func DefaultTiming() Timing {
 	return Timing{
 		Claim: 60 * time.Second, Stale: 20 * time.Second, UnknownHold: 5 * time.Minute, Watch: 30 * time.Second,
@@ -57,7 +60,8 @@ type Envelope struct {
 	Channel   *channel.Channel
 	Recipient string
 	Content   render.Rendered
-	Part      int // from 0, below Parts
+	Files     []message.FileData // of Content.Attachments; shared by calls, and valid until Send returns
+	Part      int                // from 0, below Parts
 }
 
 // Provider sends over one vendor's API. Parts returns how many calls the content takes. Send makes one of them. It returns
@@ -126,7 +130,7 @@ type Suspicions interface {
 // ErrLeadErased says that the lead which a single was made from was erased before the single was written.
 var ErrLeadErased = errors.New("the lead was erased")
 
-// Inserter writes a single in one transaction, together with its idempotency key and its claim where the entry has them. The
+// Inserter writes a single in one transaction, together with its files, its idempotency key and its claim where the entry has them. The
 // claim is not made when the recipient is suppressed. The transaction locks the channel and the lead. Insert writes nothing
 // and returns access.ErrKeyTaken when the key is taken, a message.Error not_found when the channel no longer exists, and
 // ErrLeadErased when the lead that the message was made from no longer exists. It may be repeated when its answer was lost.
@@ -137,6 +141,7 @@ type Inserter interface {
 // Entry is a single to be written into the ledger.
 type Entry struct {
 	Message *message.Message
+	Files   []message.FileData     // of the message's attachments
 	Key     *access.IdempotencyKey // nil: none
 	Claim   Claim                  // the zero value: none
 	ForLead bool                   // the message was made from its lead, which must still exist
@@ -153,6 +158,12 @@ type Inserted struct {
 // Contents returns the parsed templates of a bulk, which all its messages share. Implementations cache them.
 type Contents interface {
 	Template(ctx context.Context, bulkID uuid.UUID) (*render.Template, error)
+}
+
+// FileStore reads the files of a bulk, or of a single, by its id, in the order of its attachments. Without them, for example after an
+// erasure, it returns a message.Error not_found.
+type FileStore interface {
+	Files(ctx context.Context, owner uuid.UUID) ([]message.FileData, error)
 }
 
 // Channels returns channels in at least the given version, or a message.Error not_found. Pause pauses a channel unless it was

@@ -50,7 +50,11 @@ func (d *Deliverer) send(ctx context.Context, w *work, e Envelope) (Result, erro
 
 // call makes one call to the provider. The in-flight limiter is told of it, also when the call panics.
 func (d *Deliverer) call(ctx context.Context, w *work, e Envelope) Response {
-	ctx, cancel := context.WithTimeout(ctx, SendTimeout)
+	timeout := SendTimeout
+	if len(e.Files) > 0 {
+		timeout += time.Duration(e.Content.AttachmentBytes()) * time.Second / fileRate
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	d.leaveInFlight(w)
 	defer d.enterInFlight(w)

@@ -20,7 +20,8 @@ type SendRequest struct {
 	Channel     *channel.Channel
 	Recipient   string // empty: the lead's address
 	Content     message.Content
-	LeadID      uuid.UUID // uuid.Nil: no contact was named
+	Files       []message.FileData // of Content.Attachments
+	LeadID      uuid.UUID          // uuid.Nil: no contact was named
 	Metadata    json.RawMessage
 	MessageType message.MessageType
 	Priority    message.Priority
@@ -89,7 +90,7 @@ func (s *Sender) sendOnce(ctx context.Context, req SendRequest, start time.Time)
 	if err != nil {
 		return nil, err
 	}
-	w := &work{Message: m, lead: lead, template: tpl, suppressed: inserted.Suppressed, channel: inserted.ChannelVersion, inline: true}
+	w := &work{Message: m, lead: lead, template: tpl, suppressed: inserted.Suppressed, channel: inserted.ChannelVersion, inline: true, files: req.Files}
 	if inserted.Claimed {
 		w.token, w.claimed, w.event.Claim = entry.Claim.Token, asked, time.Since(asked)
 		m.Attempt++
@@ -118,7 +119,7 @@ func (s *Sender) newEntry(req SendRequest, recipient string, fromLead bool) Entr
 		Content: &req.Content, Metadata: req.Metadata, Keyed: req.Key != nil, Status: message.Queued, CreatedAt: now, UpdatedAt: now,
 		NextAttemptAt: &watch,
 	}
-	entry := Entry{Message: m, Key: req.Key, ForLead: fromLead}
+	entry := Entry{Message: m, Files: req.Files, Key: req.Key, ForLead: fromLead}
 	if Decide(req.Channel).Immediate {
 		entry.Claim = s.deps.Deliverer.newClaim(m.ID)
 	}

@@ -38,7 +38,7 @@ var emailSpec = TypeSpec{
 		return ok
 	}},
 	Content: ContentRule{
-		Fields:        []string{"subject", "html_content", "sender", "sender_name", "reply_to", "headers"},
+		Fields:        []string{"subject", "html_content", "sender", "sender_name", "reply_to", "headers", "attachments"},
 		Implies:       []string{"subject", "html_content"},
 		Validate:      validateEmail,
 		CheckRendered: checkRenderedEmail,
@@ -69,6 +69,7 @@ func validateEmail(c *Content) []FieldError {
 	}
 	v.validateReplyTo(c.ReplyTo)
 	v.validateHeaders(c.Headers)
+	v.validateAttachments(c)
 	return v.errs
 }
 

@@ -89,6 +89,8 @@ type Content struct {
 	ImageURL   string   `json:"image_url,omitempty"`
 	ReplyTo    *Mailbox `json:"reply_to,omitempty"` // not a template
 	Headers    []Header `json:"headers,omitempty"`  // their values are templates
+
+	Attachments []Attachment `json:"attachments,omitempty"`
 }
 
 // Message is one message to one recipient over one channel: one row of the ledger.
@@ -105,6 +107,7 @@ type Message struct {
 	Priority    Priority
 	Content     *Content        // of a single; the messages of a bulk share the bulk's
 	Metadata    json.RawMessage // JSON object of the caller, singles only
+	Attachments []Attachment    // of a message that is shown: its own, or those of its bulk
 	Keyed       bool            // a single with an idempotency key: its caller cannot send it twice
 
 	Status     Status

@@ -8,7 +8,7 @@ import (
 
 // released are the channel types that callers use. Their names and fields are part of the contract; a new type needs no entry.
 var released = map[ChannelType][]string{
-	"EMAIL":        {"subject", "html_content", "sender_name", "sender", "reply_to", "headers"},
+	"EMAIL":        {"subject", "html_content", "sender_name", "sender", "reply_to", "headers", "attachments"},
 	"SMS":          {"sender", "media_urls"},
 	"INSTAGRAM_DM": {"image_url"},
 }

@@ -33,6 +33,7 @@ func (c *Content) fields() []contentField {
 		{"image_url", c.ImageURL != ""},
 		{"reply_to", c.ReplyTo != nil},
 		{"headers", len(c.Headers) > 0},
+		{"attachments", len(c.Attachments) > 0},
 	}
 }
 

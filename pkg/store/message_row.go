@@ -83,6 +83,9 @@ func (r *MessageRow) Shown() *message.Message {
 	if err != nil {
 		m.Content, m.Failure = nil, nil
 	}
+	if m.Content != nil {
+		m.Attachments = m.Content.Attachments
+	}
 	return m
 }
 

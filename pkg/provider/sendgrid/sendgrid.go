@@ -5,6 +5,7 @@ package sendgrid
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -57,11 +58,32 @@ func (p *Provider) Send(ctx context.Context, e delivery.Envelope) delivery.Respo
 	req.Method = rest.Post
 	req.Body = mail.GetRequestBody(build(e))
 	ctx, ev := transport.Trace(ctx)
-	res, err := p.client.SendWithContext(ctx, req)
+	res, err := p.post(ctx, req, e)
 	if err != nil {
 		return provider.NoAnswer(ev, err)
 	}
 	return classify(e, res)
+}
+
+// post makes the call. The SDK takes a body as one slice; one with attachments is read from their pieces instead, so that a call holds
+// no copy of them.
+func (p *Provider) post(ctx context.Context, req rest.Request, e delivery.Envelope) (*rest.Response, error) {
+	if len(e.Files) == 0 {
+		return p.client.SendWithContext(ctx, req)
+	}
+	r, err := rest.BuildRequestObject(req)
+	if err != nil {
+		return nil, err
+	}
+	b := newBody(req.Body, e.Content.Attachments, e.Files)
+	r = r.WithContext(ctx)
+	r.Body, r.ContentLength = b.reader(), b.size
+	r.GetBody = func() (io.ReadCloser, error) { return b.reader(), nil }
+	res, err := p.client.MakeRequest(r) //nolint:bodyclose // BuildResponse reads and closes it
+	if err != nil {
+		return nil, err
+	}
+	return rest.BuildResponse(res)
 }
 
 func build(e delivery.Envelope) *mail.SGMailV3 {

@@ -1,10 +1,20 @@
 package sendgrid
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"herald/pkg/channel"
 	"herald/pkg/delivery"
@@ -33,6 +43,8 @@ var adapter = providertest.Adapter{
 		"400 recipient":        sgError(400, "bad", `"personalizations.0.to.0.email"`).Means(providertest.Refused(message.RecipientRefused, "http_400")),
 		"400 sender":           sgError(400, "bad", `"from.email"`).Means(providertest.ChannelPaused(message.ChannelRefused, "http_400")),
 		"400 content":          sgError(400, "bad", `"content"`).Means(providertest.Refused(message.ContentRefused, "http_400")),
+		"400 attachment":       sgError(400, "bad", `"attachments.0.content"`).Means(providertest.Refused(message.ContentRefused, "http_400")),
+		"400 reply_to":         sgError(400, "bad", `"reply_to.email"`).Means(providertest.Refused(message.ContentRefused, "http_400")),
 		"400 without a field":  sgError(400, "bad", "null").Means(providertest.Refused(message.ContentRefused, "http_400")),
 		"401":                  sgError(401, "revoked", "null").Means(providertest.ChannelPaused(message.ChannelCredentials, "http_401")),
 		"403":                  sgError(403, "from", `"from"`).Means(providertest.ChannelPaused(message.ChannelRefused, "http_403")),
@@ -114,6 +126,98 @@ func TestRequests(t *testing.T) {
 				Method: http.MethodPost, Path: "/v3/mail/send", Authorization: "Bearer SG.top-secret-key", ContentType: "application/json", Body: c.body,
 			})
 		})
+	}
+}
+
+// Attachments follow the other members of a request, in the standard alphabet with padding, whatever their pieces are.
+func TestCaseAttachments(t *testing.T) {
+	const mib = 1 << 20
+	long := make([]byte, mib+1)
+	for i := range long {
+		long[i] = byte(i * i >> 3)
+	}
+	var pieces message.FileData
+	for rest, n := long, 1; len(rest) > 0; n = n*3 + 1 {
+		n = min(n, len(rest))
+		pieces, rest = append(pieces, rest[:n]), rest[n:]
+	}
+	for name, files := range map[string][]message.FileData{
+		"one byte": {{[]byte("A")}}, "two bytes": {{[]byte("AB")}}, "three": {{[]byte("ABC")}}, "two files": {{[]byte{0xfb, 0xff}}, {[]byte("x"), []byte("yz0")}},
+		"empty pieces": {{nil, []byte("a"), nil, []byte("b"), nil}}, "many pieces": {pieces, {[]byte("b")}},
+	} {
+		a := adapter
+		for i := range files {
+			a.Content.Attachments = append(a.Content.Attachments, message.Attachment{Name: fmt.Sprintf(`"%d" ä.pdf`, i), Type: "application/pdf", Size: files[i].Size()})
+		}
+		e := a.Envelope()
+		e.Files = files
+		v := providertest.Serve(t, a.Accept)
+		if r := a.New(t, v.URL).Send(t.Context(), e); r.Class != delivery.Accepted || r.ProviderMessageID != "abc" {
+			t.Errorf("%s: %+v", name, r)
+		}
+		got, n := v.Last()
+		var doc struct {
+			Subject     string
+			Content     []any
+			Attachments []map[string]string
+		}
+		if err := json.Unmarshal([]byte(got.Body), &doc); err != nil || n != 1 || doc.Subject != "Hi" || len(doc.Content) != 2 || len(doc.Attachments) != len(files) {
+			t.Fatalf("%s: %v in %.300s", name, err, got.Body)
+		}
+		for i := range files {
+			want := map[string]string{
+				"content": base64.StdEncoding.EncodeToString(bytes.Join(files[i], nil)), "type": "application/pdf", "filename": fmt.Sprintf(`"%d" ä.pdf`, i), "disposition": "attachment",
+			}
+			if d := cmp.Diff(want, doc.Attachments[i]); d != "" {
+				t.Errorf("%s, file %d: %.300s", name, i, d)
+			}
+		}
+		if got.ContentType != "application/json" || got.Authorization != "Bearer SG.top-secret-key" {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// A call with attachments goes over a kept connection that the server has closed meanwhile: its body is read again.
+func TestAttachmentsAreReadAgain(t *testing.T) {
+	a := adapter
+	a.Content.Attachments = []message.Attachment{{Name: "a", Type: "text/plain", Size: 2}}
+	e := a.Envelope()
+	e.Files = []message.FileData{{[]byte("hi")}}
+	b := newBody([]byte(`{"a":1}`), e.Content.Attachments, e.Files)
+	var first []byte
+	for range 2 {
+		got, err := io.ReadAll(b.reader())
+		if err != nil || int64(len(got)) != b.size || first != nil && !bytes.Equal(first, got) {
+			t.Errorf("%s, %v", got, err)
+		}
+		first = got
+	}
+	if want := `{"a":1,"attachments":[{"content":"aGk=","type":"text/plain","filename":"a","disposition":"attachment"}]}`; string(first) != want {
+		t.Errorf("%s", first)
+	}
+}
+
+// Calls hold no copies of their attachments: sending a large one allocates a fraction of it.
+func TestAttachmentsAreNotCopied(t *testing.T) {
+	const pieces = 40
+	a := adapter
+	a.Content.Attachments = []message.Attachment{{Name: "a", Type: "text/plain", Size: pieces * message.FilePiece}}
+	e := a.Envelope()
+	e.Files = []message.FileData{slices.Repeat(message.FileData{make([]byte, message.FilePiece)}, pieces)}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		a.Accept.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	p := a.New(t, srv.URL)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if r := p.Send(t.Context(), e); r.Class != delivery.Accepted {
+		t.Fatalf("%+v", r)
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > message.FilePiece*pieces/10 {
+		t.Errorf("%d bytes are allocated for a file of %d", after.TotalAlloc-before.TotalAlloc, message.FilePiece*pieces)
 	}
 }
 

@@ -1,9 +1,17 @@
 package simulator
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"io"
 	"net/mail"
+	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
 )
 
@@ -52,6 +60,12 @@ type sendGridMail struct {
 	Content []struct {
 		Value string `json:"value"`
 	} `json:"content"`
+	Attachments []struct {
+		Content     fileContent `json:"content"`
+		Filename    string      `json:"filename"`
+		Type        string      `json:"type"`
+		Disposition string      `json:"disposition"`
+	} `json:"attachments"`
 }
 
 type sendGridAddress struct {
@@ -74,13 +88,65 @@ func (a *sendGridAddress) email() string {
 	return a.Email
 }
 
+// fileContent is the content of an attachment: its size and its SHA-256 in hexadecimal. It is hashed from the request's buffer, since
+// copies of large files would make the simulator the largest program of a test.
+type fileContent struct {
+	size  int64
+	sum   string
+	valid bool // the content is base64
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (f *fileContent) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	v, err := d.ReadValue()
+	if err != nil || v.Kind() != '"' {
+		return errors.Join(err, errNoText)
+	}
+	h := sha256.New()
+	f.size, err = io.Copy(h, base64.NewDecoder(base64.StdEncoding, bytes.NewReader(v[1:len(v)-1]))) // an escape is not base64
+	f.sum, f.valid = hex.EncodeToString(h.Sum(nil)), err == nil
+	return nil
+}
+
+var errNoText = errors.New("no text")
+
+// refuseFiles returns SendGrid's refusal of an invalid attachment, nil if all are valid.
+func (m *sendGridMail) refuseFiles() answer {
+	for i := range m.Attachments {
+		a := &m.Attachments[i]
+		field := "attachments." + strconv.Itoa(i)
+		switch {
+		case !a.Content.valid:
+			return sendGridError(400, "The attachment content must be base64 encoded.", field+".content")
+		case a.Content.size == 0:
+			return sendGridError(400, "The attachment content is required.", field+".content")
+		case a.Filename == "":
+			return sendGridError(400, "The attachment filename is required.", field+".filename")
+		case strings.ContainsAny(a.Type, ";\r\n"):
+			return sendGridError(400, "The attachment type cannot contain ';', or CRLF characters.", field+".type")
+		case a.Disposition != "" && a.Disposition != "attachment" && a.Disposition != "inline":
+			return sendGridError(400, "The disposition of your attachment can be either 'inline' or 'attachment'.", field+".disposition")
+		}
+	}
+	return nil
+}
+
+// files returns the attachments as the record has them.
+func (m *sendGridMail) files() []File {
+	var files []File //nolint:prealloc // nil without attachments
+	for _, a := range m.Attachments {
+		files = append(files, File{Name: a.Filename, Type: a.Type, Size: a.Content.size, SHA256: a.Content.sum})
+	}
+	return files
+}
+
 // reservedHeaders are the names, in lower case, of the headers that a request may not set.
 var reservedHeaders = map[string]bool{
 	"x-sg-id": true, "x-sg-eid": true, "received": true, "dkim-signature": true, "content-type": true, "content-transfer-encoding": true, "to": true,
 	"from": true, "subject": true, "reply-to": true, "cc": true, "bcc": true,
 }
 
-// refuseExtras returns SendGrid's refusal of an invalid reply_to or header, nil if both are valid.
+// refuseExtras returns SendGrid's refusal of an invalid reply_to, header or attachment, nil if all are valid.
 func (m *sendGridMail) refuseExtras() answer {
 	if m.ReplyTo != nil && !strings.Contains(m.ReplyTo.Email, "@") {
 		return sendGridError(400, "The reply_to email does not contain a valid address.", "reply_to.email")
@@ -93,7 +159,7 @@ func (m *sendGridMail) refuseExtras() answer {
 			return sendGridError(400, "A header must be encoded if it contains Unicode characters.", "headers")
 		}
 	}
-	return nil
+	return m.refuseFiles()
 }
 
 func readSendGrid(c *fasthttp.RequestCtx, _ []string) (sent, answer) {
@@ -117,7 +183,7 @@ func readSendGrid(c *fasthttp.RequestCtx, _ []string) (sent, answer) {
 	return sent{
 		Accepted: Accepted{
 			Recipient: to, MessageID: m.Personalizations[0].CustomArgs["herald_message_id"], Subject: m.Subject, Text: m.Content[0].Value, From: m.From.Email,
-			ReplyTo: m.ReplyTo.text(), Headers: m.Headers,
+			ReplyTo: m.ReplyTo.text(), Headers: m.Headers, Attachments: m.files(),
 		},
 		fault: magicFault(to),
 		ok: func(c *fasthttp.RequestCtx, id string) {

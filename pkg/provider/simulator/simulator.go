@@ -77,7 +77,16 @@ type Accepted struct {
 	From              string            `json:"from,omitempty"`
 	ReplyTo           string            `json:"reply_to,omitempty"`
 	Headers           map[string]string `json:"headers,omitempty"`
+	Attachments       []File            `json:"attachments,omitempty"`
 	At                time.Time         `json:"at"`
+}
+
+// File is an attachment of an accepted message.
+type File struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`
+	Size   int64  `json:"size"`   // bytes, decoded
+	SHA256 string `json:"sha256"` // of the bytes, in hexadecimal
 }
 
 // copyKey identifies what a recipient must receive once: a message, or one part of it.
@@ -94,6 +103,8 @@ type Report struct {
 	First      time.Time        `json:"first"`
 	Last       time.Time        `json:"last"`
 }
+
+const maxRequest = 30 << 20 // bytes of a request: SendGrid's bound, the largest of the vendors'
 
 const maxRecords = 20_000 // accepted messages that are kept in full; all are counted
 
@@ -121,7 +132,7 @@ type Simulator struct {
 // New returns a Simulator that accepts every valid message without delay.
 func New() *Simulator {
 	s := &Simulator{limits: map[string]*window{}, counts: map[copyKey]int{}, by: map[string]int64{}, closers: map[io.Closer]struct{}{}, closed: make(chan struct{})}
-	s.server = fasthttp.Server{Handler: s.handle, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{}}
+	s.server = fasthttp.Server{Handler: s.handle, NoDefaultServerHeader: true, NoDefaultContentType: true, Logger: silent{}, MaxRequestBodySize: maxRequest}
 	return s
 }
 

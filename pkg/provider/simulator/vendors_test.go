@@ -126,7 +126,7 @@ func TestFaults(t *testing.T) {
 }
 
 // SendGrid refuses what it would not send, and the record has what it accepted.
-func TestSendGridHeadersAndReplyTo(t *testing.T) {
+func TestSendGridExtras(t *testing.T) {
 	s, u := start(t)
 	plain := calls[SendGrid]
 	defer func() { calls[SendGrid] = plain }()
@@ -141,6 +141,15 @@ func TestSendGridHeadersAndReplyTo(t *testing.T) {
 		"in another case":       {`"headers":{"X-SG-ID":"1"}`, 400},
 		"a header over a line":  {`"headers":{"X-A":"b\r\nBcc: x@y.test"}`, 400},
 		"a header beyond ASCII": {`"headers":{"X-A":"ä"}`, 400},
+		"a file":                {`"attachments":[{"content":"aGVsbG8=","filename":"a.txt","type":"text/plain","disposition":"attachment"}]`, 202},
+		"a file without a type": {`"attachments":[{"content":"aGVsbG8=","filename":"a.txt"}]`, 202},
+		"a file of no base64":   {`"attachments":[{"content":"hello","filename":"a.txt"}]`, 400},
+		"an escape in a file":   {`"attachments":[{"content":"aGVs\/G8=","filename":"a.txt"}]`, 400},
+		"a file that is null":   {`"attachments":[{"content":null,"filename":"a.txt"}]`, 400},
+		"an empty file":         {`"attachments":[{"content":"","filename":"a.txt"}]`, 400},
+		"a file without a name": {`"attachments":[{"content":"aGVsbG8="}]`, 400},
+		"a type with parameter": {`"attachments":[{"content":"aGVsbG8=","filename":"a.txt","type":"text/plain; charset=utf-8"}]`, 400},
+		"another disposition":   {`"attachments":[{"content":"aGVsbG8=","filename":"a.txt","disposition":"hidden"}]`, 400},
 	} {
 		call := plain
 		call.body = strings.TrimSuffix(plain.body, "}") + "," + c.more + "}"
@@ -153,6 +162,8 @@ func TestSendGridHeadersAndReplyTo(t *testing.T) {
 		switch {
 		case len(got) != map[bool]int{true: 1}[c.status == 202]:
 			t.Errorf("%s: accepted %+v", name, got)
+		case name == "a file" && !slices.Equal(got[0].Attachments, []File{{Name: "a.txt", Type: "text/plain", Size: 5, SHA256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}):
+			t.Errorf("%+v", got[0].Attachments)
 		case name == "both" && (got[0].ReplyTo != `"Help" <help@acme.test>` || got[0].Headers["X-A"] != "b"), name == "reply_to only" && got[0].ReplyTo != "help@acme.test":
 			t.Errorf("%s: %+v", name, got)
 		}

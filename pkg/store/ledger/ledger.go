@@ -27,6 +27,8 @@ const commitInterval = 2 * time.Millisecond
 // order.
 type driver interface {
 	insert(ctx context.Context, singles []single) ([]insertResult, error)
+	// insertWithFiles inserts one single with its files, in a transaction of its own.
+	insertWithFiles(ctx context.Context, s *single, files []message.FileData) (insertResult, error)
 	load(ctx context.Context, ids []uuid.UUID) ([]delivery.Loaded, error)
 	claim(ctx context.Context, claims []*delivery.Claim) ([]bool, error)
 	// commitBatch records outcomes, and loads and claims messages, in one transaction: the commit is the expensive part.
@@ -38,7 +40,7 @@ type driver interface {
 
 func newDriver(db *store.DB) driver {
 	if db.IsPostgres() {
-		return &postgresDriver{pool: db.LedgerPool()}
+		return &postgresDriver{pool: db.LedgerPool(), files: db.RecordsPool()}
 	}
 	return &sqliteDriver{db}
 }

@@ -14,7 +14,10 @@ import (
 )
 
 // postgresDriver executes a group as one statement over arrays, with one commit.
-type postgresDriver struct{ pool *pgxpool.Pool }
+type postgresDriver struct {
+	pool  *pgxpool.Pool
+	files *pgxpool.Pool // for singles with files, which take a connection for as long as a group takes for a thousand rows
+}
 
 // loadedRow is a row of a message with its lead while it is read.
 type loadedRow struct {

@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"herald/pkg/access"
+	"herald/pkg/message"
 	"herald/pkg/store"
 )
 
@@ -97,15 +100,77 @@ RETURNING id, claim_token`,
 
 // insert sends all statements in one batch, which is one transaction.
 func (d *postgresDriver) insert(ctx context.Context, singles []single) ([]insertResult, error) {
+	out, unclaimed, err := insertInto(ctx, d.pool, singles)
+	if err != nil {
+		return out, err
+	}
+	return out, d.addSuppressions(ctx, singles, out, unclaimed)
+}
+
+// errNotWritten rolls the files of a single back that was not written.
+var errNotWritten = errors.New("the single was not written")
+
+// insertWithFiles writes the files first: the locks on what the single refers to are held for its own row only.
+func (d *postgresDriver) insertWithFiles(ctx context.Context, s *single, files []message.FileData) (insertResult, error) {
+	var out []insertResult
+	var unclaimed []int
+	err := pgx.BeginFunc(ctx, d.files, func(tx pgx.Tx) error {
+		err := store.EachPiece(s.ID, files, func(r store.FileRow) error {
+			_, err := tx.Exec(ctx, insertFileSQL, r.OwnerID, r.File, r.Piece, r.Data)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if out, unclaimed, err = insertInto(ctx, tx, []single{*s}); err == nil && !out[0].written {
+			err = errNotWritten
+		}
+		return err
+	})
+	if errors.Is(err, errNotWritten) {
+		return out[0], nil
+	}
+	if err != nil {
+		return insertResult{}, err
+	}
+	err = d.addSuppressions(ctx, []single{*s}, out, unclaimed)
+	return out[0], err
+}
+
+// insertFileSQL is store.InsertFileSQL in the notation of pgx.
+var insertFileSQL = strings.NewReplacer("?, ?, ?, ?", "$1, $2, $3, $4").Replace(store.InsertFileSQL)
+
+// batchSender is a pool or a transaction.
+type batchSender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// addSuppressions looks up why singles that were to be inserted as claimed are not. unclaimed are their positions.
+func (d *postgresDriver) addSuppressions(ctx context.Context, singles []single, out []insertResult, unclaimed []int) error {
+	if len(unclaimed) == 0 {
+		return nil
+	}
+	ids := make([]uuid.UUID, len(unclaimed))
+	for i, at := range unclaimed {
+		ids[i] = singles[at].ID
+	}
+	loaded, err := d.load(ctx, ids)
+	for i := range loaded {
+		out[unclaimed[i]].Suppressed = loaded[i].Suppressed
+	}
+	return err
+}
+
+// insertInto inserts singles. It returns the positions of those that are not claimed.
+func insertInto(ctx context.Context, to batchSender, singles []single) (out []insertResult, unclaimed []int, err error) {
 	rows, positions := insertOrder(singles)
-	out := make([]insertResult, len(singles))
+	out = make([]insertResult, len(singles))
 	var statements pgx.Batch
 	queueReferences(&statements, singles, out)
 	if keyed := slices.IndexFunc(rows, func(r single) bool { return r.key != nil }); keyed >= 0 {
 		sql, args := keyStatement.bind(rows[keyed:], access.KeepEffects.Seconds())
 		statements.Queue(sql, args...)
 	}
-	var unclaimed []uuid.UUID
 	sql, args := insertStatement.bind(rows)
 	statements.Queue(sql, args...).Query(func(found pgx.Rows) error {
 		var id, token uuid.UUID
@@ -113,20 +178,14 @@ func (d *postgresDriver) insert(ctx context.Context, singles []single) ([]insert
 			i := positions[id]
 			out[i].written = true
 			if out[i].Claimed = token != uuid.Nil && token == singles[i].claim.Token; !out[i].Claimed {
-				unclaimed = append(unclaimed, id)
+				unclaimed = append(unclaimed, i)
 			}
 			return nil
 		})
 		return err
 	})
-	if err := d.pool.SendBatch(ctx, &statements).Close(); err != nil || len(unclaimed) == 0 {
-		return out, err
-	}
-	loaded, err := d.load(ctx, unclaimed)
-	for i := range loaded {
-		out[positions[unclaimed[i]]].Suppressed = loaded[i].Suppressed
-	}
-	return out, err
+	err = to.SendBatch(ctx, &statements).Close()
+	return out, unclaimed, err
 }
 
 // insertOrder returns the singles to write in the order of their keys, those without a key first, so that two groups never

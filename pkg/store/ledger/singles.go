@@ -52,7 +52,8 @@ func (r *single) keyHash() []byte {
 }
 
 // Insert implements delivery.Inserter. It may be repeated: a message that exists, because the answer to its insert was lost, stays as
-// it is. The group that it joins retries each single alone if the database rejects a value.
+// it is. The group that it joins retries each single alone if the database rejects a value. A single with files joins no group, because
+// the others would wait until its megabytes are written.
 func (l *Ledger) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserted, error) {
 	m := e.Message
 	hash := message.HashAddress(m.Recipient)
@@ -67,7 +68,11 @@ func (l *Ledger) Insert(ctx context.Context, e delivery.Entry) (delivery.Inserte
 	}
 	var result insertResult
 	err := store.Retry(ctx, func() (err error) {
-		result, err = l.inserts.Do(ctx, single{row, e.Key, e.Claim, e.ForLead})
+		if s := (single{row, e.Key, e.Claim, e.ForLead}); len(e.Files) > 0 {
+			result, err = l.driver.insertWithFiles(ctx, &s, e.Files)
+		} else {
+			result, err = l.inserts.Do(ctx, s)
+		}
 		switch {
 		case err == nil && result.missing() != nil:
 			return result.missing()

@@ -31,6 +31,17 @@ func (d *sqliteDriver) insert(ctx context.Context, singles []single) ([]insertRe
 	})
 }
 
+// insertWithFiles writes the files in the transaction of their single, unless the single is not written.
+func (d *sqliteDriver) insertWithFiles(ctx context.Context, s *single, files []message.FileData) (ins insertResult, err error) {
+	err = d.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if ins, err = d.insertOne(tx, s); err != nil || !ins.written {
+			return err
+		}
+		return store.InsertFiles(tx, s.ID, files)
+	})
+	return ins, err
+}
+
 // references looks up the channel and the lead that a single refers to.
 func (d *sqliteDriver) references(tx *gorm.DB, n *single) (ins insertResult, err error) {
 	if ins.ChannelVersion, err = d.channelVersion(tx, &n.MessageRow); err != nil || !n.forLead {

@@ -54,6 +54,9 @@ func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Id
 			if res.Error != nil || res.RowsAffected == 0 { // the bulk and its event exist from an earlier try
 				return res.Error
 			}
+			if err := store.InsertFiles(tx, b.ID, b.Files); err != nil {
+				return err
+			}
 			return s.db.Publish(tx, event.BulkAccepted{BulkID: b.ID, ChannelID: b.Channel.ID, ChannelType: b.Channel.Type, MessageType: b.MessageType})
 		})
 		if errors.Is(err, access.ErrKeyTaken) {

@@ -30,6 +30,16 @@ UPDATE messages SET recipient = '', address_hash = NULL, content = NULL, metadat
     updated_at = CASE WHEN status IN ('SCHEDULED', 'PENDING', 'QUEUED') OR (status = 'UNKNOWN' AND next_attempt_at IS NOT NULL) THEN ? ELSE updated_at END
 WHERE `
 
+// eraseMessages erases the messages that a condition selects, with the attachments of the singles among them. The attachments of a bulk
+// stay, as its templates do: every recipient received them.
+func eraseMessages(tx *gorm.DB, now any, where string, args ...any) error {
+	files := "DELETE FROM message_files WHERE owner_id IN (SELECT id FROM messages WHERE bulk_id IS NULL AND (" + where + "))"
+	if err := tx.Exec(files, args...).Error; err != nil { // first: the condition may name what the erasure empties
+		return err
+	}
+	return tx.Exec(eraseSQL+where, append([]any{now}, args...)...).Error
+}
+
 // EraseLead implements lead.Eraser. It decodes nothing of the lead but its addresses, so that a damaged row can be erased.
 func (s *LeadStore) EraseLead(ctx context.Context, id uuid.UUID) error {
 	return s.db.Transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id) })
@@ -57,13 +67,13 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	if err := tx.Exec("DELETE FROM leads WHERE id = ?", id).Error; err != nil {
 		return err
 	}
-	if err := tx.Exec(eraseSQL+"lead_id = ?", s.db.Now(), id).Error; err != nil {
+	if err := eraseMessages(tx, s.db.Now(), "lead_id = ?", id); err != nil {
 		return err
 	}
 	for _, a := range addresses {
 		// Singles to the address that name no lead, or one that does not exist.
-		if err := tx.Exec(eraseSQL+`address_hash IN ? AND channel_type = ? AND bulk_id IS NULL
-    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, s.db.Now(), hashBytes(a.text), string(a.typ)).Error; err != nil {
+		if err := eraseMessages(tx, s.db.Now(), `address_hash IN ? AND channel_type = ? AND bulk_id IS NULL
+    AND (lead_id IS NULL OR NOT EXISTS (SELECT 1 FROM leads WHERE leads.id = messages.lead_id))`, hashBytes(a.text), string(a.typ)); err != nil {
 			return err
 		}
 		if err := tx.Exec("UPDATE suppressions SET address = '' WHERE type = ? AND address_hash IN ?", string(a.typ), hashBytes(a.text)).Error; err != nil {
@@ -124,7 +134,7 @@ const (
 )
 
 // keptContent are the fields of message_data that every recipient received. They are templates of the sender and stay.
-var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls", "reply_to", "headers"}
+var keptContent = []string{"subject", "content", "html_content", "sender", "sender_name", "image_url", "media_urls", "reply_to", "headers", "attachments"}
 
 // eraseFromRequests replaces a lead's addresses in the criteria and the requests that bulks keep. LIKE preselects the bulks in one
 // scan; the exact replacement is done here, on the decoded documents.

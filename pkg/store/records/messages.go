@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm"
 
 	"herald/pkg/message"
 	"herald/pkg/store"
@@ -93,12 +94,46 @@ func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uu
 	return out, s.addMetadata(ctx, refs)
 }
 
-// addMetadata sets the metadata of messages of bulks. It is stored once, in the request of the bulk, not in each row.
+// Files implements delivery.FileStore.
+func (s *MessageStore) Files(ctx context.Context, owner uuid.UUID) ([]message.FileData, error) {
+	rows, err := s.db.WithContext(ctx).Raw("SELECT file, data FROM message_files WHERE owner_id = ? ORDER BY file, piece", owner).Rows()
+	if err != nil {
+		return nil, store.WrapError("read the attachments", err)
+	}
+	defer func() { _ = rows.Close() }() // Err tells what went wrong
+	var files []message.FileData
+	for rows.Next() {
+		var file int
+		var data []byte
+		if err := rows.Scan(&file, &data); err != nil {
+			return nil, store.WrapError("read the attachments", err)
+		}
+		if file >= len(files) {
+			files = append(files, nil)
+		}
+		last := len(files) - 1
+		files[last] = append(files[last], data)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, store.WrapError("read the attachments", err)
+	}
+	if len(files) == 0 {
+		return nil, message.Errorf(message.CodeNotFound, "the attachments of %s not found", owner)
+	}
+	return files, nil
+}
+
+// addMetadata sets the metadata and the attachments of messages of bulks. They are stored once, in the request of the bulk, not in each
+// row.
 func (s *MessageStore) addMetadata(ctx context.Context, messages []*message.Message) error {
-	of := map[uuid.UUID][]byte{}
+	type shared struct {
+		Metadata    json.RawMessage      `json:"metadata"`
+		Attachments []message.Attachment `json:"attachments"`
+	}
+	of := map[uuid.UUID]shared{}
 	for _, m := range messages {
 		if m.BulkID != uuid.Nil {
-			of[m.BulkID] = nil
+			of[m.BulkID] = shared{}
 		}
 	}
 	if len(of) == 0 {
@@ -111,18 +146,16 @@ func (s *MessageStore) addMetadata(ctx context.Context, messages []*message.Mess
 	}
 	for _, r := range rows {
 		var request struct {
-			Data struct {
-				Metadata json.RawMessage `json:"metadata"`
-			} `json:"message_data"`
+			Data shared `json:"message_data"`
 		}
 		if err := r.Request.Decode(&request); err != nil {
 			return err
 		}
-		of[r.ID] = request.Data.Metadata
+		of[r.ID] = request.Data
 	}
 	for _, m := range messages {
 		if m.BulkID != uuid.Nil {
-			m.Metadata = of[m.BulkID]
+			m.Metadata, m.Attachments = of[m.BulkID].Metadata, of[m.BulkID].Attachments
 		}
 	}
 	return nil
@@ -130,7 +163,7 @@ func (s *MessageStore) addMetadata(ctx context.Context, messages []*message.Mess
 
 // EraseMessage implements delivery.Suspicions.
 func (s *MessageStore) EraseMessage(ctx context.Context, id uuid.UUID) error {
-	return store.WrapError("erase the message", s.db.WithContext(ctx).Exec(eraseSQL+"id = ?", s.db.Now(), id).Error)
+	return s.db.Transact(ctx, "erase the message", func(tx *gorm.DB) error { return eraseMessages(tx, s.db.Now(), "id = ?", id) })
 }
 
 // Suspect implements delivery.Suspicions.
