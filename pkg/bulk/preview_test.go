@@ -105,6 +105,11 @@ func TestPreviewEstimates(t *testing.T) {
 				t.Errorf("samples %+v", preview.Samples)
 			}
 		}
+		f.setEmail(leads[299], "")
+		if preview, err := f.newPreviewer(0).Preview(t.Context(), r); err != nil || preview.Cost != 2_990 {
+			t.Errorf("with a lead that is skipped: %+v, %v", preview, err)
+		}
+		f.setEmail(leads[299], "l299@example.com")
 		if c := f.called("LeadsByID")[0]; len(c.args[0].([]uuid.UUID)) != 100 {
 			t.Errorf("%d leads were read to be rendered", len(c.args[0].([]uuid.UUID)))
 		}

@@ -226,6 +226,14 @@ func TestCaseAddressesThatAreNone(t *testing.T) {
 	if d := cmp.Diff(want, rep.Warnings); d != "" || rep.Warned != 6 || rep.Imported != 8 || len(leads) != 8 {
 		t.Errorf("%s %+v", d, rep)
 	}
+	for phone, warned := range map[string]int{
+		"(415) 555-0101": 0, "030 901820": 0, "tel:+14155550101": 0, "12345": 0, "123456789012345": 0, "+14155550101": 0, "1234": 1, "1234567890123456": 1, "+1 415": 1,
+		"00999 123 456": 1, "+1415555010112345": 1, "call me": 1,
+	} {
+		if rep, _ := importWith(t, lead.ImportOptions{}, "phone\n"+phone+"\n"); rep.Warned != warned {
+			t.Errorf("%s: %d warnings, want %d", phone, rep.Warned, warned)
+		}
+	}
 	rep, _ = importWith(t, lead.ImportOptions{}, "email\n"+strings.Repeat("none\n", 101))
 	if rep.Warned != 101 || len(rep.Warnings) != 100 || rep.Warnings[99].Line != 101 {
 		t.Errorf("%d warnings, %d described", rep.Warned, len(rep.Warnings))

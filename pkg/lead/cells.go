@@ -151,18 +151,18 @@ func (r *cellReader) checkAddresses(l *message.Lead) {
 	}
 }
 
-// possiblePhone reports whether a text has as many digits as phone numbers have. Whether a number without a country code
-// can be called depends on the region of the send.
+// possiblePhone reports whether a text can be a phone number. Whether one without a country code can be called depends on the
+// region of the send, so only its digits are counted.
 func possiblePhone(s string) bool {
-	digits := 0
-	for _, c := range s {
-		switch {
-		case '0' <= c && c <= '9':
-			digits++
-		case strings.ContainsRune("+-./() \u00a0\u202f\t", c):
-		default:
-			return false
-		}
+	if _, ok := message.NormalizePhone(s); ok {
+		return true
 	}
-	return digits >= 5 && digits <= 17
+	digits, ok := message.PhonePart(message.PhoneKey(s))
+	return ok && !strings.HasPrefix(digits, "+") && !strings.HasPrefix(digits, "00") && len(digits) >= minDigits && len(digits) <= maxDigits
 }
+
+// The length of national phone numbers in digits.
+const (
+	minDigits = 5
+	maxDigits = 15
+)

@@ -60,6 +60,22 @@ func TestEnqueueingTwiceChangesNothing(t *testing.T) {
 	})
 }
 
+// Each generation of a message has a task, so a task of an earlier one does not keep a later one out.
+func TestGenerationsHaveTheirTasks(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
+		c := NewClient(rdb, asynqfast.Options{})
+		id := uuid.New()
+		for generation := range 4 {
+			redistest.Must(t, c.Later(t.Context(), &message.Message{ID: id, Generation: generation, ChannelType: message.SMS, Priority: message.High}, time.Hour))
+		}
+		depth, err := c.Depth(t.Context(), "sms.single")
+		redistest.Must(t, err)
+		if depth["scheduled"] != 4 {
+			t.Errorf("%v", depth)
+		}
+	})
+}
+
 func TestPresence(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, _ string) {
 		c := NewClient(rdb, asynqfast.Options{})

@@ -22,6 +22,12 @@ type Again struct{ After time.Duration }
 // Error implements error.
 func (a *Again) Error() string { return fmt.Sprintf("run again in %s", a.After) }
 
+// isFailure reports whether an error of a handler uses a retry of its task.
+func isFailure(err error) bool {
+	var again *Again
+	return !errors.As(err, &again)
+}
+
 const (
 	shutdownTimeout = 30 * time.Second // longer than any send, so that a stop interrupts none
 	returnTimeout   = 5 * time.Second
@@ -58,7 +64,7 @@ func NewServers(rdb func() redis.UniversalClient, concurrency map[message.Channe
 			TaskCheckInterval:        srv.hooks.PollInterval(),
 			DelayedTaskCheckInterval: time.Second,
 			ShutdownTimeout:          shutdownTimeout,
-			IsFailure:                func(err error) bool { var again *Again; return !errors.As(err, &again) },
+			IsFailure:                isFailure,
 			RetryDelayFunc:           retryDelay,
 			Logger:                   lines,
 			LogLevel:                 asynq.WarnLevel,

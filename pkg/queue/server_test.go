@@ -30,6 +30,13 @@ func TestRetryDelay(t *testing.T) {
 	}
 }
 
+// A task that asks to run again uses no retry; any other error does.
+func TestWhatUsesARetry(t *testing.T) {
+	if isFailure(fmt.Errorf("deliver: %w", &Again{After: time.Second})) || !isFailure(errors.New("x")) {
+		t.Error("a task that waits uses a retry, or one that failed does not")
+	}
+}
+
 // Each channel type has its own queues, singles are polled first most often, and a bulk's priority chooses its queue.
 func TestQueues(t *testing.T) {
 	if got := len(Names()); got != 1+4*len(message.ChannelTypes) {

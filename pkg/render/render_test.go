@@ -199,6 +199,7 @@ func TestLoops(t *testing.T) {
 	lead := &message.Lead{Tags: []string{"a", "b", "c"}}
 	for source, want := range map[string]string{
 		`{% for t in tags %}{{ t }}{{ forloop.index }}{{ forloop.rindex0 }},{% endfor %}`:                               "a12,b21,c30,",
+		`{% for t in tags %}{{ forloop.first }}-{{ forloop.last }},{% endfor %}`:                                        "true-false,false-false,false-true,",
 		`{% for t in tags limit: 0 %}{{ t }}{% else %}none{% endfor %}`:                                                 "none",
 		`{% for t in tags limit: 2 offset: 1 %}{{ t }}{% endfor %}`:                                                     "bc",
 		`{% for t in tags offset: 1 %}{{ t }}{% endfor %}`:                                                              "bc",

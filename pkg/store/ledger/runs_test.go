@@ -445,6 +445,21 @@ func TestSuppressedByTypeAndReason(t *testing.T) {
 	})
 }
 
+// Of several reasons for one address the plan shows the last in the order of their names, on both databases.
+func TestOneOfSeveralReasons(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		hash := message.HashAddress("ann@example.com")
+		for _, reason := range []message.Reason{message.Unsubscribed, message.SuppressedBounce, message.Complained} {
+			must(t, s.PutSuppression(t.Context(), &message.Suppression{ID: newID(), Type: message.Email, Hash: hash, Reason: reason, MessageTypes: message.MessageTypes, CreatedAt: time.Now()}))
+		}
+		got, err := s.Suppressed(t.Context(), message.Email, message.Marketing, []message.Hash{hash})
+		must(t, err)
+		if got[hash] != message.Unsubscribed {
+			t.Errorf("shows %s", got[hash])
+		}
+	})
+}
+
 // A row that does not claim its address, such as one of a suppressed recipient, does not make a later row a duplicate.
 func TestOnlyTheFirstOfAnAddressCounts(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {

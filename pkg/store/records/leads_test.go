@@ -63,6 +63,15 @@ func TestLeads(t *testing.T) {
 		if len(next) != 1 || next[0].ID != list[1].ID {
 			t.Errorf("next page: %+v", next)
 		}
+		must(t, s.MergeLeads(ctx, lead.Batch{
+			Importer: newID(), IDs: []uuid.UUID{bare.ID}, Merge: func(stored []message.Lead) (created, updated []message.Lead) {
+				stored[0].City = "Bergen"
+				return nil, stored
+			},
+		}))
+		if l, err := s.Lead(ctx, bare.ID); err != nil || l.City != "Bergen" {
+			t.Errorf("after a merge: %+v, %v", l, err)
+		}
 		var match []message.Lead
 		must(t, s.MergeLeads(ctx, lead.Batch{
 			Importer: newID(), IDs: []uuid.UUID{bare.ID}, Emails: []string{"zoe@example.com"}, Phones: []string{"+4712345678"},
