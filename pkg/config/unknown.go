@@ -75,26 +75,23 @@ func nearest(name string, known []string) string {
 	return found
 }
 
-// distance returns the number of insertions, deletions, replacements and exchanges of neighbours that make a into b
-// (Damerau-Levenshtein distance, restricted to exchanges that are not edited further). It compares bytes.
+// distance returns the number of bytes to insert, delete and replace that make a into b (Levenshtein distance).
 func distance(a, b string) int {
-	before, last, row := []int{}, make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
+	row := make([]int, len(b)+1) // of the beginnings of b, for the part of a so far
+	for j := range row {
+		row[j] = j
 	}
 	for i := range len(a) {
+		diagonal := row[0]
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
 			}
-			row[j+1] = min(last[j]+cost, last[j+1]+1, row[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
 		}
-		before, last, row = last, row, make([]int, len(b)+1)
 	}
-	return last[len(b)]
+	return row[len(b)]
 }

@@ -46,26 +46,17 @@ func CheckDatabaseURL(databaseURL string) error {
 	if !strings.HasPrefix(databaseURL, "postgres://") && !strings.HasPrefix(databaseURL, "postgresql://") {
 		return errors.New("must begin with postgres:// or sqlite://")
 	}
-	u, err := url.Parse(databaseURL)
-	if err != nil {
+	if _, err := url.Parse(databaseURL); err != nil {
 		return errors.New("is not a URL; characters like / and # in a password are written as %2F and %23")
 	}
 	if _, err := pgxpool.ParseConfig(databaseURL); err != nil {
-		return fmt.Errorf("is not usable: %s", causes(err, u))
+		text := err.Error()
+		if _, cause, ok := strings.Cut(text, "`: "); ok { // "cannot parse `URL`: cause"
+			text = cause
+		}
+		return fmt.Errorf("is not usable: %s", text)
 	}
 	return nil
-}
-
-// causes returns the text of an error of the driver without the URL that it repeats and without the URL's password.
-func causes(err error, u *url.URL) string {
-	text := err.Error()
-	if _, after, ok := strings.Cut(text, "`: "); ok { // "cannot parse `URL`: cause"
-		text = after
-	}
-	if password, ok := u.User.Password(); ok && password != "" {
-		text = strings.ReplaceAll(text, password, "xxxxx")
-	}
-	return text
 }
 
 // isAddress reports whether addr is host:port with a port that can be bound. The host may be empty.

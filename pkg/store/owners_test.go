@@ -43,6 +43,10 @@ func TestIntegrationIdempotencyKeysOutliveTheMigration(t *testing.T) {
 			used.Hash[:], used.Fingerprint[:], effect.String())
 		_, err = s.Migrate(t.Context())
 		must(t, err)
+		var owner string
+		if err := db.QueryRowContext(t.Context(), "SELECT owner FROM api_keys").Scan(&owner); err != nil || owner != "k1" {
+			t.Errorf("the migration wrote the owner %q, %v", owner, err)
+		}
 		insert("k2")
 		for _, id := range []string{"k1", "k2"} {
 			k, err := s.APIKey(t.Context(), id)
