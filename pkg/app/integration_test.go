@@ -115,7 +115,7 @@ func TestIntegrationAnOutageOfRedisIsInTheLog(t *testing.T) {
 	for _, p := range programs {
 		s.eventually(time.Minute, "the end of the outage is told", func() bool { return len(p.lines("redis answers again")) == 1 })
 		told := p.lines("redis does not answer")
-		if told[0]["level"] != "WARN" || told[0]["address"] != rdb.Socket || told[0]["component"] != "redis" || len(told) > 2 {
+		if told[0]["level"] != "WARN" || told[0]["address"] != rdb.Socket || told[0]["component"] != "redis" || len(told) > 3 { // the first, and reminders after 10 and 30 s on a slow machine
 			t.Errorf("%v", told)
 		}
 		if again := p.lines("redis answers again")[0]; again["level"] != "INFO" || again["address"] != rdb.Socket || again["seconds"].(float64) < 4 {
@@ -140,7 +140,7 @@ func TestIntegrationAnOutageOfRedisIsInTheLog(t *testing.T) {
 // for a while, and only then closes its port.
 func TestIntegrationNoRequestIsLostWhenTheAPIStops(t *testing.T) {
 	t.Parallel()
-	s := deployAs(t, plan{api: []string{"HERALD_DRAIN_DELAY=3s"}})
+	s := deployAs(t, plan{api: []string{"HERALD_DRAIN_DELAY=2m"}})
 	s.load(1)
 	var stopped, ready atomic.Bool
 	var sent, late, lost atomic.Int64
@@ -182,11 +182,10 @@ func TestIntegrationNoRequestIsLostWhenTheAPIStops(t *testing.T) {
 	s.eventually(time.Minute, "requests are answered while it drains", func() bool { return late.Load() >= 8 })
 	ready.Store(false)
 	load.Wait()
-	select {
-	case <-s.startedAPI.done:
-	case <-time.After(time.Minute):
-		t.Fatalf("it does not stop: %s", s.startedAPI.log)
-	}
+	s.eventually(time.Minute, "it stops", func() bool {
+		s.startedAPI.signal(syscall.SIGTERM) // the second one ends the wait
+		return s.startedAPI.ended()
+	})
 	if !s.startedAPI.cmd.ProcessState.Success() || len(s.startedAPI.lines("draining")) != 1 {
 		t.Errorf("%v: %s", s.startedAPI.cmd.ProcessState, s.startedAPI.log)
 	}

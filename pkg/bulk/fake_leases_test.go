@@ -77,6 +77,10 @@ func (f *fake) Acquire(ctx context.Context, l bulk.Lease, ttl time.Duration) (*b
 		return nil, message.Errorf(message.CodeConflict, "the bulk is not to be run")
 	}
 	b.token, b.expires = l.Token, time.Now().Add(ttl)
+	if b.StartedAt == nil {
+		now := time.Now()
+		b.StartedAt = &now
+	}
 	copied := b.Bulk
 	if b.Planned {
 		copied.Criteria.LeadIDs = nil
