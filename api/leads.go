@@ -1,12 +1,14 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
 
 	"herald/api/request"
 	"herald/pkg/access"
+	"herald/pkg/audience"
 	"herald/pkg/contract"
 	"herald/pkg/lead"
 	"herald/pkg/message"
@@ -65,15 +67,33 @@ func (s *Server) getLead(c echo.Context) error {
 
 func (s *Server) listLeads(c echo.Context) error {
 	q := request.NewQuery(c, &wire.Errors{})
+	f := leadFilter(q)
 	limit, after := q.PageByID()
 	if err := q.Close(); err != nil {
 		return err
 	}
-	items, err := s.deps.Leads.List(c.Request().Context(), after, limit+1)
+	items, err := s.deps.Leads.List(c.Request().Context(), f, after, limit+1)
+	if errors.Is(err, audience.ErrTooSlow) {
+		return message.InvalidField(message.SlugValue, "the search takes too long: add a filter that fewer leads match", "query")
+	}
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, listOf(q, items, limit, showLead, func(l *message.Lead) string { return l.ID.String() }))
+}
+
+// leadFilter reads the filters of a list of leads.
+func leadFilter(q *request.Query) lead.Filter {
+	f := lead.Filter{
+		Email: q.Text("email", lead.MaxText), Phone: q.Phone("phone", lead.MaxText), InstagramID: q.Text("instagram_id", lead.MaxText),
+		AssigneeID: q.Text("assignee_id", lead.MaxText), Tag: q.Text("tag", lead.MaxTag), Status: q.Text("status", lead.MaxText),
+		Search: q.Text("search", audience.MaxKeyword), CreatedAfter: q.Time("created_after"), CreatedBefore: q.Time("created_before"),
+		UpdatedAfter: q.Time("updated_after"),
+	}
+	if f.Search != "" && len(audience.Words(f.Search)) == 0 {
+		q.Errs.Add(message.SlugTooShort, "must have at least one word", "query", "search")
+	}
+	return f
 }
 
 func (s *Server) patchLead(c echo.Context) error {

@@ -299,7 +299,8 @@ func (m *mutator) parameters(method, path string, op *operation, body string) {
 	for i, p := range op.Parameters {
 		pointer := fmt.Sprintf("/paths/%s/%s/parameters/%d/schema", escape(path), strings.ToLower(method), i)
 		for _, v := range []string{"x", "-1", "1.5", "201x", "{}", "%00", "%ff", strings.Repeat("x", 400)} {
-			if m.valid(pointer, v) && p.In == "header" {
+			_, bounded := m.node(pointer).(map[string]any)["maxLength"]
+			if m.valid(pointer, v) && (p.In == "header" || p.In == "query" && bounded && v[0] != '%') {
 				continue // free text
 			}
 			target, headers := op.concrete(path), []string(nil)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -48,6 +49,31 @@ func (q *Query) Get(name string) string {
 		q.Errs.Add(message.SlugTooShort, "must not be empty: leave the parameter out", "query", name)
 	}
 	return values[0]
+}
+
+// Text reads a text of at most limit characters, "" if it is absent. A text that no row can hold is a mistake.
+func (q *Query) Text(name string, limit int) string {
+	v := q.Get(name)
+	switch {
+	case !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0:
+		q.Errs.Add(message.SlugValue, "must be UTF-8 without NUL characters", "query", name)
+	case utf8.RuneCountInString(v) > limit:
+		q.Errs.Add(message.SlugTooLong, fmt.Sprintf("must have at most %d characters", limit), "query", name)
+	default:
+		return v
+	}
+	return ""
+}
+
+// Phone reads a text that may be a phone number. An unescaped + at its beginning is decoded as a space.
+func (q *Query) Phone(name string, limit int) string { return withPlus(q.Text(name, limit)) }
+
+// withPlus restores the + of a phone number that was not escaped.
+func withPlus(v string) string {
+	if len(v) > 1 && v[0] == ' ' && v[1] >= '0' && v[1] <= '9' {
+		return "+" + v[1:]
+	}
+	return v
 }
 
 // UUID reads an id, uuid.Nil if it is absent.
@@ -114,12 +140,9 @@ func (q *Query) ChannelType(name string) message.ChannelType {
 
 // Address reads an address of any type in its normalised form.
 func (q *Query) Address(name string) string {
-	v := q.Get(name)
+	v := withPlus(q.Get(name))
 	if v == "" {
 		return ""
-	}
-	if len(v) > 1 && v[0] == ' ' && v[1] >= '0' && v[1] <= '9' {
-		v = "+" + v[1:] // an unescaped + of a phone number is decoded as a space
 	}
 	for _, t := range message.ChannelTypes {
 		if address, ok := message.ValidRecipient(t, v); ok {

@@ -8,12 +8,48 @@ import (
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"herald/pkg/client"
 )
 
 type leadsCmd struct {
 	Import leadsImportCmd `cmd:"" help:"Import leads from a CSV or NDJSON file."`
+	List   leadsListCmd   `cmd:"" help:"List the leads that match all of the flags."`
+}
+
+type leadsListCmd struct {
+	output
+	Email         string    `help:"Email address, in any spelling."`
+	Phone         string    `help:"Phone number, in any spelling."`
+	InstagramID   string    `help:"Instagram-scoped user id."`
+	AssigneeID    string    `help:"Id of the user to which the lead is assigned."`
+	Tag           string    `help:"Tag."`
+	Status        string    `help:"Status."`
+	Search        string    `help:"Words in name, email, company or phone."`
+	CreatedAfter  time.Time `help:"Time, for example 2025-01-31T10:30:00Z."`
+	CreatedBefore time.Time `help:"Time, for example 2025-01-31T10:30:00Z."`
+	UpdatedAfter  time.Time `help:"Time, for example 2025-01-31T10:30:00Z."`
+	Limit         int       `default:"50" help:"Print at most this many leads; 0 for all."`
+}
+
+// Run lists leads in the order of their ids.
+func (c *leadsListCmd) Run(ctx context.Context, api *client.Client) error {
+	found := api.FindLeads(ctx, client.LeadFilter{
+		Email: c.Email, Phone: c.Phone, InstagramID: c.InstagramID, AssigneeID: c.AssigneeID, Tag: c.Tag, Status: c.Status, Search: c.Search,
+		CreatedAfter: c.CreatedAfter, CreatedBefore: c.CreatedBefore, UpdatedAfter: c.UpdatedAfter,
+	})
+	return listed(c.output, found, c.Limit, "ID\tFIRST NAME\tLAST NAME\tEMAIL\tPHONE\tTAGS", func(l *client.Lead) []any {
+		return []any{l.ID, textOf(l.FirstName), textOf(l.LastName), textOf(l.Email), textOf(l.Phone), strings.Join(l.Tags, "; ")}
+	})
+}
+
+// textOf returns a text that may be absent.
+func textOf(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 type leadsImportCmd struct {

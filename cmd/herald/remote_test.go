@@ -10,6 +10,7 @@ import (
 
 	"herald/pkg/app"
 	"herald/pkg/app/apptest"
+	"herald/pkg/client"
 	"herald/pkg/config"
 	"herald/pkg/contract"
 	"herald/pkg/testenv"
@@ -132,6 +133,11 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	wants(t, 1, "1 imported, 0 updated, 0 unchanged, 1 rejected", "leads", "import", file(t, "leads.ndjson", "{\"email\":\"c@example.com\"}\n{\"id\":1}\n"))
 	wants(t, 0, `"updated": 2`, "leads", "import", "--json", "--format", "csv", file(t, "leads.txt", "email,company\na@example.com,X\nb@example.com,X\n"))
 	wants(t, 2, "", "leads", "import", file(t, "leads.xls", ""))
+	if found := lines[client.Lead](t, wants(t, 0, "a@example.com", "leads", "list", "--json", "--search", "ann", "--email", "A@example.com", "--created-before", "9999-01-01T00:00:00Z")); len(found) != 1 {
+		t.Errorf("%d leads", len(found))
+	}
+	wants(t, 0, "b@example.com", "leads", "list", "--phone", "", "--limit", "2")
+	wants(t, 0, "ID", "leads", "list", "--tag", "vip", "--status", "new", "--assignee-id", "u", "--instagram-id", "1", "--created-after", "2024-01-31T10:00:00Z", "--updated-after", "2024-01-31T10:00:00Z")
 	semicolons := file(t, "kontakte.csv", "E-Mail-Adresse;Vorname;Kundennr;Notiz\nj@example.com;J\xfcrgen;7;x\n")
 	wants(t, 1, "", "leads", "import", semicolons)
 	shown := wants(t, 0, "1 rows: 1 imported, 0 updated, 0 unchanged, 0 rejected, 0 warnings (dry run: nothing was written)",

@@ -51,7 +51,7 @@ var ours = map[string][]string{
 	"client":           {"contract", "message"},
 	"render":           {"dates", "message"},
 	"audience":         {"dates", "message", "wire"},
-	"lead":             {"contactfile", "dates", "message", "wire"},
+	"lead":             {"audience", "contactfile", "dates", "message", "wire"},
 	"channel":          {"message", "seal"},
 	"seal":             {},
 	"stats":            {"message"},

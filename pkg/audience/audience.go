@@ -67,7 +67,7 @@ func Parse(errs *wire.Errors, o *wire.Object, now time.Time) Criteria {
 	}
 	if o.Has("search_keyword") {
 		before := len(errs.List())
-		c.Words = words(o.String("search_keyword", MaxKeyword))
+		c.Words = Words(o.String("search_keyword", MaxKeyword))
 		if len(c.Words) == 0 && len(errs.List()) == before {
 			o.Fail(message.SlugTooShort, "must have at least one word", "search_keyword")
 		}
@@ -171,9 +171,9 @@ func notEmpty(o *wire.Object, name string) {
 	}
 }
 
-// words splits a keyword into its folded words. Quotes, commas and parentheses separate words like white space: people search
+// Words splits a keyword into its folded words. Quotes, commas and parentheses separate words like white space: people search
 // for "Smith, John" and for (415) 555-0101.
-func words(keyword string) []string {
+func Words(keyword string) []string {
 	return strings.FieldsFunc(message.Fold(keyword), func(r rune) bool {
 		return unicode.IsSpace(r) || strings.ContainsRune(",;\"“”„«»()", r)
 	})

@@ -388,6 +388,21 @@ func comparedForms(c *Condition, value string) []string {
 	return []string{normalised, folded}
 }
 
+// Is returns the conditions that a text field has a value, which is compared as in a filter, or that a lead has a tag. They say too
+// that the field is not empty, since the indexes of addresses leave empty ones out.
+func Is(field, value string) []Node {
+	c := &Condition{Field: field, Kind: Text, Op: In}
+	if field == "tags" {
+		c.Kind, c.Op, value = Tags, Contains, strings.TrimSpace(value)
+	}
+	c.Values = comparedForms(c, value)
+	nodes := []Node{{Cond: c}}
+	if c.Kind == Text {
+		nodes = append(nodes, Node{Cond: &Condition{Field: field, Kind: Text, Op: IsNotEmpty}})
+	}
+	return nodes
+}
+
 // textOf converts a value to text. Numbers and booleans have the form of customText.
 func textOf(v any) (string, bool) {
 	switch v := v.(type) {

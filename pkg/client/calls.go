@@ -297,9 +297,46 @@ func (c *Client) DeleteChannel(ctx context.Context, id string, t message.Channel
 	return c.do(ctx, call{route: contract.RouteDeleteChannel, args: []string{id, string(t)}}, nil)
 }
 
+// LeadFilter filters a list of leads. Empty fields match every lead; the others must all match.
+type LeadFilter struct {
+	Email         string
+	Phone         string
+	InstagramID   string
+	AssigneeID    string
+	Tag           string
+	Status        string
+	Search        string // words, as search_keyword of a bulk
+	CreatedAfter  time.Time
+	CreatedBefore time.Time
+	UpdatedAfter  time.Time
+}
+
+// query encodes the filter as the query of the list.
+func (f LeadFilter) query() url.Values {
+	q := url.Values{}
+	for name, v := range map[string]string{
+		"email": f.Email, "phone": f.Phone, "instagram_id": f.InstagramID, "assignee_id": f.AssigneeID, "tag": f.Tag, "status": f.Status, "search": f.Search,
+	} {
+		if v != "" {
+			q.Set(name, v)
+		}
+	}
+	for name, t := range map[string]time.Time{"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "updated_after": f.UpdatedAfter} {
+		if !t.IsZero() {
+			q.Set(name, t.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	return q
+}
+
 // Leads iterates over the leads in the order of their ids.
 func (c *Client) Leads(ctx context.Context) iter.Seq2[Lead, error] {
-	return all[Lead](ctx, c, contract.RouteListLeads, nil)
+	return c.FindLeads(ctx, LeadFilter{})
+}
+
+// FindLeads iterates over the leads that match a filter, in the order of their ids.
+func (c *Client) FindLeads(ctx context.Context, f LeadFilter) iter.Seq2[Lead, error] {
+	return all[Lead](ctx, c, contract.RouteListLeads, f.query())
 }
 
 // Lead returns one lead.

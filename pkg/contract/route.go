@@ -146,6 +146,21 @@ type MessagesQuery struct {
 	PageQuery
 }
 
+// LeadsQuery filters the list of leads. Parameters that are present must all match.
+type LeadsQuery struct {
+	Email         string    `name:"email" doc:"Leads with this email address. Both are compared in their normalised form, so letter case does not count." max:"1000" example:"stella@example.com"`
+	Phone         string    `name:"phone" doc:"Leads with this phone number. Both are compared in their normalised form, so separators do not count." max:"1000" example:"+15005551001"`
+	InstagramID   string    `name:"instagram_id" doc:"Leads with this Instagram-scoped user id." max:"1000" example:"1234567890123456"`
+	AssigneeID    string    `name:"assignee_id" doc:"Leads that are assigned to this user." max:"1000" example:"user-uuid-1"`
+	Tag           string    `name:"tag" doc:"Leads with this tag, in any letter case." max:"200" example:"vip"`
+	Status        string    `name:"status" doc:"Leads with this status, in any letter case." max:"1000" example:"qualified"`
+	Search        string    `name:"search" doc:"Leads with every word in name, email, company or phone, as search_keyword of a bulk." max:"200" example:"enterprise customers"`
+	CreatedAfter  time.Time `name:"created_after" doc:"Leads created after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	CreatedBefore time.Time `name:"created_before" doc:"Leads created before this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	UpdatedAfter  time.Time `name:"updated_after" doc:"Leads changed after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	PageQuery
+}
+
 // SuppressionsQuery filters the list of suppressions. Parameters that are present must all match.
 type SuppressionsQuery struct {
 	Type    message.ChannelType `name:"type" doc:"Suppressions of this type of channel, in any letter case." enum:"type" example:"EMAIL"`

@@ -87,8 +87,8 @@ var (
 	}
 	RouteListLeads = Route{
 		ID: "listLeads", Method: http.MethodGet, Path: "/api/leads", Scope: access.Read,
-		Tag: "Leads", Summary: "List leads", Text: "Ordered by id.",
-		Query: PageQuery{}, Status: http.StatusOK, Answers: []any{Page[Lead]{}},
+		Tag: "Leads", Summary: "List leads", Text: "Ordered by id. The parameters are filters; all of them must match.",
+		Query: LeadsQuery{}, Status: http.StatusOK, Answers: []any{Page[Lead]{}},
 	}
 	RouteCreateLead = Route{
 		ID: "createLead", Method: http.MethodPost, Path: "/api/leads", Scope: access.Send,

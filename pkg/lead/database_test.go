@@ -65,7 +65,7 @@ func together(all ...func()) {
 
 func everyLead(t *testing.T, s *storetest.Store) []message.Lead {
 	t.Helper()
-	leads, err := s.Leads(t.Context(), uuid.Nil, 100_000)
+	leads, err := s.Leads(t.Context(), nil, uuid.Nil, 100_000)
 	if err != nil {
 		t.Fatal(err)
 	}

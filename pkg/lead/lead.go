@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/audience"
 	"herald/pkg/message"
 )
 
@@ -16,8 +17,9 @@ import (
 type Store interface {
 	// Lead returns one lead, or a message.Error not_found.
 	Lead(ctx context.Context, id uuid.UUID) (*message.Lead, error)
-	// Leads returns at most limit leads with ids above after, in the order of their ids.
-	Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error)
+	// Leads returns at most limit leads with ids above after that meet the criteria, in the order of their ids. nil criteria are met
+	// by every lead. It returns audience.ErrTooSlow when the database exceeds its time limit.
+	Leads(ctx context.Context, c *audience.Criteria, after uuid.UUID, limit int) ([]message.Lead, error)
 	// InsertLeads writes new leads, all or none. An id that is in use is a message.Error conflict.
 	InsertLeads(ctx context.Context, leads []message.Lead) error
 	// UpdateLead locks a lead, calls change with it and writes the fields that differ, in one transaction. It may call
@@ -122,9 +124,10 @@ func (s *Service) Get(ctx context.Context, id uuid.UUID) (*message.Lead, error) 
 	return s.deps.store.Lead(ctx, id)
 }
 
-// List returns at most limit leads with ids above after, in the order of their ids.
-func (s *Service) List(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
-	return s.deps.store.Leads(ctx, after, limit)
+// List returns at most limit leads with ids above after that match a filter, in the order of their ids. It returns
+// audience.ErrTooSlow when the database exceeds its time limit.
+func (s *Service) List(ctx context.Context, f Filter, after uuid.UUID, limit int) ([]message.Lead, error) {
+	return s.deps.store.Leads(ctx, f.Criteria(), after, limit)
 }
 
 // Create stores a new lead and fills in its id, where it has none, and its times. An id that is in use is a conflict.

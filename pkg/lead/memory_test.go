@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/audience"
 	"herald/pkg/lead"
 	"herald/pkg/message"
 )
@@ -44,11 +45,13 @@ func (m *memory) Lead(_ context.Context, id uuid.UUID) (*message.Lead, error) {
 	return &l, nil
 }
 
-func (m *memory) Leads(_ context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
+func (m *memory) Leads(_ context.Context, c *audience.Criteria, after uuid.UUID, limit int) ([]message.Lead, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := slices.SortedFunc(maps.Values(m.leads), func(a, b message.Lead) int { return cmp.Compare(a.ID.String(), b.ID.String()) })
-	all = slices.DeleteFunc(all, func(l message.Lead) bool { return l.ID.String() <= after.String() })
+	all = slices.DeleteFunc(all, func(l message.Lead) bool {
+		return l.ID.String() <= after.String() || c != nil && !c.Match(audience.NewPerson(&l))
+	})
 	return all[:min(limit, len(all))], nil
 }
 
@@ -131,7 +134,7 @@ func (m *memory) DropSuppression(context.Context, uuid.UUID) error { return notF
 // all returns the leads sorted by email address.
 func (m *memory) all(t *testing.T) []message.Lead {
 	t.Helper()
-	leads, err := m.Leads(t.Context(), uuid.Nil, 100_000)
+	leads, err := m.Leads(t.Context(), nil, uuid.Nil, 100_000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/lead"
 	"herald/pkg/message"
 )
 
@@ -39,7 +40,7 @@ func TestCreateFillsInIDAndTimes(t *testing.T) {
 	if err := svc.Create(t.Context(), &want); !message.IsCode(err, message.CodeConflict) || !strings.Contains(err.Error(), want.ID.String()) {
 		t.Errorf("an id that is in use: %v", err)
 	}
-	if list, err := svc.List(t.Context(), uuid.Nil, 1); err != nil || len(list) != 1 {
+	if list, err := svc.List(t.Context(), lead.Filter{}, uuid.Nil, 1); err != nil || len(list) != 1 {
 		t.Errorf("%d leads are listed, want 1: %v", len(list), err)
 	}
 }

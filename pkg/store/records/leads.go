@@ -10,22 +10,25 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"herald/pkg/audience"
 	"herald/pkg/message"
 	"herald/pkg/store"
+	"herald/pkg/store/search"
 )
 
 // LeadStore implements lead.Store, lead.Eraser and delivery.Leads. It is safe for concurrent use.
 type LeadStore struct {
-	db     *store.DB
-	writer leadWriter
+	db       *store.DB
+	resolver *search.Resolver
+	writer   leadWriter
 }
 
 // NewLeadStore returns the leads of a database.
 func NewLeadStore(db *store.DB) *LeadStore {
 	if db.IsPostgres() {
-		return &LeadStore{db, &postgresLeads{db.RecordsPool()}}
+		return &LeadStore{db, search.NewResolver(db, 0), &postgresLeads{db.RecordsPool()}}
 	}
-	return &LeadStore{db, &sqliteLeads{db}}
+	return &LeadStore{db, search.NewResolver(db, 0), &sqliteLeads{db}}
 }
 
 // leadWriter writes many leads in the way of one database, in one transaction.
@@ -51,7 +54,10 @@ func leadNotFound(id uuid.UUID) error {
 }
 
 // Leads implements lead.Store.
-func (s *LeadStore) Leads(ctx context.Context, after uuid.UUID, limit int) ([]message.Lead, error) {
+func (s *LeadStore) Leads(ctx context.Context, c *audience.Criteria, after uuid.UUID, limit int) ([]message.Lead, error) {
+	if c != nil {
+		return s.resolver.Matching(ctx, c, after, limit)
+	}
 	leads, err := store.ReadLeads(s.db.WithContext(ctx).Where("id > ?", after).Order("id").Limit(limit))
 	return leads, store.WrapError("list leads", err)
 }

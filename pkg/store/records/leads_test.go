@@ -50,7 +50,7 @@ func TestLeads(t *testing.T) {
 		if _, err := s.Lead(ctx, newID()); !message.IsCode(err, message.CodeNotFound) {
 			t.Errorf("an unknown lead: %v", err)
 		}
-		list, err := s.Leads(ctx, uuid.Nil, 10)
+		list, err := s.Leads(ctx, nil, uuid.Nil, 10)
 		must(t, err)
 		if len(list) != 2 || list[0].ID.String() > list[1].ID.String() {
 			t.Errorf("list: %d", len(list))
@@ -58,7 +58,7 @@ func TestLeads(t *testing.T) {
 		if list[0].LastContactedAt == nil || !list[0].LastContactedAt.Equal(now) || list[1].LastContactedAt != nil {
 			t.Errorf("contacted %v and %v", list[0].LastContactedAt, list[1].LastContactedAt)
 		}
-		next, err := s.Leads(ctx, list[0].ID, 10)
+		next, err := s.Leads(ctx, nil, list[0].ID, 10)
 		must(t, err)
 		if len(next) != 1 || next[0].ID != list[1].ID {
 			t.Errorf("next page: %+v", next)
@@ -351,7 +351,7 @@ func TestLeadsAreListedInPages(t *testing.T) {
 			want = append(want, storetest.Lead(t, s, nil))
 		}
 		for after := uuid.Nil; ; after = got[len(got)-1] {
-			page, err := s.Leads(t.Context(), after, 2)
+			page, err := s.Leads(t.Context(), nil, after, 2)
 			must(t, err)
 			if len(page) == 0 {
 				break

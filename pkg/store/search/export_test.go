@@ -1,0 +1,13 @@
+package search
+
+import (
+	"github.com/google/uuid"
+
+	"herald/pkg/audience"
+)
+
+// ListQuery returns the query that searches a list in PostgreSQL.
+func ListQuery(c *audience.Criteria, after uuid.UUID, limit int) (string, []any) {
+	q := &compiler{postgres: true}
+	return q.list(c, after, limit), q.args
+}
