@@ -39,9 +39,10 @@ func (c *Content) fields() []contentField {
 
 // ContentFields returns the names on the wire of the fields of Content besides the text.
 func ContentFields() []string {
-	var names []string
-	for _, f := range (&Content{}).fields() {
-		names = append(names, f.name)
+	fields := (&Content{}).fields()
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
 	}
 	return names
 }
