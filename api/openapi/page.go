@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"herald/pkg/message"
 )
 
 //go:embed page.html
@@ -76,11 +78,27 @@ func (d *document) html() ([]byte, error) {
 	var b bytes.Buffer
 	err = page.Execute(&b, map[string]any{
 		"Version": contractVersion, "Conventions": strings.Split(strings.ReplaceAll(conventions, "`", ""), "\n\n"), "Sections": sections, "Schemas": shown,
+		"Reasons": reasons(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write the page of the document: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// docReason is one row of the table of reasons.
+type docReason struct {
+	Reason message.Reason
+	message.ReasonText
+}
+
+func reasons() []docReason {
+	all := message.Reasons()
+	rows := make([]docReason, len(all))
+	for i, r := range all {
+		rows[i] = docReason{r, r.Explain()}
+	}
+	return rows
 }
 
 // show converts an operation to the data of the page's template.

@@ -322,7 +322,7 @@ var enumerations = map[string]enumeration{
 	"priority_name":      {component: "Priority", values: names(message.Priorities)},
 	"priority":           {component: "SendPriority", values: append(names(message.Priorities), "1", "2", "3", "4", "5")},
 	"status":             {component: "MessageStatus", values: append(names(message.Open), names(message.Settled)...)},
-	"reason":             {component: "Reason", values: names(message.Reasons())},
+	"reason":             {component: reasonComponent, values: names(message.Reasons())},
 	"suppression_reason": {component: "SuppressionReason", values: names(message.SuppressionReasons)},
 	"bulk_status":        {component: "BulkStatus", values: names(bulk.Statuses)},
 	"channel_state":      {component: "ChannelState", values: []string{string(channel.Active), string(channel.Paused)}, exact: true},
@@ -415,8 +415,16 @@ func enumOf(component string, values []string) *jsonschema.Schema {
 	for _, v := range values {
 		s.Enum = append(s.Enum, v)
 	}
+	if component == reasonComponent {
+		for _, r := range message.Reasons() {
+			s.Description += fmt.Sprintf(" %s: %s.", r, r.Explain().Meaning)
+		}
+	}
 	return s
 }
+
+// reasonComponent is the enumeration whose description explains each value.
+const reasonComponent = "Reason"
 
 // anyCase returns a regular expression for words in any letter case. JSON Schema's dialect has no flag for that.
 func anyCase(words []string) string {

@@ -19,6 +19,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"herald/pkg/contract"
+	"herald/pkg/message"
 )
 
 // The types of requests and responses, so that callers need no second import.
@@ -49,6 +50,8 @@ type (
 	Preview = contract.Preview
 	// Explanation explains the result of a bulk for one lead.
 	Explanation = contract.Explanation
+	// Reason is why a message was not sent, or may not have been; its method Explain returns what that means and what to do.
+	Reason = message.Reason
 	// Message is one message of the ledger.
 	Message = contract.Message
 	// Channel is a sending account.
