@@ -30,7 +30,7 @@ capacity: ## 2,000 bulks that wait beside one that does not, 300 small ones, 1,0
 pairs: ## 2,000 random pairs of concurrent writes on each database; some minutes
 	go test ./pkg/store -run TestFaultPairsOfWrites -faults.pairs=2000 -v -timeout 30m -count=1
 
-imports: ## thirty concurrent imports of the same 5,000 people on each database; a minute or two
+imports: ## thirty concurrent imports of the same 5,000 people on each database; half a minute
 	go test ./pkg/lead -run TestCaseThirtyImportsOfTheSamePeople -import.people=5000 -v -timeout 30m -count=1
 
 import-million: ## a file of a million rows through the command line, twice: time and memory; let nothing else run meanwhile
