@@ -90,13 +90,16 @@ var kinds = []struct {
 	{[]string{"begin:vcard"}, false, "the file is a vCard: export the contacts as CSV"},
 }
 
-// refuseKind returns an error for a file that is recognisably no table.
+// refuseKind returns an error for a file that is recognisably no table. Binary files are compared byte by byte: in lower case all
+// bytes outside UTF-8 are the same, so a text in another encoding would look like a picture.
 func refuseKind(start []byte) error {
 	text := bytes.ToLower(bytes.TrimLeft(bytes.TrimPrefix(start, []byte("\ufeff")), " \t\r\n"))
 	for _, k := range kinds {
-		if slices.ContainsFunc(k.magic, func(m string) bool {
-			return bytes.HasPrefix(start, []byte(m)) || bytes.HasPrefix(text, bytes.ToLower([]byte(m)))
-		}) {
+		begins := text
+		if k.media {
+			begins = start
+		}
+		if slices.ContainsFunc(k.magic, func(m string) bool { return bytes.HasPrefix(begins, []byte(m)) }) {
 			return &FileError{Media: k.media, Msg: k.says}
 		}
 	}

@@ -92,6 +92,25 @@ func TestCaseEncodingsByName(t *testing.T) {
 	}
 }
 
+// A header that begins with letters outside ASCII is no binary file.
+func TestCaseHeadersInOtherEncodings(t *testing.T) {
+	for name, c := range map[string]struct{ charset, header, want string }{
+		"Windows-1251": {"windows-1251", "\xc8\xec\xff,email", "Имя"}, "Windows-1252": {"windows-1252", "\xc4\xd6\xdc,email", "ÄÖÜ"},
+		"Shift JIS": {"shift_jis", "\x96\xbc\x91O,email", "名前"}, "GBK": {"gbk", "\xd0\xd5\xc3\xfb,email", "姓名"}, "like an old workbook": {"windows-1252", "\xd0\xcf \xe0,email", "ÐÏ à"},
+	} {
+		rep, leads := importWith(t, lead.ImportOptions{Charset: c.charset}, c.header+"\nx,ann@x.test\n")
+		if rep.Imported != 1 || rep.Columns[0].Name != c.want || leads[0].Email != "ann@x.test" {
+			t.Errorf("%s: %+v", name, rep)
+		}
+		svc, _ := inMemory()
+		_, err := svc.Import(t.Context(), lead.ImportOptions{Format: lead.CSV}, strings.NewReader(c.header+"\nx,ann@x.test\n"))
+		var e *message.Error
+		if !errors.As(err, &e) || e.Code != message.CodeInvalid || !cmp.Equal(e.Fields[0].Loc, []any{"query", "charset"}) {
+			t.Errorf("%s without a name: %v", name, err)
+		}
+	}
+}
+
 // What is odd in one row costs that row at most, and the report counts every row.
 func TestCaseOddRowsAreCounted(t *testing.T) {
 	const people = 1_000
