@@ -20,7 +20,12 @@ func showBulk(v *bulk.View) contract.Bulk {
 	r := contract.Bulk{
 		TotalLeads: v.Figures.Total, MessagesSent: v.Sent, MessagesFailed: v.Failed, SuccessRate: v.SuccessRate, BulkID: v.ID.String(),
 		Status: string(v.Status), StatusReason: orNull(v.StatusReason), MessagesPending: v.Pending, MessagesUnknown: v.Unknown, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
-		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), CompletedAt: at(v.CompletedAt), Kind: contract.KindBulk,
+		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), PlannedAt: at(v.PlannedAt), CompletedAt: at(v.CompletedAt), Kind: contract.KindBulk,
+		Name: orNull(v.Name), ChannelID: v.Bulk.Channel.ID.String(), ChannelType: v.Bulk.Channel.Type, Currency: orNull(v.Currency),
+		MessageType: v.MessageType, Priority: v.Priority, Metadata: metadataOf(v.Request),
+	}
+	if v.Author.ID != "" {
+		r.CreatedBy = &contract.BulkAuthor{KeyID: v.Author.ID, Name: v.Author.Name}
 	}
 	if r.FailureReasons == nil {
 		r.FailureReasons = map[message.Reason]int64{}
@@ -29,6 +34,19 @@ func showBulk(v *bulk.View) contract.Bulk {
 		r.Channel = &contract.BulkChannel{ID: v.Channel.ID.String(), Type: v.Channel.Type, State: string(v.ChannelState), StateReason: orNull(v.ChannelReason)}
 	}
 	return r
+}
+
+// metadataOf returns the metadata in the request of a bulk, null if it has none.
+func metadataOf(stored json.RawMessage) json.RawMessage {
+	var r struct {
+		Data struct {
+			Metadata json.RawMessage `json:"metadata"`
+		} `json:"message_data"`
+	}
+	if json.Unmarshal(stored, &r) != nil || len(r.Data.Metadata) == 0 {
+		return json.RawMessage("null")
+	}
+	return r.Data.Metadata
 }
 
 // changeBulk returns the handler that pauses, resumes or cancels a bulk.
@@ -47,10 +65,14 @@ func (s *Server) changeBulk(change func(context.Context, uuid.UUID) (*bulk.View,
 }
 
 // shownBulk returns the answer to a write: ids and figures. The reason of a paused channel is free text of a person or a
-// provider, so only a key with the scope read gets it.
+// provider, and name, metadata and author are of the key that sent the bulk, so only a key with the scope read gets them.
 func shownBulk(c echo.Context, v *bulk.View) contract.Bulk {
 	r := showBulk(v)
-	if r.Channel != nil && !request.Allowed(c, access.Read) {
+	if request.Allowed(c, access.Read) {
+		return r
+	}
+	r.Name, r.Metadata, r.CreatedBy = nil, json.RawMessage("null"), nil
+	if r.Channel != nil {
 		r.Channel.StateReason = nil
 	}
 	return r
@@ -70,13 +92,30 @@ func (s *Server) getBulk(c echo.Context) error {
 	return c.JSON(http.StatusOK, r)
 }
 
+// Bounds of texts in characters.
+const (
+	maxBulkName = 200
+	maxKeyID    = 100
+)
+
 func (s *Server) listBulks(c echo.Context) error {
-	q := request.NewQuery(c, &wire.Errors{})
+	errs := &wire.Errors{}
+	q := request.NewQuery(c, errs)
+	f := bulk.Filter{
+		Name: q.Text("name", maxBulkName), ChannelType: q.ChannelType("channel_type"), KeyID: q.Text("created_by", maxKeyID),
+		CreatedAfter: q.Time("created_after"), CreatedBefore: q.Time("created_before"),
+	}
+	if v := q.Get("status"); v != "" {
+		var ok bool
+		if f.Status, ok = bulk.ParseStatus(v); !ok {
+			errs.Add(message.SlugEnum, "is no status of a bulk", "query", "status")
+		}
+	}
 	limit, before := q.PageByID()
 	if err := q.Close(); err != nil {
 		return err
 	}
-	views, err := s.deps.Bulks.List(c.Request().Context(), before, limit+1)
+	views, err := s.deps.Bulks.List(c.Request().Context(), f, before, limit+1)
 	if err != nil {
 		return err
 	}

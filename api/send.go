@@ -46,6 +46,7 @@ type sendRequest struct {
 	bulk        bool
 	dryRun      bool
 	criteria    audience.Criteria
+	name        string
 	stored      json.RawMessage // the request as the bulk stores it
 	hasData     bool            // message_data is an object
 	empty       []string        // its fields that are given and empty
@@ -171,11 +172,21 @@ func parseSend(c echo.Context, o *request.Object, files []*request.File, errs *w
 		req.parseData(data, files)
 	}
 	if settings := o.Child("bulk_settings"); settings != nil {
+		req.name = bulkName(settings)
 		req.criteria = audience.Parse(errs, settings, time.Now())
 		req.storeRequest(o, errs)
 	}
 	o.Close()
 	return req
+}
+
+// bulkName reads the name in the bulk_settings. It is stored as it is given, without the white space around it.
+func bulkName(settings *wire.Object) string {
+	name := strings.TrimSpace(settings.String("name", maxBulkName))
+	if strings.ContainsFunc(name, message.IsControl) {
+		settings.Fail(message.SlugValue, "must have no control characters", "name")
+	}
+	return name
 }
 
 func (req *sendRequest) parseData(o *request.Object, files []*request.File) {
@@ -474,7 +485,7 @@ func (s *Server) sendBulk(c echo.Context, req *sendRequest, ch *channel.Channel)
 	ctx := c.Request().Context()
 	order := bulk.Request{
 		Channel: ch, Content: req.content, Files: req.files, Criteria: req.criteria, MessageType: req.messageType, Priority: req.priority, Request: req.stored,
-		Key: req.key,
+		Key: req.key, Name: req.name, Author: request.Author(c),
 	}
 	if req.dryRun {
 		return s.dryRun(c, order)

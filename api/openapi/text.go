@@ -80,6 +80,7 @@ var componentTexts = map[string]string{
 	"SendResponse":    "The outcome of a single message.",
 	"Failure":         "Why a provider, or Herald, refused a message.",
 	"Bulk":            "The state and the figures of a bulk.",
+	"BulkAuthor":      "The API key that made a bulk.",
 	"BulkChannel":     "The channel of a bulk that has not ended.",
 	"Preview":         "The result of a dry run. Nothing was sent.",
 	"Sample":          "The message that one lead would get.",

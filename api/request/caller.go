@@ -29,6 +29,14 @@ func Owner(c echo.Context) string {
 	return ""
 }
 
+// Author returns the request's API key for display, the zero Author in the keyless mode.
+func Author(c echo.Context) access.Author {
+	if k, ok := c.Get(ctxAPIKey).(*access.Key); ok {
+		return access.Author{ID: k.ID, Name: k.Name}
+	}
+	return access.Author{}
+}
+
 // allowed returns forbidden unless the request has a scope.
 func allowed(c echo.Context, scope access.Scope) error {
 	if !Allowed(c, scope) {

@@ -22,14 +22,34 @@ type bulkCmd struct {
 
 type bulkListCmd struct {
 	output
-	Most int `default:"20" help:"Maximum number of bulks; 0: all."`
+	Status        string    `help:"Only bulks with this status."`
+	Name          string    `help:"Only bulks with this name."`
+	Type          string    `help:"Only bulks over this type of channel: ${types}."`
+	CreatedBy     string    `help:"Only bulks that were sent with the API key of this id." placeholder:"KEY-ID"`
+	CreatedAfter  time.Time `help:"Only bulks created after this time, as in 2025-01-31T10:30:00Z."`
+	CreatedBefore time.Time `help:"Only bulks created before this time."`
+	Most          int       `default:"20" help:"Maximum number of bulks; 0: all."`
 }
 
 // Run lists bulks. With --json it prints one JSON object per line.
 func (c *bulkListCmd) Run(ctx context.Context, api *client.Client) error {
-	return listed(c.output, api.Bulks(ctx), c.Most, "BULK\tSTATUS\tLEADS\tSENT\tFAILED\tPENDING\tRATE\tCREATED", func(b *client.Bulk) []any {
-		return []any{b.BulkID, b.Status, b.TotalLeads, b.MessagesSent, b.MessagesFailed, b.MessagesPending, fmt.Sprintf("%.2f%%", b.SuccessRate), moment(b.CreatedAt)}
+	f := client.BulkFilter{
+		Status: c.Status, Name: c.Name, Type: message.ChannelType(c.Type), CreatedBy: c.CreatedBy, CreatedAfter: c.CreatedAfter, CreatedBefore: c.CreatedBefore,
+	}
+	return listed(c.output, api.Bulks(ctx, f), c.Most, "BULK\tSTATUS\tTYPE\tLEADS\tSENT\tFAILED\tPENDING\tRATE\tCREATED\tNAME", func(b *client.Bulk) []any {
+		return []any{
+			b.BulkID, b.Status, b.ChannelType, b.TotalLeads, b.MessagesSent, b.MessagesFailed, b.MessagesPending, fmt.Sprintf("%.2f%%", b.SuccessRate),
+			moment(b.CreatedAt), orDash(b.Name),
+		}
 	})
+}
+
+// orDash returns a text of a table; - for none.
+func orDash(s *string) string {
+	if s == nil {
+		return "-"
+	}
+	return *s
 }
 
 // moment formats a time of a table; - for none.
@@ -67,6 +87,9 @@ func (c *oneBulk) show(b *client.Bulk) error {
 func bulkText(b *client.Bulk) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "bulk %s is %s\n", b.BulkID, b.Status)
+	if b.Name != nil {
+		fmt.Fprintf(&out, "  %s\n", strings.Map(printable, *b.Name))
+	}
 	fmt.Fprintf(&out, "  %d leads, %d sent, %d failed, %d pending: %.2f %%\n", b.TotalLeads, b.MessagesSent, b.MessagesFailed, b.MessagesPending, b.SuccessRate)
 	for _, reason := range message.Reasons() {
 		if n := b.FailureReasons[reason]; n > 0 {

@@ -172,6 +172,12 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	wants(t, 0, "COMPLETED", "bulk", "watch", inZone)
 	wants(t, 0, `"timezone": "Europe/Berlin"`, "bulk", "show", inZone, "--json")
 	wants(t, 1, "", "send", "--file", bulk, "--timezone", "Mars/Phobos")
+	named := lines[contract.Bulk](t, wants(t, 0, "bulk_id", "send", "--file", bulk, "--name", "first wave"))[0].BulkID
+	wants(t, 0, "first wave", "bulk", "watch", named)
+	if list := lines[contract.Bulk](t, wants(t, 0, named, "bulk", "list", "--name", "first wave", "--status", "completed", "--type", "email", "--created-after", "2025-01-31T10:30:00Z", "--json")); len(list) != 1 {
+		t.Errorf("%d bulks have the name", len(list))
+	}
+	wants(t, 0, "BULK", "bulk", "list", "--created-before", "2025-01-31T10:30:00Z")
 	wants(t, 2, "", "send", "--file", file(t, "single.json", `{"message_data":{"recipient":"x@example.com","subject":"s","content":"t"}}`), "--timezone", "UTC")
 	wants(t, 2, "", "send", "--file", file(t, "broken.json", `{`), "--timezone", "UTC")
 	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--timezone", "UTC")

@@ -29,6 +29,7 @@ type sendCmd struct {
 	Header      []string `help:"Additional mail header as 'X-Name: value'; repeat it for more (${headers_types})." sep:"none"`
 	Attach      []string `help:"File to attach; repeat it for more (${attachments_types})." type:"existingfile" sep:"none"`
 	Timezone    string   `help:"For a bulk in --file: IANA time zone of the filters' days and times, instead of its bulk_settings.timezone."`
+	Name        string   `help:"For a bulk in --file: its name, instead of its bulk_settings.name."`
 	MessageType string   `help:"transactional, marketing or notification. Default: transactional."`
 	Key         string   `help:"Idempotency key: a second run with the same key and message sends nothing. Default: a random key."`
 	Watch       bool     `help:"For a bulk: show its progress until it has ended."`
@@ -38,13 +39,13 @@ type sendCmd struct {
 func (c *sendCmd) request() ([]byte, error) {
 	if c.File != "" {
 		body, err := readFile(c.File)
-		if err != nil || c.Timezone == "" {
+		if err != nil || c.Timezone+c.Name == "" {
 			return body, err
 		}
-		return inZone(body, c.Timezone)
+		return withSettings(body, map[string]string{"timezone": c.Timezone, "name": c.Name})
 	}
-	if c.Timezone != "" {
-		return nil, fmt.Errorf("%w: --timezone needs a --file with bulk_settings", errUsage)
+	if c.Timezone+c.Name != "" {
+		return nil, errNoSettings
 	}
 	if c.To == "" && c.Lead == "" {
 		return nil, fmt.Errorf("%w: --to, --lead or --file is needed", errUsage)
@@ -89,18 +90,26 @@ func (c *sendCmd) mail(data *client.MessageData) error {
 	return nil
 }
 
-// inZone sets the time zone in the bulk_settings of a request. Values that the command does not know keep their form.
-func inZone(body []byte, zone string) ([]byte, error) {
+var errNoSettings = fmt.Errorf("%w: --timezone and --name need a --file with bulk_settings", errUsage)
+
+// withSettings sets texts in the bulk_settings of a request, those that are not empty. Values that the command does not know keep
+// their form.
+func withSettings(body []byte, texts map[string]string) ([]byte, error) {
 	var request, settings map[string]json.RawMessage
 	if err := json.Unmarshal(body, &request); err != nil {
 		return nil, fmt.Errorf("%w: read the request: %w", errUsage, err)
 	}
 	if err := json.Unmarshal(request["bulk_settings"], &settings); err != nil || settings == nil {
-		return nil, fmt.Errorf("%w: --timezone needs a --file with bulk_settings", errUsage)
+		return nil, errNoSettings
 	}
 	var err error
-	if settings["timezone"], err = json.Marshal(zone); err != nil {
-		return nil, err
+	for name, text := range texts {
+		if text == "" {
+			continue
+		}
+		if settings[name], err = json.Marshal(text); err != nil {
+			return nil, err
+		}
 	}
 	if request["bulk_settings"], err = json.Marshal(settings); err != nil {
 		return nil, err

@@ -59,6 +59,12 @@ type Key struct {
 	LastUsedAt *time.Time // with the precision of touchInterval
 }
 
+// Author is the API key of a request, as what the request made keeps it after the key is gone. It is zero without keys.
+type Author struct {
+	ID   string
+	Name string
+}
+
 // Allows reports whether the key has a scope.
 func (k *Key) Allows(s Scope) bool { return slices.Contains(k.Scopes, s) }
 

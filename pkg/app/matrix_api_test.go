@@ -44,7 +44,7 @@ var apiRows = []row{
 		s.start("worker")
 		s.startAPI()
 		var bulks []string
-		for b, err := range s.api.Bulks(t.Context()) {
+		for b, err := range s.api.Bulks(t.Context(), client.BulkFilter{}) {
 			if err != nil {
 				t.Fatal(err)
 			}

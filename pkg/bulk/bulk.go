@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +43,9 @@ type Bulk struct {
 	Channel        channel.Key
 	ChannelVersion int64 // of the channel when the bulk was accepted; the plan reads that version or a later one
 	Provider       string
+	Name           string        // chosen by the caller, for display and look-up
+	Currency       string        // of the channel when the bulk was accepted; empty if an earlier version accepted it and the channel is gone
+	Author         access.Author // of the request
 	MessageType    message.MessageType
 	Priority       message.Priority
 	Content        message.Content
@@ -60,7 +64,28 @@ type Bulk struct {
 	Final        *stats.Counts // nil until the last message is settled
 	CreatedAt    time.Time
 	StartedAt    *time.Time
+	PlannedAt    *time.Time // nil until Planned
 	CompletedAt  *time.Time
+}
+
+// Filter selects bulks. Zero fields select everything; the times are exclusive.
+type Filter struct {
+	Status        Status
+	Name          string
+	ChannelType   message.ChannelType
+	KeyID         string // of the author
+	CreatedAfter  *time.Time
+	CreatedBefore *time.Time
+}
+
+// ParseStatus reads a status in any letter case.
+func ParseStatus(s string) (Status, bool) {
+	for _, known := range Statuses {
+		if strings.EqualFold(s, string(known)) {
+			return known, true
+		}
+	}
+	return "", false
 }
 
 // ErrLeaseLost means that another process may hold the bulk's lease. The caller must stop working on the bulk.
@@ -68,15 +93,15 @@ var ErrLeaseLost = errors.New("renew lease of bulk: lease lost")
 
 // Store keeps the rows of bulks. All methods may be repeated, except InsertBulk without a key.
 //
-// InsertBulk locks the bulk's channel, sets ChannelVersion and inserts the files and the idempotency key (nil: none) in the same
-// transaction.
+// InsertBulk locks the bulk's channel, sets ChannelVersion and Currency, and inserts the files and the idempotency key (nil: none) in
+// the same transaction.
 // It writes nothing and returns a message.Error not_found when the channel was deleted, and access.ErrKeyTaken when the key is
-// taken. Bulk returns a message.Error not_found. Bulks lists bulks with a smaller id than before, newest first (keyset
-// pagination; uuid.Nil starts at the newest). Tally counts the rows of a bulk's messages, in time proportional to their number.
+// taken. Bulk returns a message.Error not_found. Bulks lists bulks that match a filter with a smaller id than before, newest first
+// (keyset pagination; uuid.Nil starts at the newest). Tally counts the rows of a bulk's messages, in time proportional to their number.
 type Store interface {
 	InsertBulk(ctx context.Context, b *Bulk, key *access.IdempotencyKey) error
 	Bulk(ctx context.Context, id uuid.UUID) (*Bulk, error)
-	Bulks(ctx context.Context, before uuid.UUID, limit int) ([]Bulk, error)
+	Bulks(ctx context.Context, f Filter, before uuid.UUID, limit int) ([]Bulk, error)
 	Tally(ctx context.Context, id uuid.UUID) (stats.Counts, error)
 }
 

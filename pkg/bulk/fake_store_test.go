@@ -86,7 +86,7 @@ func (f *fake) Bulk(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) {
 	return &copied, nil
 }
 
-func (f *fake) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
+func (f *fake) Bulks(ctx context.Context, _ bulk.Filter, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
 	defer f.mu.Unlock()
 	if err := f.enter(ctx, "Bulks", before, limit); err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func TestFaultABulkWithoutItsChannel(t *testing.T) {
 	shown("read", v, err, bulk.Processing)
 	v, err = w.service.Wait(t.Context(), waits.ID, 0)
 	shown("waited for", v, err, bulk.Processing)
-	list, err := w.service.List(t.Context(), uuid.Nil, 10)
+	list, err := w.service.List(t.Context(), bulk.Filter{}, uuid.Nil, 10)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%d bulks, %v", len(list), err)
 	}
@@ -73,7 +73,7 @@ func TestFaultAChannelThatCannotBeRead(t *testing.T) {
 	if v, err := w.service.Get(t.Context(), b.ID); !message.IsCode(err, message.CodeUnavailable) {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if _, err := w.service.List(t.Context(), uuid.Nil, 10); !message.IsCode(err, message.CodeUnavailable) {
+	if _, err := w.service.List(t.Context(), bulk.Filter{}, uuid.Nil, 10); !message.IsCode(err, message.CodeUnavailable) {
 		t.Errorf("%v", err)
 	}
 }

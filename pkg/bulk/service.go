@@ -24,6 +24,8 @@ type Request struct {
 	Content     message.Content
 	Files       []message.FileData // of Content.Attachments
 	Criteria    audience.Criteria
+	Name        string
+	Author      access.Author
 	MessageType message.MessageType
 	Priority    message.Priority
 	Request     json.RawMessage
@@ -71,7 +73,7 @@ func (s *Service) Accept(ctx context.Context, o Request) (*Bulk, error) {
 		return nil, err
 	}
 	b := &Bulk{
-		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, MessageType: o.MessageType,
+		ID: uuid.Must(uuid.NewV7()), Channel: o.Channel.Key, Provider: o.Channel.Provider, Name: o.Name, Author: o.Author, MessageType: o.MessageType,
 		Priority: o.Priority, Content: o.Content, Files: o.Files, Criteria: o.Criteria, Request: o.Request, Status: Processing,
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
 	}
@@ -199,9 +201,9 @@ func (s *Service) view(ctx context.Context, b *Bulk, read func() counted) (*View
 	return v, nil
 }
 
-// List returns bulks, newest first, beginning before an id.
-func (s *Service) List(ctx context.Context, before uuid.UUID, limit int) ([]View, error) {
-	bulks, err := s.deps.Store.Bulks(ctx, before, limit)
+// List returns bulks that match a filter, newest first, beginning before an id.
+func (s *Service) List(ctx context.Context, f Filter, before uuid.UUID, limit int) ([]View, error) {
+	bulks, err := s.deps.Store.Bulks(ctx, f, before, limit)
 	if err != nil {
 		return nil, err
 	}

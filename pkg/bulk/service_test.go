@@ -177,7 +177,7 @@ func TestGetReadsTheFigures(t *testing.T) {
 				if err != nil || v.Sent != c.sent || v.Figures.Total != 3 || len(f.called("Tally")) != c.tally || time.Since(began) != c.took {
 					t.Errorf("%+v, %v, tallied %d times, after %v", v, err, len(f.called("Tally")), time.Since(began))
 				}
-				views, err := s.List(t.Context(), uuid.Nil, 10)
+				views, err := s.List(t.Context(), bulk.Filter{}, uuid.Nil, 10)
 				if err != nil || len(views) != 1 || views[0].Sent != c.sent && c.name != "Redis fails" {
 					t.Errorf("listed as %+v, %v", views, err)
 				}
@@ -202,7 +202,7 @@ func TestGetReportsErrors(t *testing.T) {
 					}
 				}
 				if port != "Bulk" {
-					if v, err := s.List(t.Context(), uuid.Nil, 1); !errors.Is(err, want) {
+					if v, err := s.List(t.Context(), bulk.Filter{}, uuid.Nil, 1); !errors.Is(err, want) {
 						t.Errorf("%+v, %v", v, err)
 					}
 				}
@@ -261,7 +261,7 @@ func TestListPages(t *testing.T) {
 		}
 		s := f.newService()
 		list := func(before uuid.UUID, limit int) (out []string) {
-			views, err := s.List(t.Context(), before, limit)
+			views, err := s.List(t.Context(), bulk.Filter{}, before, limit)
 			if err != nil {
 				t.Fatal(err)
 			}

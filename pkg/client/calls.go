@@ -172,19 +172,24 @@ type MessageFilter struct {
 	CreatedBefore time.Time
 }
 
-// query encodes the filter as the query of the list. Times are rounded down to seconds.
+// query encodes the filter as the query of the list.
 func (f MessageFilter) query() url.Values {
-	q := url.Values{}
-	for name, v := range map[string]string{
+	return queryOf(map[string]string{
 		"bulk_id": f.BulkID, "lead_id": f.LeadID, "status": string(f.Status), "channel_type": string(f.Type), "recipient": f.Recipient,
-	} {
+	}, map[string]time.Time{"created_after": f.CreatedAfter, "created_before": f.CreatedBefore})
+}
+
+// queryOf encodes the texts that are not empty and the times that are not zero.
+func queryOf(texts map[string]string, times map[string]time.Time) url.Values {
+	q := url.Values{}
+	for name, v := range texts {
 		if v != "" {
 			q.Set(name, v)
 		}
 	}
-	for name, t := range map[string]time.Time{"created_after": f.CreatedAfter, "created_before": f.CreatedBefore} {
+	for name, t := range times {
 		if !t.IsZero() {
-			q.Set(name, t.UTC().Format(time.RFC3339))
+			q.Set(name, t.UTC().Format(time.RFC3339Nano))
 		}
 	}
 	return q
@@ -200,9 +205,26 @@ func (c *Client) Bulk(ctx context.Context, id string) (*Bulk, error) {
 	return get[Bulk](ctx, c, contract.RouteGetBulk, id)
 }
 
-// Bulks iterates over the bulks, newest first.
-func (c *Client) Bulks(ctx context.Context) iter.Seq2[Bulk, error] {
-	return all[Bulk](ctx, c, contract.RouteListBulks, nil)
+// BulkFilter filters a list of bulks. Empty fields match every bulk; the others must all match.
+type BulkFilter struct {
+	Status        string
+	Name          string
+	Type          message.ChannelType
+	CreatedBy     string // id of an API key
+	CreatedAfter  time.Time
+	CreatedBefore time.Time
+}
+
+// query encodes the filter as the query of the list.
+func (f BulkFilter) query() url.Values {
+	return queryOf(
+		map[string]string{"status": f.Status, "name": f.Name, "channel_type": string(f.Type), "created_by": f.CreatedBy},
+		map[string]time.Time{"created_after": f.CreatedAfter, "created_before": f.CreatedBefore})
+}
+
+// Bulks iterates over the bulks that match a filter, newest first.
+func (c *Client) Bulks(ctx context.Context, f BulkFilter) iter.Seq2[Bulk, error] {
+	return all[Bulk](ctx, c, contract.RouteListBulks, f.query())
 }
 
 // PauseBulk pauses a bulk. Deliveries in progress are completed.

@@ -172,7 +172,7 @@ func steer(t *testing.T, c *client.Client, ch *client.Channel) {
 	if !client.Over(b) {
 		t.Error("the watch ended before the bulk")
 	}
-	for v, err := range c.Bulks(ctx) {
+	for v, err := range c.Bulks(ctx, client.BulkFilter{}) {
 		if err != nil || v.BulkID != b.BulkID {
 			t.Errorf("the newest bulk is %s, %v", v.BulkID, err)
 		}

@@ -125,6 +125,7 @@ type Attachment struct {
 // BulkSettings describe the audience of a bulk: the leads that meet all criteria (with Match any: at least one), without the
 // exclusions, each address once.
 type BulkSettings struct {
+	Name                     string         `json:"name,omitempty" doc:"Name of the bulk, one line, for display and for the filter name of the list. Several bulks may have the same name." max:"200" example:"Spring sale, first wave"`
 	LeadIDs                  []string       `json:"lead_ids,omitempty" doc:"Ids of leads. A repeated id counts once. Unknown ids are counted in leads_not_found." format:"uuid" min:"1" max:"100000" example:"[\"550e8400-e29b-41d4-a716-446655440001\"]"`
 	Filters                  *FilterRequest `json:"filters,omitempty" doc:"Conditions on fields of the lead, in groups of AND and OR. All criteria together may need at most 1000 comparisons per lead: one for each value of contains, not_contains, starts_with and ends_with, for each condition on a custom field, for each word of search_keyword, and for each three tags. The lists of equals, in and not_in are not counted."`
 	SearchKeyword            string         `json:"search_keyword,omitempty" doc:"Words that must all occur in name, email, company or phone. Letter case, accents and the form of quotes do not count: jose finds José. Words of digits are compared with the digits of the phone." min:"1" max:"200" example:"enterprise customers"`
@@ -190,11 +191,19 @@ type SendResponse struct {
 
 // Bulk is the state of a bulk. The first four fields are the response that callers of the original contract read.
 type Bulk struct {
-	TotalLeads      int64                    `json:"total_leads" doc:"Number of leads in the audience, as far as it is resolved. It is final when the plan is complete." example:"150"`
+	TotalLeads      int64                    `json:"total_leads" doc:"Number of leads in the audience, as far as it is resolved. It is final from planned_at on." example:"150"`
 	MessagesSent    int64                    `json:"messages_sent" doc:"Number of messages that the provider accepted. It never decreases." example:"148"`
 	MessagesFailed  int64                    `json:"messages_failed" doc:"Number of messages that ended as FAILED, SKIPPED, UNKNOWN or CANCELLED." example:"2"`
 	SuccessRate     float64                  `json:"success_rate" doc:"messages_sent as a percentage of total_leads, rounded to two decimals; 0 without leads." example:"98.67"`
 	BulkID          string                   `json:"bulk_id" doc:"Id of the bulk." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
+	Name            *string                  `json:"name" doc:"name of its bulk_settings; null if it has none, and for API keys without the scope read." example:"Spring sale, first wave"`
+	ChannelID       string                   `json:"channel_id" doc:"Id of its channel, which may have been deleted since." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
+	ChannelType     message.ChannelType      `json:"channel_type" doc:"Type of its channel." enum:"type" example:"EMAIL"`
+	Currency        *string                  `json:"currency" doc:"Currency of cost (ISO 4217): that of the channel when the bulk was accepted. null if an earlier version accepted the bulk and the channel was deleted." example:"USD"`
+	MessageType     message.MessageType      `json:"message_type" doc:"Purpose of its messages." enum:"message_type" example:"MARKETING"`
+	Priority        message.Priority         `json:"priority" doc:"Priority of its messages." enum:"priority_name" example:"NORMAL"`
+	Metadata        json.RawMessage          `json:"metadata" doc:"metadata of its message_data; null if it has none, and for API keys without the scope read." example:"{\"campaign_id\":\"spring_promo\"}"`
+	CreatedBy       *BulkAuthor              `json:"created_by" doc:"API key of its request; null without API keys, for bulks of earlier versions, and for API keys without the scope read."`
 	Status          string                   `json:"status" doc:"Where it stands." enum:"bulk_status" example:"COMPLETED"`
 	StatusReason    *string                  `json:"status_reason" doc:"Reason why Herald cancelled the bulk: the database could not resolve its audience in time. total_leads then counts the leads that were resolved before. null otherwise." example:"the audience cannot be resolved: its criteria take the database too long"`
 	MessagesPending int64                    `json:"messages_pending" doc:"Number of messages that have not ended: total_leads minus messages_sent minus messages_failed." example:"0"`
@@ -204,10 +213,17 @@ type Bulk struct {
 	Cost            float64                  `json:"cost" doc:"Cost so far, in the currency of the channel." example:"0.148"`
 	CreatedAt       *time.Time               `json:"created_at" doc:"Time at which the bulk was accepted." null:"never" example:"2025-01-31T10:30:00Z"`
 	StartedAt       *time.Time               `json:"started_at" doc:"Time at which a worker started it; null before." example:"2025-01-31T10:30:00Z"`
+	PlannedAt       *time.Time               `json:"planned_at" doc:"Time from which total_leads is final; null before, and if the bulk was cancelled before." example:"2025-01-31T10:30:01Z"`
 	CompletedAt     *time.Time               `json:"completed_at" doc:"Time at which its last message ended; null before." example:"2025-01-31T10:31:00Z"`
 	Channel         *BulkChannel             `json:"channel" doc:"Its channel and the state of the channel, which may be the reason for a delay; null after the bulk has ended."`
 	Kind            string                   `json:"kind" doc:"Which of the three answers to a send this is." enum:"kind_bulk" example:"bulk"`
 	Request         json.RawMessage          `json:"request,omitempty" doc:"Request of the bulk, with the number of lead_ids instead of the ids. Present only when a single bulk is read." example:"{\"bulk_settings\":{\"lead_ids\":150}}"`
+}
+
+// BulkAuthor is the API key that made a bulk. It may have been revoked since.
+type BulkAuthor struct {
+	KeyID string `json:"key_id" doc:"Id of the API key." example:"k7Qx2mVb"`
+	Name  string `json:"name" doc:"Name of the API key." example:"nightly"`
 }
 
 // BulkChannel is the state of the channel of a bulk that has not ended, which may explain a delay.

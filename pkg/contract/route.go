@@ -161,6 +161,17 @@ type LeadsQuery struct {
 	PageQuery
 }
 
+// BulksQuery filters the list of bulks. Parameters that are present must all match.
+type BulksQuery struct {
+	Status        string              `name:"status" doc:"Bulks with this status, in any letter case." enum:"bulk_status" example:"COMPLETED"`
+	Name          string              `name:"name" doc:"Bulks with exactly this name." max:"200" example:"Spring sale, first wave"`
+	Type          message.ChannelType `name:"channel_type" doc:"Bulks over this type of channel, in any letter case." enum:"type" example:"EMAIL"`
+	CreatedBy     string              `name:"created_by" doc:"Bulks that were sent with the API key of this id." max:"100" example:"k7Qx2mVb"`
+	CreatedAfter  time.Time           `name:"created_after" doc:"Bulks created after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	CreatedBefore time.Time           `name:"created_before" doc:"Bulks created before this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	PageQuery
+}
+
 // SuppressionsQuery filters the list of suppressions. Parameters that are present must all match.
 type SuppressionsQuery struct {
 	Type    message.ChannelType `name:"type" doc:"Suppressions of this type of channel, in any letter case." enum:"type" example:"EMAIL"`

@@ -32,8 +32,8 @@ var (
 	}
 	RouteListBulks = Route{
 		ID: "listBulks", Method: http.MethodGet, Path: "/api/messaging/bulk", Scope: access.Read,
-		Tag: "Bulks", Summary: "List bulks, newest first", Text: "Returns each bulk with its figures.",
-		Query: PageQuery{}, Status: http.StatusOK, Answers: []any{Page[Bulk]{}},
+		Tag: "Bulks", Summary: "List bulks, newest first", Text: "Returns each bulk with its figures. The parameters are filters; all of them must match.",
+		Query: BulksQuery{}, Status: http.StatusOK, Answers: []any{Page[Bulk]{}},
 	}
 	RouteGetBulk = Route{
 		ID: "getBulk", Method: http.MethodGet, Path: "/api/messaging/bulk/:id", Scope: access.Read,

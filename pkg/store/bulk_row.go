@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/channel"
 	"herald/pkg/message"
@@ -20,6 +21,10 @@ type BulkRow struct {
 	ChannelType    string
 	ChannelVersion int64
 	Provider       string
+	Name           string
+	Currency       string
+	KeyID          string
+	KeyName        string
 	MessageType    string
 	Priority       string
 	Content        Document
@@ -37,6 +42,7 @@ type BulkRow struct {
 	Final          Document
 	CreatedAt      time.Time
 	StartedAt      *time.Time
+	PlannedAt      *time.Time
 	CompletedAt    *time.Time
 }
 
@@ -51,9 +57,14 @@ var BulkColumns = strings.Join(Columns(BulkRow{}, "lead_ids"), ", ")
 func (r *BulkRow) Bulk() (*bulk.Bulk, error) {
 	b := &bulk.Bulk{
 		ID: r.ID, Channel: channel.Key{ID: r.ChannelID, Type: message.ChannelType(r.ChannelType)}, ChannelVersion: r.ChannelVersion, Provider: r.Provider,
+		Name: r.Name, Currency: r.Currency, Author: access.Author{ID: r.KeyID, Name: r.KeyName},
 		MessageType: message.MessageType(r.MessageType), Priority: message.Priority(r.Priority), Request: []byte(r.Request),
 		Status: bulk.Status(r.Status), StatusReason: r.StatusReason, Planned: r.Planned, PlanCursor: r.PlanCursor, Total: r.Total, NotFound: r.NotFound,
 		FeedSeq: r.FeedSeq, SettledSeq: r.SettledSeq, CreatedAt: r.CreatedAt.UTC(), StartedAt: UTC(r.StartedAt), CompletedAt: UTC(r.CompletedAt),
+		PlannedAt: UTC(r.PlannedAt),
+	}
+	if b.Planned && b.PlannedAt == nil { // planned by an earlier version: the first moment that it can have been
+		b.PlannedAt = b.StartedAt
 	}
 	if len(r.Final) > 0 {
 		b.Final = &stats.Counts{}

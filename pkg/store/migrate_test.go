@@ -136,7 +136,7 @@ func checkFilled(t *testing.T, s *storetest.Store) {
 	}
 	b, err := s.Bulk(ctx, uuid.MustParse(filledBulk))
 	must(t, err)
-	if b.Total != 1 || !b.Planned || b.ChannelVersion != 3 {
+	if b.Total != 1 || !b.Planned || b.ChannelVersion != 3 || b.Currency != "USD" || b.Name != "" || b.PlannedAt != nil {
 		t.Errorf("bulk %+v", b)
 	}
 	checkSpelled(t, s)

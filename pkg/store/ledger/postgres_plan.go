@@ -16,7 +16,7 @@ const (
 	// pageSQL moves the bulk on. It matches only under the lease, and only where the page begins; without a match no row is
 	// written. Its parameters are the first of addMessagesSQL.
 	pageSQL = `
-UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6
+UPDATE bulks SET total = total + $3, plan_cursor = $4, not_found = not_found + $5, planned = $6, planned_at = CASE WHEN $6 THEN now() END
 WHERE id = $1 AND lease_token = $2 AND total = $7 AND NOT planned`
 
 	// takenSQL returns the addresses that have a message in the bulk. It compares rows instead of three columns, because only

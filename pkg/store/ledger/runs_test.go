@@ -84,6 +84,9 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		rows[1] = bulk.PlannedRow{ID: newID(), LeadID: rows[1].LeadID, Status: message.Skipped, Reason: message.NoRecipient}
 		page := bulk.PlanPage{Lease: lease, Bulk: b, Rows: rows, Cursor: "3", NotFound: 2}
 		must(t, s.AddPage(ctx, page))
+		if got, err := s.Bulk(ctx, b.ID); err != nil || got.PlannedAt != nil {
+			t.Errorf("planned at %v before the last page, %v", got.PlannedAt, err)
+		}
 		if err := s.AddPage(ctx, page); err != bulk.ErrLeaseLost { //nolint:errorlint // the contract names the value
 			t.Errorf("the same page again: %v", err)
 		}
@@ -96,7 +99,7 @@ func TestPlanFeedAndFinish(t *testing.T) {
 		}
 		got, err := s.Bulk(ctx, b.ID)
 		must(t, err)
-		if got.Total != 4 || !got.Planned || got.NotFound != 2 || got.PlanCursor != "4" {
+		if got.Total != 4 || !got.Planned || got.NotFound != 2 || got.PlanCursor != "4" || got.PlannedAt == nil || got.PlannedAt.Before(b.CreatedAt) {
 			t.Errorf("bulk %+v", got)
 		}
 
@@ -177,7 +180,7 @@ func TestFinishKeepsTheCounts(t *testing.T) {
 		if _, err := s.Acquire(ctx, bulk.Lease{BulkID: b.ID, Token: uuid.New()}, time.Minute); !message.IsCode(err, message.CodeConflict) {
 			t.Errorf("a finished bulk was acquired: %v", err)
 		}
-		list, err := s.Bulks(ctx, uuid.Nil, 10)
+		list, err := s.Bulks(ctx, bulk.Filter{}, uuid.Nil, 10)
 		must(t, err)
 		if len(list) != 1 || list[0].Criteria.LeadIDs != nil {
 			t.Errorf("list %+v", list)

@@ -20,9 +20,9 @@ import (
 func (d *sqliteDriver) addMessages(ctx context.Context, p bulk.PlanPage) error {
 	return d.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		res := tx.Exec(`
-UPDATE bulks SET total = total + ?, plan_cursor = ?, not_found = not_found + ?, planned = ?
+UPDATE bulks SET total = total + ?, plan_cursor = ?, not_found = not_found + ?, planned = ?, planned_at = CASE WHEN ? THEN ? END
 WHERE id = ? AND lease_token = ? AND total = ? AND NOT planned`,
-			len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Lease.BulkID, p.Lease.Token, p.Base)
+			len(p.Rows), p.Cursor, p.NotFound, p.Done, p.Done, store.Stamp(time.Now()), p.Lease.BulkID, p.Lease.Token, p.Base)
 		if res.Error != nil {
 			return res.Error
 		}

@@ -28,14 +28,15 @@ func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Id
 	criteria := b.Criteria
 	criteria.LeadIDs = nil
 	row := store.BulkRow{
-		ID: b.ID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type), Provider: b.Provider, MessageType: string(b.MessageType),
+		ID: b.ID, ChannelID: b.Channel.ID, ChannelType: string(b.Channel.Type), Provider: b.Provider, Name: b.Name,
+		KeyID: b.Author.ID, KeyName: b.Author.Name, MessageType: string(b.MessageType),
 		Priority: string(b.Priority), Content: store.Encode(b.Content), Criteria: store.Encode(criteria), LeadIDs: store.PackIDs(b.Criteria.LeadIDs),
 		Request: store.Document(b.Request), Status: string(b.Status), CreatedAt: store.Stamp(b.CreatedAt),
 	}
 	return store.Retry(ctx, func() error {
 		err := s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 			var c channelRow
-			err := atChannel(tx.Select("version").Clauses(store.LockReference), b.Channel).Take(&c).Error
+			err := atChannel(tx.Select("version", "currency").Clauses(store.LockReference), b.Channel).Take(&c).Error
 			if errors.Is(err, gorm.ErrRecordNotFound) {
 				return noChannel(b.Channel)
 			}
@@ -43,6 +44,7 @@ func (s *BulkStore) InsertBulk(ctx context.Context, b *bulk.Bulk, key *access.Id
 				return err
 			}
 			row.ChannelVersion, b.ChannelVersion = c.Version, c.Version
+			row.Currency, b.Currency = c.Currency, c.Currency
 			ok, err := store.TakeIdempotencyKey(tx, key, access.Effect{ID: b.ID, Bulk: true}, s.db.Now(), s.db.In(-access.KeepEffects))
 			if err == nil && !ok {
 				err = access.ErrKeyTaken
@@ -85,8 +87,19 @@ func (s *BulkStore) Bulk(ctx context.Context, id uuid.UUID) (*bulk.Bulk, error) 
 }
 
 // Bulks implements bulk.Store.
-func (s *BulkStore) Bulks(ctx context.Context, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
+func (s *BulkStore) Bulks(ctx context.Context, f bulk.Filter, before uuid.UUID, limit int) ([]bulk.Bulk, error) {
 	q := s.db.WithContext(ctx).Select(store.BulkColumns).Order("id DESC").Limit(limit)
+	for column, value := range map[string]string{"status": string(f.Status), "name": f.Name, "channel_type": string(f.ChannelType), "key_id": f.KeyID} {
+		if value != "" {
+			q = q.Where(column+" = ?", value)
+		}
+	}
+	if f.CreatedAfter != nil {
+		q = q.Where("created_at > ?", f.CreatedAfter.UTC())
+	}
+	if f.CreatedBefore != nil {
+		q = q.Where("created_at < ?", f.CreatedBefore.UTC())
+	}
 	if before != uuid.Nil {
 		q = q.Where("id < ?", before)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"herald/pkg/access"
 	"herald/pkg/bulk"
 	"herald/pkg/message"
 	"herald/pkg/store"
@@ -23,7 +24,7 @@ func TestBulksAreListed(t *testing.T) {
 		slices.Reverse(want)
 		var got []uuid.UUID
 		for before := uuid.Nil; ; before = got[len(got)-1] {
-			page, err := s.Bulks(t.Context(), before, 2)
+			page, err := s.Bulks(t.Context(), bulk.Filter{}, before, 2)
 			must(t, err)
 			if len(page) == 0 {
 				break
@@ -34,6 +35,58 @@ func TestBulksAreListed(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
+		}
+	})
+}
+
+// Every filter selects, alone and together with the others, and the currency is that of the channel.
+func TestIntegrationBulksAreFiltered(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		base := store.Stamp(time.Now())
+		insert := func(change func(*bulk.Bulk)) uuid.UUID {
+			b := &bulk.Bulk{
+				ID: newID(), Channel: storetest.Channel(t, s, message.Email).Key, MessageType: message.Marketing, Priority: message.Normal,
+				Request: []byte(`{}`), Status: bulk.Processing, CreatedAt: base,
+			}
+			change(b)
+			must(t, s.InsertBulk(ctx, b, nil))
+			if got, err := s.Bulk(ctx, b.ID); err != nil || got.Currency != "USD" || b.Currency != "USD" || got.Name != b.Name || got.Author != b.Author {
+				t.Errorf("%+v, %v", got, err)
+			}
+			return b.ID
+		}
+		plain := insert(func(*bulk.Bulk) {})
+		named := insert(func(b *bulk.Bulk) { b.Name, b.CreatedAt = "wave 1", base.Add(time.Minute) })
+		texted := insert(func(b *bulk.Bulk) {
+			b.Channel = storetest.Channel(t, s, message.SMS).Key
+			b.Name, b.Author, b.CreatedAt = "wave 1", access.Author{ID: "k1", Name: "nightly"}, base.Add(2*time.Minute)
+		})
+		must(t, s.Move(ctx, texted, []bulk.Status{bulk.Processing}, bulk.Paused))
+		after, before := base, base.Add(2*time.Minute)
+		for name, c := range map[string]struct {
+			filter bulk.Filter
+			want   []uuid.UUID
+		}{
+			"none":           {bulk.Filter{}, []uuid.UUID{texted, named, plain}},
+			"name":           {bulk.Filter{Name: "wave 1"}, []uuid.UUID{texted, named}},
+			"part of a name": {bulk.Filter{Name: "wave"}, nil},
+			"status":         {bulk.Filter{Status: bulk.Paused}, []uuid.UUID{texted}},
+			"type":           {bulk.Filter{ChannelType: message.Email}, []uuid.UUID{named, plain}},
+			"author":         {bulk.Filter{KeyID: "k1"}, []uuid.UUID{texted}},
+			"after":          {bulk.Filter{CreatedAfter: &after}, []uuid.UUID{texted, named}},
+			"before":         {bulk.Filter{CreatedBefore: &before}, []uuid.UUID{named, plain}},
+			"all":            {bulk.Filter{Name: "wave 1", ChannelType: message.Email, Status: bulk.Processing, CreatedAfter: &after, CreatedBefore: &before}, []uuid.UUID{named}},
+		} {
+			list, err := s.Bulks(ctx, c.filter, uuid.Nil, 10)
+			must(t, err)
+			var got []uuid.UUID
+			for _, b := range list {
+				got = append(got, b.ID)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%s: %v, want %v", name, got, c.want)
+			}
 		}
 	})
 }

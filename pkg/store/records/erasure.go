@@ -164,7 +164,7 @@ func (s *LeadStore) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []
 		where, args = append(where, like), append(args, pattern, pattern)
 	}
 	var rows []store.BulkRow
-	if err := tx.Select("id, criteria, request").Where(strings.Join(where, " OR "), args...).Find(&rows).Error; err != nil {
+	if err := tx.Select("id, name, criteria, request").Where(strings.Join(where, " OR "), args...).Find(&rows).Error; err != nil {
 		return err
 	}
 	for i := range rows {
@@ -176,7 +176,7 @@ func (s *LeadStore) eraseFromRequests(tx *gorm.DB, l *message.Lead, addresses []
 		if err != nil {
 			return err
 		}
-		if err := tx.Exec("UPDATE bulks SET criteria = ?, request = ? WHERE id = ?", criteria, request, rows[i].ID).Error; err != nil {
+		if err := tx.Exec("UPDATE bulks SET name = ?, criteria = ?, request = ? WHERE id = ?", withoutTexts(rows[i].Name, texts), criteria, request, rows[i].ID).Error; err != nil {
 			return err
 		}
 	}
@@ -198,10 +198,7 @@ func withoutAddresses(d store.Document, texts []string) (store.Document, error) 
 func replaceAddresses(v any, texts []string, content bool) any {
 	switch v := v.(type) {
 	case string:
-		for _, text := range texts {
-			v = replaceAddress(v, text)
-		}
-		return v
+		return withoutTexts(v, texts)
 	case []any:
 		for i := range v {
 			v[i] = replaceAddresses(v[i], texts, false)
@@ -214,6 +211,14 @@ func replaceAddresses(v any, texts []string, content bool) any {
 		}
 	}
 	return v
+}
+
+// withoutTexts replaces addresses in a text.
+func withoutTexts(s string, texts []string) string {
+	for _, text := range texts {
+		s = replaceAddress(s, text)
+	}
+	return s
 }
 
 // replaceAddress replaces an address in a text, in any letter case.

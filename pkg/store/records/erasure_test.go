@@ -113,6 +113,7 @@ func TestFaultErasureInRequests(t *testing.T) {
 		ch := storetest.Channel(t, s, message.Email).Key
 		b := &bulk.Bulk{
 			ID: newID(), Channel: ch, Provider: "sendgrid", MessageType: message.Marketing, Priority: message.Normal, Status: bulk.Processing,
+			Name:     "For " + storetest.AnnabelsEmail,
 			Content:  message.Content{Subject: "s", Text: "Write to " + storetest.AnnabelsEmail},
 			Criteria: audience.Criteria{Words: []string{"x", storetest.AnnabelsEmail}, Assignees: []string{"keep"}},
 			Request: []byte(`{"message_data":{"recipient":"Ann.Erased@Example.com","content":"Write to ` + storetest.AnnabelsEmail + `","metadata":{"of":["` + storetest.AnnabelsEmail + `"]}},` +
@@ -135,7 +136,7 @@ func TestFaultErasureInRequests(t *testing.T) {
 				t.Errorf("%q is in %s", gone, request)
 			}
 		}
-		if got.Criteria.Words[1] != "[erased]" || got.Criteria.Assignees[0] != "keep" || got.Content.Text != b.Content.Text {
+		if got.Criteria.Words[1] != "[erased]" || got.Criteria.Assignees[0] != "keep" || got.Content.Text != b.Content.Text || got.Name != "For [erased]" {
 			t.Errorf("%+v", got)
 		}
 		if same, err := s.Bulk(t.Context(), untouched.ID); err != nil || len(same.Request) == 0 {

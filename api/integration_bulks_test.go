@@ -1,0 +1,104 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"herald/pkg/access"
+)
+
+// ids returns the values of a field of the items of a list.
+func (h *herald) ids(path, field string) string {
+	h.t.Helper()
+	var out []string
+	items, _ := h.must(200, "GET", path, "").body["items"].([]any)
+	for _, item := range items {
+		fields, _ := item.(map[string]any)
+		out = append(out, fmt.Sprint(fields[field]))
+	}
+	return strings.Join(out, " ")
+}
+
+// A finished bulk shows what it was sent with, in the view and in the list, also when its channel was deleted.
+func TestIntegrationAFinishedBulkKeepsItsSettings(t *testing.T) {
+	h := start(t)
+	lead := h.lead(`"email":"ann@example.com"`)
+	k, token := h.key(access.Key{Name: "nightly", Scopes: access.Scopes})
+	h = h.as(token)
+	a := h.must(200, "POST", "/api/messaging/send?send_identifier="+emailChannel, `{"priority":"low","message_data":{"subject":"s","content":"t","metadata":{"campaign":"spring"}},
+		"bulk_settings":{"name":"  Wave 1  ","lead_ids":["`+lead+`"]}}`, "Prefer", "wait=30")
+	if a.body["status"] != "COMPLETED" || a.body["planned_at"] == nil {
+		t.Fatal(a.raw)
+	}
+	h.must(204, "DELETE", "/api/channels/"+emailChannel+"/EMAIL", "")
+	view := h.must(200, "GET", "/api/messaging/bulk/"+a.body["bulk_id"].(string), "").body
+	list, _ := h.must(200, "GET", "/api/messaging/bulk", "").body["items"].([]any)
+	item, _ := list[0].(map[string]any)
+	for where, body := range map[string]map[string]any{"answer": a.body, "view": view, "list": item} {
+		for field, want := range map[string]any{
+			"channel_id": emailChannel, "channel_type": "EMAIL", "currency": "USD", "message_type": "MARKETING", "priority": "LOW", "name": "Wave 1",
+			"metadata": `{"campaign":"spring"}`, "created_by": `{"key_id":"` + k.ID + `","name":"nightly"}`,
+		} {
+			got := body[field]
+			if object, ok := got.(map[string]any); ok {
+				b, _ := json.Marshal(object)
+				got = string(b)
+			}
+			if got != want {
+				t.Errorf("%s: %s is %v, want %v", where, field, got, want)
+			}
+		}
+	}
+	if view["planned_at"] == nil || view["channel"] != nil {
+		t.Errorf("%v", view)
+	}
+}
+
+// A key without the scope read gets no text of other keys from a write.
+func TestIntegrationABulkIsNotReadByWriting(t *testing.T) {
+	h := start(t)
+	h.must(200, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t","metadata":{"a":1}},"bulk_settings":{"name":"secret","all_leads":true}}`)
+	_, token := h.key(access.Key{Scopes: []access.Scope{access.Send}})
+	a := h.as(token).must(200, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t","metadata":{"a":1}},"bulk_settings":{"name":"secret","all_leads":true}}`)
+	if a.body["name"] != nil || a.body["metadata"] != nil || a.body["created_by"] != nil || a.body["channel_id"] != emailChannel {
+		t.Error(a.raw)
+	}
+}
+
+func TestIntegrationBulksAreFoundByName(t *testing.T) {
+	h := start(t)
+	bulkNamed := func(typ, name string) string {
+		a := h.must(200, "POST", "/api/messaging/send", `{"sender_type":"`+typ+`","message_data":{`+map[string]string{"email": `"subject":"s",`}[typ]+`"content":"t"},
+			"bulk_settings":{"name":`+name+`,"all_leads":true}}`, "Prefer", "wait=30")
+		return a.body["bulk_id"].(string)
+	}
+	one, two, none := bulkNamed("email", `"Größe & Co."`), bulkNamed("sms", `"Größe & Co."`), bulkNamed("email", "null")
+	name := url.QueryEscape("Größe & Co.")
+	for query, want := range map[string]string{
+		"":                                     none + " " + two + " " + one,
+		"?name=" + name:                        two + " " + one,
+		"?name=" + name + "&channel_type=sms":  two,
+		"?status=completed&channel_type=EMAIL": none + " " + one,
+		"?status=paused":                       "",
+		"?created_after=2100-01-01T00:00:00Z":  "",
+		"?created_before=2100-01-01T00:00:00Z&limit=1": none,
+		"?created_by=unknown":                          "",
+	} {
+		if got := h.ids("/api/messaging/bulk"+query, "bulk_id"); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	for query, at := range map[string]string{
+		"?status=SENT": "status", "?name=": "name", "?name=" + strings.Repeat("x", 201): "name", "?created_after=today": "created_after", "?channel_type=fax": "channel_type", "?name=%FF": "name",
+	} {
+		h.says(h.must(422, "GET", "/api/messaging/bulk"+query, ""), `["query","`+at+`"]`, "")
+	}
+	for _, wrong := range []string{`"` + strings.Repeat("x", 201) + `"`, `7`, `"a\nb"`} {
+		a := h.must(422, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t"},"bulk_settings":{"name":`+wrong+`,"all_leads":true}}`)
+		h.says(a, `["body","bulk_settings","name"]`, "must")
+	}
+	h.must(200, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t"},"bulk_settings":{"name":"`+strings.Repeat("ü", 200)+`","all_leads":true}}`)
+}
