@@ -30,6 +30,8 @@ func (s *Server) importLeads(c echo.Context) error {
 		o.Format = lead.CSV
 	case "application/x-ndjson", "application/ndjson", "application/jsonl":
 		o.Format = lead.NDJSON
+	case "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "application/vnd.ms-excel", "application/vnd.oasis.opendocument.spreadsheet":
+		return message.Errorf(message.CodeMediaType, "the body is a spreadsheet: save the sheet as CSV in UTF-8 and send it as text/csv")
 	default:
 		return message.Errorf(message.CodeMediaType, "the body must be text/csv or application/x-ndjson")
 	}

@@ -49,8 +49,12 @@ func TestCaseColumnsOfPrograms(t *testing.T) {
 		header string
 		want   []string
 	}{
-		"plain":      {"Email,First Name", []string{"email", "first_name"}},
-		"underlines": {"E_MAIL,first.name,LAST-NAME", []string{"email", "first_name", "last_name"}},
+		"plain":           {"Email,First Name", []string{"email", "first_name"}},
+		"German exports":  {"Vorname;Nachname;E-Mail geschäftlich;Mobil;Firmenname;Beruf", []string{"first_name", "last_name", "email", "phone", "company", "title"}},
+		"French exports":  {"Prénoms;Nom de famille;Adresse électronique;Téléphone mobile;Raison sociale", []string{"first_name", "last_name", "email", "phone", "company"}},
+		"Spanish exports": {"Nombres;Primer apellido;Correo-e;Celular;Nombre de la empresa", []string{"first_name", "last_name", "email", "phone", "company"}},
+		"forms":           {"FName,LName,Email ID,Mobile No.,Employer", []string{"first_name", "last_name", "email", "phone", "company"}},
+		"underlines":      {"E_MAIL,first.name,LAST-NAME", []string{"email", "first_name", "last_name"}},
 		"Mailchimp": {`"Email Address","First Name","Last Name",Address,"Phone Number",Birthday,MEMBER_RATING,OPTIN_TIME,TAGS`, []string{
 			"email", "first_name", "last_name", "custom_fields.Address", "phone", "custom_fields.Birthday", "custom_fields.MEMBER_RATING", "custom_fields.OPTIN_TIME", "tags",
 		}},
