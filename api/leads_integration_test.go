@@ -1,9 +1,12 @@
 package api_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"herald/pkg/config"
@@ -72,4 +75,71 @@ func TestIntegrationWrongFiltersOfLeads(t *testing.T) {
 	for _, query := range []string{"tag=" + strings.Repeat("é", 200), "email=" + strings.Repeat("x", 1000), "search=" + strings.Repeat("a+", 99) + "b"} {
 		h.must(200, "GET", "/api/leads?"+query, "")
 	}
+}
+
+// A patch changes some custom fields and some tags; what it does not name stays.
+func TestIntegrationLeadsAreChangedInPart(t *testing.T) {
+	eachHerald(t, func(t *testing.T, h *herald) {
+		path := "/api/leads/" + h.lead(`"first_name":"Ann","tags":["VIP","old"],"custom_fields":{"plan":"pro","seats":3,"address":{"city":"Oslo","zip":"0150"},"list":[1,2]}`)
+		for _, step := range []struct{ patch, tags, custom string }{
+			{`{"custom_fields":{"plan":null,"seats":4,"address":{"zip":null,"street":"Kirkegata"},"list":[3],"new":{"a":null,"b":1}}}`, `["VIP","old"]`, `{"address":{"city":"Oslo","street":"Kirkegata"},"list":[3],"new":{"b":1},"seats":4}`},
+			{`{"custom_fields":{"address":"none","new":null,"absent":null}}`, `["VIP","old"]`, `{"address":"none","list":[3],"seats":4}`},
+			{`{"custom_fields":{}}`, `["VIP","old"]`, `{"address":"none","list":[3],"seats":4}`},
+			{`{"add_tags":["vip"," new ","new"],"remove_tags":["OLD","absent"]}`, `["VIP","new"]`, `{"address":"none","list":[3],"seats":4}`},
+			{`{"add_tags":null,"remove_tags":[]}`, `["VIP","new"]`, `{"address":"none","list":[3],"seats":4}`},
+			{`{"tags":["only"],"custom_fields":null}`, `["only"]`, `{}`},
+			{`{"custom_fields":{"a":1},"tags":null,"first_name":"Bea"}`, `[]`, `{"a":1}`},
+		} {
+			h.must(200, "PATCH", path, step.patch)
+			a := h.must(200, "GET", path, "")
+			tags, _ := json.Marshal(a.body["tags"])
+			custom, _ := json.Marshal(a.body["custom_fields"])
+			if string(tags) != step.tags || string(custom) != step.custom {
+				t.Errorf("%s: %s and %s, want %s and %s", step.patch, tags, custom, step.tags, step.custom)
+			}
+		}
+		before := h.must(200, "GET", path, "").raw
+		for patch, want := range map[string][2]string{
+			`{"tags":["a"],"add_tags":["b"]}`:                                  {`["body","add_tags"]`, "not be given together with tags"},
+			`{"tags":null,"remove_tags":["b"]}`:                                {`["body","remove_tags"]`, "not be given together with tags"},
+			`{"add_tags":["a"," Vip"],"remove_tags":["x","vIP "]}`:             {`["body","remove_tags",1]`, "is among add_tags too"},
+			`{"add_tags":["a",""]}`:                                            {`["body","add_tags",1]`, "must not be empty"},
+			`{"remove_tags":["` + strings.Repeat("x", 201) + `"]}`:             {`["body","remove_tags",0]`, "at most 200 characters"},
+			`{"custom_fields":{"b":"` + strings.Repeat("x", 64<<10-12) + `"}}`: {`["body","custom_fields"]`, "together with those of the lead"},
+			`{"custom_fields":{"` + strings.Repeat("x", 201) + `":1}}`:         {`["body","custom_fields","` + strings.Repeat("x", 100) + `…"]`, "1 to 200 characters"},
+			`{"custom_fields":[]}`:                                             {`["body","custom_fields"]`, ""},
+		} {
+			h.says(h.must(422, "PATCH", path, patch), want[0], want[1])
+		}
+		if after := h.must(200, "GET", path, "").raw; after != before {
+			t.Errorf("a refused patch changed %s to %s", before, after)
+		}
+		many := make([]string, 200)
+		for i := range many {
+			many[i] = fmt.Sprintf("%q", fmt.Sprint("t", i))
+		}
+		h.must(200, "PATCH", path, `{"add_tags":[`+strings.Join(many, ",")+`]}`)
+		h.says(h.must(422, "PATCH", path, `{"add_tags":["more"]}`), `["body","add_tags"]`, "at most 200 together with those of the lead")
+		h.must(200, "PATCH", path, `{"add_tags":["more"],"remove_tags":["T0"]}`)
+	})
+}
+
+// Concurrent patches of different custom fields and tags are all kept.
+func TestIntegrationConcurrentPatchesAreMerged(t *testing.T) {
+	eachHerald(t, func(t *testing.T, h *herald) {
+		path := "/api/leads/" + h.lead(`"first_name":"Ann"`)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				if a := h.call("PATCH", path, fmt.Sprintf(`{"add_tags":["t%d"],"custom_fields":{"c%d":%d}}`, i, i, i)); a.status != 200 {
+					t.Errorf("%d %s", a.status, a.raw)
+				}
+			})
+		}
+		wg.Wait()
+		a := h.must(200, "GET", path, "")
+		if len(a.body["tags"].([]any)) != 20 || len(a.body["custom_fields"].(map[string]any)) != 20 {
+			t.Errorf("%s", a.raw)
+		}
+	})
 }

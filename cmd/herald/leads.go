@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,68 @@ import (
 type leadsCmd struct {
 	Import leadsImportCmd `cmd:"" help:"Import leads from a CSV or NDJSON file."`
 	List   leadsListCmd   `cmd:"" help:"List the leads that match all of the flags."`
+	Show   leadsShowCmd   `cmd:"" help:"Print a lead as JSON."`
+	Change leadsChangeCmd `cmd:"" help:"Change a lead and print it as JSON."`
+}
+
+type leadsShowCmd struct {
+	ID string `arg:"" help:"Id of the lead."`
+}
+
+// Run prints a lead.
+func (c *leadsShowCmd) Run(ctx context.Context, api *client.Client) error {
+	l, err := api.Lead(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	return printJSON(l)
+}
+
+type leadsChangeCmd struct {
+	ID        string            `arg:"" help:"Id of the lead."`
+	Set       map[string]string `help:"New value of a text field; nothing empties it. Repeatable." placeholder:"FIELD=VALUE" mapsep:"none"`
+	Custom    map[string]string `help:"New value of a custom field, as JSON or as text; nothing removes it. Repeatable." placeholder:"NAME=VALUE" mapsep:"none"`
+	AddTag    []string          `help:"Tag to add. Repeatable." sep:"none"`
+	RemoveTag []string          `help:"Tag to remove. Repeatable." sep:"none"`
+}
+
+// Run changes a lead.
+func (c *leadsChangeCmd) Run(ctx context.Context, api *client.Client) error {
+	l, err := api.ChangeLead(ctx, c.ID, c.patch())
+	if err != nil {
+		return err
+	}
+	return printJSON(l)
+}
+
+func (c *leadsChangeCmd) patch() client.Patch {
+	p := client.Patch{}
+	for name, v := range c.Set {
+		if p[name] = nil; v != "" {
+			p[name] = v
+		}
+	}
+	if len(c.Custom) > 0 {
+		custom := make(map[string]any, len(c.Custom))
+		for name, v := range c.Custom {
+			switch {
+			case v == "":
+				custom[name] = nil
+			case json.Valid([]byte(v)):
+				custom[name] = json.RawMessage(v)
+			default:
+				custom[name] = v
+			}
+		}
+		p["custom_fields"] = custom
+	}
+	if len(c.AddTag) > 0 {
+		p["add_tags"] = c.AddTag
+	}
+	if len(c.RemoveTag) > 0 {
+		p["remove_tags"] = c.RemoveTag
+	}
+	return p
 }
 
 type leadsListCmd struct {

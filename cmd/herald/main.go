@@ -23,7 +23,7 @@ type cli struct {
 	Send      sendCmd      `cmd:"" help:"Send a single message or a bulk through the API."`
 	Bulk      bulkCmd      `cmd:"" help:"List, show, watch, pause, resume and cancel bulks through the API."`
 	Channels  channelsCmd  `cmd:"" help:"List, register, pause, resume and delete channels through the API."`
-	Leads     leadsCmd     `cmd:"" help:"Import and list leads through the API."`
+	Leads     leadsCmd     `cmd:"" help:"Import, list and change leads through the API."`
 	Simulator simulatorCmd `cmd:"" help:"Run the provider simulator alone, for tests and benchmarks."`
 	Migrate   migrateCmd   `cmd:"" help:"Apply the migrations of the database, or show their status."`
 	Bench     benchCmd     `cmd:"" help:"Measure a new deployment, or the one at HERALD_URL."`

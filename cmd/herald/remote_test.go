@@ -136,6 +136,13 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	if found := lines[client.Lead](t, wants(t, 0, "a@example.com", "leads", "list", "--json", "--search", "ann", "--email", "A@example.com", "--created-before", "9999-01-01T00:00:00Z")); len(found) != 1 {
 		t.Errorf("%d leads", len(found))
 	}
+	ann := lines[client.Lead](t, wants(t, 0, "", "leads", "list", "--json", "--email", "a@example.com"))[0].ID
+	wants(t, 0, `"plan": "pro"`, "leads", "change", ann, "--add-tag", "a,b", "--add-tag", "vip", "--custom", "plan=pro", "--custom", "seats=3", "--set", "city=Oslo")
+	changed := lines[client.Lead](t, wants(t, 0, "", "leads", "change", ann, "--remove-tag", "VIP", "--custom", "plan=", "--set", "city="))[0]
+	lead := lines[client.Lead](t, wants(t, 0, ann, "leads", "show", ann))[0]
+	if len(changed.Tags) != 1 || lead.Tags[0] != "a,b" || len(lead.CustomFields) != 1 || lead.CustomFields["seats"] != 3.0 || lead.City != nil || *lead.FirstName != "Ann" {
+		t.Errorf("%+v", lead)
+	}
 	wants(t, 0, "b@example.com", "leads", "list", "--phone", "", "--limit", "2")
 	wants(t, 0, "ID", "leads", "list", "--tag", "vip", "--status", "new", "--assignee-id", "u", "--instagram-id", "1", "--created-after", "2024-01-31T10:00:00Z", "--updated-after", "2024-01-31T10:00:00Z")
 	semicolons := file(t, "kontakte.csv", "E-Mail-Adresse;Vorname;Kundennr;Notiz\nj@example.com;J\xfcrgen;7;x\n")

@@ -98,8 +98,13 @@ type NewLead struct {
 	UpdatedAt *time.Time `json:"updated_at,omitempty" doc:"Accepted and ignored, so that a lead can be written as it was read; every write sets it." example:"2025-01-31T10:30:00Z"`
 }
 
-// LeadPatch changes the fields that are present; null empties a field.
-type LeadPatch struct{ LeadFields }
+// LeadPatch changes the fields that are present; null empties a field. custom_fields are merged (RFC 7396): null removes a custom
+// field, and others keep their value.
+type LeadPatch struct {
+	LeadFields
+	AddTags    []string `json:"add_tags,omitempty" doc:"Tags to add to those of the lead. Letter case does not count. Not together with tags." max:"200" each:"200" example:"[\"vip\"]"`
+	RemoveTags []string `json:"remove_tags,omitempty" doc:"Tags to remove from those of the lead. Letter case does not count. Not together with tags, and none that add_tags adds." max:"200" each:"200" example:"[\"Import 10/05/25\"]"`
+}
 
 // Lead is a contact in the address book. Fields without a value are null.
 type Lead struct {

@@ -111,7 +111,7 @@ var (
 	}
 	RouteChangeLead = Route{
 		ID: "changeLead", Method: http.MethodPatch, Path: "/api/leads/:id", Scope: access.Send,
-		Tag: "Leads", Summary: "Change a lead", Text: "Changes the fields in the body; concurrent changes of other fields are kept. A key without the scope read gets only the id.",
+		Tag: "Leads", Summary: "Change a lead", Text: "Changes the fields in the body; concurrent changes of other fields are kept. custom_fields are merged with those of the lead (RFC 7396): null removes one, and those that are not named keep their value. add_tags and remove_tags change some of the tags, tags replaces all. A key without the scope read gets only the id.",
 		Request: LeadPatch{}, Status: http.StatusOK, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusNotFound},
 	}
 	RouteEraseLead = Route{

@@ -35,6 +35,8 @@ type field struct {
 	parseCell func(r *cellReader, l *message.Lead, cell string) error
 	// patchable fields can be changed by Patch.
 	patchable bool
+	// patch changes the field as a JSON object says. nil: Patch sets what parse reads.
+	patch func(o *wire.Object, l *message.Lead)
 	// isSet reports whether a row has a value. A row in which all these fields are unset is rejected as empty.
 	// nil: the field alone does not make a lead.
 	isSet func(l *message.Lead) bool
@@ -59,13 +61,14 @@ func declareFields() []field {
 	}
 	return append(list, field{
 		name: "tags", patchable: true,
-		parse:     func(o *wire.Object, l *message.Lead) { l.Tags = parseTags(o) },
+		parse:     func(o *wire.Object, l *message.Lead) { l.Tags = parseTags(o, "tags") },
 		parseCell: parseTagsCell,
 		isSet:     func(l *message.Lead) bool { return len(l.Tags) > 0 },
 		merge:     mergeTags,
 	}, field{
 		name: "custom_fields", patchable: true,
 		parse: func(o *wire.Object, l *message.Lead) { l.CustomFields = parseCustomFields(o) },
+		patch: patchCustomFields,
 		isSet: func(l *message.Lead) bool { return len(l.CustomFields) > 0 },
 		merge: mergeCustomFields,
 	}, field{
@@ -150,14 +153,85 @@ func Parse(o *wire.Object) *message.Lead {
 	return l
 }
 
-// Patch changes the fields of a lead that a JSON object names; null empties a field. Mistakes go to the object's errors.
+// Patch changes the fields of a lead that a JSON object names; null empties a field. custom_fields are merged (RFC 7396), add_tags
+// and remove_tags change some of the tags. Mistakes go to the object's errors.
 func Patch(o *wire.Object, l *message.Lead) {
 	for _, f := range fields {
-		if f.patchable && o.Given(f.name) {
+		switch {
+		case !f.patchable || !o.Given(f.name):
+		case f.patch != nil:
+			f.patch(o, l)
+		default:
 			f.parse(o, l)
 		}
 	}
+	patchTags(o, l)
 	o.Close()
+}
+
+// patchTags removes and adds tags. Tags are the same if filters cannot tell them apart.
+func patchTags(o *wire.Object, l *message.Lead) {
+	for _, name := range []string{"add_tags", "remove_tags"} {
+		if o.Has(name) && o.Given("tags") {
+			o.Fail(message.SlugExtra, "must not be given together with tags, which are all tags", name)
+		}
+	}
+	add, remove := parseTags(o, "add_tags"), parseTags(o, "remove_tags")
+	for i, t := range remove {
+		if hasTag(add, t) {
+			o.Fail(message.SlugValue, "is among add_tags too", "remove_tags", i)
+		}
+	}
+	kept := slices.DeleteFunc(slices.Clone(l.Tags), func(t string) bool { return hasTag(remove, t) })
+	for _, t := range add {
+		if !hasTag(kept, t) {
+			kept = append(kept, t)
+		}
+	}
+	if len(add) > 0 && len(kept) > max(MaxTags, len(l.Tags)) {
+		o.Fail(message.SlugListLong, fmt.Sprintf("must be at most %d together with those of the lead", MaxTags), "add_tags")
+	}
+	l.Tags = kept
+}
+
+func hasTag(tags []string, tag string) bool {
+	return slices.ContainsFunc(tags, func(t string) bool { return foldTag(t) == foldTag(tag) })
+}
+
+func foldTag(t string) string { return message.Fold(strings.TrimSpace(t)) }
+
+// patchCustomFields merges custom fields into those of the lead. A name that is not valid, stored by an earlier version, can be
+// removed.
+func patchCustomFields(o *wire.Object, l *message.Lead) {
+	m := o.Free("custom_fields", MaxCustomBytes)
+	if m == nil {
+		l.CustomFields = nil
+		return
+	}
+	checkNames(o, m, func(v any) bool { return v != nil })
+	merged := mergePatch(l.CustomFields, m)
+	if !fitsCustom(merged) {
+		o.Fail(message.SlugTooLong, fmt.Sprintf("must have at most %d bytes together with those of the lead", MaxCustomBytes), "custom_fields")
+	}
+	l.CustomFields = merged
+}
+
+// mergePatch returns an object with a patch applied (RFC 7396). It changes neither.
+func mergePatch(object, patch map[string]any) map[string]any {
+	out := make(map[string]any, len(object)+len(patch))
+	maps.Copy(out, object)
+	for name, v := range patch {
+		switch v := v.(type) {
+		case nil:
+			delete(out, name)
+		case map[string]any:
+			old, _ := out[name].(map[string]any)
+			out[name] = mergePatch(old, v)
+		default:
+			out[name] = v
+		}
+	}
+	return out
 }
 
 // indexedBound describes the bound of text fields that have an index, which PostgreSQL bounds in bytes.
@@ -173,11 +247,11 @@ func parseText(o *wire.Object, name string) string {
 }
 
 // parseTags reads tags without the white space around them, as an import does.
-func parseTags(o *wire.Object) []string {
-	tags := o.Strings("tags", MaxTags, MaxTag)
+func parseTags(o *wire.Object, name string) []string {
+	tags := o.Strings(name, MaxTags, MaxTag)
 	for i, t := range tags {
 		if tags[i] = strings.TrimSpace(t); tags[i] == "" {
-			o.Fail(message.SlugTooShort, "must not be empty", "tags", i)
+			o.Fail(message.SlugTooShort, "must not be empty", name, i)
 		}
 	}
 	return tags
@@ -185,12 +259,17 @@ func parseTags(o *wire.Object) []string {
 
 func parseCustomFields(o *wire.Object) map[string]any {
 	m := o.Free("custom_fields", MaxCustomBytes)
+	checkNames(o, m, func(any) bool { return true })
+	return m
+}
+
+// checkNames adds a mistake for each custom field that has no valid name and is to be written.
+func checkNames(o *wire.Object, m map[string]any, written func(v any) bool) {
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if !message.ValidFieldName(name) {
+		if written(m[name]) && !message.ValidFieldName(name) {
 			o.Fail(message.SlugValue, message.FieldNameBound, "custom_fields", name)
 		}
 	}
-	return m
 }
 
 // mergeTags adds the tags of the row that the lead does not have. A lead that has more than MaxTags, stored by an earlier
