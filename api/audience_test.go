@@ -297,7 +297,7 @@ func TestPatchAndEraseLeads(t *testing.T) {
 	h.must(404, "GET", "/api/leads/"+id, "")
 	h.must(404, "DELETE", "/api/leads/"+id, "")
 	m := h.message(sent.body["message_id"].(string)).body
-	if m["recipient"] != "" || m["status"] != "SENT" {
+	if m["recipient"] != nil || m["status"] != "SENT" {
 		t.Errorf("%v", m)
 	}
 	items := h.must(200, "GET", "/api/suppressions", "").body["items"].([]any)

@@ -102,3 +102,39 @@ func TestIntegrationBulksAreFoundByName(t *testing.T) {
 	}
 	h.must(200, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t"},"bulk_settings":{"name":"`+strings.Repeat("ü", 200)+`","all_leads":true}}`)
 }
+
+// One request tells what failed and why. A message without a recipient has null.
+func TestIntegrationMessagesThatFailed(t *testing.T) {
+	h := start(t)
+	leads := h.lead(`"email":"ann@example.com"`) + `","` + h.lead(`"phone":"+14155550101"`) + `","` + h.lead(`"email":"out@example.com"`)
+	h.must(201, "POST", "/api/suppressions", `{"type":"email","address":"out@example.com","reason":"unsubscribed"}`)
+	a := h.must(200, "POST", "/api/messaging/send", `{"sender_type":"email","message_data":{"subject":"s","content":"t"},"bulk_settings":{"lead_ids":["`+leads+`"]}}`, "Prefer", "wait=30")
+	if a.body["messages_failed"] != 2.0 {
+		t.Fatal(a.raw)
+	}
+	const all = "/api/messaging/messages"
+	for query, want := range map[string]string{
+		"?failed=true":                                            "unsubscribed no_recipient",
+		"?failed=false":                                           "unsubscribed no_recipient <nil>",
+		"?status=FAILED,skipped":                                  "unsubscribed no_recipient",
+		"?status=sent":                                            "<nil>",
+		"?status=sent&failed=true":                                "",
+		"?reason=No_recipient":                                    "no_recipient",
+		"?reason=no_recipient,unsubscribed":                       "unsubscribed no_recipient",
+		"?reason=unsubscribed&status=FAILED":                      "",
+		"?updated_after=2100-01-01T00:00:00Z":                     "",
+		"?updated_after=2000-01-01T00:00:00Z&reason=no_recipient": "no_recipient",
+	} {
+		if got := h.ids(all+query, "reason"); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	if got := h.ids(all+"?reason=no_recipient", "recipient"); got != "<nil>" {
+		t.Errorf("recipient %q", got)
+	}
+	for query, name := range map[string]string{
+		"?status=SENT,": "status", "?status=SENT,x": "status", "?reason=x": "reason", "?reason=": "reason", "?failed=1": "failed", "?updated_after=x": "updated_after",
+	} {
+		h.says(h.must(422, "GET", all+query, ""), `["query","`+name+`"]`, "")
+	}
+}

@@ -125,7 +125,7 @@ func (s *Server) listBulks(c echo.Context) error {
 func showMessage(m *message.Message) contract.Message {
 	r := contract.Message{
 		ID: m.ID.String(), BulkID: idOrNull(m.BulkID), LeadID: idOrNull(m.LeadID), ChannelID: m.ChannelID.String(), ChannelType: m.ChannelType,
-		Provider: m.Provider, Recipient: m.Recipient, MessageType: m.MessageType, Priority: m.Priority, Status: m.Status,
+		Provider: m.Provider, Recipient: orNull(m.Recipient), MessageType: m.MessageType, Priority: m.Priority, Status: m.Status,
 		Reason: orNull(string(m.Reason)), Error: m.Failure, ProviderMessageID: orNull(m.ProviderMessageID), Cost: m.Cost.Amount(),
 		Metadata: m.Metadata, Attachments: make([]contract.AttachedFile, len(m.Attachments)), CreatedAt: at(&m.CreatedAt), ScheduledAt: at(m.ScheduledAt), SentAt: at(m.SentAt), UpdatedAt: at(&m.UpdatedAt),
 	}
@@ -164,12 +164,9 @@ func (s *Server) listMessages(c echo.Context) error {
 	q := request.NewQuery(c, errs)
 	f := message.Filter{
 		BulkID: q.UUID("bulk_id"), LeadID: q.UUID("lead_id"), CreatedAfter: q.Time("created_after"), CreatedBefore: q.Time("created_before"),
-	}
-	if v := q.Get("status"); v != "" {
-		var ok bool
-		if f.Status, ok = message.ParseStatus(v); !ok {
-			errs.Add(message.SlugEnum, "is no status of a message", "query", "status")
-		}
+		UpdatedAfter: q.Time("updated_after"), Failed: q.Bool("failed"),
+		Statuses: request.Among(q, "status", "is no status of a message", message.ParseStatus),
+		Reasons:  request.Among(q, "reason", "is no reason of a message", message.ParseReason),
 	}
 	f.ChannelType, f.Recipient = q.ChannelType("channel_type"), q.Address("recipient")
 	limit, before := q.PageByID()

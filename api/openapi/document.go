@@ -193,6 +193,9 @@ func (d *document) operation(op operation) object {
 			if p.in == "path" {
 				params[i] = append(params[i], member{"required", true})
 			}
+			if p.schema.Items != nil { // values separated by commas
+				params[i] = append(params[i], member{"style", "form"}, member{"explode", false})
+			}
 			params[i] = append(params[i], member{"schema", p.schema}, member{"example", p.example})
 		}
 		o = append(o, member{"parameters", params})

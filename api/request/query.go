@@ -158,6 +158,24 @@ const defaultLimit = 50 // items of a page
 // pageBounds bound the parameters of a page.
 var pageBounds = boundsOf(reflect.TypeFor[contract.PageQuery]())
 
+// Among reads values of a closed list that are separated by commas, nil if the parameter is absent.
+func Among[E ~string](q *Query, name, wrong string, parse func(string) (E, bool)) []E {
+	text := q.Get(name)
+	if text == "" {
+		return nil
+	}
+	var out []E
+	for _, word := range strings.Split(text, ",") {
+		v, ok := parse(word)
+		if !ok {
+			q.Errs.Add(message.SlugEnum, wrong, "query", name)
+			return nil
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
 // Page reads limit and cursor (keyset pagination). The cursor is opaque to callers; it encodes the key of the last item.
 func (q *Query) Page() (limit int, after string) {
 	limit = defaultLimit

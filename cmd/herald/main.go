@@ -22,6 +22,7 @@ type cli struct {
 	Serve     serveCmd     `cmd:"" help:"Start everything in one process, on a SQLite file."`
 	Send      sendCmd      `cmd:"" help:"Send a single message or a bulk through the API."`
 	Bulk      bulkCmd      `cmd:"" help:"List, show, watch, pause, resume and cancel bulks through the API."`
+	Messages  messagesCmd  `cmd:"" help:"List messages through the API."`
 	Channels  channelsCmd  `cmd:"" help:"List, register, pause, resume and delete channels through the API."`
 	Leads     leadsCmd     `cmd:"" help:"Import, list and change leads through the API."`
 	Simulator simulatorCmd `cmd:"" help:"Run the provider simulator alone, for tests and benchmarks."`

@@ -185,6 +185,11 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 		t.Errorf("%d bulks have the name", len(list))
 	}
 	wants(t, 0, "BULK", "bulk", "list", "--created-before", "2025-01-31T10:30:00Z")
+	wants(t, 0, "SENT", "messages", "list", "--bulk", named, "--status", "sent,delivered", "--created-after", "2025-01-31T10:30:00Z")
+	if failed := lines[contract.Message](t, wants(t, 0, "", "messages", "list", "--bulk", named, "--failed", "--json")); len(failed) != 0 {
+		t.Errorf("%+v", failed)
+	}
+	wants(t, 1, "", "messages", "list", "--reason", "none")
 	wants(t, 2, "", "send", "--file", file(t, "single.json", `{"message_data":{"recipient":"x@example.com","subject":"s","content":"t"}}`), "--timezone", "UTC")
 	wants(t, 2, "", "send", "--file", file(t, "broken.json", `{`), "--timezone", "UTC")
 	wants(t, 2, "", "send", "--to", "x@example.com", "--subject", "s", "--text", "t", "--timezone", "UTC")

@@ -260,7 +260,7 @@ func TestCanaries(t *testing.T) {
 func (h *hunt) quoted() {
 	h.t.Helper()
 	failed := 0
-	for m, err := range h.api.Messages(h.t.Context(), client.MessageFilter{Status: message.Failed}) {
+	for m, err := range h.api.Messages(h.t.Context(), client.MessageFilter{Statuses: []message.Status{message.Failed}}) {
 		if err != nil {
 			h.t.Fatal(err)
 		}

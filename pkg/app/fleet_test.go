@@ -112,7 +112,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 			t.Errorf("the %s worker logged errors: %s", name, p.log)
 		}
 	}
-	for m, err := range s.api.Messages(t.Context(), client.MessageFilter{BulkID: f.BulkID, Status: message.Unknown}) {
+	for m, err := range s.api.Messages(t.Context(), client.MessageFilter{BulkID: f.BulkID, Statuses: []message.Status{message.Unknown}}) {
 		t.Errorf("message %s is UNKNOWN after an orderly stop (%v)", m.ID, err)
 	}
 }

@@ -165,18 +165,34 @@ func (c *Client) Message(ctx context.Context, id string) (*Message, error) {
 type MessageFilter struct {
 	BulkID        string
 	LeadID        string
-	Status        message.Status
+	Statuses      []message.Status // any of these
+	Reasons       []message.Reason // any of these
+	Failed        bool             // only those that ended as FAILED, SKIPPED, UNKNOWN or CANCELLED
 	Type          message.ChannelType
 	Recipient     string
 	CreatedAfter  time.Time
 	CreatedBefore time.Time
+	UpdatedAfter  time.Time
 }
 
 // query encodes the filter as the query of the list.
 func (f MessageFilter) query() url.Values {
-	return queryOf(map[string]string{
-		"bulk_id": f.BulkID, "lead_id": f.LeadID, "status": string(f.Status), "channel_type": string(f.Type), "recipient": f.Recipient,
-	}, map[string]time.Time{"created_after": f.CreatedAfter, "created_before": f.CreatedBefore})
+	q := queryOf(map[string]string{
+		"bulk_id": f.BulkID, "lead_id": f.LeadID, "status": commaList(f.Statuses), "reason": commaList(f.Reasons), "channel_type": string(f.Type),
+		"recipient": f.Recipient,
+	}, map[string]time.Time{"created_after": f.CreatedAfter, "created_before": f.CreatedBefore, "updated_after": f.UpdatedAfter})
+	if f.Failed {
+		q.Set("failed", "true")
+	}
+	return q
+}
+
+func commaList[E ~string](values []E) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		words[i] = string(v)
+	}
+	return strings.Join(words, ",")
 }
 
 // queryOf encodes the texts that are not empty and the times that are not zero.

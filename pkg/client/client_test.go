@@ -113,7 +113,7 @@ func TestTheWholeAPI(t *testing.T) {
 		t.Errorf("%+v", last)
 	}
 	n := 0
-	for m, err := range c.Messages(ctx, client.MessageFilter{BulkID: b.BulkID, Status: message.Sent, CreatedAfter: time.Now().Add(-time.Hour)}) {
+	for m, err := range c.Messages(ctx, client.MessageFilter{BulkID: b.BulkID, Statuses: []message.Status{message.Sent}, CreatedAfter: time.Now().Add(-time.Hour)}) {
 		if n++; err != nil || m.Status != message.Sent {
 			t.Fatalf("%+v, %v", m, err)
 		}

@@ -299,7 +299,7 @@ type Message struct {
 	ChannelID         string              `json:"channel_id" doc:"Id of the channel." format:"uuid" example:"825b8057-c85f-44a9-9e9f-6e7d7389ecfc"`
 	ChannelType       message.ChannelType `json:"channel_type" doc:"Type of the channel." enum:"type" example:"SMS"`
 	Provider          string              `json:"provider" doc:"Provider of the channel." enum:"provider" example:"twilio"`
-	Recipient         string              `json:"recipient" doc:"Normalised address; empty if the lead has none or was erased." example:"+1234567890"`
+	Recipient         *string             `json:"recipient" doc:"Normalised address; null if the lead has none or was erased." example:"+1234567890"`
 	MessageType       message.MessageType `json:"message_type" doc:"Purpose of the message." enum:"message_type" example:"TRANSACTIONAL"`
 	Priority          message.Priority    `json:"priority" doc:"Priority." enum:"priority_name" example:"NORMAL"`
 	Status            message.Status      `json:"status" doc:"Status. Open: SCHEDULED, PENDING, QUEUED, SENDING. Settled, in ascending order: UNKNOWN, CANCELLED, SKIPPED, FAILED, SENT, DELIVERED, READ, BOUNCED. The status of a settled message changes only to a higher one." enum:"status" example:"SENT"`

@@ -137,12 +137,15 @@ type PageQuery struct {
 // MessagesQuery filters the list of messages. Parameters that are present must all match.
 type MessagesQuery struct {
 	BulkID        string              `name:"bulk_id" doc:"Messages of this bulk." format:"uuid" example:"01a20960-62b0-796f-9cfb-5b3a36495aeb"`
-	Status        message.Status      `name:"status" doc:"Messages with this status, in any letter case." enum:"status" example:"SENT"`
+	Statuses      []message.Status    `name:"status" doc:"Messages with any of these statuses, in any letter case, separated by commas." enum:"status" example:"[\"FAILED\",\"SKIPPED\"]"`
+	Reasons       []message.Reason    `name:"reason" doc:"Messages with any of these reasons, in any letter case, separated by commas." enum:"reason" example:"[\"recipient_refused\"]"`
+	Failed        bool                `name:"failed" doc:"true: messages that ended as FAILED, SKIPPED, UNKNOWN or CANCELLED, those of messages_failed of a bulk. false: as without the parameter." example:"true"`
 	Type          message.ChannelType `name:"channel_type" doc:"Messages over this type of channel, in any letter case." enum:"type" example:"EMAIL"`
 	Recipient     string              `name:"recipient" doc:"Messages to this address." example:"customer@example.com"`
 	LeadID        string              `name:"lead_id" doc:"Messages to this lead." format:"uuid" example:"550e8400-e29b-41d4-a716-446655440001"`
 	CreatedAfter  time.Time           `name:"created_after" doc:"Messages created after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
 	CreatedBefore time.Time           `name:"created_before" doc:"Messages created before this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
+	UpdatedAfter  time.Time           `name:"updated_after" doc:"Messages changed after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
 	PageQuery
 }
 

@@ -340,9 +340,12 @@ func (l *Lead) Bindings(uses map[string]bool) map[string]any {
 type Filter struct {
 	BulkID        uuid.UUID
 	LeadID        uuid.UUID
-	Status        Status
+	Statuses      []Status
+	Reasons       []Reason
+	Failed        bool // only messages that have ended and that the provider did not accept: those of messages_failed of a bulk
 	ChannelType   ChannelType
 	Recipient     string // normalised
 	CreatedAfter  *time.Time
 	CreatedBefore *time.Time
+	UpdatedAfter  *time.Time
 }

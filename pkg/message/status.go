@@ -97,6 +97,9 @@ var reasons = []Reason{
 // Reasons lists every reason but NoReason.
 func Reasons() []Reason { return slices.Clone(reasons[1:]) }
 
+// ParseReason parses a Reason in any letter case.
+func ParseReason(v string) (Reason, bool) { return parseEnum(v, reasons[1:]) }
+
 // ReasonCount is the number of reasons for which the state code has room.
 const ReasonCount = 28
 

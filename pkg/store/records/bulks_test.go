@@ -91,6 +91,53 @@ func TestIntegrationBulksAreFiltered(t *testing.T) {
 	})
 }
 
+// A message that waits for its second send has not failed yet.
+func TestIntegrationMessagesAreFilteredByTheirEnd(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		base := store.Stamp(time.Now())
+		names := map[uuid.UUID]string{}
+		for i, c := range []struct {
+			status  message.Status
+			reason  message.Reason
+			waiting bool
+		}{
+			{message.Queued, "", true}, {message.Sent, "", false}, {message.Failed, message.ContentRefused, false}, {message.Unknown, message.UnknownOutcome, true},
+			{message.Unknown, message.Poison, false}, {message.Skipped, message.Complained, false}, {message.Cancelled, message.WasCancelled, false}, {message.Bounced, "", false},
+		} {
+			m := storetest.InsertSingle(t, s, func(*message.Message) {})
+			var next *time.Time
+			if c.waiting {
+				next = &base
+			}
+			must(t, s.WithContext(ctx).Exec("UPDATE messages SET status = ?, reason = ?, next_attempt_at = ?, updated_at = ? WHERE id = ?",
+				string(c.status), string(c.reason), next, base.Add(time.Duration(i)*time.Minute), m.ID).Error)
+			names[m.ID] = string(c.status) + ":" + string(c.reason)
+		}
+		after := base.Add(5 * time.Minute)
+		for _, c := range []struct {
+			filter message.Filter
+			want   []string
+		}{
+			{message.Filter{Failed: true}, []string{"CANCELLED:cancelled", "SKIPPED:complained", "UNKNOWN:poison", "FAILED:content_refused"}},
+			{message.Filter{Statuses: []message.Status{message.Sent, message.Unknown}}, []string{"UNKNOWN:poison", "UNKNOWN:outcome_unknown", "SENT:"}},
+			{message.Filter{Reasons: []message.Reason{message.Poison, message.ContentRefused}}, []string{"UNKNOWN:poison", "FAILED:content_refused"}},
+			{message.Filter{UpdatedAfter: &after}, []string{"BOUNCED:", "CANCELLED:cancelled"}},
+			{message.Filter{UpdatedAfter: &after, Failed: true, Statuses: []message.Status{message.Failed, message.Cancelled}}, []string{"CANCELLED:cancelled"}},
+		} {
+			list, err := s.Messages(ctx, c.filter, uuid.Nil, 20)
+			must(t, err)
+			var got []string
+			for _, m := range list {
+				got = append(got, names[m.ID])
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%+v: %v, want %v", c.filter, got, c.want)
+			}
+		}
+	})
+}
+
 // A change of status ends the lease and forgets the turn: the next runner begins at once. A bulk in another status is a conflict.
 func TestMoveEndsTheLease(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {

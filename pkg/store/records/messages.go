@@ -61,8 +61,14 @@ func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uu
 	if f.LeadID != uuid.Nil {
 		q = q.Where("lead_id = ?", f.LeadID)
 	}
-	if f.Status != "" {
-		q = q.Where("status = ?", string(f.Status))
+	if len(f.Statuses) > 0 {
+		q = q.Where("status IN ?", f.Statuses)
+	}
+	if len(f.Reasons) > 0 {
+		q = q.Where("reason IN ?", f.Reasons)
+	}
+	if f.Failed { // an UNKNOWN message with a next attempt has not ended
+		q = q.Where("status IN ('UNKNOWN', 'CANCELLED', 'SKIPPED', 'FAILED') AND (status <> 'UNKNOWN' OR next_attempt_at IS NULL)")
 	}
 	if f.ChannelType != "" {
 		q = q.Where("channel_type = ?", string(f.ChannelType))
@@ -75,6 +81,9 @@ func (s *MessageStore) Messages(ctx context.Context, f message.Filter, before uu
 	}
 	if f.CreatedBefore != nil {
 		q = q.Where("created_at < ?", f.CreatedBefore.UTC())
+	}
+	if f.UpdatedAfter != nil {
+		q = q.Where("updated_at > ?", f.UpdatedAfter.UTC())
 	}
 	if before != uuid.Nil {
 		q = q.Where("id < ?", before)

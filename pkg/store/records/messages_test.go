@@ -31,7 +31,7 @@ func TestMessagesAreFiltered(t *testing.T) {
 			"lead":           {message.Filter{LeadID: lead}, []uuid.UUID{a.ID}},
 			"type":           {message.Filter{ChannelType: message.Email}, []uuid.UUID{b.ID}},
 			"recipient":      {message.Filter{Recipient: "x@example.com"}, []uuid.UUID{b.ID}},
-			"status":         {message.Filter{Status: message.Sent}, nil},
+			"status":         {message.Filter{Statuses: []message.Status{message.Sent}}, nil},
 			"bulk":           {message.Filter{BulkID: newID()}, nil},
 			"created after":  {message.Filter{CreatedAfter: &soon}, nil},
 			"created before": {message.Filter{CreatedBefore: &past}, nil},
