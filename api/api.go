@@ -58,6 +58,7 @@ type Server struct {
 	deps  Deps
 	echo  *echo.Echo
 	table map[string]route // by method and path pattern
+	words map[string]bool  // the segments of the paths of routes
 	gate  *request.Gate
 	pages openapi.Pages
 }
@@ -152,9 +153,12 @@ func (s *Server) serve(routes []route) (err error) {
 	e.IPExtractor = echo.ExtractIPDirect() // addresses in X-Forwarded-For are not trusted
 	e.Pre(cutSlash)
 	e.Use(s.observe, s.identify) // run after routing, so that metrics and logs name the route of rejected requests
-	s.echo, s.table = e, map[string]route{}
+	s.echo, s.table, s.words = e, map[string]route{}, map[string]bool{}
 	for _, r := range routes {
 		s.table[r.Method+" "+r.Path] = r
+		for _, word := range strings.Split(r.Path, "/") {
+			s.words[word] = !strings.HasPrefix(word, ":")
+		}
 		e.Add(r.Method, r.Path, s.gate.Admit(r.Route, r.handler))
 		if r.Method == http.MethodGet { // net/http leaves the body out
 			s.table[http.MethodHead+" "+r.Path] = r

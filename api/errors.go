@@ -143,7 +143,7 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				s.fail(err, c)
 			}
 			s.deps.Telemetry.Request(c.Request().Context(), telemetry.Request{
-				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Path: clearedPath(c), Remote: c.RealIP(), Probe: isProbe(c),
+				Method: methodLabel(c.Request().Method), Route: routeLabel(c), Path: s.clearedPath(c), Remote: c.RealIP(), Probe: isProbe(c),
 				Status: c.Response().Status, Duration: time.Since(start), ID: id, Caller: request.Caller(c),
 				Shed: request.Shed(err) || message.IsCode(err, message.CodeThrottled), Err: err,
 			})

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
@@ -9,7 +8,6 @@ import (
 
 	"herald/pkg/contract"
 	"herald/pkg/message"
-	"herald/pkg/redact"
 )
 
 // isProbe reports whether a request is a health probe.
@@ -23,25 +21,22 @@ const (
 	hidden      = "***"
 )
 
-// plainSegment is a segment of a path that no caller fills with a name or an address: a word of a route, or a misspelt one.
-var plainSegment = regexp.MustCompile(`^[A-Za-z0-9._~:-]{0,64}$`)
-
-// clearedPath returns a request's path for the log, without its query. Ids and channel types are kept. The other values of a
-// route's parameters are replaced by the names of the parameters: they may be addresses. In a path without a route, whatever is
-// neither an id nor a plain word is hidden.
-func clearedPath(c echo.Context) string {
+// clearedPath returns a request's path for the log, without its query. Ids, channel types and the words of routes are kept. Another
+// value of a route's parameter is replaced by the parameter's name, and another segment of a path without a route is hidden: a caller
+// may have written a name or an address there.
+func (s *Server) clearedPath(c echo.Context) string {
 	segments, pattern := strings.Split(c.Request().URL.Path, "/"), strings.Split(c.Path(), "/")
 	if len(segments) > maxSegments {
 		segments = append(segments[:maxSegments:maxSegments], hidden)
 	}
-	for i, s := range segments {
+	for i, segment := range segments {
 		switch {
-		case isID(s):
+		case isID(segment):
 		case len(pattern) == len(segments) && strings.HasPrefix(pattern[i], ":"):
-			if _, isType := message.ParseChannelType(s); !isType {
+			if _, isType := message.ParseChannelType(segment); !isType {
 				segments[i] = pattern[i]
 			}
-		case !plainSegment.MatchString(s), redact.Text(s) != s:
+		case !s.words[segment]:
 			segments[i] = hidden
 		}
 	}
