@@ -107,6 +107,7 @@ func (s *Server) createChannel(c echo.Context) error {
 		return request.Under(err, "body")
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/api/channels/"+ch.ID.String()+"/"+string(ch.Type))
+	setTag(c, tag(ch.Version))
 	return c.JSON(http.StatusCreated, shownChannel(c, ch))
 }
 
@@ -127,6 +128,7 @@ func (s *Server) getChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	setTag(c, tag(ch.Version))
 	return c.JSON(http.StatusOK, showChannel(ch))
 }
 
@@ -171,11 +173,18 @@ func (s *Server) patchChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	unchanged, err := precondition(c, "channel")
+	if err != nil {
+		return err
+	}
 	o, errs, err := request.ReadJSON[contract.ChannelPatch](c)
 	if err != nil {
 		return err
 	}
 	ch, err := s.deps.Channels.Update(c.Request().Context(), k, func(ch *channel.Channel) error {
+		if err := unchanged(tag(ch.Version)); err != nil {
+			return err
+		}
 		patchFields(o, ch)
 		return errs.Err()
 	})
@@ -185,6 +194,7 @@ func (s *Server) patchChannel(c echo.Context) error {
 	if err != nil {
 		return request.Under(err, "body")
 	}
+	setTag(c, tag(ch.Version))
 	return c.JSON(http.StatusOK, shownChannel(c, ch))
 }
 
@@ -263,7 +273,11 @@ func (s *Server) deleteChannel(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.deps.Channels.Delete(c.Request().Context(), k); err != nil {
+	unchanged, err := precondition(c, "channel")
+	if err != nil {
+		return err
+	}
+	if err := s.deps.Channels.Delete(c.Request().Context(), k, func(version int64) error { return unchanged(tag(version)) }); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

@@ -36,6 +36,7 @@ var statuses = map[message.Code]int{
 	message.CodeForbidden:    http.StatusForbidden,
 	message.CodeInProgress:   http.StatusConflict,
 	message.CodeTooSlow:      http.StatusRequestTimeout,
+	message.CodePrecondition: http.StatusPreconditionFailed,
 }
 
 // fail answers with an error. It is also Echo's error handler, so it gets the framework's own errors.

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -42,6 +43,7 @@ func (s *Server) createLead(c echo.Context) error {
 		return err
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/api/leads/"+l.ID.String())
+	setTag(c, leadTag(l.UpdatedAt))
 	return c.JSON(http.StatusCreated, shownLead(c, l))
 }
 
@@ -62,6 +64,7 @@ func (s *Server) getLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	setTag(c, leadTag(l.UpdatedAt))
 	return c.JSON(http.StatusOK, showLead(l))
 }
 
@@ -101,17 +104,25 @@ func (s *Server) patchLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	unchanged, err := precondition(c, "lead")
+	if err != nil {
+		return err
+	}
 	o, errs, err := request.ReadJSON[contract.LeadPatch](c)
 	if err != nil {
 		return err
 	}
 	l, err := s.deps.Leads.Update(c.Request().Context(), id, func(l *message.Lead) error {
+		if err := unchanged(leadTag(l.UpdatedAt)); err != nil {
+			return err
+		}
 		lead.Patch(o.Object, l)
 		return errs.Err()
 	})
 	if err != nil {
 		return err
 	}
+	setTag(c, leadTag(l.UpdatedAt))
 	return c.JSON(http.StatusOK, shownLead(c, l))
 }
 
@@ -120,7 +131,11 @@ func (s *Server) eraseLead(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.deps.Leads.Erase(c.Request().Context(), id); err != nil {
+	unchanged, err := precondition(c, "lead")
+	if err != nil {
+		return err
+	}
+	if err := s.deps.Leads.Erase(c.Request().Context(), id, func(updated time.Time) error { return unchanged(leadTag(updated)) }); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

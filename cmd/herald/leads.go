@@ -22,14 +22,20 @@ type leadsCmd struct {
 }
 
 type leadsShowCmd struct {
-	ID string `arg:"" help:"Id of the lead."`
+	ID   string `arg:"" help:"Id of the lead."`
+	ETag bool   `name:"etag" help:"Print the ETag of the lead instead, for --if-match."`
 }
 
 // Run prints a lead.
 func (c *leadsShowCmd) Run(ctx context.Context, api *client.Client) error {
-	l, err := api.Lead(ctx, c.ID)
+	var etag string
+	l, err := api.Lead(ctx, c.ID, client.ETag(&etag))
 	if err != nil {
 		return err
+	}
+	if c.ETag {
+		fmt.Println(etag)
+		return nil
 	}
 	return printJSON(l)
 }
@@ -40,11 +46,16 @@ type leadsChangeCmd struct {
 	Custom    map[string]string `help:"New value of a custom field, as JSON or as text; nothing removes it. Repeatable." placeholder:"NAME=VALUE" mapsep:"none"`
 	AddTag    []string          `help:"Tag to add. Repeatable." sep:"none"`
 	RemoveTag []string          `help:"Tag to remove. Repeatable." sep:"none"`
+	IfMatch   string            `help:"Change the lead only if it has this ETag." placeholder:"ETAG"`
 }
 
 // Run changes a lead.
 func (c *leadsChangeCmd) Run(ctx context.Context, api *client.Client) error {
-	l, err := api.ChangeLead(ctx, c.ID, c.patch())
+	var options []client.CallOption
+	if c.IfMatch != "" {
+		options = append(options, client.IfMatch(c.IfMatch))
+	}
+	l, err := api.ChangeLead(ctx, c.ID, c.patch(), options...)
 	if err != nil {
 		return err
 	}

@@ -143,6 +143,10 @@ func TestTheAPIOnTheCommandLine(t *testing.T) {
 	if len(changed.Tags) != 1 || lead.Tags[0] != "a,b" || len(lead.CustomFields) != 1 || lead.CustomFields["seats"] != 3.0 || lead.City != nil || *lead.FirstName != "Ann" {
 		t.Errorf("%+v", lead)
 	}
+	etag := strings.TrimSpace(wants(t, 0, `"`, "leads", "show", "--etag", ann))
+	wants(t, 0, "Bergen", "leads", "change", ann, "--if-match", etag, "--set", "city=Bergen")
+	wants(t, 1, "", "leads", "change", ann, "--if-match", etag, "--set", "city=Stavanger")
+	wants(t, 0, "Bergen", "leads", "show", ann)
 	wants(t, 0, "b@example.com", "leads", "list", "--phone", "", "--limit", "2")
 	wants(t, 0, "ID", "leads", "list", "--tag", "vip", "--status", "new", "--assignee-id", "u", "--instagram-id", "1", "--created-after", "2024-01-31T10:00:00Z", "--updated-after", "2024-01-31T10:00:00Z")
 	semicolons := file(t, "kontakte.csv", "E-Mail-Adresse;Vorname;Kundennr;Notiz\nj@example.com;J\xfcrgen;7;x\n")

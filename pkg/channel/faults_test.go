@@ -58,7 +58,7 @@ func (s *shelf) UpdateChannel(_ context.Context, _ Key, change func(*Channel) er
 	return &c, nil
 }
 
-func (s *shelf) DeleteChannel(context.Context, Key) error {
+func (s *shelf) DeleteChannel(context.Context, Key, ...func(int64) error) error {
 	s.put(nil, message.Errorf(message.CodeNotFound, "gone"))
 	return nil
 }

@@ -29,7 +29,8 @@ type Store interface {
 // DeleteChannel returns conflict while an open bulk or message uses the channel. Both return not_found for an unknown key.
 type Editor interface {
 	UpdateChannel(ctx context.Context, k Key, change func(*Channel) error) (*Channel, error)
-	DeleteChannel(ctx context.Context, k Key) error
+	// The conditions get the version of the channel, under its lock; the error of one is returned and nothing is deleted.
+	DeleteChannel(ctx context.Context, k Key, conditions ...func(version int64) error) error
 }
 
 // DefaultStore finds the default channel of a type. It returns not_found if no channel of the type is marked as default.
@@ -169,9 +170,9 @@ func (r *Registry) Update(ctx context.Context, k Key, change func(*Channel) erro
 }
 
 // Delete removes a channel. It returns conflict while an open bulk or message uses the channel.
-func (r *Registry) Delete(ctx context.Context, k Key) error {
+func (r *Registry) Delete(ctx context.Context, k Key, conditions ...func(version int64) error) error {
 	defer r.forget(k)
-	return r.editor.DeleteChannel(ctx, k)
+	return r.editor.DeleteChannel(ctx, k, conditions...)
 }
 
 // Create fills the empty fields of a new channel with the provider's defaults, validates it and stores it. The error lists all invalid

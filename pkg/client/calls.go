@@ -71,6 +71,31 @@ func quote(key string) string {
 	return string(append(out, '"'))
 }
 
+// CallOption configures a call about one lead or one channel.
+type CallOption func(*call)
+
+// IfMatch makes a change conditional: it fails with the status 412 and the code precondition_failed unless the object has the ETag.
+// A change whose response is lost is not repeated, because it may have changed the ETag.
+func IfMatch(etag string) CallOption {
+	return func(r *call) {
+		r.headers = map[string]string{contract.HeaderIfMatch: etag}
+		r.repeatable = false
+	}
+}
+
+// ETag stores the ETag of the object that the call returns.
+func ETag(to *string) CallOption {
+	return func(r *call) { r.note = func(h http.Header) { *to = h.Get(contract.HeaderETag) } }
+}
+
+// with applies options.
+func (r call) with(options []CallOption) call {
+	for _, o := range options {
+		o(&r)
+	}
+	return r
+}
+
 // send makes a send under a random idempotency key, unless an option sets another one.
 func (c *Client) send(ctx context.Context, body, into any, prefer string, options []SendOption) error {
 	r := call{route: contract.RouteSend, body: body, headers: map[string]string{contract.HeaderIdempotencyKey: quote(uuid.NewString())}, repeatable: true}
@@ -314,8 +339,9 @@ func (c *Client) Channels(ctx context.Context) iter.Seq2[Channel, error] {
 }
 
 // Channel returns one channel.
-func (c *Client) Channel(ctx context.Context, id string, t message.ChannelType) (*Channel, error) {
-	return get[Channel](ctx, c, contract.RouteGetChannel, id, string(t))
+func (c *Client) Channel(ctx context.Context, id string, t message.ChannelType, options ...CallOption) (*Channel, error) {
+	var out Channel
+	return &out, c.do(ctx, call{route: contract.RouteGetChannel, args: []string{id, string(t)}, repeatable: true}.with(options), &out)
 }
 
 // CreateChannel registers a channel.
@@ -325,14 +351,14 @@ func (c *Client) CreateChannel(ctx context.Context, ch NewChannel) (*Channel, er
 }
 
 // ChangeChannel changes the fields of a channel that the patch contains.
-func (c *Client) ChangeChannel(ctx context.Context, id string, t message.ChannelType, p Patch) (*Channel, error) {
+func (c *Client) ChangeChannel(ctx context.Context, id string, t message.ChannelType, p Patch, options ...CallOption) (*Channel, error) {
 	var out Channel
-	return &out, c.do(ctx, call{route: contract.RouteChangeChannel, args: []string{id, string(t)}, body: p, repeatable: true}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteChangeChannel, args: []string{id, string(t)}, body: p, repeatable: true}.with(options), &out)
 }
 
 // DeleteChannel deletes a channel. It is a conflict while bulks or messages wait for the channel.
-func (c *Client) DeleteChannel(ctx context.Context, id string, t message.ChannelType) error {
-	return c.do(ctx, call{route: contract.RouteDeleteChannel, args: []string{id, string(t)}}, nil)
+func (c *Client) DeleteChannel(ctx context.Context, id string, t message.ChannelType, options ...CallOption) error {
+	return c.do(ctx, call{route: contract.RouteDeleteChannel, args: []string{id, string(t)}}.with(options), nil)
 }
 
 // LeadFilter filters a list of leads. Empty fields match every lead; the others must all match.
@@ -378,8 +404,9 @@ func (c *Client) FindLeads(ctx context.Context, f LeadFilter) iter.Seq2[Lead, er
 }
 
 // Lead returns one lead.
-func (c *Client) Lead(ctx context.Context, id string) (*Lead, error) {
-	return get[Lead](ctx, c, contract.RouteGetLead, id)
+func (c *Client) Lead(ctx context.Context, id string, options ...CallOption) (*Lead, error) {
+	var out Lead
+	return &out, c.do(ctx, call{route: contract.RouteGetLead, args: []string{id}, repeatable: true}.with(options), &out)
 }
 
 // CreateLead creates a lead. An id that is in use is a conflict.
@@ -389,14 +416,14 @@ func (c *Client) CreateLead(ctx context.Context, l NewLead) (*Lead, error) {
 }
 
 // ChangeLead changes the fields of a lead that the patch contains.
-func (c *Client) ChangeLead(ctx context.Context, id string, p Patch) (*Lead, error) {
+func (c *Client) ChangeLead(ctx context.Context, id string, p Patch, options ...CallOption) (*Lead, error) {
 	var out Lead
-	return &out, c.do(ctx, call{route: contract.RouteChangeLead, args: []string{id}, body: p, repeatable: true}, &out)
+	return &out, c.do(ctx, call{route: contract.RouteChangeLead, args: []string{id}, body: p, repeatable: true}.with(options), &out)
 }
 
 // EraseLead erases a person: the lead, and its personal data in all messages. Suppressions remain.
-func (c *Client) EraseLead(ctx context.Context, id string) error {
-	return c.do(ctx, call{route: contract.RouteEraseLead, args: []string{id}}, nil)
+func (c *Client) EraseLead(ctx context.Context, id string, options ...CallOption) error {
+	return c.do(ctx, call{route: contract.RouteEraseLead, args: []string{id}}.with(options), nil)
 }
 
 // Format is the media type of an imported file.

@@ -90,6 +90,8 @@ const (
 	HeaderPrefer            = "Prefer"
 	HeaderPreferenceApplied = "Preference-Applied"
 	HeaderLocation          = "Location"
+	HeaderETag              = "ETag"
+	HeaderIfMatch           = "If-Match"
 	HeaderRetryAfter        = "Retry-After"
 	HeaderRateLimit         = "RateLimit"
 	HeaderRateLimitPolicy   = "RateLimit-Policy"
@@ -202,4 +204,9 @@ type ImportQuery struct {
 type SendHeaders struct {
 	IdempotencyKey string `name:"Idempotency-Key" doc:"Makes the request safe to repeat. For seven days, a request with the same key and body is answered with the present state of its message or bulk and Idempotent-Replayed: true, and sends nothing. The same key with another body is 422; while the first request is in progress, 409. The key is scoped to the owner of the caller's API key. Bare or quoted. An email sent under a key whose outcome is unknown is sent once more if the channel's on_unknown policy says so." min:"1" max:"257" example:"8e03978e-40d5-43dd-bc93-6894a57f9324"`
 	Prefer         string `name:"Prefer" doc:"For a bulk: wait=N waits up to N seconds for the figures, 0 to 60 (default 10); respond-async answers at once." example:"wait=30"`
+}
+
+// MatchHeaders are the headers of a change that may depend on the version of its object.
+type MatchHeaders struct {
+	IfMatch string `name:"If-Match" doc:"ETags of which one must be that of the object, or 412 and nothing is changed. With * any version is right." example:"\"dn3k2hzzvk\""`
 }

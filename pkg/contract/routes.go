@@ -68,22 +68,22 @@ var (
 	RouteCreateChannel = Route{
 		ID: "createChannel", Method: http.MethodPost, Path: "/api/channels", Scope: access.Admin,
 		Tag: "Channels", Summary: "Register a channel", Text: "409 if the id already has a channel of this type, or the type another default channel. A key without the scope read gets only id and type.",
-		Request: NewChannel{}, AnswerHeaders: []string{HeaderLocation}, Status: http.StatusCreated, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusConflict},
+		Request: NewChannel{}, AnswerHeaders: []string{HeaderLocation, HeaderETag}, Status: http.StatusCreated, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusConflict},
 	}
 	RouteGetChannel = Route{
 		ID: "getChannel", Method: http.MethodGet, Path: "/api/channels/:id/:type", Scope: access.Read,
 		Tag: "Channels", Summary: "Read a channel", Text: "Returns a channel. Credentials show only their last four characters.",
-		Status: http.StatusOK, Answers: []any{Channel{}}, Errors: []int{http.StatusNotFound},
+		AnswerHeaders: []string{HeaderETag}, Status: http.StatusOK, Answers: []any{Channel{}}, Errors: []int{http.StatusNotFound},
 	}
 	RouteChangeChannel = Route{
 		ID: "changeChannel", Method: http.MethodPatch, Path: "/api/channels/:id/:type", Scope: access.Admin,
 		Tag: "Channels", Summary: "Change a channel", Text: "Changes the fields in the body; concurrent changes of other fields are kept. All processes use the change within a second, and bulks sent after the answer at once. A new base_url needs all credentials of the channel in the same request. A key without the scope read gets only id and type.",
-		Request: ChannelPatch{}, Status: http.StatusOK, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusNotFound, http.StatusConflict},
+		Headers: MatchHeaders{}, Request: ChannelPatch{}, AnswerHeaders: []string{HeaderETag}, Status: http.StatusOK, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusConflict},
 	}
 	RouteDeleteChannel = Route{
 		ID: "deleteChannel", Method: http.MethodDelete, Path: "/api/channels/:id/:type", Scope: access.Admin,
 		Tag: "Channels", Summary: "Delete a channel", Text: "409 while bulks or messages are waiting for the channel.",
-		Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
+		Headers: MatchHeaders{}, Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed, http.StatusConflict},
 	}
 	RouteListLeads = Route{
 		ID: "listLeads", Method: http.MethodGet, Path: "/api/leads", Scope: access.Read,
@@ -93,7 +93,7 @@ var (
 	RouteCreateLead = Route{
 		ID: "createLead", Method: http.MethodPost, Path: "/api/leads", Scope: access.Send,
 		Tag: "Leads", Summary: "Store a lead", Text: "409 if the id exists. A key without the scope read gets only the id.",
-		Request: NewLead{}, AnswerHeaders: []string{HeaderLocation}, Status: http.StatusCreated, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusConflict},
+		Request: NewLead{}, AnswerHeaders: []string{HeaderLocation, HeaderETag}, Status: http.StatusCreated, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusConflict},
 	}
 	RouteImportLeads = Route{
 		ID: "importLeads", Method: http.MethodPost, Path: "/api/leads/import", Scope: access.Send,
@@ -107,17 +107,17 @@ var (
 	RouteGetLead = Route{
 		ID: "getLead", Method: http.MethodGet, Path: "/api/leads/:id", Scope: access.Read,
 		Tag: "Leads", Summary: "Read a lead", Text: "Returns a lead.",
-		Status: http.StatusOK, Answers: []any{Lead{}}, Errors: []int{http.StatusNotFound},
+		AnswerHeaders: []string{HeaderETag}, Status: http.StatusOK, Answers: []any{Lead{}}, Errors: []int{http.StatusNotFound},
 	}
 	RouteChangeLead = Route{
 		ID: "changeLead", Method: http.MethodPatch, Path: "/api/leads/:id", Scope: access.Send,
 		Tag: "Leads", Summary: "Change a lead", Text: "Changes the fields in the body; concurrent changes of other fields are kept. custom_fields are merged with those of the lead (RFC 7396): null removes one, and those that are not named keep their value. add_tags and remove_tags change some of the tags, tags replaces all. A key without the scope read gets only the id.",
-		Request: LeadPatch{}, Status: http.StatusOK, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusNotFound},
+		Headers: MatchHeaders{}, Request: LeadPatch{}, AnswerHeaders: []string{HeaderETag}, Status: http.StatusOK, Answers: []any{Lead{}, LeadRef{}}, Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
 	}
 	RouteEraseLead = Route{
 		ID: "eraseLead", Method: http.MethodDelete, Path: "/api/leads/:id", Scope: access.Admin,
 		Tag: "Leads", Summary: "Erase a lead", Text: "Erases the lead and its address, text and metadata in messages and in the requests of bulks. Messages that were not sent yet end as SKIPPED with the reason erased. Counts and suppressions remain.",
-		Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+		Headers: MatchHeaders{}, Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusPreconditionFailed},
 	}
 	RouteListSuppressions = Route{
 		ID: "listSuppressions", Method: http.MethodGet, Path: "/api/suppressions", Scope: access.Read,

@@ -56,7 +56,8 @@ type Suppressions interface {
 // Eraser erases a person: the lead, and its address and text in all messages. Counts and suppressions stay. A missing lead
 // is a message.Error not_found.
 type Eraser interface {
-	EraseLead(ctx context.Context, id uuid.UUID) error
+	// The conditions get the time of the lead's last update, under its lock; the error of one is returned and nothing is erased.
+	EraseLead(ctx context.Context, id uuid.UUID, conditions ...func(updated time.Time) error) error
 }
 
 // Service implements the use cases around leads. It is safe for concurrent use.
@@ -78,8 +79,8 @@ func NewService(store Store, suppressions Suppressions, eraser Eraser) *Service 
 }
 
 // Erase erases a person, see Eraser.
-func (s *Service) Erase(ctx context.Context, id uuid.UUID) error {
-	return s.deps.eraser.EraseLead(ctx, id)
+func (s *Service) Erase(ctx context.Context, id uuid.UUID, conditions ...func(updated time.Time) error) error {
+	return s.deps.eraser.EraseLead(ctx, id, conditions...)
 }
 
 // Update changes a lead and returns the result. Updates of one lead run one after the other; change may be called more than
@@ -141,7 +142,8 @@ func (s *Service) Create(ctx context.Context, l *message.Lead) error {
 }
 
 // stamp gives a lead that is about to be written its id and its times. An id and a time of creation that are set stay.
-// Times are truncated to the microsecond, the precision of both databases.
+// Times are truncated to the microsecond, the precision of both databases. Each update of a lead is later than the one before, so the
+// time tells the versions of a lead apart, even if the clocks of two processes do not agree.
 func stamp(l *message.Lead, now time.Time) {
 	if l.ID == uuid.Nil {
 		l.ID = uuid.Must(uuid.NewV7())
@@ -149,6 +151,9 @@ func stamp(l *message.Lead, now time.Time) {
 	now = now.UTC().Truncate(time.Microsecond)
 	if l.CreatedAt.IsZero() {
 		l.CreatedAt = now
+	}
+	if !now.After(l.UpdatedAt) {
+		now = l.UpdatedAt.Add(time.Microsecond)
 	}
 	l.UpdatedAt = now
 }

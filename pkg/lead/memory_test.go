@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -110,7 +111,7 @@ func (m *memory) MergeLeads(ctx context.Context, b lead.Batch) error {
 	return nil
 }
 
-func (m *memory) EraseLead(_ context.Context, id uuid.UUID) error {
+func (m *memory) EraseLead(_ context.Context, id uuid.UUID, _ ...func(time.Time) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.leads[id]; !ok {

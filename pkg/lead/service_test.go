@@ -105,3 +105,22 @@ func TestSuppress(t *testing.T) {
 		t.Errorf("an address that is none: %v", err)
 	}
 }
+
+// The update time tells the versions of a lead apart, also if the process that updated it last has a clock ahead of this one.
+func TestIntegrationEachUpdateIsLater(t *testing.T) {
+	svc, m := inMemory()
+	l := &message.Lead{FirstName: "Ann"}
+	if err := svc.Create(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	ahead := *l
+	ahead.UpdatedAt = time.Now().UTC().Add(time.Hour).Truncate(time.Microsecond)
+	m.leads[l.ID] = ahead
+	got, err := svc.Update(t.Context(), l.ID, func(l *message.Lead) error {
+		l.FirstName = "Bea"
+		return nil
+	})
+	if err != nil || !got.UpdatedAt.Equal(ahead.UpdatedAt.Add(time.Microsecond)) {
+		t.Errorf("updated at %v after %v: %v", got, ahead.UpdatedAt, err)
+	}
+}

@@ -24,12 +24,14 @@ const (
 	CodeForbidden    Code = "forbidden"    // the API key lacks the scope
 	CodeInProgress   Code = "in_progress"  // a request with the same idempotency key is in progress; carries RetryAfter
 	CodeTooSlow      Code = "too_slow"     // the body was not received in time
+
+	CodePrecondition Code = "precondition_failed" // the object is not in the version that the request names
 )
 
 // Codes lists every Code.
 var Codes = []Code{
 	CodeInvalid, CodeNotFound, CodeConflict, CodePaused, CodeTooLarge, CodeMediaType, CodeThrottled, CodeUnavailable, CodeUnauthorized,
-	CodeForbidden, CodeInProgress, CodeTooSlow,
+	CodeForbidden, CodeInProgress, CodeTooSlow, CodePrecondition,
 }
 
 // Error is a failure that is shown to the caller, except for its cause.

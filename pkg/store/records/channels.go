@@ -223,13 +223,19 @@ func lockChannel(tx *gorm.DB, k channel.Key, lock clause.Locking) (*channelRow, 
 // DeleteChannel implements channel.Editor. What is written for a channel holds store.LockReference on it, so under store.LockDelete the
 // channel's bulks and messages are those that are committed. They are looked for by statements after the one that waits for
 // the lock, since a statement does not see what is committed while it waits.
-func (s *ChannelStore) DeleteChannel(ctx context.Context, k channel.Key) error {
+func (s *ChannelStore) DeleteChannel(ctx context.Context, k channel.Key, conditions ...func(version int64) error) error {
 	return s.db.Transact(ctx, "delete the channel", func(tx *gorm.DB) error {
-		if _, err := lockChannel(tx, k, store.LockDelete); err != nil {
+		row, err := lockChannel(tx, k, store.LockDelete)
+		if err != nil {
 			return err
 		}
+		for _, met := range conditions {
+			if err := met(row.Version); err != nil {
+				return err
+			}
+		}
 		var open bool
-		err := tx.Raw(`
+		err = tx.Raw(`
 SELECT EXISTS (SELECT 1 FROM bulks WHERE channel_id = ? AND channel_type = ? AND final IS NULL)
     OR EXISTS (SELECT 1 FROM messages WHERE next_attempt_at IS NOT NULL AND channel_id = ? AND channel_type = ?)`,
 			k.ID, string(k.Type), k.ID, string(k.Type)).Scan(&open).Error

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -41,13 +42,13 @@ func eraseMessages(tx *gorm.DB, now any, where string, args ...any) error {
 }
 
 // EraseLead implements lead.Eraser. It decodes nothing of the lead but its addresses, so that a damaged row can be erased.
-func (s *LeadStore) EraseLead(ctx context.Context, id uuid.UUID) error {
-	return s.db.Transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id) })
+func (s *LeadStore) EraseLead(ctx context.Context, id uuid.UUID, conditions ...func(updated time.Time) error) error {
+	return s.db.Transact(ctx, "erase the lead", func(tx *gorm.DB) error { return s.eraseLead(tx, id, conditions) })
 }
 
 // eraseLead erases in one transaction. Its advisory lock waits for pages of plans that have read the lead and keeps later ones out
 // until the commit.
-func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
+func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID, conditions []func(updated time.Time) error) error {
 	lock := ""
 	if s.db.IsPostgres() {
 		lock = "FOR UPDATE"
@@ -58,6 +59,11 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	lead, err := addressesOfLead(tx, id, lock)
 	if err != nil {
 		return err
+	}
+	for _, met := range conditions {
+		if err := met(lead.UpdatedAt); err != nil {
+			return err
+		}
 	}
 	addresses, err := s.addressesOf(tx, lead)
 	if err != nil {
@@ -86,19 +92,25 @@ func (s *LeadStore) eraseLead(tx *gorm.DB, id uuid.UUID) error {
 	return s.db.Publish(tx, event.LeadErased{LeadID: id})
 }
 
-// addressesOfLead reads a lead of which only the address fields are filled.
+// addressesOfLead reads a lead of which only the address fields and the times are filled.
 func addressesOfLead(tx *gorm.DB, id uuid.UUID, lock string) (*message.Lead, error) {
 	columns := message.AddressFields()
-	lead := &message.Lead{}
-	into := make([]any, 0, len(columns))
+	var times store.LeadScan
+	lead := &times.Lead
+	into := make([]any, 0, len(columns)+3)
 	for _, column := range columns {
 		into = append(into, lead.Text(column))
 	}
-	err := tx.Raw("SELECT "+strings.Join(columns, ", ")+" FROM leads WHERE id = ? "+lock, id).Row().Scan(into...)
+	into = append(into, times.TimeTargets()...)
+	query := "SELECT " + strings.Join(columns, ", ") + ", " + store.LeadTimeColumns("") + " FROM leads WHERE id = ? " + lock
+	err := tx.Raw(query, id).Row().Scan(into...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, message.Errorf(message.CodeNotFound, "lead %s not found", id)
 	}
-	return lead, err
+	if err != nil {
+		return nil, err
+	}
+	return times.Next() // it has no documents to decode
 }
 
 // address is an address of a lead as messages have it.
