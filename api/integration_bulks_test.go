@@ -138,3 +138,42 @@ func TestIntegrationMessagesThatFailed(t *testing.T) {
 		h.says(h.must(422, "GET", all+query, ""), `["query","`+name+`"]`, "")
 	}
 }
+
+// The default channel of a type is exchanged by one request, without a moment in which there is none or two.
+func TestIntegrationTheDefaultChannelIsExchanged(t *testing.T) {
+	h := start(t)
+	defaults := func() string {
+		t.Helper()
+		var out []string
+		items, _ := h.must(200, "GET", "/api/channels", "").body["items"].([]any)
+		for _, item := range items {
+			c, _ := item.(map[string]any)
+			if c["default"] == true && c["type"] == "EMAIL" {
+				out = append(out, fmt.Sprint(c["id"]))
+			}
+		}
+		return strings.Join(out, " ")
+	}
+	const first = "/api/channels/" + emailChannel + "/EMAIL"
+	h.must(200, "GET", first, "") // cached
+	other, _ := h.must(201, "POST", "/api/channels", `{"type":"EMAIL","name":"x","sender":"b@acme.test","credentials":{"api_key":"k"},"default":true}`).body["id"].(string)
+	if got := defaults(); got != other {
+		t.Errorf("created: %s, want %s", got, other)
+	}
+	if a := h.must(200, "GET", first, ""); a.body["default"] != false {
+		t.Error(a.raw)
+	}
+	h.must(200, "PATCH", first, `{"default":true}`)
+	if got := defaults(); got != emailChannel {
+		t.Errorf("changed: %s, want %s", got, emailChannel)
+	}
+	if a := h.must(200, "GET", "/api/channels/"+pairChannel+"/SMS", ""); a.body["default"] != true {
+		t.Errorf("another type: %s", a.raw)
+	}
+	// A request that fails changes no default.
+	h.must(409, "POST", "/api/channels", `{"id":"`+other+`","type":"EMAIL","name":"x","sender":"b@acme.test","credentials":{"api_key":"k"},"default":true}`)
+	h.must(422, "PATCH", "/api/channels/"+other+"/EMAIL", `{"default":true,"sender":"x"}`)
+	if got := defaults(); got != emailChannel {
+		t.Errorf("after failures: %s", got)
+	}
+}

@@ -25,7 +25,6 @@ func TestPathsAndMethods(t *testing.T) {
 		"unknown channel":   {"GET", "/api/channels/" + uuid.NewString() + "/sms", "", 404, "not_found"},
 		"route of later":    {"POST", "/api/messaging/bulk/" + uuid.NewString() + "/pause", "{}", 404, "not_found"},
 		"a channel twice":   {"POST", "/api/channels", `{"id":"` + emailChannel + `","type":"EMAIL","name":"x","sender":"a@acme.test","credentials":{"api_key":"k"}}`, 409, "conflict"},
-		"a second default":  {"POST", "/api/channels", `{"type":"EMAIL","name":"x","sender":"a@acme.test","credentials":{"api_key":"k"},"default":true}`, 409, "conflict"},
 		"import of nothing": {"POST", "/api/leads/import", "x", 415, "unsupported_media_type"},
 	} {
 		a := h.must(c.status, c.method, c.path, c.body)

@@ -152,6 +152,11 @@ func (r *Registry) Pause(ctx context.Context, c *Channel, reason string) error {
 func (r *Registry) forget(k Key) {
 	r.mu.Lock()
 	r.cache.Remove(k)
+	for _, other := range r.cache.Keys() { // the change may have ended that another channel is the default of the type
+		if e, ok := r.cache.Peek(other); ok && other.Type == k.Type && e.channel != nil && e.channel.Default {
+			r.cache.Remove(other)
+		}
+	}
 	r.cache.Remove(Key{Type: k.Type})
 	r.changes++
 	r.mu.Unlock()

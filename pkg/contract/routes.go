@@ -67,7 +67,7 @@ var (
 	}
 	RouteCreateChannel = Route{
 		ID: "createChannel", Method: http.MethodPost, Path: "/api/channels", Scope: access.Admin,
-		Tag: "Channels", Summary: "Register a channel", Text: "409 if the id already has a channel of this type, or the type another default channel. A key without the scope read gets only id and type.",
+		Tag: "Channels", Summary: "Register a channel", Text: "409 if the id already has a channel of this type. A key without the scope read gets only id and type.",
 		Request: NewChannel{}, AnswerHeaders: []string{HeaderLocation, HeaderETag}, Status: http.StatusCreated, Answers: []any{Channel{}, ChannelRef{}}, Errors: []int{http.StatusConflict},
 	}
 	RouteGetChannel = Route{

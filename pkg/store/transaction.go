@@ -63,3 +63,6 @@ func IsDuplicate(err error) bool {
 
 // ErasureLock is the key of the advisory lock of PostgreSQL that an erasure holds exclusively and that pages of plans share.
 const ErasureLock = 0x4845524c // "HERL"
+
+// DefaultLock is the key of the advisory lock of PostgreSQL that the change of a default channel holds.
+const DefaultLock = 0x48455244 // "HERD"

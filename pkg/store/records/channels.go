@@ -137,7 +137,7 @@ func (s *ChannelStore) channelOf(r *channelRow) (*channel.Channel, error) {
 	return c, nil
 }
 
-// InsertChannel implements channel.Store. A channel with the key, or another default of the type, is a message.Error conflict.
+// InsertChannel implements channel.Store. A channel with the key is a message.Error conflict.
 func (s *ChannelStore) InsertChannel(ctx context.Context, c *channel.Channel) error {
 	now := store.Stamp(time.Now())
 	c.CreatedAt, c.UpdatedAt = now, now
@@ -147,15 +147,30 @@ func (s *ChannelStore) InsertChannel(ctx context.Context, c *channel.Channel) er
 	if err != nil {
 		return err
 	}
-	return clash(store.WrapError("insert the channel", s.db.WithContext(ctx).Create(row).Error))
-}
-
-// clash names the two unique keys of channels in a conflict.
-func clash(err error) error {
+	err = store.WrapError("insert the channel", s.db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if row.IsDefault {
+			if err := s.unsetDefault(tx, c.Key); err != nil {
+				return err
+			}
+		}
+		return tx.Create(row).Error
+	}))
 	if message.IsCode(err, message.CodeConflict) {
-		return message.Errorf(message.CodeConflict, "a channel with this id and type, or another default for the type, exists already")
+		return message.Errorf(message.CodeConflict, "a channel with this id and type exists already")
 	}
 	return err
+}
+
+// unsetDefault makes room for the channel that becomes the default of its type. The lock lets two such changes run one after the
+// other: without it the second would not see the default that the first commits while it waits for a row.
+func (s *ChannelStore) unsetDefault(tx *gorm.DB, k channel.Key) error {
+	if s.db.IsPostgres() {
+		if err := tx.Exec("SELECT pg_advisory_xact_lock(?)", store.DefaultLock).Error; err != nil {
+			return err
+		}
+	}
+	return tx.Exec("UPDATE channels SET is_default = false, version = version + 1, updated_at = ? WHERE type = ? AND is_default AND id <> ?",
+		store.Stamp(time.Now()), string(k.Type), k.ID).Error
 }
 
 // noChannel returns the error of a missing channel.
@@ -186,13 +201,18 @@ func (s *ChannelStore) UpdateChannel(ctx context.Context, k channel.Key, change 
 		if after.CreatedAt = before.CreatedAt; maps.Equal(stored, c.Credentials) {
 			after.Credentials = before.Credentials // sealed again they would differ
 		}
+		if after.IsDefault && !before.IsDefault {
+			if err := s.unsetDefault(tx, k); err != nil {
+				return err
+			}
+		}
 		if err := store.WriteChanged(atChannel(tx, k), before, after); err != nil || before.State == after.State {
 			return err
 		}
 		return s.db.Publish(tx, stateEvent(k, c.State, c.StateReason))
 	})
 	if err != nil {
-		return nil, clash(err)
+		return nil, err
 	}
 	return c, nil
 }

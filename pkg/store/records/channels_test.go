@@ -319,6 +319,47 @@ func TestFaultABulkKnowsItsChannelsVersion(t *testing.T) {
 	})
 }
 
+// Channels that become the default at the same time do so one after the other: each change succeeds, and one default is left.
+func TestIntegrationDefaultsAreExchangedConcurrently(t *testing.T) {
+	each(t, func(t *testing.T, s *storetest.Store) {
+		ctx := t.Context()
+		keys := make([]channel.Key, 6)
+		for i := range keys {
+			c := testChannel()
+			keys[i] = c.Key
+			must(t, s.InsertChannel(ctx, &c)) // each is the default when it is inserted
+		}
+		errs := make(chan error)
+		for range 5 {
+			for _, k := range keys {
+				go func() {
+					_, err := s.UpdateChannel(ctx, k, func(c *channel.Channel) error {
+						c.Default = true
+						return nil
+					})
+					errs <- err
+				}()
+			}
+			for range keys {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			defaults := 0
+			for _, k := range keys {
+				c, err := s.Channel(ctx, k)
+				must(t, err)
+				if c.Default {
+					defaults++
+				}
+			}
+			if defaults != 1 {
+				t.Errorf("%d defaults", defaults)
+			}
+		}
+	})
+}
+
 // The default channel of a type is the one that is marked. Pages continue between the types of one id.
 func TestDefaultsAndPagesOfChannels(t *testing.T) {
 	each(t, func(t *testing.T, s *storetest.Store) {
