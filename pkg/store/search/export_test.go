@@ -6,8 +6,8 @@ import (
 	"herald/pkg/audience"
 )
 
-// ListQuery returns the query that searches a list in PostgreSQL.
-func ListQuery(c *audience.Criteria, after uuid.UUID, limit int) (string, []any) {
-	q := &compiler{postgres: true}
+// ListQuery returns the query that searches a list in PostgreSQL or SQLite.
+func ListQuery(postgres bool, c *audience.Criteria, after uuid.UUID, limit int) (string, []any) {
+	q := &compiler{postgres: postgres}
 	return q.list(c, after, limit), q.args
 }
