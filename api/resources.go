@@ -21,7 +21,7 @@ func showBulk(v *bulk.View) contract.Bulk {
 		TotalLeads: v.Figures.Total, MessagesSent: v.Sent, MessagesFailed: v.Failed, SuccessRate: v.SuccessRate, BulkID: v.ID.String(),
 		Status: string(v.Status), StatusReason: orNull(v.StatusReason), MessagesPending: v.Pending, MessagesUnknown: v.Unknown, LeadsNotFound: v.NotFound, FailureReasons: v.Reasons, Cost: v.Cost.Amount(),
 		CreatedAt: at(&v.CreatedAt), StartedAt: at(v.StartedAt), PlannedAt: at(v.PlannedAt), CompletedAt: at(v.CompletedAt), Kind: contract.KindBulk,
-		Name: orNull(v.Name), ChannelID: v.Bulk.Channel.ID.String(), ChannelType: v.Bulk.Channel.Type, Currency: orNull(v.Currency),
+		Name: orNull(v.Name), ChannelID: v.Channel.ID.String(), ChannelType: v.Channel.Type, Currency: orNull(v.Currency),
 		MessageType: v.MessageType, Priority: v.Priority, Metadata: metadataOf(v.Request),
 	}
 	if v.Author.ID != "" {

@@ -51,7 +51,7 @@ var columnNames = map[string][]string{
 	"company": {
 		"company", "companyname", "organization", "organisation", "organizationname", "organization1name", "accountname", "associatedcompany",
 		"defaultaddresscompany", "firma", "unternehmen", "societe", "entreprise", "empresa", "compania",
-		"companyorganization", "employer", "business", "businessname", "firmenname", "organisationsname", "raisonsociale", "nomdelasociete", "nomdelentreprise", "nombredelaempresa", "organizacion",
+		"companyorganization", "employer", "business", "businessname", "firmenname", "organisationsname", "raisonsociale", "nomdelasociete", "nomdelentreprise", "nombredelaempresa",
 	},
 	"title":             {"title", "jobtitle", "organizationtitle", "organization1title", "position", "stellenbezeichnung", "funktion", "poste", "fonction", "cargo", "puesto", "role", "beruf", "berufsbezeichnung", "jobbezeichnung", "titredeposte", "intituleduposte", "titulodelpuesto"},
 	"status":            {"leadstatus", "contactstatus"},
