@@ -177,3 +177,21 @@ func TestIntegrationTheDefaultChannelIsExchanged(t *testing.T) {
 		t.Errorf("after failures: %s", got)
 	}
 }
+
+func TestIntegrationSuppressionsAreFiltered(t *testing.T) {
+	h := start(t)
+	for address, reason := range map[string]string{"ann@example.com": "bounced", "bob@example.com": "unsubscribed"} {
+		h.must(201, "POST", "/api/suppressions", `{"type":"email","address":"`+address+`","reason":"`+reason+`"}`)
+	}
+	for query, want := range map[string]string{
+		"?reason=BOUNCED": "ann@example.com", "?reason=unsubscribed&type=email": "bob@example.com", "?reason=complained": "",
+		"?created_after=2100-01-01T00:00:00Z": "", "?created_after=2000-01-01T00:00:00Z&reason=bounced": "ann@example.com",
+	} {
+		if got := h.ids("/api/suppressions"+query, "address"); got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
+		}
+	}
+	for query, name := range map[string]string{"?reason=no_recipient": "reason", "?reason=": "reason", "?created_after=x": "created_after"} {
+		h.says(h.must(422, "GET", "/api/suppressions"+query, ""), `["query","`+name+`"]`, "")
+	}
+}

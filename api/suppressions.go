@@ -63,13 +63,20 @@ func parseSuppressionReason(s string) (message.Reason, bool) {
 }
 
 func (s *Server) listSuppressions(c echo.Context) error {
-	q := request.NewQuery(c, &wire.Errors{})
-	t, address := q.ChannelType("type"), q.Address("address")
+	errs := &wire.Errors{}
+	q := request.NewQuery(c, errs)
+	f := message.SuppressionFilter{Type: q.ChannelType("type"), Address: q.Address("address"), CreatedAfter: q.Time("created_after")}
+	if v := q.Get("reason"); v != "" {
+		var ok bool
+		if f.Reason, ok = parseSuppressionReason(v); !ok {
+			errs.Add(message.SlugEnum, "is no reason of a suppression", "query", "reason")
+		}
+	}
 	limit, before := q.PageByID()
 	if err := q.Close(); err != nil {
 		return err
 	}
-	items, err := s.deps.Leads.ListSuppressions(c.Request().Context(), t, address, before, limit+1)
+	items, err := s.deps.Leads.ListSuppressions(c.Request().Context(), f, before, limit+1)
 	if err != nil {
 		return err
 	}

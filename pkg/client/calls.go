@@ -487,16 +487,19 @@ func (c *Client) ImportLeadsWith(ctx context.Context, f Format, o ImportOptions,
 	return &out, c.do(ctx, call{route: contract.RouteImportLeads, query: o.query(), stream: file, mediaType: string(f)}, &out)
 }
 
-// Suppressions iterates over the suppressions, newest first. An empty type or address matches all.
-func (c *Client) Suppressions(ctx context.Context, t message.ChannelType, address string) iter.Seq2[Suppression, error] {
-	q := url.Values{}
-	if t != "" {
-		q.Set("type", string(t))
-	}
-	if address != "" {
-		q.Set("address", address)
-	}
-	return all[Suppression](ctx, c, contract.RouteListSuppressions, q)
+// SuppressionFilter filters a list of suppressions. Empty fields match every suppression; the others must all match.
+type SuppressionFilter struct {
+	Type         message.ChannelType
+	Address      string
+	Reason       message.Reason
+	CreatedAfter time.Time
+}
+
+// Suppressions iterates over the suppressions that match a filter, newest first.
+func (c *Client) Suppressions(ctx context.Context, f SuppressionFilter) iter.Seq2[Suppression, error] {
+	return all[Suppression](ctx, c, contract.RouteListSuppressions, queryOf(
+		map[string]string{"type": string(f.Type), "address": f.Address, "reason": string(f.Reason)},
+		map[string]time.Time{"created_after": f.CreatedAfter}))
 }
 
 // Suppress adds a suppression. It is idempotent.

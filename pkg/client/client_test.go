@@ -127,7 +127,7 @@ func TestTheWholeAPI(t *testing.T) {
 	if err := c.LiftSuppression(ctx, sup.ID); err != nil {
 		t.Error(err)
 	}
-	for range c.Suppressions(ctx, message.Email, "lead0@example.com") {
+	for range c.Suppressions(ctx, client.SuppressionFilter{Type: message.Email, Address: "lead0@example.com", Reason: message.ManuallySuppressed, CreatedAfter: time.Now().Add(-time.Hour)}) {
 		t.Error("the suppression is still there")
 	}
 	single := ok[client.SendResponse](t)(c.Send(ctx, hello("x@example.com")))

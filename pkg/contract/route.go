@@ -179,8 +179,10 @@ type BulksQuery struct {
 
 // SuppressionsQuery filters the list of suppressions. Parameters that are present must all match.
 type SuppressionsQuery struct {
-	Type    message.ChannelType `name:"type" doc:"Suppressions of this type of channel, in any letter case." enum:"type" example:"EMAIL"`
-	Address string              `name:"address" doc:"Suppressions of this address." example:"stella@example.com"`
+	Type         message.ChannelType `name:"type" doc:"Suppressions of this type of channel, in any letter case." enum:"type" example:"EMAIL"`
+	Address      string              `name:"address" doc:"Suppressions of this address." example:"stella@example.com"`
+	Reason       message.Reason      `name:"reason" doc:"Suppressions with this reason, in any letter case." enum:"suppression_reason" example:"bounced"`
+	CreatedAfter time.Time           `name:"created_after" doc:"Suppressions created after this time, in the years 1 to 9999 in UTC." example:"2025-01-31T10:30:00Z"`
 	PageQuery
 }
 

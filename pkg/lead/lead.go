@@ -46,9 +46,8 @@ type Batch struct {
 type Suppressions interface {
 	// PutSuppression writes an entry, or overwrites the entry with the same type, address and reason, whose id s then gets.
 	PutSuppression(ctx context.Context, s *message.Suppression) error
-	// ListSuppressions returns at most limit entries with ids below before, newest first, of a type or an address where
-	// these are not empty.
-	ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error)
+	// ListSuppressions returns at most limit entries that match a filter, with ids below before, newest first.
+	ListSuppressions(ctx context.Context, f message.SuppressionFilter, before uuid.UUID, limit int) ([]message.Suppression, error)
 	// DropSuppression removes an entry. A missing entry is a message.Error not_found.
 	DropSuppression(ctx context.Context, id uuid.UUID) error
 }
@@ -110,9 +109,9 @@ func (s *Service) Suppress(ctx context.Context, sup *message.Suppression) error 
 	return s.deps.suppressions.PutSuppression(ctx, sup)
 }
 
-// ListSuppressions returns at most limit entries with ids below before, newest first. An empty type or address matches all.
-func (s *Service) ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
-	return s.deps.suppressions.ListSuppressions(ctx, t, address, before, limit)
+// ListSuppressions returns at most limit entries that match a filter, with ids below before, newest first.
+func (s *Service) ListSuppressions(ctx context.Context, f message.SuppressionFilter, before uuid.UUID, limit int) ([]message.Suppression, error) {
+	return s.deps.suppressions.ListSuppressions(ctx, f, before, limit)
 }
 
 // DropSuppression removes an entry. A missing entry is a message.Error not_found.

@@ -126,7 +126,7 @@ func (m *memory) PutSuppression(_ context.Context, s *message.Suppression) error
 	return nil
 }
 
-func (m *memory) ListSuppressions(context.Context, message.ChannelType, string, uuid.UUID, int) ([]message.Suppression, error) {
+func (m *memory) ListSuppressions(context.Context, message.SuppressionFilter, uuid.UUID, int) ([]message.Suppression, error) {
 	return m.suppressions, nil
 }
 

@@ -40,6 +40,14 @@ type Suppression struct {
 	CreatedAt    time.Time
 }
 
+// SuppressionFilter selects suppressions. A zero field selects all; the time is exclusive.
+type SuppressionFilter struct {
+	Type         ChannelType
+	Address      string // normalised
+	Reason       Reason
+	CreatedAfter *time.Time
+}
+
 // SuppressionReasons lists the reasons of suppressions.
 var SuppressionReasons = []Reason{Unsubscribed, SuppressedBounce, Complained, ManuallySuppressed}
 

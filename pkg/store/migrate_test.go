@@ -183,7 +183,7 @@ func checkSpelled(t *testing.T, s *storetest.Store) {
 			t.Errorf("%s: suppressed %q, want %q", address, found[hash], want)
 		}
 	}
-	list, err := s.ListSuppressions(t.Context(), message.SMS, "", uuid.Nil, 10)
+	list, err := s.ListSuppressions(t.Context(), message.SuppressionFilter{Type: message.SMS}, uuid.Nil, 10)
 	must(t, err)
 	if len(list) != 5 {
 		t.Errorf("%d suppressions, want the three of the earlier version and two copies", len(list))

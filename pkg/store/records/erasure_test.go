@@ -180,7 +180,7 @@ func TestAnErasureTouchesNothingElse(t *testing.T) {
 			at[status] = m.ID
 		}
 		must(t, s.EraseLead(ctx, lead))
-		list, err := s.ListSuppressions(ctx, "", "", uuid.Nil, 10)
+		list, err := s.ListSuppressions(ctx, message.SuppressionFilter{}, uuid.Nil, 10)
 		must(t, err)
 		for _, sup := range list {
 			if address, ok := want[sup.ID]; !ok || sup.Address != address {

@@ -85,13 +85,19 @@ func (s *SuppressionStore) PutSuppression(ctx context.Context, sup *message.Supp
 }
 
 // ListSuppressions implements lead.Suppressions.
-func (s *SuppressionStore) ListSuppressions(ctx context.Context, t message.ChannelType, address string, before uuid.UUID, limit int) ([]message.Suppression, error) {
+func (s *SuppressionStore) ListSuppressions(ctx context.Context, f message.SuppressionFilter, before uuid.UUID, limit int) ([]message.Suppression, error) {
 	q := s.db.WithContext(ctx).Order("id DESC").Limit(limit)
-	if t != "" {
-		q = q.Where("type = ?", string(t))
+	if f.Type != "" {
+		q = q.Where("type = ?", string(f.Type))
 	}
-	if address != "" {
-		q = q.Where("address_hash IN ?", hashBytes(address))
+	if f.Address != "" {
+		q = q.Where("address_hash IN ?", hashBytes(f.Address))
+	}
+	if f.Reason != "" {
+		q = q.Where("reason = ?", string(f.Reason))
+	}
+	if f.CreatedAfter != nil {
+		q = q.Where("created_at > ?", f.CreatedAfter.UTC())
 	}
 	if before != uuid.Nil {
 		q = q.Where("id < ?", before)

@@ -39,7 +39,7 @@ func TestSuppressions(t *testing.T) {
 		sms := put(message.SMS, "+15550001111", message.Unsubscribed, "", message.Marketing)
 		expect := func(typ message.ChannelType, address string, before uuid.UUID, limit int, want ...message.Suppression) {
 			t.Helper()
-			got, err := s.ListSuppressions(ctx, typ, address, before, limit)
+			got, err := s.ListSuppressions(ctx, message.SuppressionFilter{Type: typ, Address: address}, before, limit)
 			must(t, err)
 			if d := cmp.Diff(append([]message.Suppression{}, want...), got); d != "" {
 				t.Errorf("%s %s before %s: %s", typ, address, before, d)
@@ -51,6 +51,22 @@ func TestSuppressions(t *testing.T) {
 		expect(message.Email, "", uuid.Nil, 10, other, first)
 		expect("", "+15550001111", uuid.Nil, 10, sms)
 		expect(message.Email, "+15550001111", uuid.Nil, 10)
+		earlier := first.CreatedAt.Add(-time.Microsecond)
+		for name, c := range map[string]struct {
+			filter message.SuppressionFilter
+			want   []message.Suppression
+		}{
+			"reason":          {message.SuppressionFilter{Reason: message.Unsubscribed}, []message.Suppression{sms, first}},
+			"reason and type": {message.SuppressionFilter{Reason: message.Unsubscribed, Type: message.Email}, []message.Suppression{first}},
+			"earlier":         {message.SuppressionFilter{CreatedAfter: &earlier}, []message.Suppression{sms, other, first}},
+			"the same time":   {message.SuppressionFilter{CreatedAfter: &sms.CreatedAt}, []message.Suppression{}},
+		} {
+			got, err := s.ListSuppressions(ctx, c.filter, uuid.Nil, 10)
+			must(t, err)
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Errorf("%s: %s", name, d)
+			}
+		}
 		must(t, s.DropSuppression(ctx, other.ID))
 		expect("", "", uuid.Nil, 10, sms, first)
 		if err := s.DropSuppression(ctx, other.ID); !message.IsCode(err, message.CodeNotFound) {
