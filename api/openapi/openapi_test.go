@@ -259,10 +259,10 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
-	if want := []string{"path id", "path lead_id", "query type", "query address", "query limit", "query cursor"}; !slices.Equal(params, want) {
+	if want := []string{"path id", "path lead_id", "query type", "query address", "query reason", "query created_after", "query limit", "query cursor"}; !slices.Equal(params, want) {
 		t.Errorf("parameters %v, want %v", params, want)
 	}
-	if limit := list.Parameters[4]; limit.Example != 50.0 || limit.Schema["minimum"] != 1.0 || limit.Schema["maximum"] != 200.0 || limit.Schema["type"] != "integer" {
+	if limit := list.Parameters[6]; limit.Example != 50.0 || limit.Schema["minimum"] != 1.0 || limit.Schema["maximum"] != 200.0 || limit.Schema["type"] != "integer" {
 		t.Errorf("%+v", limit)
 	}
 	for what, test := range map[string]struct {
