@@ -103,7 +103,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*App, erro
 		a.close()
 		return nil, err
 	}
-	ping := func(ctx context.Context) error { return a.redis[0].Ping(ctx).Err() }
+	rdb := a.redis[0] // a.redis grows when workers start, and the watch reads beside them
+	ping := func(ctx context.Context) error { return rdb.Ping(ctx).Err() }
 	a.watch = redisconn.StartWatch(ping, redisconn.Address(cfg.RedisURL), log)
 	return a, nil
 }
