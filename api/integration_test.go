@@ -144,7 +144,7 @@ func TestIntegrationABodyThatIsTooLargeIsAnswered(t *testing.T) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	const size = 60 << 20
+	const size = 33 << 20
 	fmt.Fprintf(conn, "POST /api/messaging/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
 	block := make([]byte, 1<<20)
 	for i := range size / len(block) {

@@ -159,7 +159,8 @@ func (p *BodyReader) explain(err error) error {
 const (
 	restTime      = 500 * time.Millisecond
 	largeRestTime = 5 * time.Second
-	largeRest     = 256 << 20 // bytes
+	largeRest     = 32 << 20  // bytes
+	largePiece    = 256 << 10 // bytes that must arrive within restTime
 )
 
 // Abandon bounds the time that net/http spends on an unread body: to reuse the connection it reads up to 256 KB before it
@@ -173,13 +174,25 @@ func Abandon(c echo.Context, err error) {
 	switch {
 	case message.IsCode(err, message.CodeTooSlow):
 	case message.IsCode(err, message.CodeTooLarge):
-		_ = http.NewResponseController(c.Response()).SetReadDeadline(deadline.Add(largeRestTime))
-		_, _ = io.CopyN(io.Discard, body, largeRest) // an error changes nothing: the answer is written all the same
+		discard(c, body)
 		return
 	default:
 		deadline = deadline.Add(restTime)
 	}
 	_ = http.NewResponseController(c.Response()).SetReadDeadline(deadline)
+}
+
+// discard reads the rest of a body that is too large, while bytes arrive. An error changes nothing: the answer is written all the same.
+func discard(c echo.Context, body io.Reader) {
+	ctl := http.NewResponseController(c.Response())
+	until := time.Now().Add(largeRestTime)
+	for read := int64(0); read < largeRest && time.Now().Before(until); {
+		_ = ctl.SetReadDeadline(time.Now().Add(restTime))
+		n, err := io.CopyN(io.Discard, body, largePiece)
+		if read += n; err != nil {
+			return
+		}
+	}
 }
 
 func isEnd(err error) bool { return errors.Is(err, io.EOF) }

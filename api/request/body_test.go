@@ -169,7 +169,7 @@ func TestAbandonedBodies(t *testing.T) {
 		"no body":           {"", false, nil, nil},
 		"an unwanted body":  {"x", false, nil, []time.Duration{500 * time.Millisecond}},
 		"another failure":   {"x", false, message.Errorf(message.CodeInvalid, "x"), []time.Duration{500 * time.Millisecond}},
-		"too large":         {"x", false, message.Errorf(message.CodeTooLarge, "x"), []time.Duration{5 * time.Second}},
+		"too large":         {"x", false, message.Errorf(message.CodeTooLarge, "x"), []time.Duration{500 * time.Millisecond}},
 		"too slow":          {"x", false, message.Errorf(message.CodeTooSlow, "x"), []time.Duration{0}},
 		"read to its end":   {"x", true, nil, nil},
 		"slow and complete": {"x", true, message.Errorf(message.CodeTooSlow, "x"), nil},
